@@ -1,0 +1,102 @@
+/**
+ * The errors that vecsnap throws, chosen by what the caller does next.
+ *
+ * Each has a `tag` to switch on, `details` for programs, one sentence for people that names the thing and both values
+ * (expected, got), and the `cause` where there is one. Narrow with {@link isVecsnapError}, which also works across
+ * worker threads and duplicate installations, unlike `instanceof`.
+ *
+ * | tag            | what happened                                   | what to do next                         |
+ * | -------------- | ----------------------------------------------- | --------------------------------------- |
+ * | `InvalidInput` | a record, option or query is wrong              | fix it                                  |
+ * | `NotFound`     | no snapshot, run or object there                | check the URL; build first              |
+ * | `Conflict`     | someone else published or wrote meanwhile       | look at what is there, then retry       |
+ * | `GateRefused`  | a condition for publishing does not hold        | look at the build, or allow it by name  |
+ * | `Corrupt`      | checksum, size or format of stored data is off  | restore the object, or rebuild          |
+ * | `Unavailable`  | the store (or a queue) does not answer now      | retry later                             |
+ * | `Unsupported`  | not possible with this store, version, snapshot | change the request, or install/upgrade  |
+ * | `Closed`       | used after `close()`                            | open again                              |
+ * | `Aborted`      | the caller's `AbortSignal` fired, or a timeout  | nothing; it was asked for               |
+ */
+export type ErrorTag =
+  | "InvalidInput"
+  | "NotFound"
+  | "Conflict"
+  | "GateRefused"
+  | "Corrupt"
+  | "Unavailable"
+  | "Unsupported"
+  | "Closed"
+  | "Aborted"
+
+/** Facts for programs: object keys, file names, row numbers, expected and actual values. Never a secret. */
+export type ErrorDetails = Readonly<Record<string, unknown>>
+
+export class VecsnapError extends Error {
+  override readonly name = "VecsnapError"
+  readonly tag: ErrorTag
+  readonly details: ErrorDetails
+
+  constructor(tag: ErrorTag, message: string, details: ErrorDetails = {}, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.tag = tag
+    this.details = details
+  }
+}
+
+/** Whether `error` is one of ours, and of the given tag if one is given. */
+export function isVecsnapError<T extends ErrorTag = ErrorTag>(
+  error: unknown,
+  tag?: T,
+): error is VecsnapError & { readonly tag: T } {
+  if (!(error instanceof Error) || error.name !== "VecsnapError" || !("tag" in error)) return false
+  return tag === undefined || error.tag === tag
+}
+
+type Raise = (message: string, details?: ErrorDetails, cause?: unknown) => VecsnapError
+
+const raise =
+  (tag: ErrorTag): Raise =>
+  (message, details, cause) =>
+    new VecsnapError(tag, message, details, cause)
+
+// One constructor per tag, so that call sites read `throw invalidInput("...", { row })`.
+export const invalidInput = raise("InvalidInput")
+export const notFound = raise("NotFound")
+export const conflict = raise("Conflict")
+export const gateRefused = raise("GateRefused")
+export const corrupt = raise("Corrupt")
+export const unavailable = raise("Unavailable")
+export const unsupported = raise("Unsupported")
+export const closed = raise("Closed")
+export const aborted = raise("Aborted")
+
+/** Throws `Aborted` if the signal has fired; for checks between steps. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw aborted("the operation was aborted", {}, signal.reason)
+}
+
+/** What crosses a thread boundary in place of an error, since `postMessage` drops own properties of errors. */
+export interface WireError {
+  readonly tag: ErrorTag | undefined
+  readonly message: string
+  readonly details: ErrorDetails
+  readonly stack: string | undefined
+}
+
+export function errorToWire(error: unknown): WireError {
+  const known = isVecsnapError(error)
+  const plain = error instanceof Error ? error : new Error(String(error))
+  return {
+    tag: known ? error.tag : undefined,
+    message: plain.message,
+    details: known ? error.details : {},
+    stack: plain.stack,
+  }
+}
+
+export function errorFromWire(wire: WireError): Error {
+  const error =
+    wire.tag === undefined ? new Error(wire.message) : new VecsnapError(wire.tag, wire.message, wire.details)
+  if (wire.stack !== undefined) error.stack = wire.stack
+  return error
+}

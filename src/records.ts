@@ -1,0 +1,90 @@
+/**
+ * Records: what goes into a snapshot and comes back from it.
+ *
+ * A user hands over {@link VectorRecord} objects or files; inside, everything flows in columnar {@link RecordBatch}es.
+ */
+
+/** A snapshot has one id type. Integers are 64-bit; they may be given as `number` (integral, safe) or `bigint`. */
+export type Id = string | number | bigint
+
+export type IdType = "string" | "int64"
+
+export const FIELD_TYPES = ["string", "int64", "float64", "bool"] as const
+
+/** Types of the columns that can be routed and filtered on. */
+export type FieldType = (typeof FIELD_TYPES)[number]
+
+/** A value of a field. `int64` is a `bigint` inside batches; see {@link FieldSpec.wide} for what comes back. */
+export type FieldValue = string | number | bigint | boolean | null
+
+/** Any JSON value, kept as given and handed back with a hit. Integers beyond 2^53 are `bigint`. */
+export type Json =
+  | string
+  | number
+  | bigint
+  | boolean
+  | null
+  | readonly Json[]
+  | { readonly [key: string]: Json }
+
+export interface VectorRecord {
+  readonly id: Id
+  /** `dim` finite numbers; stored as float32. */
+  readonly vector: ArrayLike<number>
+  /** Values of the declared fields; a field that is absent is null. */
+  readonly fields?: Readonly<Record<string, FieldValue>>
+  readonly payload?: Json
+  /** For the `explicit` strategy: the number of the shard. */
+  readonly shard?: number
+}
+
+export interface FieldSpec {
+  readonly name: string
+  readonly type: FieldType
+  /**
+   * For `int64`: whether some value of the snapshot lies beyond ±(2^53 - 1). Then all values of the field come back as
+   * `bigint`, else all as `number`; never mixed.
+   */
+  readonly wide?: boolean
+}
+
+/** Ids of a batch, all of one type. */
+export type IdColumn =
+  | { readonly type: "string"; readonly values: readonly string[] }
+  | { readonly type: "int64"; readonly values: BigInt64Array }
+
+/** Where the rows of a batch come from, for messages that name file and row. */
+export interface Origin {
+  /** File, object or "records"; what the user would recognise. */
+  readonly file: string
+  /** 1-based row (line, for JSON Lines and CSV) in that file of each row of the batch. */
+  readonly rows: Float64Array
+}
+
+/** Columnar rows. All columns have `rows` entries; `vectors` is row-major, `rows × dim`. */
+export interface RecordBatch {
+  readonly rows: number
+  readonly dim: number
+  readonly ids: IdColumn
+  readonly vectors: Float32Array
+  /** A column per declared field, by name; `int64` values as `bigint`. */
+  readonly fields: Readonly<Record<string, readonly FieldValue[]>>
+  /** JSON text of each payload, or null for none. */
+  readonly payloads: readonly (string | null)[]
+  /** Shard of each row as given by the input; only for the `explicit` strategy. */
+  readonly shards?: Int32Array
+  readonly origin: Origin
+}
+
+/** A record as it is stored in a shard and handed back. */
+export interface StoredRecord {
+  readonly id: Id
+  readonly vector: Float32Array
+  readonly fields: Readonly<Record<string, FieldValue>>
+  readonly payload: Json
+}
+
+/** Order of ids wherever one is needed: integers by value, strings by UTF-16 code unit, as JavaScript's `<`. */
+export function compareIds(a: Id, b: Id): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}

@@ -1,0 +1,110 @@
+/**
+ * The strategy contract: how records and queries find shards. Data plus pure functions, no I/O.
+ *
+ * A strategy is made in one of two ways: the writer makes one from options (and a sample, for `cluster`), the reader
+ * restores one from the manifest's description and its `.npy` artifacts. Both then behave alike.
+ */
+import type { FieldType, FieldValue, RecordBatch } from "../records.js"
+import type { Metric } from "../vectors/metric.js"
+import type { NpyArray } from "../vectors/npy.js"
+
+export const STRATEGY_NAMES = ["cluster", "lsh", "explicit", "cel"] as const
+export type StrategyName = (typeof STRATEGY_NAMES)[number]
+
+/** What a user asks for. Defaults are filled in by `resolveSharding`. */
+export type ShardingOptions = ClusterOptions | LshOptions | ExplicitOptions | CelOptions
+
+export interface ClusterOptions {
+  readonly strategy: "cluster"
+  /** Number of shards, K >= 1. */
+  readonly shards: number
+  /** Shards searched per query unless the query says otherwise; default max(1, ceil(K / 8)). */
+  readonly probes?: number
+  /** Rows of the reservoir sample that k-means trains on; default max(20_000, 256 K). */
+  readonly sampleRows?: number
+  /** Rounds of refinement at most; default 20. */
+  readonly iterations?: number
+  /** Seed of every random choice; default 1. */
+  readonly seed?: number
+}
+
+export interface LshOptions {
+  readonly strategy: "lsh"
+  readonly shards: number
+  /** Hyperplanes; default max(8, ceil(log2 K) + 2). */
+  readonly bits?: number
+  readonly probes?: number
+  readonly seed?: number
+}
+
+export interface ExplicitOptions {
+  readonly strategy: "explicit"
+  /** Number of shards. Records name theirs by number, 0 <= shard < shards. */
+  readonly shards: number
+}
+
+export interface CelOptions {
+  readonly strategy: "cel"
+  /** Number of shards; not with `values`, whose length it then is. */
+  readonly shards?: number
+  /** CEL over the declared fields, for example `shard_hash(tenant) % 16u`. */
+  readonly expression: string
+  /** Routing values: the expression's result is looked up here, its position is the shard. */
+  readonly values?: readonly (string | number | bigint)[]
+}
+
+/** The part of the manifest that, with the artifacts, restores a strategy. Plain JSON. */
+export interface ShardingDescription {
+  readonly strategy: StrategyName
+  readonly shards: number
+  /** Strategy-specific, validated by the strategy itself when it is restored. */
+  readonly options: Readonly<Record<string, unknown>>
+}
+
+/** What every strategy must know of the snapshot. */
+export interface StrategyContext {
+  readonly dim: number
+  readonly metric: Metric
+  /** Declared fields, in order: the variables of a CEL expression. */
+  readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+}
+
+export interface Strategy {
+  readonly name: StrategyName
+  /** Number of shards, empty ones included. */
+  readonly shards: number
+
+  /** Shard of each row of the batch. Throws `InvalidInput` naming file and row if a row has no valid shard. */
+  assign(batch: RecordBatch): Int32Array
+
+  /**
+   * The shards to search, best first, each once. Pure: `request.present` tells which shards hold rows, so that empty
+   * ones never use up a probe. Throws `InvalidInput` if the request lacks what the strategy needs, or names a shard that
+   * does not exist.
+   */
+  route(request: RouteRequest): readonly RankedShard[]
+
+  describe(): ShardingDescription
+
+  /** Arrays that `route` needs, by file name ("centroids.npy"). */
+  artifacts(): Readonly<Record<string, NpyArray>>
+}
+
+export interface RouteRequest {
+  /** The query vector, as given, `dim` values. Absent when routing without one (a lookup by id, say). */
+  readonly vector?: Float32Array
+  /** How many shards to search; the strategy's own default if absent. "all" searches every shard that has rows. */
+  readonly probes?: number | "all" | undefined
+  /** Overrides every strategy: these shards, in this order; "all" said aloud. */
+  readonly shards?: readonly number[] | "all" | undefined
+  /** For `cel`: values of the expression's variables. */
+  readonly context?: Readonly<Record<string, FieldValue>> | undefined
+  /** Whether a shard holds rows. */
+  present(shard: number): boolean
+}
+
+export interface RankedShard {
+  readonly shard: number
+  /** Smaller is better; comparable within one route only. */
+  readonly score: number
+}

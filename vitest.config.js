@@ -1,0 +1,14 @@
+import { defineConfig } from "vitest/config"
+
+// Tests run the compiled JavaScript, the same files that are published: worker threads and child processes then
+// need no loader, and what is tested is what ships. `npm test` compiles first.
+export default defineConfig({
+  test: {
+    include: ["dist/test/**/*.test.js"],
+    globalSetup: ["dist/test/servers/global-setup.js"],
+    pool: "forks",
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+  },
+})
