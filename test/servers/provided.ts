@@ -1,3 +1,5 @@
+import type {} from "vitest"
+
 /**
  * The S3 server of this test run, chosen by `global-setup.ts` and read in tests by `inject("s3")`.
  */
