@@ -4,7 +4,7 @@
 import { access, constants, readdir } from "node:fs/promises"
 import { invalidInput } from "../errors.js"
 import { compareIds, type FieldSpec, type FieldValue, type Id } from "../records.js"
-import { squaredNorm } from "../vectors/distance.js"
+import { checkVector } from "../vectors/validate.js"
 import type { ShardRows, ShardSpec } from "./backend.js"
 
 const INT64_MIN = -(2n ** 63n)
@@ -102,15 +102,9 @@ function isOfType(value: FieldValue, field: FieldSpec): boolean {
 
 /** A query has the snapshot's dimension, finite values and, under cosine, a direction. */
 export function checkSearch(query: Float32Array, k: number, spec: ShardSpec): void {
-  if (query.length !== spec.dim) {
-    throw invalidInput(`the query has the wrong dimension: expected ${spec.dim}, got ${query.length}`)
-  }
-  if (!Number.isSafeInteger(k) || k < 1) throw invalidInput(`k must be an integer of at least 1, got ${k}`)
-  const norm = squaredNorm(query)
-  if (!Number.isFinite(norm)) throw invalidInput("the query has a value that is not finite")
-  if (spec.metric === "cosine" && norm === 0) {
-    throw invalidInput("the query is a zero vector, which has no cosine distance")
-  }
+  checkVector(query, spec.dim, spec.metric, "the query vector")
+  if (!Number.isSafeInteger(k) || k < 1)
+    throw invalidInput(`k must be an integer of 1 or more, got ${k}`, { k })
 }
 
 /** The ids as they are stored: strings, or 64-bit integers as `bigint`. */

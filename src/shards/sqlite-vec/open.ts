@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs"
 import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
-import { type ScanBlock, squaredNorms } from "../../vectors/scan.js"
+import { createScanTable, type ScanTable } from "../../vectors/scan.js"
 import type { ShardSpec } from "../backend.js"
 import { checkFacts } from "../stored.js"
 import {
@@ -29,10 +29,16 @@ export interface OpenShard {
   /** The vector of a row, in memory of its own. */
   readVector(row: number): Float32Array
   /** All vectors, in blocks of rising rows. */
-  blocks(): Iterable<ScanBlock>
+  blocks(): Iterable<Block>
   /** Reads all vectors into memory; from then on `blocks` is one block of them. */
   load(): void
   close(): void
+}
+
+/** Consecutive rows, ready to be scanned. */
+export interface Block {
+  readonly firstRow: number
+  readonly table: ScanTable
 }
 
 interface Chunk {
@@ -70,7 +76,7 @@ class SqliteShard implements OpenShard {
   readonly #selectVectors: Database.Statement
   readonly #selectRecord: Database.Statement
   readonly #selectPosition: Database.Statement
-  #loaded: ScanBlock | undefined
+  #loaded: ScanTable | undefined
 
   constructor(
     db: Database.Database,
@@ -101,17 +107,18 @@ class SqliteShard implements OpenShard {
     if (this.#loaded !== undefined) return this.#loaded.vectors.slice(row * dim, (row + 1) * dim)
     const chunk = this.#chunks[Math.floor(row / this.#chunks[0]!.size)]!
     const start = (row - chunk.firstRow) * dim
-    return asFloats(this.#readChunk(chunk), chunk.rows * dim).slice(start, start + dim)
+    return this.#readChunk(chunk).slice(start, start + dim)
   }
 
-  *blocks(): Iterable<ScanBlock> {
+  *blocks(): Iterable<Block> {
     if (this.#loaded !== undefined) {
-      yield this.#loaded
+      yield { firstRow: 0, table: this.#loaded }
       return
     }
-    const { dim } = this.spec
+    const { dim, metric } = this.spec
     for (const chunk of this.#chunks) {
-      yield { firstRow: chunk.firstRow, vectors: asFloats(this.#readChunk(chunk), chunk.rows * dim) }
+      const vectors = this.#readChunk(chunk)
+      yield { firstRow: chunk.firstRow, table: createScanTable(metric, vectors, dim) }
     }
   }
 
@@ -119,12 +126,8 @@ class SqliteShard implements OpenShard {
     if (this.#loaded !== undefined) return
     const { dim, metric } = this.spec
     const vectors = new Float32Array(this.rows * dim)
-    for (const block of this.blocks()) vectors.set(block.vectors, block.firstRow * dim)
-    this.#loaded = {
-      firstRow: 0,
-      vectors,
-      squaredNorms: metric === "cosine" ? squaredNorms(vectors, dim) : undefined,
-    }
+    for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
+    this.#loaded = createScanTable(metric, vectors, dim)
   }
 
   close(): void {
@@ -132,7 +135,8 @@ class SqliteShard implements OpenShard {
     this.#db.close()
   }
 
-  #readChunk(chunk: Chunk): Uint8Array {
+  /** Vectors of the rows in use. */
+  #readChunk(chunk: Chunk): Float32Array {
     const bytes = reading(this.file, () => this.#selectVectors.get(chunk.id))
     const expected = chunk.size * this.spec.dim * 4
     if (!(bytes instanceof Uint8Array) || bytes.byteLength !== expected) {
@@ -141,7 +145,7 @@ class SqliteShard implements OpenShard {
         file: this.file,
       })
     }
-    return bytes
+    return asFloats(bytes, chunk.rows * this.spec.dim)
   }
 }
 

@@ -1,5 +1,5 @@
 import type { FieldValue } from "../../records.js"
-import { scanBlock } from "../../vectors/scan.js"
+import { scan } from "../../vectors/scan.js"
 import { TopK } from "../../vectors/topk.js"
 import type { StoredColumns } from "../stored.js"
 import type { OpenShard } from "./open.js"
@@ -14,10 +14,15 @@ export interface Hits extends StoredColumns {
  * vectors come from memory or from the file, the same arithmetic gives the same hits.
  */
 export function searchShard(shard: OpenShard, query: Float32Array, k: number): Hits {
-  const top = new TopK(Math.min(k, shard.rows))
-  for (const block of shard.blocks()) scanBlock(shard.spec.metric, query, block, top)
-  const { rows, distances } = top.drain()
-  return { ...readColumns(shard, rows), distances }
+  const top = new TopK(k, shard.rows)
+  for (const { firstRow, table } of shard.blocks()) {
+    const nearest = scan(table, query, k)
+    nearest.ranks.forEach((rank, i) => {
+      top.push(nearest.distances[i]!, firstRow + rank)
+    })
+  }
+  const { ranks, distances } = top.takeSorted()
+  return { ...readColumns(shard, ranks), distances }
 }
 
 /** The records of these rows, apart from their vectors. */
