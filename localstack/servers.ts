@@ -15,6 +15,14 @@ export type ServerName = "minio" | "localstack" | "versitygw"
 
 export const SERVER_NAMES: readonly ServerName[] = ["minio", "localstack", "versitygw"]
 
+/** The server of this name; throws for a name that is none. */
+export function parseServerName(text: string): ServerName {
+  const name = SERVER_NAMES.find((one) => one === text)
+  if (name === undefined)
+    throw new Error(`the servers are ${SERVER_NAMES.join(", ")}; got ${JSON.stringify(text)}`)
+  return name
+}
+
 /** Where installed servers are kept: `.cache/servers` of the checkout; this file runs as `dist/localstack/servers.js`. */
 export const CACHE_DIR = fileURLToPath(new URL("../../.cache/servers", import.meta.url))
 
