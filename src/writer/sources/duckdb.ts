@@ -101,6 +101,8 @@ async function* readQuery(
       yield columnsOf(duckdb, chunk, names, types, rowsBefore)
       rowsBefore += chunk.rowCount
     }
+    // An interrupted query ends in the same way, and must not run again.
+    throwIfAborted(signal)
     if (wasStreaming) await assertComplete(connection, result, sql)
   } catch (cause) {
     if (signal?.aborted) throw aborted(`reading ${name} was aborted`, {}, signal.reason)

@@ -1,3 +1,4 @@
+/** Declared fields: the columns to route and filter on. */
 import { invalidInput } from "../../errors.js"
 import { FIELD_TYPES, type FieldType } from "../../records.js"
 

@@ -136,6 +136,7 @@ function sourceOf(
 function assertOptions(names: readonly string[], { sql, format, ids, idType }: SourceOptions): void {
   if (sql === undefined && names.length === 0)
     throw invalidInput("nothing to read is named: expected inputs or SQL", { inputs: names })
+  if (sql?.trim() === "") throw invalidInput("the SQL is empty, expected a SELECT statement", { sql })
   if (sql !== undefined && (names.length > 0 || format !== undefined || ids !== undefined))
     throw invalidInput("SQL names its files itself: expected no inputs, format or ids beside it", {
       sql,

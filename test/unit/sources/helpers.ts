@@ -1,7 +1,6 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { DuckDBInstance } from "@duckdb/node-api"
 import { afterAll, beforeAll } from "vitest"
 import { isVecsnapError, type VecsnapError } from "../../../src/errors.js"
 import type { FieldValue, RecordBatch } from "../../../src/records.js"
@@ -87,6 +86,8 @@ export function useDirectory(): {
 
 /** Runs SQL in a fresh DuckDB, to write files. */
 export async function runSql(sql: string): Promise<void> {
+  // Not at the top, for the test that runs without the package.
+  const { DuckDBInstance } = await import("@duckdb/node-api")
   const instance = await DuckDBInstance.create(":memory:")
   const connection = await instance.connect()
   try {
