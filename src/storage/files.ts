@@ -1,0 +1,131 @@
+/**
+ * Local files as the stores use them: bodies to upload, targets to download into, and errors of the file system as ours.
+ */
+import { type FileHandle, open, unlink } from "node:fs/promises"
+import {
+  corrupt,
+  type ErrorDetails,
+  invalidInput,
+  isVecsnapError,
+  unavailable,
+  type VecsnapError,
+} from "../errors.js"
+import type { PutBody } from "./store.js"
+
+/** The code of a system error ("ENOENT"), if it is one. */
+export function errorCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("code" in error)) return undefined
+  return typeof error.code === "string" ? error.code : undefined
+}
+
+// What the user can put right, and how to say it. All else (ENOSPC, EDQUOT, EMFILE, EIO ...) may pass: `Unavailable`.
+const FIXABLE: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "operation not permitted",
+  EROFS: "the file system is read-only",
+  ENOENT: "no such file or directory",
+  EEXIST: "it exists already",
+  EISDIR: "it is a directory",
+  ENOTDIR: "a part of its path is a file, not a directory",
+  ENAMETOOLONG: "a part of its path is too long for the file system",
+  ELOOP: "too many symbolic links",
+  EXDEV: "a part of its path is on another file system",
+}
+const PASSING: Readonly<Record<string, string>> = {
+  ENOSPC: "no space left on the device",
+  EDQUOT: "the disk quota is used up",
+  EMFILE: "too many open files in this process",
+  ENFILE: "too many open files on this machine",
+}
+
+/** Whether an error can only come from the file system, and not from a connection that is written to a file. */
+export function isFileFault(error: unknown): boolean {
+  const code = errorCode(error) ?? ""
+  return code in FIXABLE || code in PASSING
+}
+
+/**
+ * An error of the file system as one of ours: `InvalidInput` for what the user can put right (permissions, paths), else
+ * `Unavailable` (a full disk is worth a retry once there is room). Errors that are ours already pass unchanged.
+ *
+ * @param action what was tried on `path`, as in "cannot read /data/x"
+ */
+export function fileError(action: string, path: string, error: unknown): VecsnapError {
+  if (isVecsnapError(error)) return error
+  const code = errorCode(error) ?? "unknown error"
+  const details: ErrorDetails = { path, code }
+  const fixable = FIXABLE[code]
+  if (fixable !== undefined) return invalidInput(`cannot ${action} ${path}: ${fixable}`, details, error)
+  return unavailable(`cannot ${action} ${path}: ${PASSING[code] ?? code}`, details, error)
+}
+
+/** Bytes to be uploaded, in memory or in a file, read piece by piece. */
+export interface BodySource {
+  readonly sizeBytes: number
+  /** The bytes from `start` up to but not including `end`. Throws `Corrupt` if the file has shrunk meanwhile. */
+  read(start: number, end: number): Promise<Uint8Array>
+}
+
+/** Opens a body, hands it to `use`, and closes it whatever happens. */
+export async function withBody<T>(body: PutBody, use: (source: BodySource) => Promise<T>): Promise<T> {
+  if (body instanceof Uint8Array) {
+    return use({ sizeBytes: body.byteLength, read: async (start, end) => body.subarray(start, end) })
+  }
+  const { file } = body
+  const handle = await open(file, "r").catch((error) => {
+    throw fileError("read", file, error)
+  })
+  try {
+    const stat = await handle.stat()
+    if (!stat.isFile()) throw invalidInput(`cannot read ${file}: it is not a regular file`, { path: file })
+    return await use({
+      sizeBytes: stat.size,
+      read: (start, end) => readRange(handle, file, start, end),
+    })
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Reads exactly the bytes from `start` up to `end`; `Corrupt` if the file ends before. */
+export async function readRange(
+  handle: FileHandle,
+  path: string,
+  start: number,
+  end: number,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(end - start)
+  let filled = 0
+  while (filled < bytes.length) {
+    const { bytesRead } = await handle
+      .read(bytes, filled, bytes.length - filled, start + filled)
+      .catch((error) => {
+        throw fileError("read", path, error)
+      })
+    if (bytesRead === 0) {
+      const got = start + filled
+      throw corrupt(`${path} ends after ${got} bytes, expected at least ${end}`, { path, expected: end, got })
+    }
+    filled += bytesRead
+  }
+  return bytes
+}
+
+/**
+ * Creates the file `path`, which must not exist, and lets `write` fill it. If that fails, the file is removed; a file
+ * that was there before is left alone (`InvalidInput`).
+ */
+export async function createFile<T>(path: string, write: (handle: FileHandle) => Promise<T>): Promise<T> {
+  const handle = await open(path, "wx").catch((error) => {
+    throw fileError("create", path, error)
+  })
+  try {
+    const result = await write(handle)
+    await handle.close()
+    return result
+  } catch (error) {
+    await handle.close().catch(() => undefined)
+    await unlink(path).catch(() => undefined)
+    throw error
+  }
+}

@@ -1,0 +1,112 @@
+import { fileURLToPath } from "node:url"
+import { invalidInput } from "../errors.js"
+import { openLocalStore } from "./local.js"
+import { openMemoryStore } from "./memory.js"
+import { createRetry, type Retry, type RetrySettings } from "./retry.js"
+import { assertPrefix } from "./rules.js"
+import { openS3Store } from "./s3.js"
+import type { S3Settings } from "./s3-client.js"
+import type { ObjectStore } from "./store.js"
+import { type RequestCounts, withCounting } from "./with-counting.js"
+import { withLimit } from "./with-limit.js"
+import { withRetry } from "./with-retry.js"
+
+export interface StoreOptions {
+  readonly s3?: S3Settings
+  readonly retry?: RetrySettings
+  /** Calls in flight at a time; the others wait. Default 32. */
+  readonly concurrency?: number
+  /** Where to count the calls, each attempt for itself. */
+  readonly counts?: RequestCounts
+}
+
+/** Where a store is. */
+export type StoreLocation =
+  | { readonly kind: "file"; readonly directory: string }
+  | { readonly kind: "s3"; readonly bucket: string; readonly prefix: string }
+  | { readonly kind: "memory"; readonly name: string }
+
+/**
+ * Opens a store by its URL: `s3://bucket/prefix`, `file:///directory`, a plain path, or `memory://name`. Calls are
+ * limited in number and retried. Nothing is read or sent before the first call.
+ *
+ * Throws `InvalidInput` for any other URL, and for URLs with a user name, a password or a query.
+ */
+export function openStore(url: string, options: StoreOptions = {}): ObjectStore {
+  const retry = createRetry(options.retry)
+  const backend = openBackend(url, options.s3, retry)
+  const counted = options.counts === undefined ? backend : withCounting(backend, options.counts)
+  // The limit is inside the retry, so that who waits to try again keeps no place.
+  return withRetry(withLimit(counted, options.concurrency ?? 32), retry)
+}
+
+function openBackend(url: string, s3: S3Settings | undefined, retry: Retry): ObjectStore {
+  const location = parseStoreUrl(url)
+  switch (location.kind) {
+    case "file":
+      return openLocalStore(location.directory, withoutTrailingSlash(url))
+    case "memory":
+      return openMemoryStore(location.name)
+    case "s3":
+      return openS3Store(location.bucket, location.prefix, s3, retry)
+  }
+}
+
+/** Reads a store's URL. Throws `InvalidInput` as {@link openStore} does; a secret in the URL is not repeated. */
+export function parseStoreUrl(url: string): StoreLocation {
+  const [, scheme, rest] = /^(s3|file|memory):(.*)$/is.exec(url) ?? []
+  if (scheme === undefined || rest === undefined) {
+    if (/^[a-z][a-z0-9+.-]*:\/\//i.test(url)) {
+      const shown = url.slice(0, url.indexOf("://") + 3)
+      throw invalidInput(`a store must be at s3://, file:// or memory://, or a path, got ${shown}...`, {
+        got: shown,
+      })
+    }
+    if (url === "" || url.includes("\0"))
+      throw invalidInput("the path of a store must not be empty", { got: url })
+    return { kind: "file", directory: url }
+  }
+  const authority = /^\/\/([^/]*)/.exec(rest)?.[1] ?? ""
+  if (authority.includes("@") || /[?#]/.test(rest)) {
+    throw invalidInput(
+      `a ${scheme}:// URL must not have a user name, a password, "?" or "#"; use options for these`,
+    )
+  }
+  switch (scheme.toLowerCase()) {
+    case "s3":
+      return parseS3(url, rest)
+    case "file":
+      return parseFile(url)
+    default:
+      return parseMemory(url, rest)
+  }
+}
+
+function parseS3(url: string, rest: string): StoreLocation {
+  const [, bucket, path] = /^\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,254})(?:\/(.*))?$/s.exec(rest) ?? []
+  if (bucket === undefined)
+    throw invalidInput(`an S3 URL must look like s3://bucket/prefix, got ${url}`, { got: url })
+  const prefix = path?.replace(/\/$/, "") ?? ""
+  if (prefix !== "") assertPrefix(`${prefix}/`)
+  return { kind: "s3", bucket, prefix }
+}
+
+function parseFile(url: string): StoreLocation {
+  try {
+    return { kind: "file", directory: fileURLToPath(url) }
+  } catch (error) {
+    throw invalidInput(`a file URL must look like file:///directory, got ${url}`, { got: url }, error)
+  }
+}
+
+function parseMemory(url: string, rest: string): StoreLocation {
+  const [, name] = /^\/\/(.+?)\/?$/s.exec(rest) ?? []
+  if (name === undefined)
+    throw invalidInput(`a memory URL must look like memory://name, got ${url}`, { got: url })
+  return { kind: "memory", name }
+}
+
+// The root directory keeps its slash.
+function withoutTrailingSlash(text: string): string {
+  return text.length > 1 && text.endsWith("/") ? text.slice(0, -1) : text
+}

@@ -1,0 +1,78 @@
+/**
+ * The rules that all stores share: what a key may look like, how keys are ordered, which requests make sense. One rule
+ * for all, so that a snapshot can be copied from any store to any other.
+ */
+import { invalidInput } from "../errors.js"
+import type { PutOptions } from "./store.js"
+
+/** The limit of S3, in bytes of UTF-8. */
+const MAX_KEY_BYTES = 1024
+
+// Control characters cannot be carried by the XML of S3 listings; a backslash separates directories on some systems.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const FORBIDDEN_CHARACTER = /[\u0000-\u001f\u007f\\\ufffe\uffff]/
+const LONE_SURROGATE = /\p{Surrogate}/u
+
+/**
+ * Throws `InvalidInput` unless `key` is 1 to 1,024 bytes of well-formed text whose "/"-separated segments are neither
+ * empty nor "." nor "..", without backslashes and control characters. Such a key cannot leave the root it is joined to.
+ */
+export function assertKey(key: string): void {
+  const fault = keyFault(key)
+  if (fault !== undefined) throw invalidInput(`the key ${JSON.stringify(key)} ${fault}`, { key })
+}
+
+/** Whether {@link assertKey} would accept `key`. */
+export function isKey(key: string): boolean {
+  return keyFault(key) === undefined
+}
+
+/** Throws `InvalidInput` unless some valid key starts with `prefix`, which may be empty and may end with "/". */
+export function assertPrefix(prefix: string): void {
+  const fault = keyFault(`${prefix}x`)
+  if (fault !== undefined) throw invalidInput(`the prefix ${JSON.stringify(prefix)} ${fault}`, { prefix })
+}
+
+function keyFault(key: string): string | undefined {
+  if (key === "") return "is empty"
+  if (LONE_SURROGATE.test(key)) return "is not well-formed Unicode"
+  if (FORBIDDEN_CHARACTER.test(key)) return "contains a backslash or a control character"
+  const sizeBytes = Buffer.byteLength(key)
+  if (sizeBytes > MAX_KEY_BYTES) return `is ${sizeBytes} bytes long, more than ${MAX_KEY_BYTES}`
+  for (const segment of key.split("/")) {
+    if (segment === "") return 'has an empty segment: "/" at its start, at its end or twice in a row'
+    if (segment === "." || segment === "..") return `has a segment "${segment}"`
+  }
+  return undefined
+}
+
+/** Throws `InvalidInput` unless `0 <= start < end`, both safe integers. */
+export function assertRange(range: { readonly start: number; readonly end: number }): void {
+  const { start, end } = range
+  if (Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start < end) return
+  throw invalidInput(`a range needs integers with 0 <= start < end, got ${start} to ${end}`, { start, end })
+}
+
+/** Throws `InvalidInput` if both preconditions are asked for. */
+export function assertOnePrecondition({ ifAbsent, ifMatch }: PutOptions): void {
+  if (ifAbsent && ifMatch !== undefined) {
+    throw invalidInput("a put takes ifAbsent or ifMatch, not both", { ifMatch })
+  }
+}
+
+/** Orders keys as stores do: by the bytes of their UTF-8. JavaScript's own order is that of UTF-16 units. */
+export function compareKeys(a: string, b: string): number {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) {
+    const unitA = a.charCodeAt(i)
+    const unitB = b.charCodeAt(i)
+    if (unitA !== unitB) return utf8Rank(unitA) - utf8Rank(unitB)
+  }
+  return a.length - b.length
+}
+
+// The two orders differ only here: surrogates stand for code points above U+FFFF, so they rank above U+E000 to U+FFFF.
+function utf8Rank(unit: number): number {
+  if (unit < 0xd800) return unit
+  return unit < 0xe000 ? unit + 0x2000 : unit - 0x800
+}

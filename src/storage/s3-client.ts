@@ -1,0 +1,105 @@
+/**
+ * The AWS SDK's client, set up for all S3-compatible stores.
+ */
+import { Agent as HttpAgent } from "node:http"
+import { Agent as HttpsAgent } from "node:https"
+import { S3Client } from "@aws-sdk/client-s3"
+import { loadConfig } from "@smithy/core/config"
+import { invalidInput } from "../errors.js"
+
+/**
+ * How to reach an S3-compatible store. What is left out is looked for where the AWS SDK looks: environment variables
+ * (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL_S3` ...), then the profile in `~/.aws`.
+ */
+export interface S3Settings {
+  /** For stores other than AWS, as in "http://127.0.0.1:9000". */
+  readonly endpoint?: string
+  /** Default where none is found and there is an endpoint: "us-east-1", which most other stores accept. */
+  readonly region?: string
+  /** Addresses as in "endpoint/bucket/key", not "bucket.endpoint/key". Default: whether there is an endpoint. */
+  readonly forcePathStyle?: boolean
+  readonly credentials?: {
+    readonly accessKeyId: string
+    readonly secretAccessKey: string
+    readonly sessionToken?: string
+  }
+  /**
+   * Whether to send and check the checksums that S3 has added since 2025 ("when-supported", the SDK's own default).
+   * Default "when-required": older stores refuse them. Bodies are protected either way, by the signed SHA-256.
+   */
+  readonly requestChecksums?: "when-required" | "when-supported"
+  /** For setting up a connection. Default 10,000 ms. */
+  readonly connectTimeoutMs?: number
+  /** For which a connection in use may be silent. Default 60,000 ms. */
+  readonly idleTimeoutMs?: number
+  /** Bodies larger than this are uploaded in parts of this size; at least 5 MiB on AWS. Default 16 MiB. */
+  readonly partBytes?: number
+}
+
+// More calls than this wait for a connection, and the wait counts as part of the connect timeout.
+const MAX_SOCKETS = 256
+
+/** Creates a client. Throws `InvalidInput` if the settings, or those found in the environment, do not make sense. */
+export async function createS3Client(settings: S3Settings): Promise<S3Client> {
+  const endpoint = settings.endpoint ?? (await configuredEndpoint())
+  if (endpoint !== undefined) assertEndpoint(endpoint)
+  const region = settings.region ?? (endpoint === undefined ? undefined : await configuredRegion())
+  const checksums = settings.requestChecksums === "when-supported" ? "WHEN_SUPPORTED" : "WHEN_REQUIRED"
+  // The SDK would print that releases after the one we pin need a newer Node. It is for us to act on that.
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= "true"
+  return new S3Client({
+    ...(endpoint !== undefined && { endpoint }),
+    ...(region !== undefined && { region }),
+    ...(settings.credentials !== undefined && { credentials: { ...settings.credentials } }),
+    forcePathStyle: settings.forcePathStyle ?? endpoint !== undefined,
+    requestChecksumCalculation: checksums,
+    responseChecksumValidation: checksums,
+    // Retries are made by with-retry.ts, and nowhere else.
+    maxAttempts: 1,
+    // Would open a new connection for each large body.
+    expectContinueHeader: false,
+    requestHandler: {
+      connectionTimeout: settings.connectTimeoutMs ?? 10_000,
+      socketTimeout: settings.idleTimeoutMs ?? 60_000,
+      httpAgent: new HttpAgent({ keepAlive: true, maxSockets: MAX_SOCKETS }),
+      httpsAgent: new HttpsAgent({ keepAlive: true, maxSockets: MAX_SOCKETS }),
+    },
+  })
+}
+
+function assertEndpoint(endpoint: string): void {
+  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined
+  // Not shown: it may hold a password.
+  if (url?.username || url?.password) {
+    throw invalidInput("the S3 endpoint must not contain a user name or password; use credentials instead")
+  }
+  if (url?.protocol !== "http:" && url?.protocol !== "https:") {
+    throw invalidInput(`the S3 endpoint must be an http:// or https:// URL, got "${endpoint}"`, { endpoint })
+  }
+}
+
+/** The SDK's own rule, asked beforehand because path style depends on it. */
+async function configuredEndpoint(): Promise<string | undefined> {
+  const ignored = await loadConfig({
+    environmentVariableSelector: (env) => env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS,
+    configFileSelector: (profile) => profile.ignore_configured_endpoint_urls,
+    default: "false",
+  })()
+  if (ignored === "true") return undefined
+  const found = await loadConfig({
+    environmentVariableSelector: (env) => env.AWS_ENDPOINT_URL_S3 || env.AWS_ENDPOINT_URL || undefined,
+    configFileSelector: (profile, file) =>
+      file?.[`services.${profile.services}`]?.["s3.endpoint_url"] ?? profile.endpoint_url,
+    default: "",
+  })()
+  return found === "" ? undefined : found
+}
+
+/** The SDK's own rule, without its last resort: to ask the network of a virtual machine at AWS. */
+async function configuredRegion(): Promise<string> {
+  return loadConfig({
+    environmentVariableSelector: (env) => env.AWS_REGION || env.AWS_DEFAULT_REGION || undefined,
+    configFileSelector: (profile) => profile.region,
+    default: "us-east-1",
+  })()
+}

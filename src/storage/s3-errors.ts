@@ -1,0 +1,137 @@
+import {
+  aborted,
+  conflict,
+  corrupt,
+  type ErrorTag,
+  invalidInput,
+  isVecsnapError,
+  notFound,
+  unavailable,
+  unsupported,
+  type VecsnapError,
+} from "../errors.js"
+import { errorCode } from "./files.js"
+
+/** What was asked of the store, for the message. */
+export interface S3Request {
+  /** "s3://bucket/prefix" or "s3://bucket/prefix/key". */
+  readonly url: string
+  readonly bucket: string
+  /** The operation by the name under which it is permitted, as in "s3:GetObject". */
+  readonly action: string
+}
+
+/** What the SDK says of an answer that is not a success. All of it optional, as stores differ. */
+interface Failure {
+  readonly status: number | undefined
+  /** "NoSuchKey", "SlowDown" ...; for failures of the connection the name or code of the error. */
+  readonly code: string
+  readonly message: string
+}
+
+// Worth another try although the status is not 429 or 5xx. 409 is AWS' answer to racing conditional writes; a body
+// that arrived damaged is sent again; an upload that is gone is started again.
+const PASSING_CODES = new Set([
+  "ConditionalRequestConflict",
+  "OperationAborted",
+  "RequestTimeout",
+  "BadDigest",
+  "XAmzContentSHA256Mismatch",
+  "IncompleteBody",
+  "NoSuchUpload",
+])
+
+const STORE_FAULTS_OF_TLS = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|SSL/
+
+/**
+ * An error of the AWS SDK as one of ours, by what the caller does next. `NotFound` means the bucket, or an object if
+ * `details.code` is not "NoSuchBucket".
+ */
+export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal): VecsnapError {
+  if (isVecsnapError(error)) return error
+  if (signal?.aborted) {
+    return aborted(`${request.action} of ${request.url} was aborted`, {}, signal.reason)
+  }
+  const failure = failureOf(error)
+  const { status, code, message } = failure
+  const { tag, advice } = classify(failure, request)
+  const answer = status === undefined ? code : `${code} (HTTP ${status})`
+  const said = message === "" || message === code || message === "UnknownError" ? "" : `: ${message}`
+  const details = { url: request.url, bucket: request.bucket, action: request.action, status, code }
+  return RAISE[tag](
+    `${request.action} of ${request.url} failed with ${answer}${said}${advice}`,
+    details,
+    error,
+  )
+}
+
+type Tag = Extract<
+  ErrorTag,
+  "Conflict" | "Corrupt" | "InvalidInput" | "NotFound" | "Unavailable" | "Unsupported"
+>
+
+const RAISE = {
+  Conflict: conflict,
+  Corrupt: corrupt,
+  InvalidInput: invalidInput,
+  NotFound: notFound,
+  Unavailable: unavailable,
+  Unsupported: unsupported,
+}
+
+function classify(
+  { status, code }: Failure,
+  { bucket, action }: S3Request,
+): { readonly tag: Tag; readonly advice: string } {
+  if (PASSING_CODES.has(code)) return { tag: "Unavailable", advice: "" }
+  if (code === "NoSuchBucket") return { tag: "NotFound", advice: `; create the bucket "${bucket}" first` }
+  if (code === "CredentialsProviderError") {
+    return { tag: "InvalidInput", advice: "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile" }
+  }
+  switch (status) {
+    case undefined:
+      return STORE_FAULTS_OF_TLS.test(code) || code === "InvalidSetting"
+        ? { tag: "InvalidInput", advice: "" }
+        : { tag: "Unavailable", advice: "" }
+    case 301:
+    case 307:
+      return { tag: "InvalidInput", advice: `; is the bucket "${bucket}" in another region?` }
+    case 401:
+    case 403:
+      return {
+        tag: "InvalidInput",
+        advice: `; check the credentials, and that they allow ${action} in the bucket "${bucket}"`,
+      }
+    case 404:
+      return { tag: "NotFound", advice: "" }
+    case 405:
+    case 501:
+      return { tag: "Unsupported", advice: "; this store does not offer it" }
+    case 408:
+    case 429:
+      return { tag: "Unavailable", advice: "" }
+    case 412:
+      return { tag: "Conflict", advice: "; the object has another version than expected" }
+    case 416:
+      return { tag: "Corrupt", advice: "; the object is shorter than expected" }
+    default:
+      if (status >= 500) return { tag: "Unavailable", advice: "" }
+      // A success that the SDK could not read: whatever answered is not S3.
+      if (status < 300) return { tag: "Unsupported", advice: "; the answer is not that of an S3 store" }
+      return { tag: "InvalidInput", advice: "" }
+  }
+}
+
+function failureOf(error: unknown): Failure {
+  if (!(error instanceof Error)) return { status: undefined, code: "unknown error", message: String(error) }
+  const { $metadata: metadata } = error as { readonly $metadata?: { readonly httpStatusCode?: number } }
+  const code = error.name === "Error" ? (errorCode(error) ?? settingFault(error)) : error.name
+  return { status: metadata?.httpStatusCode, code, message: error.message }
+}
+
+// The SDK has no code for what is wrong with its settings.
+function settingFault(error: Error): string {
+  return /^(Region|Invalid (URL|endpoint)|Could not|The services section)/.test(error.message)
+    ? "InvalidSetting"
+    : "unknown error"
+}

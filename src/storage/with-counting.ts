@@ -1,0 +1,76 @@
+import { stat } from "node:fs/promises"
+import type { ObjectStore } from "./store.js"
+import { wrapStore } from "./wrap-store.js"
+
+/** Calls made of a store since the counts were created, failed ones included, and bytes of the successful ones. */
+export interface RequestCounts {
+  get: number
+  getFile: number
+  head: number
+  put: number
+  /** Whole listings, however many pages they took. */
+  list: number
+  delete: number
+  /** Calls that threw. */
+  failed: number
+  /** Bytes of objects read. */
+  bytesRead: number
+  /** Bytes of objects written. */
+  bytesWritten: number
+}
+
+/** Counts at zero. One may be shared by several stores. */
+export function createCounts(): RequestCounts {
+  return {
+    get: 0,
+    getFile: 0,
+    head: 0,
+    put: 0,
+    list: 0,
+    delete: 0,
+    failed: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+  }
+}
+
+/** Adds each call of a store to `counts`. Below {@link withRetry} it counts every attempt, above it every operation. */
+export function withCounting(store: ObjectStore, counts: RequestCounts): ObjectStore {
+  async function failing<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call()
+    } catch (error) {
+      counts.failed++
+      throw error
+    }
+  }
+
+  const counted = wrapStore(store, (operation, call) => {
+    // A listing is called once per step, and counted where it starts.
+    if (operation !== "list") counts[operation]++
+    return failing(call)
+  })
+
+  return {
+    ...counted,
+    async get(key, options) {
+      const object = await counted.get(key, options)
+      counts.bytesRead += object?.body.length ?? 0
+      return object
+    },
+    async getFile(key, path, options) {
+      const info = await counted.getFile(key, path, options)
+      counts.bytesRead += info?.size ?? 0
+      return info
+    },
+    async put(key, body, options) {
+      const result = await counted.put(key, body, options)
+      counts.bytesWritten += body instanceof Uint8Array ? body.length : (await stat(body.file)).size
+      return result
+    },
+    list(prefix, options) {
+      counts.list++
+      return counted.list(prefix, options)
+    },
+  }
+}
