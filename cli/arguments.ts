@@ -14,8 +14,8 @@ import {
   parseJson,
   type RouteOptions,
   type SnapshotInfo,
-  type StoreOptions,
   STRATEGY_NAMES,
+  type StoreOptions,
 } from "../src/index.js"
 import type { Config } from "./config.js"
 import { nearest, usageError } from "./usage-error.js"
@@ -72,7 +72,9 @@ export function parseFields(text: string): Readonly<Record<string, FieldType>> {
     if (name === "" || type === undefined) {
       const near = nearest(part.slice(colon + 1), FIELD_TYPES)
       const hint = name !== "" && near !== undefined ? ` Did you mean ${name}:${near}?` : ""
-      throw new InvalidArgumentError(`Expected name:type, type one of ${FIELD_TYPES.join(", ")}, got ${part}.${hint}`)
+      throw new InvalidArgumentError(
+        `Expected name:type, type one of ${FIELD_TYPES.join(", ")}, got ${part}.${hint}`,
+      )
     }
     if (fields.has(name)) throw new InvalidArgumentError(`The field ${name} is there twice.`)
     fields.set(name, type)
@@ -137,10 +139,13 @@ export function parseContext(
     }
     const value = parseFieldValue(text, field.type)
     if (value === undefined) {
-      throw usageError(`--context ${name}=…: expected a value of type ${field.type}, got ${JSON.stringify(text)}`, {
-        field: name,
-        value: text,
-      })
+      throw usageError(
+        `--context ${name}=…: expected a value of type ${field.type}, got ${JSON.stringify(text)}`,
+        {
+          field: name,
+          value: text,
+        },
+      )
     }
     return [name, value] as const
   })
@@ -205,7 +210,10 @@ export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["fields"]):
   })
 
 export function addReaderOptions(command: Command): Command {
-  return command.option("--cache-dir <dir>", "where downloaded shards are kept; default: vecsnap in the user's cache")
+  return command.option(
+    "--cache-dir <dir>",
+    "where downloaded shards are kept; default: vecsnap in the user's cache",
+  )
 }
 
 /** Store settings from flags, then the configuration. Credentials come from the environment or the AWS profile. */
@@ -252,10 +260,16 @@ export function addMappingOptions(command: Command): Command {
     .option("--format <name>", "format of the inputs; default: by the file name's ending")
     .option("--ids <file>", "ids of .npy vectors, one per line")
     .option("--id-column <name>", "column of the ids; default: id")
-    .addOption(new Option("--id-type <type>", "type of the ids; default: by the input").choices(["string", "int64"]))
+    .addOption(
+      new Option("--id-type <type>", "type of the ids; default: by the input").choices(["string", "int64"]),
+    )
     .option("--vector-column <name>", "column of the vectors; default: vector")
     .option("--fields <name:type,…>", `typed columns to route on: ${FIELD_TYPES.join(", ")}`, parseFields)
-    .option("--payload-columns <names>", 'columns kept as payload; default: all others; "" for none', parseNames)
+    .option(
+      "--payload-columns <names>",
+      'columns kept as payload; default: all others; "" for none',
+      parseNames,
+    )
     .option("--shard-column <name>", "column of the shard numbers, for --strategy explicit")
 }
 
@@ -273,15 +287,25 @@ export interface ShardingFlags {
 
 export function addShardingOptions(command: Command): Command {
   return command
-    .addOption(new Option("--strategy <name>", "how records and queries find shards").choices([...STRATEGY_NAMES]))
+    .addOption(
+      new Option("--strategy <name>", "how records and queries find shards").choices([...STRATEGY_NAMES]),
+    )
     .option("--shards <n>", "number of shards", wholeNumber(1))
-    .option("--probes <n>", "cluster, lsh: shards searched per query unless it says otherwise", wholeNumber(1))
+    .option(
+      "--probes <n>",
+      "cluster, lsh: shards searched per query unless it says otherwise",
+      wholeNumber(1),
+    )
     .option("--bits <n>", "lsh: hyperplanes", wholeNumber(1))
     .option("--seed <n>", "cluster, lsh: seed of all random choices; default 1", wholeNumber(0))
     .option("--iterations <n>", "cluster: rounds of k-means at most", wholeNumber(1))
     .option("--sample-rows <n>", "cluster: rows to train on", wholeNumber(1))
     .option("--cel <expression>", "cel: expression over the fields, for example 'shard_hash(tenant) % 16u'")
-    .option("--values <a,b,…>", "cel: what the expression may answer; the position is the shard", parseRoutingValues)
+    .option(
+      "--values <a,b,…>",
+      "cel: what the expression may answer; the position is the shard",
+      parseRoutingValues,
+    )
 }
 
 export interface BuildFlags extends MappingFlags, ShardingFlags, StorageFlags, OutputFlags {
@@ -319,7 +343,11 @@ export function addBuildOptions(command: Command): Command {
     )
     .option("--no-reuse", "build all shards, also those whose content did not change")
     .option("--force", "publish even if another run was published meanwhile")
-    .option("--parallelism <n>", "shards built at the same time; default: the number of cores", wholeNumber(1))
+    .option(
+      "--parallelism <n>",
+      "shards built at the same time; default: the number of cores",
+      wholeNumber(1),
+    )
     .option("--temp-dir <dir>", "where the temporary directory is made; default: the system's")
     .option("--model <label>", "embedding model, recorded in the snapshot")
     .option("--custom <key=value>", "recorded in the snapshot; repeatable", collectPair)

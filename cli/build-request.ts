@@ -112,7 +112,8 @@ export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "shar
     const value = flags[key] ?? configured[key]
     if (value === undefined) continue
     if (allowed.includes(key)) settings[key] = value
-    else if (flags[key] !== undefined || !switched) throw notForStrategy(key, strategy, flags[key] !== undefined)
+    else if (flags[key] !== undefined || !switched)
+      throw notForStrategy(key, strategy, flags[key] !== undefined)
   }
   // `values` says how many shards there are; a number from the other place must not contradict it.
   if (flags.values !== undefined && flags.shards === undefined) delete settings.shards

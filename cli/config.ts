@@ -18,7 +18,14 @@ import { readFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import { parse, YAMLParseError } from "yaml"
 import { z } from "zod"
-import { BACKEND_NAMES, FIELD_TYPES, type Json, METRICS, STRATEGY_NAMES, stringifyJson } from "../src/index.js"
+import {
+  BACKEND_NAMES,
+  FIELD_TYPES,
+  type Json,
+  METRICS,
+  STRATEGY_NAMES,
+  stringifyJson,
+} from "../src/index.js"
 import { nearest, usageError } from "./usage-error.js"
 
 export const CONFIG_FILE = "vecsnap.yaml"
@@ -34,7 +41,10 @@ const oneOf = <const T extends readonly string[]>(names: T) => z.enum(names, `on
 const oneOrMoreTexts = z.union([text, z.array(text).min(1)], "a text or a list of texts")
 
 const json: z.ZodType<Json> = z.lazy(() =>
-  z.union([z.string(), z.number(), z.bigint(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)], "a JSON value"),
+  z.union(
+    [z.string(), z.number(), z.bigint(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)],
+    "a JSON value",
+  ),
 )
 
 const sharding = z.strictObject({
@@ -125,7 +135,11 @@ function parseYaml(content: string, file: string): unknown {
     if (!(error instanceof YAMLParseError)) throw error
     const line = error.linePos?.[0].line
     const [problem] = error.message.split(/ at line|\n/)
-    throw usageError(`${file}${line === undefined ? "" : `:${line}`} is not valid YAML: ${problem}`, { file, line }, error)
+    throw usageError(
+      `${file}${line === undefined ? "" : `:${line}`} is not valid YAML: ${problem}`,
+      { file, line },
+      error,
+    )
   }
 }
 
@@ -151,9 +165,12 @@ function describeIssue(issue: z.core.$ZodIssue, data: unknown, file: string): Er
 function unknownKey(path: readonly string[], key: string, file: string): Error {
   const siblings = path.length === 0 ? Object.keys(schema.shape) : (GROUPS[path.join(".")] ?? [])
   const name = [...path, key].join(".")
-  const suggestion = [nearest(key, siblings)].filter((near) => near !== undefined).map((near) => [...path, near].join("."))
+  const suggestion = [nearest(key, siblings)]
+    .filter((near) => near !== undefined)
+    .map((near) => [...path, near].join("."))
   // "shards" at the top: right word, wrong place.
-  for (const [group, keys] of Object.entries(GROUPS)) if (keys.includes(key)) suggestion.unshift(`${group}.${key}`)
+  for (const [group, keys] of Object.entries(GROUPS))
+    if (keys.includes(key)) suggestion.unshift(`${group}.${key}`)
   const hint =
     suggestion.length > 0 ? `did you mean ${suggestion[0]}?` : `expected one of ${siblings.join(", ")}`
   return usageError(`${file}: unknown key ${name}: ${hint}`, { file, key: name })

@@ -21,7 +21,7 @@ export interface Output {
   readonly columns?: number
 }
 
-/** Prints one JSON document on stdout; integers keep all their digits. */
+/** Prints one JSON document on stdout: indented on a terminal, else on one line. Integers keep all their digits. */
 export const printJson = (io: Io, document: unknown): void => {
-  io.stdout.write(`${stringifyJson(document, 2)}\n`)
+  io.stdout.write(`${stringifyJson(document, io.stdout.isTTY ? 2 : undefined)}\n`)
 }

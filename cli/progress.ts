@@ -3,7 +3,7 @@
  */
 import type { Logger, Progress, Stage } from "../src/index.js"
 import type { Io } from "./io.js"
-import { formatCount, formatDuration, formatValue, paintFor, shorten } from "./render.js"
+import { formatCount, formatDuration, formatValue, paintFor, shorten, widthOf } from "./render.js"
 
 export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   sample: "reading a sample",
@@ -76,7 +76,7 @@ function barView(stderr: Io["stderr"], now: () => number): ProgressView {
     visible = true
     const text = `${describeProgress(progress)}  ${formatDuration(lastMs - startedMs)}`
     // One column less than the terminal has: a full line would wrap and could not be cleared.
-    stderr.write(CLEAR_LINE + shorten(renderBar(progress) + text, (stderr.columns ?? 80) - 1))
+    stderr.write(CLEAR_LINE + shorten(renderBar(progress) + text, (widthOf(stderr) ?? 80) - 1))
   }
   const line = (text: string): void => {
     end()

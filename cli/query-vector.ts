@@ -31,7 +31,10 @@ function vectorFromJson(text: string, name: string): Float32Array {
     throw usageError(`${name}: expected a JSON list of numbers that is not empty`, { name })
   const wrong = value.findIndex((item) => typeof item !== "number" && typeof item !== "bigint")
   if (wrong !== -1) {
-    const found = value[wrong] === null || typeof value[wrong] !== "object" ? JSON.stringify(value[wrong]) : "a list or map"
+    const found =
+      value[wrong] === null || typeof value[wrong] !== "object"
+        ? JSON.stringify(value[wrong])
+        : "a list or map"
     throw usageError(`${name}: expected a JSON list of numbers, found ${found} at position ${wrong}`, {
       name,
       position: wrong,
@@ -44,6 +47,9 @@ function vectorFromNpy(bytes: Uint8Array, file: string): Float32Array {
   const { shape, data } = decodeNpy(bytes, file)
   const isOneVector = shape.length === 1 || (shape.length === 2 && shape[0] === 1)
   if (!isOneVector || data.length === 0)
-    throw usageError(`${file}: expected one vector, found an array of shape (${shape.join(", ")})`, { file, shape })
+    throw usageError(`${file}: expected one vector, found an array of shape (${shape.join(", ")})`, {
+      file,
+      shape,
+    })
   return Float32Array.from(data)
 }

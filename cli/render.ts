@@ -69,7 +69,7 @@ export function displayWidth(text: string): number {
   return width
 }
 
-/** Cuts a text to `width` columns; a cut one ends in "…". */
+/** Cuts a text to `width` columns, at least 1; a cut one ends in "…". */
 export function shorten(text: string, width: number): string {
   if (displayWidth(text) <= width) return text
   let kept = ""
@@ -81,6 +81,9 @@ export function shorten(text: string, width: number): string {
   }
   return `${kept}…`
 }
+
+/** Columns of a terminal; `undefined` elsewhere, and for terminals that say 0. */
+export const widthOf = (output: Output): number | undefined => output.columns || undefined
 
 export interface Column {
   readonly title: string

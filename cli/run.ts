@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs"
 import { inspect } from "node:util"
 import { Command, CommanderError } from "commander"
-import { type ErrorTag, isVecsnapError } from "../src/index.js"
+import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
 import { demoCommand } from "./commands/demo.js"
 import { getCommand } from "./commands/get.js"
@@ -14,7 +14,7 @@ import { queryCommand } from "./commands/query.js"
 import { shardsCommand } from "./commands/shards.js"
 import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
-import { paintFor } from "./render.js"
+import { paintFor, widthOf } from "./render.js"
 import { usageError } from "./usage-error.js"
 
 /**
@@ -37,14 +37,10 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     return EXIT_OK
   } catch (thrown) {
     if (isHelp(thrown)) return EXIT_OK
-    if (io.signal.aborted) {
-      io.stderr.write(`stopped by ${io.signal.reason}\n`)
-      return signalExitCode(io.signal.reason)
-    }
-    const error = fromCommander(thrown)
+    const error = io.signal.aborted ? stoppedBy(io.signal.reason, thrown) : fromCommander(thrown)
     if (argv.includes("--json") && !printed) printJson(io, errorDocument(error))
     io.stderr.write(renderError(error, argv.includes("--debug"), io))
-    return isVecsnapError(error) ? EXIT_CODES[error.tag] : EXIT_UNEXPECTED
+    return exitCodeOf(error, io.signal)
   }
 }
 
@@ -59,8 +55,17 @@ function createProgram(io: Io): Command {
     .version(packageVersion(), "-V, --version", "print the version")
     .helpCommand("help [command]", "print help for a command")
     .addHelpText("after", `\n${EXIT_CODES_HELP}\n\nStart with: vecsnap demo`)
-  const commands = [buildCommand, queryCommand, getCommand, infoCommand, shardsCommand, historyCommand, demoCommand]
+  const commands = [
+    buildCommand,
+    queryCommand,
+    getCommand,
+    infoCommand,
+    shardsCommand,
+    historyCommand,
+    demoCommand,
+  ]
   for (const create of commands) program.addCommand(create(io))
+  const width = widthOf(io.stdout)
   for (const command of [program, ...program.commands]) {
     command
       .exitOverride()
@@ -72,7 +77,7 @@ function createProgram(io: Io): Command {
         outputError: () => {},
         getOutHasColors: () => false,
         getErrHasColors: () => false,
-        ...(io.stdout.columns === undefined ? {} : { getOutHelpWidth: () => io.stdout.columns! }),
+        ...(width === undefined ? {} : { getOutHelpWidth: () => width }),
       })
   }
   return program
@@ -95,6 +100,15 @@ function fromCommander(error: unknown): unknown {
   return usageError(sentence, {}, error)
 }
 
+/** Whatever a command failed with after a signal, it was stopped by the user. */
+const stoppedBy = (signal: unknown, cause: unknown): Error =>
+  new VecsnapError("Aborted", `stopped by ${signal}`, { signal }, cause)
+
+function exitCodeOf(error: unknown, { aborted, reason }: AbortSignal): number {
+  if (aborted) return signalExitCode(reason)
+  return isVecsnapError(error) ? EXIT_CODES[error.tag] : EXIT_UNEXPECTED
+}
+
 type ReportedTag = ErrorTag | "Unexpected"
 
 function errorDocument(error: unknown): object {
@@ -108,6 +122,7 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 
 function renderError(error: unknown, debug: boolean, io: Io): string {
   const label = paintFor(io.stderr, io.env).red("error")
-  const hint = isVecsnapError(error) || debug ? "" : "this is a fault of vecsnap: --debug prints where it happened\n"
+  const hint =
+    isVecsnapError(error) || debug ? "" : "this error was not foreseen: --debug prints where it happened\n"
   return `${label}: ${messageOf(error)}\n${debug ? `${inspect(error, { depth: 4 })}\n` : hint}`
 }

@@ -77,7 +77,9 @@ export async function runBuild(
 
 export function renderReport(report: BuildReport, paint: Paint = plainPaint): string {
   const { rows, dim, skippedRows, duplicateRows, shards, bytes, uploadedBytes } = report
-  const requests = Object.entries(report.requests).map(([operation, count]) => `${operation} ${formatCount(count)}`)
+  const requests = Object.entries(report.requests).map(
+    ([operation, count]) => `${operation} ${formatCount(count)}`,
+  )
   const leftOut = [
     skippedRows > 0 ? countOf(skippedRows, "bad row") : "",
     duplicateRows > 0 ? countOf(duplicateRows, "duplicate") : "",

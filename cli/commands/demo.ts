@@ -31,7 +31,12 @@ export function demoCommand(io: Io): Command {
   addOutputOptions(command)
   return command.action(async (dir: string, flags: OutputFlags) => {
     await access(WORDS).catch((error: unknown) => {
-      throw new VecsnapError("NotFound", `the demo's words are missing from this installation: ${WORDS}`, {}, error)
+      throw new VecsnapError(
+        "NotFound",
+        `the demo's words are missing from this installation: ${WORDS}`,
+        {},
+        error,
+      )
     })
     const report = await runBuild(demoBuild(dir), flags, io)
     if (!flags.json) io.stdout.write(renderBuilt(report, io))
@@ -101,7 +106,10 @@ function renderAnswers(answers: readonly Answer[], dir: string, io: Io): string 
   })
   const found = answers.reduce((sum, answer) => sum + answer.found, 0)
   const all = answers.reduce((sum, answer) => sum + answer.of, 0)
-  const recall = all === 0 ? "" : `${PROBES} of 16 shards gave ${formatCount(found)} of the ${formatCount(all)} nearest words (recall ${(found / all).toFixed(2)}).\n`
+  const recall =
+    all === 0
+      ? ""
+      : `${PROBES} of 16 shards gave ${formatCount(found)} of the ${formatCount(all)} nearest words (recall ${(found / all).toFixed(2)}).\n`
   const url = shellQuote(dir)
   return `${lines.join("")}
 ${recall}

@@ -13,8 +13,8 @@ import { type Io, printJson } from "../io.js"
 import { type ReaderFlags, withReader } from "../open.js"
 
 const NOTES = `
-Prints one JSON object per line, in order of the ids, in the form that \`vecsnap build\` reads as JSON Lines. Ids that are
-not there are named on stderr, and the exit code is then 3. Put -- before an id that starts with a dash.
+Prints one JSON object per line, in order of the ids. Ids that are not there are named on stderr, and the exit code is
+then 3. Put -- before the URL if an id starts with a dash.
 
 Examples:
   vecsnap get s3://vectors/words king queen

@@ -19,7 +19,15 @@ import {
 } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
-import { type Column, formatBytes, formatCount, formatTime, paintFor, renderTable } from "../render.js"
+import {
+  type Column,
+  formatBytes,
+  formatCount,
+  formatTime,
+  paintFor,
+  renderTable,
+  widthOf,
+} from "../render.js"
 import { snapshotBytes } from "../summary.js"
 
 const EXAMPLES = `
@@ -76,7 +84,8 @@ async function readRows(
       rows.push({ ...entry, live, manifest: await readManifest(store, entry.key, { signal }) })
     } catch (error) {
       // One damaged manifest must not hide the others: a history is what one looks at when something is damaged.
-      if (!["Corrupt", "NotFound", "Unsupported"].some((tag) => isVecsnapError(error) && error.tag === tag)) throw error
+      if (!["Corrupt", "NotFound", "Unsupported"].some((tag) => isVecsnapError(error) && error.tag === tag))
+        throw error
       rows.push({ ...entry, live, problem: (error as Error).message })
     }
   }
@@ -139,7 +148,7 @@ function renderHistory(
     manifest?.backend ?? "",
     problem ?? "",
   ])
-  const table = renderTable(COLUMNS, cells, { width: io.stdout.columns, paint: paintFor(io.stdout, io.env) })
+  const table = renderTable(COLUMNS, cells, { width: widthOf(io.stdout), paint: paintFor(io.stdout, io.env) })
   const live =
     pointer === undefined
       ? "no snapshot is live"

@@ -63,7 +63,7 @@ function infoDocument(url: string, { pointer, manifest }: LiveSnapshot): object 
 }
 
 function renderInfo(url: string, { pointer, manifest }: LiveSnapshot, io: Io): string {
-  const { schema, sharding, build } = manifest
+  const { schema, build } = manifest
   const fields = schema.fields.map(({ name, type }) => `${name}:${type}`).join(", ")
   const custom = Object.entries(manifest.custom).map(([key, value]) => `${key}=${formatValue(value)}`)
   const paint = paintFor(io.stdout, io.env)

@@ -20,7 +20,7 @@ import {
 import { type Io, printJson } from "../io.js"
 import { type ReaderFlags, withReader } from "../open.js"
 import { readQueryVector } from "../query-vector.js"
-import { type Column, countOf, formatCount, formatValue, paintFor, renderTable } from "../render.js"
+import { type Column, countOf, formatCount, formatValue, paintFor, renderTable, widthOf } from "../render.js"
 import { usageError } from "../usage-error.js"
 import { listShards } from "./shards.js"
 
@@ -55,11 +55,16 @@ export function queryCommand(io: Io): Command {
   return command.action(async (url: string | undefined, flags: QueryFlags) => {
     const { vector, like } = flags
     if ((vector === undefined) === (like === undefined))
-      throw usageError(`${vector === undefined ? "neither" : "both"} --vector and --like given, expected one of them`)
+      throw usageError(
+        `${vector === undefined ? "neither" : "both"} --vector and --like given, expected one of them`,
+      )
     // Before anything is opened: a vector that cannot be read needs no store.
     const given = vector === undefined ? undefined : await readQueryVector(vector, io.cwd)
     await withReader(io, url, flags, async (reader) => {
-      const result = given === undefined ? await searchLike(reader, like!, flags, io) : await search(reader, given, flags, io)
+      const result =
+        given === undefined
+          ? await searchLike(reader, like!, flags, io)
+          : await search(reader, given, flags, io)
       if (flags.json) printJson(io, searchDocument(result))
       else io.stdout.write(renderResult(result, reader.snapshot.shards, flags.k, io))
       for (const { shard, reason } of result.shards.failed)
@@ -76,7 +81,9 @@ async function searchLike(reader: Reader, text: string, flags: QueryFlags, io: I
   const [record] = await reader.get([id])
   if (record === undefined) {
     const { run } = reader.snapshot
-    throw new VecsnapError("NotFound", `snapshot ${run} has no record with the id ${stringifyJson(id)}`, { id })
+    throw new VecsnapError("NotFound", `snapshot ${run} has no record with the id ${stringifyJson(id)}`, {
+      id,
+    })
   }
   // One more, since the record itself is likely among them.
   const result = await search(reader, record.vector, { ...flags, k: flags.k + 1 }, io)
@@ -122,7 +129,7 @@ export function renderResult(
     ...(hasPayload ? [formatValue(hit.payload)] : []),
   ])
   const paint = paintFor(io.stdout, io.env)
-  const table = renderTable(columns, rows, { width: io.stdout.columns, paint })
+  const table = renderTable(columns, rows, { width: widthOf(io.stdout), paint })
   const found = hits.length < k ? `only ${countOf(hits.length, "hit")}; ` : ""
   const asked = `searched ${formatCount(shards.asked.length)} of ${countOf(shardCount, "shard")}: ${listShards(shards.asked)}`
   return `${table}\n${paint.dim(`${found}${asked}; snapshot ${snapshot}`)}\n`

@@ -3,7 +3,16 @@ import { type Manifest, readLive, type ShardEntry, shardBytes } from "../../src/
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
-import { type Column, countOf, formatBytes, formatCount, formatValue, paintFor, renderTable } from "../render.js"
+import {
+  type Column,
+  countOf,
+  formatBytes,
+  formatCount,
+  formatValue,
+  paintFor,
+  renderTable,
+  widthOf,
+} from "../render.js"
 import { emptyShards, shardRun, snapshotBytes } from "../summary.js"
 
 const EXAMPLES = `
@@ -60,7 +69,7 @@ function renderShards(manifest: Manifest, io: Io): string {
     shardRun(entry) === manifest.run ? "this run" : `run ${shardRun(entry)}`,
   ]
   const table = renderTable(COLUMNS, manifest.shards.map(row), {
-    width: io.stdout.columns,
+    width: widthOf(io.stdout),
     paint: paintFor(io.stdout, io.env),
   })
   const empty = emptyShards(manifest)
