@@ -491,8 +491,9 @@ function keptHeaders({ headers }: IncomingMessage): Record<string, string> {
     if (typeof value === "string") kept[name] = value
   }
   // `aws-chunked` describes the transfer and is taken off; what else is there describes the content.
-  const encoding = headers["content-encoding"]?.replace(/aws-chunked\s*,?\s*/, "")
-  if (encoding) kept["content-encoding"] = encoding
+  const encodings = (headers["content-encoding"] ?? "").split(",").map((one) => one.trim())
+  const lasting = encodings.filter((one) => one !== "" && one !== "aws-chunked")
+  if (lasting.length > 0) kept["content-encoding"] = lasting.join(",")
   for (const [name, value] of Object.entries(headers)) {
     if (name.startsWith("x-amz-meta-") && typeof value === "string") kept[name] = value
   }
