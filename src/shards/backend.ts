@@ -56,6 +56,8 @@ export interface IndexDescription {
   readonly [parameter: string]: string | number | boolean
 }
 
+export const MEMORY_BYTES_DEFAULT = 2 ** 30
+
 export interface PoolOptions {
   /** Worker threads, where the backend uses any; default: one fewer than the cores, at least 1, at most 8. */
   readonly workers?: number | undefined

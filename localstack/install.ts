@@ -1,0 +1,37 @@
+/**
+ * `npm run servers:install [-- --only <name>]`: installs the real S3 servers for tests, those that are missing, and
+ * fails if one can't be installed.
+ */
+import { spawn } from "node:child_process"
+import { parseArgs } from "node:util"
+import { installServer, isInstalled, parseServerName, type Run, SERVER_NAMES } from "./servers.js"
+
+const { values } = parseArgs({ options: { only: { type: "string", multiple: true } } })
+const names = values.only?.map(parseServerName) ?? SERVER_NAMES
+
+const run: Run = (program, args, env) =>
+  new Promise((resolve, reject) => {
+    console.log(`  ${[program, ...args].join(" ")}`)
+    const child = spawn(program, args, { stdio: "inherit", env: { ...process.env, ...env } })
+    child.once("error", reject)
+    child.once("exit", (code, signal) =>
+      code === 0 ? resolve() : reject(new Error(`${program} ended with ${code ?? signal}`)),
+    )
+  })
+
+// One after the other: compilers use all processors anyway, and their output stays readable.
+for (const name of names) {
+  if (await isInstalled(name)) {
+    console.log(`${name}: installed already`)
+    continue
+  }
+  console.log(`${name}: installing`)
+  const start = performance.now()
+  try {
+    await installServer(name, run)
+    console.log(`${name}: installed in ${Math.round((performance.now() - start) / 1000)} s`)
+  } catch (error) {
+    console.error(`${name}: ${(error as Error).message}`)
+    process.exitCode = 1
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * The wire form of manifests and pointers: version 1 of each.
+ *
+ * Unknown keys are ignored, so that later versions may add some; an unknown `version` is refused. Everything that a
+ * program would act on (keys, file names, shard numbers, sums) is checked here, once; what leaves this file is sound.
+ */
+import { z } from "zod"
+import { corrupt, unsupported } from "../errors.js"
+import { FIELD_TYPES, type Json } from "../records.js"
+import { STRATEGY_NAMES } from "../sharding/strategy.js"
+import { BACKEND_NAMES } from "../shards/backend.js"
+import { METRICS } from "../vectors/metric.js"
+import { isRunId, isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
+import type { Manifest } from "./manifest.js"
+import { seal, unseal } from "./seal.js"
+
+const FORMAT = "vecsnap"
+const VERSION = 1
+
+const count = z.number().int().nonnegative()
+const time = z.iso.datetime().transform((text) => new Date(text))
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
+const run = z.string().refine(isRunId, "a run id of 12 characters of [0-9a-z]")
+const json: z.ZodType<Json> = z.custom<Json>((value) => value !== undefined)
+
+const file = z.object({ size: count, sha256 })
+
+const manifestSchema = z.object({
+  run,
+  createdAt: time,
+  base: run.nullable(),
+  schema: z.object({
+    dim: z.number().int().min(1),
+    metric: z.enum(METRICS),
+    id: z.object({ type: z.enum(["string", "int64"]), wide: z.boolean() }),
+    fields: z.array(
+      z.object({ name: z.string().min(1), type: z.enum(FIELD_TYPES), wide: z.boolean().default(false) }),
+    ),
+    model: z.string().nullable(),
+  }),
+  sharding: z.object({
+    strategy: z.enum(STRATEGY_NAMES),
+    shards: z.number().int().min(1),
+    options: z.record(z.string(), z.unknown()),
+    artifacts: z.array(
+      file.extend({ key: z.string().refine((key) => parseKey(key)?.kind === "routing", "a routing key") }),
+    ),
+  }),
+  backend: z.enum(BACKEND_NAMES),
+  rows: count,
+  shards: z.array(
+    z.object({
+      shard: count,
+      rows: z.number().int().min(1),
+      folder: z.string().refine(isShardFolder, "a shard's folder"),
+      files: z.array(file.extend({ name: z.string().refine(isSafeFileName, "a relative file name") })).min(1),
+      index: z.object({ kind: z.string() }).catchall(z.union([z.string(), z.number(), z.boolean()])),
+      fingerprint: sha256,
+    }),
+  ),
+  build: z.object({
+    tool: z.string(),
+    startedAt: time,
+    skippedRows: count,
+    duplicateRows: count,
+    timingsMs: z.record(z.string(), z.number()),
+  }),
+  custom: z.record(z.string(), json),
+})
+
+function isShardFolder(folder: string): boolean {
+  const parsed = parseKey(`${folder}/file`)
+  return parsed?.kind === "shard" && shardFolder(parsed.run, parsed.shard, parsed.attempt) === folder
+}
+
+export function encodeManifest(manifest: Manifest): Buffer {
+  const { run, createdAt, base, schema, sharding, artifacts, backend, rows, shards, build, custom } = manifest
+  return seal({
+    format: FORMAT,
+    version: VERSION,
+    run,
+    createdAt: createdAt.toISOString(),
+    base: base ?? null,
+    schema: { ...schema, model: schema.model ?? null },
+    sharding: { ...sharding, artifacts },
+    backend,
+    rows,
+    build: { ...build, startedAt: build.startedAt.toISOString() },
+    custom,
+    shards,
+  })
+}
+
+/**
+ * Reads a manifest. Throws `Corrupt` if its bytes or its meaning are damaged and `Unsupported` if a later version of
+ * vecsnap wrote it; both name `key`.
+ */
+export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
+  const wire = parseDocument(manifestSchema, bytes, key)
+  const { sharding, schema, base, ...rest } = wire
+  const { artifacts, ...description } = sharding
+  const manifest: Manifest = {
+    ...rest,
+    base: base ?? undefined,
+    schema: { ...schema, model: schema.model ?? undefined },
+    sharding: description,
+    artifacts,
+    shards: wire.shards as Manifest["shards"],
+  }
+  const fault = findFault(manifest, key)
+  if (fault !== undefined) throw corrupt(`${key} contradicts itself: ${fault}`, { key })
+  return manifest
+}
+
+/** What a schema can't express: sums, order and ranges across the shards. */
+function findFault({ run, createdAt, sharding, shards, rows }: Manifest, key: string): string | undefined {
+  if (manifestKey(createdAt, run) !== key)
+    return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
+  let previous = -1
+  let sum = 0
+  for (const { shard, rows } of shards) {
+    if (shard >= sharding.shards) return `it lists shard ${shard} of ${sharding.shards}`
+    if (shard <= previous) return `shard ${shard} follows shard ${previous}`
+    previous = shard
+    sum += rows
+  }
+  return sum === rows ? undefined : `its shards have ${sum} rows in all, but it says ${rows}`
+}
+
+/** `_CURRENT`: names the live manifest. The one object that is ever overwritten. */
+export interface Pointer {
+  /** Key of the live manifest. */
+  readonly manifest: string
+  readonly run: string
+  readonly publishedAt: Date
+}
+
+const pointerSchema = z.object({
+  manifest: z.string().refine((key) => parseKey(key)?.kind === "manifest", "a manifest's key"),
+  run,
+  publishedAt: time,
+})
+
+export function encodePointer({ manifest, run, publishedAt }: Pointer): Buffer {
+  return seal({ format: FORMAT, version: VERSION, manifest, run, publishedAt: publishedAt.toISOString() })
+}
+
+export function decodePointer(bytes: Uint8Array, key: string): Pointer {
+  return parseDocument(pointerSchema, bytes, key)
+}
+
+function parseDocument<S extends z.ZodType>(schema: S, bytes: Uint8Array, key: string): z.output<S> {
+  const document = unseal(bytes, key)
+  if (document.format !== FORMAT)
+    throw corrupt(`${key} has the format ${JSON.stringify(document.format)}, expected "${FORMAT}"`, { key })
+  if (document.version !== VERSION) {
+    throw unsupported(
+      `${key} has version ${document.version}; this vecsnap reads version ${VERSION}: use a newer one`,
+      {
+        key,
+        version: document.version,
+      },
+    )
+  }
+  const parsed = schema.safeParse(document)
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  throw corrupt(
+    `${key} is not valid: ${issue!.path.join(".") || "document"}: ${issue!.message}`,
+    { key },
+    parsed.error,
+  )
+}

@@ -1,0 +1,89 @@
+/**
+ * The live snapshot: reading the pointer and its manifest, and moving the pointer, which is the commit point.
+ */
+import { conflict, corrupt, notFound } from "../errors.js"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { decodeManifest, decodePointer, encodePointer, type Pointer } from "./codec.js"
+import { POINTER_KEY } from "./keys.js"
+import type { Manifest } from "./manifest.js"
+
+/** A pointer as it was read: with the version of the object, to replace exactly that one. */
+export interface LivePointer extends Pointer {
+  readonly etag: string
+}
+
+/** The pointer, or `undefined` if nothing was ever published at this root. */
+export async function readPointer(
+  store: ObjectStore,
+  options?: CallOptions,
+): Promise<LivePointer | undefined> {
+  const object = await store.get(POINTER_KEY, options)
+  return object && { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
+}
+
+/** The manifest under a key that something names. Throws `NotFound` if it is gone. */
+export async function readManifest(
+  store: ObjectStore,
+  key: string,
+  options?: CallOptions,
+): Promise<Manifest> {
+  const object = await store.get(key, options)
+  if (object === undefined)
+    throw notFound(`${store.url} has no ${key}, which it should have`, { url: store.url, key })
+  return decodeManifest(object.body, key)
+}
+
+export interface LiveSnapshot {
+  readonly pointer: LivePointer
+  readonly manifest: Manifest
+}
+
+/** Pointer and manifest of the live snapshot. Throws `NotFound` if nothing is published. */
+export async function readLive(store: ObjectStore, options?: CallOptions): Promise<LiveSnapshot> {
+  const pointer = await readPointer(store, options)
+  if (pointer === undefined)
+    throw notFound(`no snapshot is published at ${store.url} (it has no ${POINTER_KEY})`, { url: store.url })
+  const manifest = await readManifest(store, pointer.manifest, options)
+  if (manifest.run !== pointer.run) {
+    throw corrupt(
+      `${POINTER_KEY} names run ${pointer.run}, but ${pointer.manifest} is of run ${manifest.run}`,
+      { key: POINTER_KEY },
+    )
+  }
+  return { pointer, manifest }
+}
+
+export interface PublishOptions extends CallOptions {
+  /** Replace whatever is live, even if it is not what this run started from. */
+  readonly force?: boolean | undefined
+  readonly now: Date
+}
+
+/**
+ * Makes a manifest live: the commit point of a build.
+ *
+ * A run may replace only what was live when it started (`manifest.base`); otherwise somebody published meanwhile and
+ * this run's input is older than theirs. That is decided by the pointer alone, so no clock takes part.
+ * Throws `Conflict` and changes nothing if another run is live, or wins the race.
+ */
+export async function publishManifest(
+  store: ObjectStore,
+  key: string,
+  manifest: Manifest,
+  { force = false, now, signal }: PublishOptions,
+): Promise<{ readonly replaced: string | undefined }> {
+  const live = await readPointer(store, { signal })
+  if (!force && live?.run !== manifest.base) {
+    const expected = manifest.base === undefined ? "nothing was live" : `run ${manifest.base} was live`
+    const actual = live === undefined ? "nothing is" : `run ${live.run} is`
+    throw conflict(
+      `${expected} at ${store.url} when run ${manifest.run} started, now ${actual}: look at it, then publish with force or build again`,
+      { url: store.url, expected: manifest.base, actual: live?.run },
+    )
+  }
+  const body = encodePointer({ manifest: key, run: manifest.run, publishedAt: now })
+  const precondition = live === undefined ? { ifAbsent: true } : { ifMatch: live.etag }
+  // The commit point: before this write the old snapshot is live, after it the new one.
+  await store.put(POINTER_KEY, body, { ...precondition, contentType: "application/json", signal })
+  return { replaced: live?.run }
+}

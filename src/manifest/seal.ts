@@ -1,0 +1,48 @@
+/**
+ * JSON documents that carry their own checksum.
+ *
+ * A sealed document is ordinary JSON whose last property is the SHA-256 of all bytes before it:
+ *
+ * ```
+ * {
+ *   "format": "vecsnap",
+ *   …,
+ *   "sha256": "<64 hex digits>"
+ * }
+ * ```
+ *
+ * So a flipped byte anywhere in a pointer or manifest is noticed, and no second object is needed for it.
+ */
+import { createHash } from "node:crypto"
+import { corrupt } from "../errors.js"
+import { parseJson, stringifyJson } from "../json.js"
+import type { Json } from "../records.js"
+
+const sealFor = (body: Buffer): string =>
+  `,\n  "sha256": "${createHash("sha256").update(body).digest("hex")}"\n}\n`
+
+const SEAL_BYTES = Buffer.byteLength(sealFor(Buffer.alloc(0)))
+
+/** Writes a non-empty object as a sealed document. */
+export function seal(document: Readonly<Record<string, unknown>>): Buffer {
+  const text = stringifyJson(document, 2)
+  const body = Buffer.from(text.slice(0, text.lastIndexOf("\n}")))
+  return Buffer.concat([body, Buffer.from(sealFor(body))])
+}
+
+/** Reads a sealed document. Throws `Corrupt`, naming `key`, if a byte of it has changed. */
+export function unseal(bytes: Uint8Array, key: string): Readonly<Record<string, Json>> {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const body = buffer.subarray(0, Math.max(0, buffer.length - SEAL_BYTES))
+  if (buffer.subarray(body.length).toString() !== sealFor(body)) {
+    throw corrupt(`${key} is damaged: its ${buffer.length} bytes do not end in their own SHA-256`, {
+      key,
+      sizeBytes: buffer.length,
+    })
+  }
+  const document = parseJson(buffer.toString())
+  if (document === null || typeof document !== "object" || Array.isArray(document)) {
+    throw corrupt(`${key} is not a JSON object`, { key })
+  }
+  return document as Readonly<Record<string, Json>>
+}

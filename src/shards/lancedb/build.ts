@@ -1,0 +1,159 @@
+import { readdir, rm } from "node:fs/promises"
+import { join } from "node:path"
+import { isVecsnapError, unavailable } from "../../errors.js"
+import type { Id } from "../../records.js"
+import { inverseNorms } from "../../vectors/distance.js"
+import { createScanTable, scan } from "../../vectors/scan.js"
+import type { IndexDescription, ShardRows, ShardSpec } from "../backend.js"
+import { checkEmptyDirectory, checkRows } from "../checks.js"
+import { arrowBatch, arrowSchema, INDEX, TABLE, tableDir } from "./layout.js"
+import { type OpenTable, openTable } from "./open.js"
+import { type Arrow, type LanceDb, loadArrow, loadLanceDb } from "./packages.js"
+import { METADATA_CACHE_BYTES } from "./pool.js"
+import { searchTable } from "./search.js"
+
+/** Up to here one partition, hence an exact search, is about as fast as several with a recall worth having. */
+const EXACT_ROWS_MAX = 50_000
+const ROWS_PER_PARTITION = 4096
+/** Recall inside the shard below which more partitions are probed. */
+const RECALL_TARGET = 0.98
+const RECALL_QUERIES = 64
+const RECALL_K = 10
+/** Vectors handed to LanceDB at once: it holds two more copies of them meanwhile. */
+const BATCH_BYTES = 64 * 2 ** 20
+const INDEX_TIMEOUT_SECONDS = 24 * 3600
+
+/** How a shard is indexed. Separate from the defaults so that tests need no large shards. */
+export interface IndexPlan {
+  readonly exactRowsMax: number
+  readonly rowsPerPartition: number
+}
+
+/**
+ * Writes a LanceDB database with one table and one index into `dir`. The files differ from build to build: LanceDB names
+ * them at random.
+ */
+export async function buildShard(
+  rows: ShardRows,
+  dir: string,
+  spec: ShardSpec,
+  plan: IndexPlan = { exactRowsMax: EXACT_ROWS_MAX, rowsPerPartition: ROWS_PER_PARTITION },
+): Promise<IndexDescription> {
+  const lancedb = await loadLanceDb()
+  const arrow = await loadArrow()
+  await checkEmptyDirectory(dir)
+  checkRows(rows, spec)
+  const partitions = rows.rows <= plan.exactRowsMax ? 1 : Math.ceil(rows.rows / plan.rowsPerPartition)
+  try {
+    await writeTable(lancedb, arrow, rows, dir, spec, partitions)
+    await pruneTable(dir)
+  } catch (cause) {
+    if (isVecsnapError(cause)) throw cause
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw unavailable(`${tableDir(dir)} could not be written: ${reason}`, { dir }, cause)
+  }
+  const maxNorm = spec.metric === "dot" ? { maxNorm: longest(rows.vectors, spec.dim) } : {}
+  const index = { kind: "ivf_flat", partitions, probes: 1, ...maxNorm }
+  // A session of its own, so that the files are read again as any reader will, and not from a cache.
+  const session = new lancedb.Session(BigInt(rows.vectors.byteLength), BigInt(METADATA_CACHE_BYTES))
+  const shard = await openTable(lancedb, session, dir, spec, index)
+  try {
+    return partitions === 1 ? index : { ...index, ...(await chooseProbes(shard, rows)) }
+  } finally {
+    shard.close()
+  }
+}
+
+async function writeTable(
+  lancedb: LanceDb,
+  arrow: Arrow,
+  rows: ShardRows,
+  dir: string,
+  spec: ShardSpec,
+  numPartitions: number,
+): Promise<void> {
+  const schema = arrowSchema(arrow, spec)
+  const batchRows = Math.max(1, Math.floor(BATCH_BYTES / (spec.dim * 4)))
+  const connection = await lancedb.connect(dir)
+  try {
+    const table = await connection.createEmptyTable(TABLE, schema)
+    for (let start = 0; start < rows.rows; start += batchRows) {
+      const end = Math.min(start + batchRows, rows.rows)
+      await table.add(new arrow.Table([arrowBatch(arrow, schema, rows, spec, start, end)]))
+    }
+    await table.createIndex("vector", {
+      config: lancedb.Index.ivfFlat({ numPartitions, distanceType: spec.metric }),
+      name: INDEX,
+      replace: false,
+      waitTimeoutSeconds: INDEX_TIMEOUT_SECONDS,
+    })
+    table.close()
+  } finally {
+    connection.close()
+  }
+}
+
+/** Removes what only later changes to the table would need: the log of transactions and older versions. */
+async function pruneTable(dir: string): Promise<void> {
+  const file = tableDir(dir)
+  const versions = join(file, "_versions")
+  // Named 2^64 - 1 - version, with leading zeros: the newest comes first.
+  const [newest, ...others] = (await readdir(versions)).sort()
+  if (newest === undefined || !/^\d{20}\.manifest$/.test(newest)) {
+    throw new Error(`expected a manifest named by 20 digits in ${versions}, got ${newest}`)
+  }
+  await rm(join(file, "_transactions"), { recursive: true, force: true })
+  for (const name of others) await rm(join(versions, name))
+}
+
+function longest(vectors: Float32Array, dim: number): number {
+  return inverseNorms(vectors, dim).reduce(
+    (max, inverse) => (inverse > 0 ? Math.max(max, 1 / inverse) : max),
+    0,
+  )
+}
+
+/** A row as a query, and the ids of its nearest other rows. */
+interface RecallQuery {
+  readonly vector: Float32Array
+  readonly nearest: readonly Id[]
+}
+
+/** The fewest partitions to probe, by doubling, that reach the recall target; all of them are exact. */
+async function chooseProbes(
+  shard: OpenTable,
+  rows: ShardRows,
+): Promise<{ readonly probes: number; readonly recall: number }> {
+  const { partitions } = shard.index
+  const queries = recallQueries(rows, shard.spec)
+  for (let probes = 1; probes < partitions; probes *= 2) {
+    const recall = await measureRecall({ ...shard, index: { ...shard.index, probes } }, queries)
+    if (recall >= RECALL_TARGET) return { probes, recall }
+  }
+  return { probes: partitions, recall: 1 }
+}
+
+/** Rows spread evenly over the shard, with their true neighbours. */
+function recallQueries(rows: ShardRows, spec: ShardSpec): RecallQuery[] {
+  const table = createScanTable(spec.metric, rows.vectors, spec.dim)
+  const count = Math.min(RECALL_QUERIES, rows.rows)
+  return Array.from({ length: count }, (_, i) => {
+    const row = Math.floor((i * rows.rows) / count)
+    const vector = rows.vectors.slice(row * spec.dim, (row + 1) * spec.dim)
+    // The row itself is left out: it is found whatever the index is worth.
+    const others = scan(table, vector, RECALL_K + 1).ranks.filter((rank) => rank !== row)
+    return { vector, nearest: Array.from(others.subarray(0, RECALL_K), (rank) => rows.ids.values[rank]!) }
+  })
+}
+
+/** Mean share of the true neighbours that a search finds. */
+async function measureRecall(shard: OpenTable, queries: readonly RecallQuery[]): Promise<number> {
+  let wanted = 0
+  let found = 0
+  for (const { vector, nearest } of queries) {
+    const hits = new Set<Id>((await searchTable(shard, vector, RECALL_K + 1)).ids)
+    wanted += nearest.length
+    found += nearest.filter((id) => hits.has(id)).length
+  }
+  return found / wanted
+}

@@ -1,0 +1,116 @@
+import { stat } from "node:fs/promises"
+import { join } from "node:path"
+import type { Connection, Session, Table } from "@lancedb/lancedb"
+import { corrupt, isVecsnapError } from "../../errors.js"
+import type { Metric } from "../../vectors/metric.js"
+import type { IndexDescription, ShardSpec } from "../backend.js"
+import { checkFacts } from "../stored.js"
+import { FORMAT, INDEX, recordColumns, TABLE, tableDir, VERSION } from "./layout.js"
+import type { LanceDb } from "./packages.js"
+
+/** An open table. */
+export interface OpenTable {
+  readonly table: Table
+  /** The table's directory, for messages. */
+  readonly file: string
+  readonly spec: ShardSpec
+  readonly rows: number
+  readonly index: IvfFlat
+  close(): void
+}
+
+/** The one kind of index that we build. */
+export interface IvfFlat {
+  readonly partitions: number
+  /** Partitions searched per query. If it is all of them, the search is exact. */
+  readonly probes: number
+  /** Length of the longest vector; recorded under `dot`, where it bounds what LanceDB's arithmetic may be off by. */
+  readonly maxNorm: number
+}
+
+/** Opens and validates a table. Throws `Corrupt`, naming it, if it is not what `spec` and `index` say. */
+export async function openTable(
+  lancedb: LanceDb,
+  session: Session,
+  dir: string,
+  spec: ShardSpec,
+  index: IndexDescription,
+): Promise<OpenTable> {
+  const file = tableDir(dir)
+  const ivf = readIndex(file, index)
+  return reading(file, async () => {
+    // LanceDB would create a missing directory.
+    await stat(join(file, "_versions"))
+    // The session as an option: as a third argument it is dropped without a word.
+    const connection = await lancedb.connect(dir, { session })
+    try {
+      const table = await connection.openTable(TABLE)
+      const rows = await checkTable(table, file, spec)
+      return { table, file, spec, rows, index: ivf, close: () => closeTable(connection, table) }
+    } catch (error) {
+      connection.close()
+      throw error
+    }
+  })
+}
+
+function closeTable(connection: Connection, table: Table): void {
+  table.close()
+  connection.close()
+}
+
+function readIndex(file: string, { kind, partitions, probes, maxNorm = 0 }: IndexDescription): IvfFlat {
+  const known =
+    kind === "ivf_flat" &&
+    typeof partitions === "number" &&
+    typeof probes === "number" &&
+    typeof maxNorm === "number"
+  if (!known) throw corrupt(`${file} cannot have an index of kind "${kind}": expected "ivf_flat"`, { file })
+  return { partitions, probes, maxNorm }
+}
+
+/** The number of rows, once it is clear that the table is complete, indexed and belongs to the snapshot. */
+async function checkTable(table: Table, file: string, spec: ShardSpec): Promise<number> {
+  const schema = await table.schema()
+  const format = `${schema.metadata.get("format")} ${schema.metadata.get("version")}`
+  if (format !== `${FORMAT} ${VERSION}`) {
+    throw corrupt(`${file} has the wrong format: expected ${FORMAT} ${VERSION}, got ${format}`, { file })
+  }
+  const typeOf = (name: string) => schema.fields.find((field) => field.name === name)?.type
+  const idTypes: Readonly<Record<string, string>> = { Utf8: "string", Int64: "int64" }
+  const facts = {
+    dim: /^FixedSizeList\[(\d+)\]<Float32>$/.exec(String(typeOf("vector")))?.[1],
+    metric: schema.metadata.get("metric"),
+    idType: idTypes[String(typeOf("id"))],
+    fields: schema.metadata.get("fields"),
+  }
+  checkFacts(file, facts, spec)
+  const rows = await table.countRows()
+  await checkIndex(table, file, spec.metric, rows)
+  // The manifest alone has been read so far. This fails now, not in the first query, if other files are missing.
+  const first = await table.query().select(recordColumns(spec)).limit(1).toArrow()
+  if (rows < 1 || first.numRows !== 1) throw corrupt(`${file} has no rows`, { file })
+  return rows
+}
+
+/** Every row must be in the index: LanceDB answers without a word from an index that lacks some. */
+async function checkIndex(table: Table, file: string, metric: Metric, rows: number): Promise<void> {
+  const stats = await table.indexStats(INDEX)
+  const found =
+    stats && `${stats.indexType} ${stats.distanceType}, ${stats.numIndexedRows} of ${rows} rows indexed`
+  const expected = `IVF_FLAT ${metric}, ${rows} of ${rows} rows indexed`
+  if (found !== expected || stats?.numUnindexedRows !== 0) {
+    throw corrupt(`${file} has the wrong index: expected ${expected}, got ${found ?? "none"}`, { file })
+  }
+}
+
+/** Runs a read of the table and turns LanceDB's errors, which are plain, into ours. */
+export async function reading<T>(file: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read()
+  } catch (error) {
+    if (isVecsnapError(error)) throw error
+    const reason = error instanceof Error ? error.message : String(error)
+    throw corrupt(`${file} is not a readable shard: ${reason}`, { file }, error)
+  }
+}

@@ -1,0 +1,115 @@
+import type { Session } from "@lancedb/lancedb"
+import { closed, throwIfAborted } from "../../errors.js"
+import type { Id, StoredRecord } from "../../records.js"
+import { abortable } from "../abortable.js"
+import {
+  type IndexDescription,
+  MEMORY_BYTES_DEFAULT,
+  type PoolOptions,
+  type ShardHit,
+  type ShardPool,
+  type ShardReader,
+  type ShardSpec,
+} from "../backend.js"
+import { checkSearch, toStoredIds } from "../checks.js"
+import { viewRecord } from "../stored.js"
+import { getRecords } from "./get.js"
+import { type OpenTable, openTable } from "./open.js"
+import { loadLanceDb } from "./packages.js"
+import { searchTable } from "./search.js"
+
+// Schemas, manifests and file footers. LanceDB's own default is 1 GiB.
+export const METADATA_CACHE_BYTES = 64 * 2 ** 20
+
+/**
+ * Makes what all LanceDB shards of one reader share: one session, whose index cache is bounded by `memoryBytes`. LanceDB
+ * searches in threads of its own, so `workers` means nothing here.
+ */
+export function createPool(options: PoolOptions): ShardPool {
+  return new LancePool(options.memoryBytes ?? MEMORY_BYTES_DEFAULT)
+}
+
+class LancePool implements ShardPool {
+  readonly #memoryBytes: number
+  #session: Session | undefined
+  #closed = false
+
+  constructor(memoryBytes: number) {
+    this.#memoryBytes = memoryBytes
+  }
+
+  async open(dir: string, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
+    const lancedb = await loadLanceDb()
+    if (this.#closed) throw closed("the shard pool is closed")
+    this.#session ??= new lancedb.Session(BigInt(this.#memoryBytes), BigInt(METADATA_CACHE_BYTES))
+    return new LanceReader(await openTable(lancedb, this.#session, dir, spec, index))
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#session = undefined
+  }
+}
+
+class LanceReader implements ShardReader {
+  readonly #shard: OpenTable
+  readonly #running = new Set<Promise<unknown>>()
+  #closing: Promise<void> | undefined
+
+  constructor(shard: OpenTable) {
+    this.#shard = shard
+  }
+
+  get rows(): number {
+    return this.#shard.rows
+  }
+
+  /** The index's copy of the vectors; the cache of the session may hold less of it. */
+  get bytes(): number {
+    return this.#shard.rows * this.#shard.spec.dim * 4
+  }
+
+  async search(
+    query: Float32Array,
+    k: number,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<readonly ShardHit[]> {
+    const { signal } = options
+    const { spec, file } = this.#shard
+    throwIfAborted(signal)
+    checkSearch(query, k, spec)
+    // A copy, because the query may be sent more than once and the caller may reuse the array.
+    const hits = await abortable(
+      this.#run(() => searchTable(this.#shard, query.slice(), k)),
+      signal,
+    )
+    return hits.distances.map((distance, row) => ({ ...viewRecord(hits, row, spec, file), distance }))
+  }
+
+  async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
+    const storedIds = toStoredIds(ids, this.#shard.spec)
+    const records = await this.#run(() => getRecords(this.#shard, storedIds))
+    return storedIds.map((id) => records.get(id))
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#running)
+    this.#shard.close()
+  }
+
+  async #run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closing !== undefined) throw closed(`${this.#shard.file} is closed`)
+    const running = work()
+    this.#running.add(running)
+    try {
+      return await running
+    } finally {
+      this.#running.delete(running)
+    }
+  }
+}

@@ -1,0 +1,29 @@
+import type { StoredColumns } from "../stored.js"
+import type { OpenShard } from "./open.js"
+import { readColumns } from "./search.js"
+
+/** Records that were found, in columns, in the order asked for. */
+export interface FoundRecords extends StoredColumns {
+  /** For each record its place in the list of ids asked for. */
+  readonly places: readonly number[]
+  /** Row-major, a row per record. */
+  readonly vectors: Float32Array
+}
+
+export function getRecords(shard: OpenShard, ids: readonly (string | bigint)[]): FoundRecords {
+  const { dim } = shard.spec
+  const found: { readonly place: number; readonly row: number }[] = []
+  ids.forEach((id, place) => {
+    const row = shard.findRow(id)
+    if (row !== undefined) found.push({ place, row })
+  })
+  const vectors = new Float32Array(found.length * dim)
+  found.forEach(({ row }, i) => {
+    vectors.set(shard.readVector(row), i * dim)
+  })
+  const columns = readColumns(
+    shard,
+    found.map(({ row }) => row),
+  )
+  return { ...columns, places: found.map(({ place }) => place), vectors }
+}

@@ -1,0 +1,88 @@
+/**
+ * What a sqlite-vec shard looks like inside: the one place that knows its table and column names.
+ *
+ * One SQLite database, `shard.db`. Rows are numbered from 1 in order of id; that number is the rowid everywhere.
+ *
+ * - `vec_index`: a `vec0` virtual table, so that any SQLite with the sqlite-vec extension can search it. Its vectors
+ *   lie in its shadow tables, in chunks of equal size: `vec_index_chunks` (how many rows a chunk has room for, which of
+ *   them are in use, their rowids) and `vec_index_vector_chunks00` (one blob of float32 per chunk). We read those,
+ *   and so need no extension.
+ * - `records`: id, one column per field (`c0`, `c1`, … in order of declaration) and the payload as JSON text.
+ * - `meta`: format, version and what else tells that the file belongs to a snapshot.
+ */
+import { join } from "node:path"
+import type { FieldType } from "../../records.js"
+import type { Metric } from "../../vectors/metric.js"
+import type { ShardSpec } from "../backend.js"
+
+export const FORMAT = "vecsnap-sqlite-vec"
+export const VERSION = "1"
+
+export function shardFile(dir: string): string {
+  return join(dir, "shard.db")
+}
+
+// sqlite-vec has no inner product. Under `dot` its table says l2: the vectors are the same, and only we rank them.
+const VEC0_METRIC: Readonly<Record<Metric, string>> = { cosine: "cosine", l2: "l2", dot: "l2" }
+
+// STRICT, so that a value of another type is an error and not a silent conversion. ANY for floats, because a REAL
+// column turns -0 into 0.
+const COLUMN_TYPE: Readonly<Record<FieldType, string>> = {
+  string: "TEXT",
+  int64: "INTEGER",
+  float64: "ANY",
+  bool: "INTEGER",
+}
+
+/** sqlite-vec's own limit (`SQLITE_VEC_VEC0_MAX_DIMENSIONS`). */
+export const DIM_MAX = 8192
+
+const CHUNK_ROWS_MAX = 1024
+
+/**
+ * Rows per chunk of the vec0 table. Every chunk takes its full size on disk, used or not, so that the rows are spread
+ * evenly over as few chunks as hold them. sqlite-vec wants a multiple of 8.
+ */
+export function chunkRows(rows: number): number {
+  const chunks = Math.ceil(rows / CHUNK_ROWS_MAX)
+  return Math.ceil(rows / chunks / 8) * 8
+}
+
+export function schemaSql(spec: ShardSpec, rows: number): string {
+  const idType = spec.id.type === "string" ? "TEXT" : "INTEGER"
+  const columns = [
+    "position INTEGER PRIMARY KEY",
+    `id ${idType} NOT NULL UNIQUE`,
+    ...spec.fields.map((field, i) => `c${i} ${COLUMN_TYPE[field.type]}`),
+    "payload TEXT",
+  ]
+  return `
+    CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE records (${columns.join(", ")}) STRICT;
+    CREATE VIRTUAL TABLE vec_index USING vec0(
+      vector float[${spec.dim}] distance_metric=${VEC0_METRIC[spec.metric]}, chunk_size=${chunkRows(rows)}
+    );`
+}
+
+export const INSERT_META = "INSERT INTO meta (key, value) VALUES (?, ?)"
+export const INSERT_VECTOR = "INSERT INTO vec_index (rowid, vector) VALUES (?, ?)"
+
+export function insertRecordSql(spec: ShardSpec): string {
+  const names = ["position", ...recordColumns(spec)]
+  return `INSERT INTO records (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`
+}
+
+export const SELECT_META = "SELECT key, value FROM meta"
+export const SELECT_EXTENT = "SELECT count(*), min(position), max(position) FROM records"
+export const SELECT_CHUNKS = "SELECT chunk_id, size, validity, rowids FROM vec_index_chunks ORDER BY chunk_id"
+export const SELECT_CHUNK_VECTORS = "SELECT vectors FROM vec_index_vector_chunks00 WHERE rowid = ?"
+export const SELECT_POSITION = "SELECT position FROM records WHERE id = ?"
+
+/** Columns: id, fields in order, payload. */
+export function selectRecordSql(spec: ShardSpec): string {
+  return `SELECT ${recordColumns(spec).join(", ")} FROM records WHERE position = ?`
+}
+
+function recordColumns(spec: ShardSpec): string[] {
+  return ["id", ...spec.fields.map((_, i) => `c${i}`), "payload"]
+}

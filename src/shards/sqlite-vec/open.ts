@@ -1,0 +1,234 @@
+/**
+ * Reading a shard file. All of this is synchronous and runs in worker threads.
+ */
+import { existsSync } from "node:fs"
+import type Database from "better-sqlite3"
+import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
+import { createScanTable, type ScanTable } from "../../vectors/scan.js"
+import type { ShardSpec } from "../backend.js"
+import { checkFacts } from "../stored.js"
+import {
+  FORMAT,
+  SELECT_CHUNK_VECTORS,
+  SELECT_CHUNKS,
+  SELECT_EXTENT,
+  SELECT_META,
+  SELECT_POSITION,
+  selectRecordSql,
+  VERSION,
+} from "./layout.js"
+
+/** An open shard file. Rows are counted from 0 in order of id. */
+export interface OpenShard {
+  readonly file: string
+  readonly spec: ShardSpec
+  readonly rows: number
+  /** The columns of a record: id, fields in order, payload; integers as `bigint`. */
+  readRecord(row: number): readonly unknown[]
+  findRow(id: string | bigint): number | undefined
+  /** The vector of a row, in memory of its own. */
+  readVector(row: number): Float32Array
+  /** All vectors, in blocks of rising rows. */
+  blocks(): Iterable<Block>
+  /** Reads all vectors into memory; from then on `blocks` is one block of them. */
+  load(): void
+  close(): void
+}
+
+/** Consecutive rows, ready to be scanned. */
+export interface Block {
+  readonly firstRow: number
+  readonly table: ScanTable
+}
+
+interface Chunk {
+  readonly id: bigint
+  readonly firstRow: number
+  /** Rows in use; they come first. */
+  readonly rows: number
+  /** Rows that there is room for. */
+  readonly size: number
+}
+
+/** Opens and validates a shard file. Throws `Corrupt`, naming the file, if it is not what `spec` says. */
+export function openShardFile(Sqlite: typeof Database, file: string, spec: ShardSpec): OpenShard {
+  // SQLite reports a missing file as one that it cannot open, which may have other causes.
+  if (!existsSync(file)) throw corrupt(`${file} is missing`, { file })
+  return reading(file, () => {
+    const db = new Sqlite(file, { readonly: true, fileMustExist: true })
+    try {
+      // The file comes from elsewhere: its schema may not call functions with side effects.
+      db.pragma("trusted_schema = OFF")
+      db.pragma("cell_size_check = ON")
+      db.defaultSafeIntegers(true)
+      return new SqliteShard(db, file, spec)
+    } catch (error) {
+      db.close()
+      throw error
+    }
+  })
+}
+
+class SqliteShard implements OpenShard {
+  readonly rows: number
+  readonly #db: Database.Database
+  readonly #chunks: readonly Chunk[]
+  readonly #selectVectors: Database.Statement
+  readonly #selectRecord: Database.Statement
+  readonly #selectPosition: Database.Statement
+  #loaded: ScanTable | undefined
+
+  constructor(
+    db: Database.Database,
+    readonly file: string,
+    readonly spec: ShardSpec,
+  ) {
+    this.#db = db
+    this.rows = readRowCount(db, file, spec)
+    this.#chunks = readChunks(db, file, this.rows)
+    this.#selectVectors = db.prepare(SELECT_CHUNK_VECTORS).pluck()
+    this.#selectRecord = db.prepare(selectRecordSql(spec)).raw()
+    this.#selectPosition = db.prepare(SELECT_POSITION).pluck()
+  }
+
+  readRecord(row: number): readonly unknown[] {
+    const record = reading(this.file, () => this.#selectRecord.get(BigInt(row + 1)))
+    if (!Array.isArray(record)) throw corrupt(`${this.file}: row ${row + 1} is missing`, { file: this.file })
+    return record
+  }
+
+  findRow(id: string | bigint): number | undefined {
+    const position = reading(this.file, () => this.#selectPosition.get(id))
+    return position === undefined ? undefined : Number(position) - 1
+  }
+
+  readVector(row: number): Float32Array {
+    const { dim } = this.spec
+    if (this.#loaded !== undefined) return this.#loaded.vectors.slice(row * dim, (row + 1) * dim)
+    const chunk = this.#chunks[Math.floor(row / this.#chunks[0]!.size)]!
+    const start = (row - chunk.firstRow) * dim
+    return this.#readChunk(chunk).slice(start, start + dim)
+  }
+
+  *blocks(): Iterable<Block> {
+    if (this.#loaded !== undefined) {
+      yield { firstRow: 0, table: this.#loaded }
+      return
+    }
+    const { dim, metric } = this.spec
+    for (const chunk of this.#chunks) {
+      const vectors = this.#readChunk(chunk)
+      yield { firstRow: chunk.firstRow, table: createScanTable(metric, vectors, dim) }
+    }
+  }
+
+  load(): void {
+    if (this.#loaded !== undefined) return
+    const { dim, metric } = this.spec
+    const vectors = new Float32Array(this.rows * dim)
+    for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
+    this.#loaded = createScanTable(metric, vectors, dim)
+  }
+
+  close(): void {
+    this.#loaded = undefined
+    this.#db.close()
+  }
+
+  /** Vectors of the rows in use. */
+  #readChunk(chunk: Chunk): Float32Array {
+    const bytes = reading(this.file, () => this.#selectVectors.get(chunk.id))
+    const expected = chunk.size * this.spec.dim * 4
+    if (!(bytes instanceof Uint8Array) || bytes.byteLength !== expected) {
+      const got = bytes instanceof Uint8Array ? `${bytes.byteLength} bytes` : String(bytes)
+      throw corrupt(`${this.file}: vector chunk ${chunk.id} expected ${expected} bytes, got ${got}`, {
+        file: this.file,
+      })
+    }
+    return asFloats(bytes, chunk.rows * this.spec.dim)
+  }
+}
+
+/** The first `length` floats of a blob; copied only if they do not lie where a Float32Array can. */
+function asFloats(blob: Uint8Array, length: number): Float32Array {
+  const bytes = blob.byteOffset % 4 === 0 ? blob : new Uint8Array(blob)
+  return new Float32Array(bytes.buffer, bytes.byteOffset, length)
+}
+
+/** The number of rows that the file says it has, once it is clear that the file belongs to the snapshot. */
+function readRowCount(db: Database.Database, file: string, spec: ShardSpec): number {
+  const meta = new Map(db.prepare(SELECT_META).raw().all() as [string, string][])
+  const format = `${meta.get("format")} ${meta.get("version")}`
+  if (format !== `${FORMAT} ${VERSION}`) {
+    throw corrupt(`${file} has the wrong format: expected ${FORMAT} ${VERSION}, got ${format}`, { file })
+  }
+  const facts = {
+    dim: meta.get("dim"),
+    metric: meta.get("metric"),
+    idType: meta.get("idType"),
+    fields: meta.get("fields"),
+  }
+  checkFacts(file, facts, spec)
+  const rows = Number(meta.get("rows"))
+  const extent = db.prepare(SELECT_EXTENT).raw().get() as bigint[]
+  const expected = [rows, 1, rows]
+  if (!(rows >= 1) || expected.some((value, i) => Number(extent[i]) !== value)) {
+    throw corrupt(`${file}: expected ${meta.get("rows")} records numbered from 1, got ${extent}`, { file })
+  }
+  return rows
+}
+
+/** The chunks of the vec0 table, which must hold rowids 1 to `rows` in order and without gaps. */
+function readChunks(db: Database.Database, file: string, rows: number): Chunk[] {
+  const stored = db.prepare(SELECT_CHUNKS).all() as {
+    readonly chunk_id: bigint
+    readonly size: bigint
+    readonly validity: Uint8Array
+    readonly rowids: Uint8Array
+  }[]
+  const chunks: Chunk[] = []
+  let firstRow = 0
+  for (const { chunk_id: id, size: storedSize, validity, rowids } of stored) {
+    const size = Number(storedSize)
+    const used = Math.min(size, rows - firstRow)
+    const sound =
+      used > 0 &&
+      size === Number(stored[0]!.size) &&
+      validity.byteLength === size / 8 &&
+      rowids.byteLength === size * 8 &&
+      holdsRows(validity, rowids, firstRow, used)
+    if (!sound)
+      throw corrupt(`${file}: vector chunk ${id} does not hold rows from ${firstRow + 1} on`, { file })
+    chunks.push({ id, firstRow, rows: used, size })
+    firstRow += used
+  }
+  if (firstRow !== rows) throw corrupt(`${file}: expected vectors of ${rows} rows, got ${firstRow}`, { file })
+  return chunks
+}
+
+/** Whether exactly the first `used` places of a chunk are in use, by the rows from `firstRow` on. */
+function holdsRows(validity: Uint8Array, rowids: Uint8Array, firstRow: number, used: number): boolean {
+  const view = new DataView(rowids.buffer, rowids.byteOffset, rowids.byteLength)
+  for (let place = 0; place < validity.length * 8; place++) {
+    const inUse = ((validity[place >> 3]! >> (place & 7)) & 1) === 1
+    if (inUse !== place < used) return false
+    if (inUse && view.getBigInt64(place * 8, true) !== BigInt(firstRow + place + 1)) return false
+  }
+  return true
+}
+
+// What SQLite says of a file that is damaged or is no database of ours, as opposed to a machine in trouble.
+const DAMAGE = /^SQLITE_(CORRUPT|NOTADB|FORMAT|ERROR|MISMATCH|TOOBIG|SCHEMA)/
+
+/** Runs a read of the file and turns SQLite's errors into ours. */
+function reading<T>(file: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (isVecsnapError(error) || !(error instanceof Error) || !("code" in error)) throw error
+    if (DAMAGE.test(String(error.code))) {
+      throw corrupt(`${file} is not a readable shard: ${error.message}`, { file, code: error.code }, error)
+    }
+    throw unavailable(`${file} could not be read: ${error.message}`, { file, code: error.code }, error)
+  }
+}

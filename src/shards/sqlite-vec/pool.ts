@@ -1,0 +1,203 @@
+import { stat } from "node:fs/promises"
+import { availableParallelism } from "node:os"
+import { closed, corrupt, invalidInput, throwIfAborted } from "../../errors.js"
+import type { Id, StoredRecord } from "../../records.js"
+import { abortable } from "../abortable.js"
+import {
+  type IndexDescription,
+  MEMORY_BYTES_DEFAULT,
+  type PoolOptions,
+  type ShardHit,
+  type ShardPool,
+  type ShardReader,
+  type ShardSpec,
+} from "../backend.js"
+import { checkSearch, toStoredIds } from "../checks.js"
+import { viewRecord } from "../stored.js"
+import { shardFile } from "./layout.js"
+import { loadSqlite } from "./packages.js"
+import type { CallName, Calls, Reply } from "./protocol.js"
+import { WorkerSlot } from "./worker-slot.js"
+
+const WORKERS_DEFAULT_MAX = 8
+
+/** Makes the worker threads that search the sqlite-vec shards of one reader. They start when needed. */
+export function createPool(options: PoolOptions): ShardPool {
+  const workers = options.workers ?? Math.min(Math.max(availableParallelism() - 1, 1), WORKERS_DEFAULT_MAX)
+  if (!Number.isSafeInteger(workers) || workers < 1) {
+    throw invalidInput(`workers must be an integer of at least 1, got ${workers}`)
+  }
+  return new SqlitePool(workers, options.memoryBytes ?? MEMORY_BYTES_DEFAULT)
+}
+
+/** Where a shard is open: a thread that must not have died since, and the shard's number there. */
+interface Home {
+  readonly slot: WorkerSlot
+  readonly generation: number
+  readonly shard: number
+  readonly rows: number
+  readonly fileBytes: number
+  /** Vectors held in memory; 0 if they are read from the file by every search. */
+  readonly vectorBytes: number
+}
+
+class SqlitePool implements ShardPool {
+  readonly #slots: readonly WorkerSlot[]
+  readonly #memoryBytes: number
+  #nextShard = 0
+  #closed = false
+
+  constructor(workers: number, memoryBytes: number) {
+    const script = new URL("./worker.js", import.meta.url)
+    this.#slots = Array.from({ length: workers }, () => new WorkerSlot(script))
+    this.#memoryBytes = memoryBytes
+  }
+
+  async open(dir: string, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
+    await loadSqlite()
+    const file = shardFile(dir)
+    if (index.kind !== "flat") {
+      throw corrupt(`${file} cannot have an index of kind "${index.kind}": expected "flat"`, { file })
+    }
+    const reader = new SqliteReader(this, file, spec)
+    await reader.open()
+    return reader
+  }
+
+  /** Opens a shard in the least loaded worker, with its vectors in memory as long as they fit. */
+  async settle(file: string, spec: ShardSpec): Promise<Home> {
+    const info = await stat(file).catch((cause: unknown) => {
+      throw corrupt(`${file} is missing or cannot be read`, { file }, cause)
+    })
+    if (this.#closed) throw closed("the shard pool is closed")
+    const slot = this.#slots.reduce((a, b) => (b.load.fileBytes < a.load.fileBytes ? b : a))
+    const { generation } = slot
+    const shard = this.#nextShard++
+    slot.load.fileBytes += info.size
+    let vectorBytes = 0
+    try {
+      const { rows } = await slot.call("open", shard, { file, spec })
+      // Squared norms, kept under cosine, are one double per row.
+      const wanted = rows * (spec.dim * 4 + (spec.metric === "cosine" ? 8 : 0))
+      if (this.#heldBytes() + wanted <= this.#memoryBytes && slot.generation === generation) {
+        slot.load.vectorBytes += wanted
+        vectorBytes = wanted
+        await slot.call("load", shard, {})
+      }
+      return { slot, generation, shard, rows, fileBytes: info.size, vectorBytes }
+    } catch (error) {
+      if (slot.generation === generation) {
+        slot.load.fileBytes -= info.size
+        slot.load.vectorBytes -= vectorBytes
+        // If the file was opened but could not be loaded, it is still open. Failing to say so changes nothing.
+        slot.call("close", shard, {}).catch(() => {})
+      }
+      throw error
+    }
+  }
+
+  async leave(home: Home): Promise<void> {
+    const { slot, generation, shard, fileBytes, vectorBytes } = home
+    if (this.#closed || slot.generation !== generation) return
+    slot.load.fileBytes -= fileBytes
+    slot.load.vectorBytes -= vectorBytes
+    await slot.call("close", shard, {})
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await Promise.all(this.#slots.map((slot) => slot.close()))
+  }
+
+  #heldBytes(): number {
+    return this.#slots.reduce((sum, slot) => sum + slot.load.vectorBytes, 0)
+  }
+}
+
+class SqliteReader implements ShardReader {
+  readonly #pool: SqlitePool
+  readonly #file: string
+  readonly #spec: ShardSpec
+  #home: Promise<Home> | undefined
+  #closing: Promise<void> | undefined
+  rows = 0
+  bytes = 0
+
+  constructor(pool: SqlitePool, file: string, spec: ShardSpec) {
+    this.#pool = pool
+    this.#file = file
+    this.#spec = spec
+  }
+
+  async open(): Promise<void> {
+    const home = await this.#findHome()
+    this.rows = home.rows
+    this.bytes = home.vectorBytes
+  }
+
+  async search(
+    query: Float32Array,
+    k: number,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<readonly ShardHit[]> {
+    const { signal } = options
+    throwIfAborted(signal)
+    checkSearch(query, k, this.#spec)
+    // A copy, because the request leaves later and the caller may reuse the array.
+    const hits = await abortable(this.#call("search", { query: query.slice(), k }, signal), signal)
+    return Array.from(hits.distances, (distance, i) => ({
+      ...viewRecord(hits, i, this.#spec, this.#file),
+      distance,
+    }))
+  }
+
+  async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
+    const found = await this.#call("get", { ids: toStoredIds(ids, this.#spec) })
+    const { dim } = this.#spec
+    const records = new Array<StoredRecord | undefined>(ids.length).fill(undefined)
+    found.places.forEach((place, i) => {
+      const vector = found.vectors.slice(i * dim, (i + 1) * dim)
+      records[place] = { ...viewRecord(found, i, this.#spec, this.#file), vector }
+    })
+    return records
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    const home = await this.#home?.catch(() => undefined)
+    // Requests are answered in order, so that this one waits for those before it.
+    if (home !== undefined) await this.#pool.leave(home)
+  }
+
+  async #call<Name extends CallName>(
+    call: Name,
+    fields: Calls[Name]["request"],
+    signal?: AbortSignal | undefined,
+  ): Promise<Reply<Name>> {
+    if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
+    const { slot, shard } = await this.#findHome()
+    return slot.call(call, shard, fields, signal)
+  }
+
+  /** Where the shard is open; opens it again if its worker has died since. */
+  async #findHome(): Promise<Home> {
+    const known = this.#home
+    if (known !== undefined) {
+      const home = await known
+      if (home.slot.generation === home.generation) return home
+    }
+    // Whoever noticed first has begun already.
+    if (this.#home === known) {
+      const opening = this.#pool.settle(this.#file, this.#spec)
+      this.#home = opening
+      opening.catch(() => {
+        if (this.#home === opening) this.#home = undefined
+      })
+    }
+    return this.#home!
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * The messages between the pool and its workers. Requests go in batches, one message each way per batch, because a round
+ * trip between threads costs more than the scan of a small shard.
+ */
+import type { WireError } from "../../errors.js"
+import type { ShardSpec } from "../backend.js"
+import type { FoundRecords } from "./get.js"
+import type { Hits } from "./search.js"
+
+/** What a worker does, by name: the request's fields and the reply's value. `shard` is a number chosen by the pool. */
+export interface Calls {
+  open: { request: { readonly file: string; readonly spec: ShardSpec }; reply: { readonly rows: number } }
+  /** Reads the vectors into memory, from where they are searched from then on. */
+  load: { request: object; reply: undefined }
+  search: { request: { readonly query: Float32Array; readonly k: number }; reply: Hits }
+  get: { request: { readonly ids: readonly (string | bigint)[] }; reply: FoundRecords }
+  close: { request: object; reply: undefined }
+}
+
+export type CallName = keyof Calls
+
+export type Request = {
+  [Name in CallName]: { readonly call: Name; readonly shard: number } & Calls[Name]["request"]
+}[CallName]
+
+export type Reply<Name extends CallName> = Calls[Name]["reply"]
+
+export interface NumberedRequest {
+  readonly number: number
+  readonly request: Request
+}
+
+export type NumberedReply =
+  | { readonly number: number; readonly value: Reply<CallName> }
+  | { readonly number: number; readonly error: WireError }

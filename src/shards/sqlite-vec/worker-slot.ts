@@ -1,0 +1,127 @@
+import { Worker } from "node:worker_threads"
+import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"
+import type { CallName, Calls, NumberedReply, NumberedRequest, Reply } from "./protocol.js"
+
+// A batch holds all shards of a query; two batches in flight keep a worker busy while a reply travels, and what waits
+// behind them can still be dropped when its caller gives up.
+const BATCH_MAX = 64
+const BATCHES_IN_FLIGHT_MAX = 2
+
+interface Waiting {
+  readonly request: NumberedRequest
+  readonly signal: AbortSignal | undefined
+  readonly resolve: (value: Reply<CallName>) => void
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * A worker thread and the requests for it, first come, first served. The thread starts with the first request and, should it
+ * die, again with the next one after; what it was working on then fails with `Unavailable`. It keeps the process
+ * alive only while a request waits.
+ */
+export class WorkerSlot {
+  /** Counts the deaths of the thread. Shards that were opened at another count are gone. */
+  generation = 0
+  /** Bytes of shard files and of vectors in memory that live here; kept by the pool. */
+  readonly load = { fileBytes: 0, vectorBytes: 0 }
+
+  readonly #script: URL
+  #worker: Worker | undefined
+  #nextNumber = 0
+  #queue: Waiting[] = []
+  readonly #sent = new Map<number, Waiting>()
+  #batchesInFlight = 0
+  #flushScheduled = false
+  #closing: Promise<void> | undefined
+
+  constructor(script: URL) {
+    this.#script = script
+  }
+
+  /**
+   * Sends a request, together with all others of this turn of the event loop. If the signal fires before it is sent, it is
+   * not sent.
+   */
+  call<Name extends CallName>(
+    call: Name,
+    shard: number,
+    fields: Calls[Name]["request"],
+    signal?: AbortSignal | undefined,
+  ): Promise<Reply<Name>> {
+    return new Promise<Reply<Name>>((resolve, reject) => {
+      if (this.#closing !== undefined) throw closed("the pool of search workers is closed")
+      const request = { number: this.#nextNumber++, request: { call, shard, ...fields } } as NumberedRequest
+      this.#queue.push({ request, signal, resolve: resolve as (value: Reply<CallName>) => void, reject })
+      if (this.#flushScheduled) return
+      this.#flushScheduled = true
+      setImmediate(() => {
+        this.#flushScheduled = false
+        this.#flush()
+      })
+    })
+  }
+
+  /** Ends the thread; what still waits fails with `Closed`. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#stop(closed("the pool of search workers was closed"))
+    return this.#closing
+  }
+
+  #flush(): void {
+    while (this.#queue.length > 0 && this.#batchesInFlight < BATCHES_IN_FLIGHT_MAX) {
+      const batch = this.#queue.splice(0, BATCH_MAX).filter((waiting) => {
+        if (waiting.signal?.aborted)
+          waiting.reject(aborted("the search was aborted", {}, waiting.signal.reason))
+        return !waiting.signal?.aborted
+      })
+      if (batch.length === 0) continue
+      this.#worker ??= this.#start()
+      this.#worker.ref()
+      for (const waiting of batch) this.#sent.set(waiting.request.number, waiting)
+      this.#batchesInFlight++
+      this.#worker.postMessage(batch.map(({ request }) => request))
+    }
+  }
+
+  #start(): Worker {
+    const worker = new Worker(this.#script, { name: "vecsnap-search" })
+    worker.on("message", (replies: readonly NumberedReply[]) => {
+      if (this.#worker !== worker) return
+      this.#batchesInFlight--
+      if (this.#batchesInFlight === 0) worker.unref()
+      this.#flush()
+      for (const reply of replies) this.#settle(reply)
+    })
+    let reason: unknown
+    worker.on("error", (error) => {
+      reason = error
+    })
+    worker.on("exit", (code) => {
+      if (this.#worker !== worker) return
+      const detail = reason instanceof Error ? reason.message : `exit code ${code}`
+      void this.#stop(unavailable(`a search worker ended unexpectedly: ${detail}`, {}, reason))
+    })
+    return worker
+  }
+
+  #settle(reply: NumberedReply): void {
+    const waiting = this.#sent.get(reply.number)
+    this.#sent.delete(reply.number)
+    if ("error" in reply) waiting?.reject(errorFromWire(reply.error))
+    else waiting?.resolve(reply.value)
+  }
+
+  async #stop(error: Error): Promise<void> {
+    const worker = this.#worker
+    const waiting = [...this.#sent.values(), ...this.#queue]
+    this.#worker = undefined
+    this.#sent.clear()
+    this.#queue = []
+    this.#batchesInFlight = 0
+    this.generation++
+    this.load.fileBytes = 0
+    this.load.vectorBytes = 0
+    for (const { reject } of waiting) reject(error)
+    await worker?.terminate()
+  }
+}

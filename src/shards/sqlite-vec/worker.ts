@@ -1,0 +1,51 @@
+/**
+ * The worker thread: holds open shards by number and answers batches of requests, each with one message.
+ */
+import { parentPort } from "node:worker_threads"
+import { errorToWire } from "../../errors.js"
+import { getRecords } from "./get.js"
+import { type OpenShard, openShardFile } from "./open.js"
+import { loadSqlite } from "./packages.js"
+import type { CallName, NumberedReply, NumberedRequest, Reply, Request } from "./protocol.js"
+import { searchShard } from "./search.js"
+
+const port = parentPort
+if (port === null) throw new Error("this module runs in a worker thread only")
+
+const Sqlite = await loadSqlite()
+const shards = new Map<number, OpenShard>()
+
+port.on("message", (requests: readonly NumberedRequest[]) => {
+  port.postMessage(requests.map(answer))
+})
+
+function answer({ number, request }: NumberedRequest): NumberedReply {
+  try {
+    return { number, value: handle(request) }
+  } catch (error) {
+    return { number, error: errorToWire(error) }
+  }
+}
+
+function handle(request: Request): Reply<CallName> {
+  if (request.call === "open") {
+    const opened = openShardFile(Sqlite, request.file, request.spec)
+    shards.set(request.shard, opened)
+    return { rows: opened.rows }
+  }
+  const shard = shards.get(request.shard)
+  if (shard === undefined) throw new Error(`shard ${request.shard} is not open in this worker`)
+  switch (request.call) {
+    case "load":
+      shard.load()
+      return undefined
+    case "search":
+      return searchShard(shard, request.query, request.k)
+    case "get":
+      return getRecords(shard, request.ids)
+    case "close":
+      shards.delete(request.shard)
+      shard.close()
+      return undefined
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * From columns as a shard file holds them to values as users see them, the same for all backends.
+ */
+import { corrupt } from "../errors.js"
+import { parseJson } from "../json.js"
+import type { FieldSpec, FieldValue, Id, IdType, Json } from "../records.js"
+import type { ShardSpec } from "./backend.js"
+
+/** Records in columns. Integers are `bigint` whatever their size, payloads are JSON text. */
+export interface StoredColumns {
+  readonly ids: readonly (string | bigint)[]
+  /** A column per declared field, in order. */
+  readonly fields: readonly (readonly FieldValue[])[]
+  readonly payloads: readonly (string | null)[]
+}
+
+/** What users see of a record, apart from its vector. */
+export interface RecordView {
+  readonly id: Id
+  readonly fields: Readonly<Record<string, FieldValue>>
+  readonly payload: Json
+}
+
+/** Record number `row` of the columns. Throws `Corrupt`, naming `file`, if its payload is not JSON. */
+export function viewRecord(columns: StoredColumns, row: number, spec: ShardSpec, file: string): RecordView {
+  const id = toPublicInteger(columns.ids[row]!, spec.id.wide)
+  // Not by assignment: a field may be named "__proto__".
+  const fields = Object.fromEntries(
+    spec.fields.map((field, column) => [
+      field.name,
+      toPublicInteger(columns.fields[column]![row]!, field.wide === true),
+    ]),
+  )
+  return { id, fields, payload: parsePayload(columns.payloads[row]!, id, file) }
+}
+
+function toPublicInteger<T extends FieldValue>(value: T, wide: boolean): T | number {
+  return typeof value === "bigint" && !wide ? Number(value) : value
+}
+
+function parsePayload(text: string | null, id: Id, file: string): Json {
+  if (text === null) return null
+  try {
+    return parseJson(text)
+  } catch (cause) {
+    throw corrupt(`${file}: the payload of record ${id} is not JSON`, { file, id }, cause)
+  }
+}
+
+/** Declared fields as recorded in a shard file, to be compared with those of the snapshot. */
+export function describeFields(fields: readonly FieldSpec[]): string {
+  return JSON.stringify(fields.map(({ name, type }) => [name, type]))
+}
+
+/** What a shard file says of itself. */
+export interface ShardFacts {
+  readonly dim: string | number | undefined
+  readonly metric: string | undefined
+  readonly idType: IdType | string | undefined
+  readonly fields: string | undefined
+}
+
+/** Throws `Corrupt` if the file is not one of this snapshot. */
+export function checkFacts(file: string, got: ShardFacts, spec: ShardSpec): void {
+  const expected = [
+    ["dimension", spec.dim, got.dim],
+    ["metric", spec.metric, got.metric],
+    ["id type", spec.id.type, got.idType],
+    ["fields", describeFields(spec.fields), got.fields],
+  ] as const
+  for (const [what, want, found] of expected) {
+    if (String(found) !== String(want)) {
+      throw corrupt(`${file} has the wrong ${what}: expected ${want}, got ${found}`, { file, want, found })
+    }
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * Keeping the nearest k, with a total order so that answers repeat exactly.
+ */
+import { invalidInput } from "../errors.js"
+import { compareIds, type Id } from "../records.js"
+
+/** Rows and their distances, nearest first; equal distances by rising rank. */
+export interface RankedRows {
+  readonly ranks: Int32Array
+  readonly distances: Float64Array
+}
+
+/**
+ * The nearest k of the (distance, rank) pairs pushed so far, ordered by distance, then by rank. The rank is an integer
+ * that breaks ties; rows of a shard are sorted by id, so their row number does.
+ *
+ * A binary heap with the worst pair on top: k pairs of memory, and a pair that is not among the nearest costs one
+ * comparison.
+ */
+export class TopK {
+  /** Largest distance that is kept, Infinity while there is room: a pair with a larger one need not be pushed. */
+  worst = Infinity
+  #size = 0
+  readonly #distances: Float64Array
+  readonly #ranks: Int32Array
+
+  /**
+   * `pushes`: how many pairs will be pushed at most, if that is known; saves memory where it is less than k.
+   * Throws `InvalidInput` unless k is an integer of 1 or more.
+   */
+  constructor(k: number, pushes = k) {
+    assertK(k)
+    // One place at least, so that the heap has a top.
+    const places = Math.max(1, Math.min(k, pushes))
+    this.#distances = new Float64Array(places)
+    this.#ranks = new Int32Array(places)
+  }
+
+  /** `distance` is not NaN. */
+  push(distance: number, rank: number): void {
+    if (this.#size < this.#distances.length) {
+      this.#siftUp(this.#size++, distance, rank)
+      if (this.#size === this.#distances.length) this.worst = this.#distances[0]!
+    } else if (distance < this.worst || (distance === this.worst && rank < this.#ranks[0]!)) {
+      this.#siftDown(distance, rank)
+      this.worst = this.#distances[0]!
+    }
+  }
+
+  /** What was kept, nearest first. Empties this top-k. */
+  takeSorted(): RankedRows {
+    const size = this.#size
+    // Heap sort: the worst goes to the end of what is left, again and again.
+    while (this.#size > 0) {
+      const last = --this.#size
+      const distance = this.#distances[last]!
+      const rank = this.#ranks[last]!
+      this.#distances[last] = this.#distances[0]!
+      this.#ranks[last] = this.#ranks[0]!
+      if (last > 0) this.#siftDown(distance, rank)
+    }
+    this.worst = Infinity
+    return { ranks: this.#ranks.slice(0, size), distances: this.#distances.slice(0, size) }
+  }
+
+  /** Puts a pair into the free place `at`, or above. */
+  #siftUp(at: number, distance: number, rank: number): void {
+    let place = at
+    while (place > 0) {
+      const parent = (place - 1) >> 1
+      if (!isAfter(distance, rank, this.#distances[parent]!, this.#ranks[parent]!)) break
+      this.#distances[place] = this.#distances[parent]!
+      this.#ranks[place] = this.#ranks[parent]!
+      place = parent
+    }
+    this.#distances[place] = distance
+    this.#ranks[place] = rank
+  }
+
+  /** Puts a pair in place of the top, or below. */
+  #siftDown(distance: number, rank: number): void {
+    const distances = this.#distances
+    const ranks = this.#ranks
+    let place = 0
+    for (;;) {
+      let child = 2 * place + 1
+      if (child >= this.#size) break
+      const right = child + 1
+      if (right < this.#size && isAfter(distances[right]!, ranks[right]!, distances[child]!, ranks[child]!)) {
+        child = right
+      }
+      if (!isAfter(distances[child]!, ranks[child]!, distance, rank)) break
+      distances[place] = distances[child]!
+      ranks[place] = ranks[child]!
+      place = child
+    }
+    distances[place] = distance
+    ranks[place] = rank
+  }
+}
+
+function isAfter(distanceA: number, rankA: number, distanceB: number, rankB: number): boolean {
+  return distanceA > distanceB || (distanceA === distanceB && rankA > rankB)
+}
+
+/** The hits of one shard, by (distance, id). */
+export interface ShardHits<Hit> {
+  readonly shard: number
+  readonly hits: readonly Hit[]
+}
+
+/** A hit and the shard it came from. */
+export interface MergedHit<Hit> {
+  readonly shard: number
+  readonly hit: Hit
+}
+
+/**
+ * The nearest k over the sorted hits of several shards, by (distance, shard, id). An id that several shards hold
+ * (replicas) counts once, at its best place. Throws `InvalidInput` unless k is an integer of 1 or more.
+ */
+export function mergeTopK<Hit extends { readonly id: Id; readonly distance: number }>(
+  lists: readonly ShardHits<Hit>[],
+  k: number,
+): MergedHit<Hit>[] {
+  assertK(k)
+  // A heap of the lists that are not used up, the one with the best next hit on top.
+  const heap = lists.filter(({ hits }) => hits.length > 0).map((list) => ({ ...list, next: 0 }))
+  type Cursor = (typeof heap)[number]
+  const isBefore = (a: Cursor, b: Cursor): boolean => {
+    const hitA = a.hits[a.next]!
+    const hitB = b.hits[b.next]!
+    const order = hitA.distance - hitB.distance || a.shard - b.shard || compareIds(hitA.id, hitB.id)
+    return order < 0
+  }
+  const siftDown = (start: number): void => {
+    let place = start
+    for (;;) {
+      let best = place
+      for (const child of [2 * place + 1, 2 * place + 2]) {
+        if (child < heap.length && isBefore(heap[child]!, heap[best]!)) best = child
+      }
+      if (best === place) return
+      const moved = heap[place]!
+      heap[place] = heap[best]!
+      heap[best] = moved
+      place = best
+    }
+  }
+  for (let place = (heap.length >> 1) - 1; place >= 0; place--) siftDown(place)
+
+  const merged: MergedHit<Hit>[] = []
+  const seen = new Set<Id>()
+  while (heap.length > 0 && merged.length < k) {
+    const top = heap[0]!
+    const hit = top.hits[top.next++]!
+    if (!seen.has(hit.id)) {
+      seen.add(hit.id)
+      merged.push({ shard: top.shard, hit })
+    }
+    if (top.next === top.hits.length) {
+      const last = heap.pop()!
+      if (heap.length > 0) heap[0] = last
+    }
+    siftDown(0)
+  }
+  return merged
+}
+
+function assertK(k: number): void {
+  if (!Number.isSafeInteger(k) || k < 1)
+    throw invalidInput(`k must be an integer of 1 or more, got ${k}`, { k })
+}

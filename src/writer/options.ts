@@ -1,0 +1,137 @@
+/**
+ * What a build takes and what it tells: options, progress and report.
+ */
+import { invalidInput } from "../errors.js"
+import type { Logger } from "../logger.js"
+import { silentLogger } from "../logger.js"
+import { type FieldType, FIELD_TYPES, type Json } from "../records.js"
+import type { ShardingOptions } from "../sharding/strategy.js"
+import { BACKEND_NAMES, type BackendName } from "../shards/backend.js"
+import type { StoreOptions } from "../storage/open.js"
+import type { ObjectStore } from "../storage/store.js"
+import { METRICS, type Metric } from "../vectors/metric.js"
+
+export interface BuildOptions {
+  /** Root of the snapshots: `s3://bucket/prefix`, a directory, `memory://name`, or an open store. */
+  readonly to: string | ObjectStore
+  readonly sharding: ShardingOptions
+  /** Default "cosine". */
+  readonly metric?: Metric
+  /** Default "sqlite-vec". */
+  readonly backend?: BackendName
+  /** Declared fields, where the input is records rather than a `Source`, which has its own. */
+  readonly fields?: Readonly<Record<string, FieldType>>
+  /** Take trained routing (centroids, hyperplanes) from the live snapshot at this root instead of training. */
+  readonly routingFrom?: string
+  /** Label of the embedding model, recorded in the manifest. */
+  readonly model?: string
+  /** Recorded in the manifest as given. */
+  readonly custom?: Readonly<Record<string, Json>>
+  /** What a bad row does: end the build (default) or be left out and counted. */
+  readonly onBadRow?: "fail" | "skip"
+  /** With `onBadRow: "skip"`: more bad rows than this end the build; default 1000. */
+  readonly maxBadRows?: number
+  /** What a second row with the same id does: end the build (default), or lose against the first or the last. */
+  readonly onDuplicate?: "fail" | "first" | "last"
+  /** Reuse the files of shards whose content did not change since the live snapshot; default true. */
+  readonly reuse?: boolean
+  /** Publish even if another run was published since this one started. */
+  readonly force?: boolean
+  /** Shards built at the same time, each in a thread; default: the number of cores. */
+  readonly parallelism?: number
+  /** Where the run's temporary directory is made; default: the system's. Takes about the size of the input's vectors. */
+  readonly tempDir?: string
+  readonly store?: StoreOptions
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: Progress) => void
+  readonly logger?: Logger
+}
+
+export const STAGES = ["sample", "train", "partition", "duplicates", "shards", "publish"] as const
+export type Stage = (typeof STAGES)[number]
+
+export interface Progress {
+  readonly stage: Stage
+  /** Rows or shards done so far in this stage, by `unit`. */
+  readonly done: number
+  /** Known for some stages only. */
+  readonly total: number | undefined
+  readonly unit: "rows" | "rounds" | "shards" | "objects"
+}
+
+export interface BuildReport {
+  readonly run: string
+  /** Root of the snapshot, as in `to`. */
+  readonly url: string
+  /** Key of the manifest, now live. */
+  readonly manifest: string
+  /** Run that was live before, if any. */
+  readonly replaced: string | undefined
+  readonly rows: number
+  readonly skippedRows: number
+  /** The first few bad rows that were skipped, as sentences. */
+  readonly skippedReasons: readonly string[]
+  readonly duplicateRows: number
+  readonly dim: number
+  readonly shards: {
+    readonly total: number
+    readonly empty: number
+    readonly reused: number
+    readonly largestRows: number
+    readonly smallestRows: number
+    /** Rows of the largest shard / average rows of all shards that hold rows. */
+    readonly skew: number
+  }
+  /** Bytes of all shard files and routing artifacts of the snapshot. */
+  readonly bytes: number
+  readonly uploadedBytes: number
+  /** Requests to the store, by operation. */
+  readonly requests: Readonly<Record<string, number>>
+  /** Milliseconds by stage, and in all. */
+  readonly timingsMs: Readonly<Record<string, number>>
+}
+
+/** Options with defaults filled in, checked once. */
+export type ResolvedBuildOptions = Required<
+  Pick<
+    BuildOptions,
+    "metric" | "backend" | "onBadRow" | "maxBadRows" | "onDuplicate" | "reuse" | "force" | "custom" | "logger"
+  >
+> &
+  BuildOptions
+
+export function resolveBuildOptions(options: BuildOptions): ResolvedBuildOptions {
+  oneOf("metric", options.metric, METRICS)
+  oneOf("backend", options.backend, BACKEND_NAMES)
+  oneOf("onBadRow", options.onBadRow, ["fail", "skip"])
+  oneOf("onDuplicate", options.onDuplicate, ["fail", "first", "last"])
+  wholeNumber("maxBadRows", options.maxBadRows, 0)
+  wholeNumber("parallelism", options.parallelism, 1)
+  for (const [name, type] of Object.entries(options.fields ?? {})) oneOf(`fields.${name}`, type, FIELD_TYPES)
+  return Object.freeze({
+    metric: "cosine",
+    backend: "sqlite-vec",
+    onBadRow: "fail",
+    maxBadRows: 1000,
+    onDuplicate: "fail",
+    reuse: true,
+    force: false,
+    custom: {},
+    logger: silentLogger,
+    ...withoutUndefined(options),
+  })
+}
+
+function withoutUndefined<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}
+
+function oneOf(option: string, value: unknown, allowed: readonly string[]): void {
+  if (value === undefined || allowed.includes(value as string)) return
+  throw invalidInput(`option ${option} is ${JSON.stringify(value)}, expected one of ${allowed.join(", ")}`, { option, value })
+}
+
+function wholeNumber(option: string, value: number | undefined, least: number): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return
+  throw invalidInput(`option ${option} is ${value}, expected a whole number from ${least}`, { option, value })
+}
