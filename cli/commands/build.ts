@@ -76,7 +76,7 @@ export async function runBuild(
 }
 
 export function renderReport(report: BuildReport, paint: Paint = plainPaint): string {
-  const { rows, dim, skippedRows, duplicateRows, shards, bytes, uploadedBytes } = report
+  const { rows, dim, skippedRows, duplicateRows, shards, bytes, requests: { bytesWritten } } = report
   const requests = Object.entries(report.requests).map(
     ([operation, count]) => `${operation} ${formatCount(count)}`,
   )
@@ -97,7 +97,7 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint): st
         "shard size",
         `${formatCount(shards.smallestRows)} to ${countOf(shards.largestRows, "row")}, skew ${shards.skew.toFixed(2)}`,
       ],
-      ["size", `${formatBytes(bytes)}, ${formatBytes(uploadedBytes)} uploaded`],
+      ["size", `${formatBytes(bytes)}, ${formatBytes(bytesWritten)} uploaded`],
       ["time", describeTimings(report.timingsMs)],
       ["requests", requests.join(", ") || undefined],
       ["replaced", report.replaced === undefined ? undefined : `run ${report.replaced}`],

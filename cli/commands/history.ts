@@ -9,6 +9,7 @@ import {
   readManifest,
   readPointer,
   VecsnapError,
+  snapshotBytes,
 } from "../../src/index.js"
 import {
   addOutputOptions,
@@ -28,7 +29,6 @@ import {
   renderTable,
   widthOf,
 } from "../render.js"
-import { snapshotBytes } from "../summary.js"
 
 const EXAMPLES = `
 Examples:

@@ -1,5 +1,5 @@
 import { Command } from "commander"
-import { type LiveSnapshot, type Manifest, readLive } from "../../src/index.js"
+import { type LiveSnapshot, type Manifest, readLive, shardFigures, snapshotBytes } from "../../src/index.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
@@ -13,7 +13,6 @@ import {
   paintFor,
   renderFacts,
 } from "../render.js"
-import { shardFigures, snapshotBytes } from "../summary.js"
 
 const EXAMPLES = `
 Examples:

@@ -1,5 +1,5 @@
 import { Command } from "commander"
-import { type Manifest, readLive, type ShardEntry, shardBytes } from "../../src/index.js"
+import { type Manifest, readLive, type ShardEntry, shardBytes, emptyShards, shardRun, snapshotBytes } from "../../src/index.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
@@ -13,7 +13,6 @@ import {
   renderTable,
   widthOf,
 } from "../render.js"
-import { emptyShards, shardRun, snapshotBytes } from "../summary.js"
 
 const EXAMPLES = `
 Examples:

@@ -1,30 +1,31 @@
-/**
- * Figures of a snapshot, from its manifest. Pure.
- */
-import { type Manifest, parseKey, type ShardEntry, shardBytes } from "../src/index.js"
+/** Figures of a snapshot, from its manifest. Pure. */
+import { shardSkew } from "../sharding/skew.js"
+import { parseKey } from "./keys.js"
+import type { Manifest, ShardEntry } from "./manifest.js"
 
 export interface ShardFigures {
   readonly total: number
   readonly empty: number
   /** Shards whose files an earlier run has built. */
   readonly reused: number
-  /** Of the shards that hold rows; 0 if none does. */
   readonly largestRows: number
+  /** 0 if a shard is empty. */
   readonly smallestRows: number
-  /** Rows of the largest shard / average rows of all shards that hold rows; 1 is even. */
+  /** Rows of the largest shard / average rows of all shards; 1 is even. */
   readonly skew: number
 }
 
-export function shardFigures({ run, rows, shards, sharding }: Manifest): ShardFigures {
-  const sizes = shards.map((shard) => shard.rows)
-  const largestRows = sizes.reduce((most, size) => Math.max(most, size), 0)
+export function shardFigures({ run, shards, sharding }: Manifest): ShardFigures {
+  const counts = new Float64Array(sharding.shards)
+  for (const { shard, rows } of shards) counts[shard] = rows
+  const { largest, smallest, largestOverAverage, empty } = shardSkew(counts)
   return {
     total: sharding.shards,
-    empty: sharding.shards - shards.length,
-    reused: shards.filter((shard) => shardRun(shard) !== run).length,
-    largestRows,
-    smallestRows: sizes.reduce((least, size) => Math.min(least, size), largestRows),
-    skew: rows === 0 ? 1 : largestRows / (rows / shards.length),
+    empty,
+    reused: shards.filter((entry) => shardRun(entry) !== run).length,
+    largestRows: largest,
+    smallestRows: smallest,
+    skew: largestOverAverage,
   }
 }
 
@@ -33,6 +34,9 @@ export function shardRun({ folder, files }: ShardEntry): string | undefined {
   const parsed = parseKey(`${folder}/${files[0]?.name}`)
   return parsed?.kind === "shard" ? parsed.run : undefined
 }
+
+/** Bytes of all files of a shard. */
+export const shardBytes = ({ files }: ShardEntry): number => files.reduce((sum, { size }) => sum + size, 0)
 
 /** Bytes of all shard files and routing artifacts. */
 export const snapshotBytes = ({ shards, artifacts }: Manifest): number =>

@@ -1,0 +1,26 @@
+import { readFileSync } from "node:fs"
+import { describe, expect, it } from "vitest"
+import * as vecsnap from "../../src/index.js"
+import { fromRoot } from "../support/paths.js"
+
+const readJson = (path: string) => JSON.parse(readFileSync(fromRoot(path), "utf8"))
+
+describe("package", () => {
+  it("exports these names and no others", () => {
+    expect(Object.keys(vecsnap).sort()).toMatchInlineSnapshot()
+  })
+
+  it("depends on exact versions, each explained in docs/decisions", () => {
+    const { dependencies, optionalDependencies, devDependencies } = readJson("package.json")
+    const all: Record<string, string> = { ...dependencies, ...optionalDependencies, ...devDependencies }
+    const explained = readFileSync(fromRoot("docs/decisions/0001-dependencies.md"), "utf8")
+    for (const [name, version] of Object.entries(all)) {
+      expect(version, name).toMatch(/^\d+\.\d+\.\d+(-[\w.]+)?$/)
+      expect(explained, `docs/decisions/0001-dependencies.md on ${name}`).toContain(`\`${name}\``)
+    }
+  })
+
+  it("has a lock file that names no registry host", () => {
+    expect(readFileSync(fromRoot("package-lock.json"), "utf8")).not.toMatch(/"resolved"/)
+  })
+})
