@@ -61,8 +61,17 @@ export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal
   return RAISE[tag](
     `${request.action} of ${request.url} failed with ${answer}${said}${advice}`,
     details,
-    error,
+    bare(error),
   )
+}
+
+// The SDK's errors hold the whole exchange, request headers included, and so perhaps a session token.
+function bare(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  const copy = new Error(error.message)
+  copy.name = error.name
+  if (error.stack !== undefined) copy.stack = error.stack
+  return copy
 }
 
 type Tag = Extract<
