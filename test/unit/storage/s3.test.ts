@@ -380,11 +380,12 @@ describe("S3 store, uploads in parts", () => {
     expect(error.message).not.toContain("stay behind")
   })
 
-  it("uploads nothing when the precondition does not hold to begin with", async () => {
+  it("uploads nothing long when the precondition does not hold to begin with", async () => {
     answers = [ok()]
+    expect((await failure(open().put("key", new Uint8Array(MIB), { ifAbsent: true }))).tag).toBe("Conflict")
     expect((await failure(upload().put("key", body, { ifAbsent: true }))).tag).toBe("Conflict")
     expect((await failure(upload().put("key", body, { ifMatch: '"other"' }))).tag).toBe("Conflict")
-    expect(seen.map(({ method }) => method)).toEqual(["HEAD", "HEAD"])
+    expect(seen.map(({ method }) => method)).toEqual(["HEAD", "HEAD", "HEAD"])
   })
 
   it("notices a file that shrinks", async () => {
