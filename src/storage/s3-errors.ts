@@ -41,6 +41,9 @@ const PASSING_CODES = new Set([
   "NoSuchUpload",
 ])
 
+// An answer to HEAD has no body that could hold a code; the SDK makes up the second and the third.
+const MISSING_OBJECT_CODES = new Set(["NoSuchKey", "NotFound", "Unknown", "UnknownError"])
+
 const STORE_FAULTS_OF_TLS = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|SSL/
 
 /**
@@ -112,7 +115,8 @@ function classify(
         advice: `; check the credentials, and that they allow ${action} in the bucket "${bucket}"`,
       }
     case 404:
-      return { tag: "NotFound", advice: "" }
+      // Another code is about something else that does not exist, such as the user (versitygw).
+      return { tag: MISSING_OBJECT_CODES.has(code) ? "NotFound" : "InvalidInput", advice: "" }
     case 405:
     case 501:
       return { tag: "Unsupported", advice: "; this store does not offer it" }

@@ -100,6 +100,7 @@ describe("S3 store, errors", () => {
     [401, "Unauthorized", "InvalidInput"],
     [403, "AccessDenied", "InvalidInput"],
     [404, "NoSuchBucket", "NotFound"],
+    [404, "XAdminUserNotFound", "InvalidInput"],
     [405, "MethodNotAllowed", "Unsupported"],
     [409, "ConditionalRequestConflict", "Unavailable"],
     [412, "PreconditionFailed", "Conflict"],
@@ -128,9 +129,15 @@ describe("S3 store, errors", () => {
     expect((await failure(open().get("key", { range: { start: 5, end: 6 } }))).tag).toBe("Corrupt")
   })
 
-  it("takes a 404 without a body for a missing object", async () => {
+  it("takes a 404 without a body, or about the key, for a missing object", async () => {
     answers = [status(404, "")]
     expect(await open().head("key")).toBeUndefined()
+    answers = [(response) => response.writeHead(404).end()]
+    expect(await open().get("key")).toBeUndefined()
+    answers = [status(404, "NoSuchKey")]
+    expect(await open().get("key")).toBeUndefined()
+    answers = [status(404, "XAdminUserNotFound")]
+    expect((await failure(open().get("key"))).tag).toBe("InvalidInput")
   })
 
   it("tells resets, refused connections and silence as Unavailable", async () => {
