@@ -56,7 +56,7 @@ describe(`S3 store (${s3.name})`, () => {
   it.skipIf(s3.lacks.includes("refuses-credentials"))(
     "names bucket and permission, and no secret, when refused",
     async () => {
-      const credentials = { accessKeyId, secretAccessKey: "not the secret access key" }
+      const credentials = { accessKeyId: "nobody", secretAccessKey: "not the secret access key" }
       const store = openS3Store(s3.bucket, "", { ...settings, credentials })
       const error = await errorOf(store.put("key", bytes("x")))
       expect(await tagOf(Promise.reject(error))).toBe("InvalidInput")
