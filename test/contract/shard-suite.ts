@@ -425,6 +425,9 @@ export function describeShards(title: string, suite: ShardSuite): void {
       })
 
       it("rejects at once when aborted, and goes on for others", async () => {
+        const warnings: Error[] = []
+        const onWarning = (warning: Error) => warnings.push(warning)
+        process.on("warning", onWarning)
         const rows = noiseRows(2000, 16)
         await withShard(rows, specOf(16), async (reader) => {
           const before = AbortSignal.abort(new Error("no longer wanted"))
@@ -445,7 +448,14 @@ export function describeShards(title: string, suite: ShardSuite): void {
           await Promise.all(doomed)
           expect(settled).toEqual(Array(300).fill("Aborted"))
           expect((await other)[0]!.id).toBe("r0005")
+          // A signal that does not fire serves any number of searches, at once and one after the other.
+          const { signal } = new AbortController()
+          for (let round = 0; round < 2; round++) {
+            await Promise.all(Array.from({ length: 50 }, () => reader.search(noise(16), 1, { signal })))
+          }
         })
+        process.off("warning", onWarning)
+        expect(warnings).toEqual([])
       })
     })
 

@@ -115,7 +115,7 @@ function checkLengths(rows: ShardRows, spec: ShardSpec): number {
     longest = Math.max(longest, length)
     if (length > LENGTH_MAX || (spec.metric === "cosine" && length < LENGTH_MIN)) {
       throw unsupported(
-        `lancedb cannot index the vector of record ${rows.ids.values[row]}: its length is ${length}, ` +
+        `lancedb cannot index the vector of record ${JSON.stringify(String(rows.ids.values[row]))}: its length is ${length}, ` +
           `expected ${LENGTH_MIN} to ${LENGTH_MAX}; scale the vectors or use sqlite-vec`,
         { id: rows.ids.values[row], length },
       )
