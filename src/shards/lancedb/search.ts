@@ -43,23 +43,32 @@ export async function searchTable(shard: OpenTable, query: Float32Array, k: numb
 
 /** Exactly `limit` rows, which the table has: LanceDB leaves out rows in silence when it cannot rank them. */
 async function fetchNearest(shard: OpenTable, query: Float32Array, limit: number): Promise<ArrowTable> {
-  const { table, spec, index, file } = shard
-  const found = await reading(file, () =>
+  const { probes, partitions } = shard.index
+  let found = await fetchFrom(shard, query, limit, probes)
+  // The probed partitions may hold fewer rows. (LanceDB's own way to go on, `maximumNprobes`, always searches all.)
+  if (found.numRows < limit && probes < partitions) found = await fetchFrom(shard, query, limit, partitions)
+  if (found.numRows !== limit) {
+    throw corrupt(`${shard.file}: a search for ${limit} rows found ${found.numRows}`, { file: shard.file })
+  }
+  return found
+}
+
+function fetchFrom(
+  { table, spec, file }: OpenTable,
+  query: Float32Array,
+  limit: number,
+  probes: number,
+): Promise<ArrowTable> {
+  return reading(file, () =>
     table
       .vectorSearch(query)
       .column("vector")
       .distanceType(spec.metric)
-      .minimumNprobes(index.probes)
-      // More partitions are searched only where the first ones hold fewer rows than were asked for.
-      .maximumNprobes(index.partitions)
+      .nprobes(probes)
       .select([...recordColumns(spec), "vector", "_distance"])
       .limit(limit)
       .toArrow(),
   )
-  if (found.numRows !== limit) {
-    throw corrupt(`${file}: a search for ${limit} rows found ${found.numRows}`, { file })
-  }
-  return found
 }
 
 /**

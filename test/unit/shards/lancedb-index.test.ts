@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { buildShard } from "../../../src/shards/lancedb/build.js"
 import { createPool } from "../../../src/shards/lancedb/pool.js"
 import { METRICS } from "../../../src/vectors/metric.js"
-import { noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { naiveDistance, noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 let root: string
 let built = 0
@@ -46,26 +46,56 @@ describe("the index of a lancedb shard", () => {
   it.each(METRICS)(
     "has partitions in a large shard, and probes for a measured recall under %s",
     async (metric) => {
+      // Well separated groups: the neighbours of a row are in its own group.
+      const groups = noise(32 * 4, 9)
       const spec = specOf(4, { metric })
-      const rows = noiseRows(2000, 4)
+      const rows = noiseRows(2048, 4).map(({ id, vector }, i) => ({
+        id,
+        vector: Array.from(vector, (value, j) => groups[(i % 32) * 4 + j]! + value / 1000),
+      }))
       const dir = await emptyDir()
-      const index = await buildShard(rowsOf(rows, spec), dir, spec, {
-        exactRowsMax: 1999,
-        rowsPerPartition: 100,
-      })
-      expect(index).toMatchObject({ kind: "ivf_flat", partitions: 20 })
-      expect(index.probes).toBeGreaterThanOrEqual(1)
-      expect(index.probes).toBeLessThanOrEqual(20)
+      const plan = { exactRowsMax: 2047, rowsPerPartition: 64 }
+      const index = await buildShard(rowsOf(rows, spec), dir, spec, plan)
+      expect(index).toMatchObject({ kind: "ivf_flat", partitions: 32 })
       expect(index.recall).toBeGreaterThanOrEqual(0.98)
       const pool = createPool({})
-      const reader = await pool.open(dir, spec, index)
-      // More than the probed partitions hold: the others are searched too.
-      const all = await reader.search(Float32Array.of(1, 0, 0, 0), 5000)
-      expect(new Set(all.map(({ id }) => id)).size).toBe(2000)
-      await reader.close()
+      const query = Float32Array.from(rows[5]!.vector)
+      const search = async (probes: number, k: number) => {
+        const reader = await pool.open(dir, spec, { ...index, probes })
+        const hits = await reader.search(query, k)
+        await reader.close()
+        return hits.map(({ id }) => id)
+      }
+      const truth = rows
+        .map(({ id, vector }) => ({ id, distance: naiveDistance(metric, query, Float32Array.from(vector)) }))
+        .sort((a, b) => a.distance - b.distance)
+        .map(({ id }) => id)
+      // All partitions are exact; k beyond the rows of the probed ones is answered from all.
+      expect(await search(32, 10)).toEqual(truth.slice(0, 10))
+      expect(new Set(await search(1, 5000))).toEqual(new Set(truth))
       await pool.close()
     },
   )
+
+  it("is searched in as many partitions as it says, no more", async () => {
+    // Evenly spread rows, of which one small partition cannot hold all neighbours.
+    const spec = specOf(8)
+    const rows = rowsOf(noiseRows(2000, 8), spec)
+    const dir = await emptyDir()
+    const index = await buildShard(rows, dir, spec, { exactRowsMax: 100, rowsPerPartition: 50 })
+    expect(index.probes).toBeGreaterThan(1)
+    const pool = createPool({})
+    const one = await pool.open(dir, spec, { ...index, probes: 1 })
+    const all = await pool.open(dir, spec, { ...index, probes: 40 })
+    let missed = 0
+    for (let i = 0; i < 20; i++) {
+      const [some, truth] = await Promise.all([one.search(noise(8, i), 10), all.search(noise(8, i), 10)])
+      const ids = new Set(some.map(({ id }) => id))
+      missed += truth.filter(({ id }) => !ids.has(id)).length
+    }
+    expect(missed).toBeGreaterThan(0)
+    await pool.close()
+  })
 
   it("comes with the table's newest version only, and no log", async () => {
     const spec = specOf(4)
