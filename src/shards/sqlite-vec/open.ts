@@ -1,7 +1,7 @@
 /**
  * Reading a shard file. All of this is synchronous and runs in worker threads.
  */
-import { existsSync } from "node:fs"
+import { statSync } from "node:fs"
 import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
 import { createScanTable, type ScanTable } from "../../vectors/scan.js"
@@ -53,7 +53,8 @@ interface Chunk {
 /** Opens and validates a shard file. Throws `Corrupt`, naming the file, if it is not what `spec` says. */
 export function openShardFile(Sqlite: typeof Database, file: string, spec: ShardSpec): OpenShard {
   // SQLite reports a missing file as one that it cannot open, which may have other causes.
-  if (!existsSync(file)) throw corrupt(`${file} is missing`, { file })
+  const sizeBytes = statSync(file, { throwIfNoEntry: false })?.size
+  if (sizeBytes === undefined) throw corrupt(`${file} is missing`, { file })
   return reading(file, () => {
     const db = new Sqlite(file, { readonly: true, fileMustExist: true })
     try {
@@ -61,6 +62,7 @@ export function openShardFile(Sqlite: typeof Database, file: string, spec: Shard
       db.pragma("trusted_schema = OFF")
       db.pragma("cell_size_check = ON")
       db.defaultSafeIntegers(true)
+      checkSize(db, file, sizeBytes)
       return new SqliteShard(db, file, spec)
     } catch (error) {
       db.close()
@@ -153,6 +155,15 @@ class SqliteShard implements OpenShard {
 function asFloats(blob: Uint8Array, length: number): Float32Array {
   const bytes = blob.byteOffset % 4 === 0 ? blob : new Uint8Array(blob)
   return new Float32Array(bytes.buffer, bytes.byteOffset, length)
+}
+
+/** SQLite notices missing pages, but fills up a last page that is incomplete. */
+function checkSize(db: Database.Database, file: string, sizeBytes: number): void {
+  const pages = db.pragma("page_count", { simple: true }) as bigint
+  const pageBytes = db.pragma("page_size", { simple: true }) as bigint
+  if (BigInt(sizeBytes) !== pages * pageBytes) {
+    throw corrupt(`${file} is incomplete: expected ${pages * pageBytes} bytes, got ${sizeBytes}`, { file })
+  }
 }
 
 /** The number of rows that the file says it has, once it is clear that the file belongs to the snapshot. */
