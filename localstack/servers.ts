@@ -209,11 +209,11 @@ const START_TIMEOUT_MS = 120_000
 const POLL_MS = 100
 
 /**
- * Starts a server and waits until it answers. Throws if it is not installed, or with its last lines of log when it ends
- * or stays silent for two minutes.
+ * Starts a server, by default the one that {@link findServer} finds, and waits until it answers. Throws if it is not
+ * installed, or with its last lines of log when it ends or stays silent for two minutes.
  */
-export async function startServer(name: ServerName): Promise<RunningServer> {
-  const program = await findServer(name)
+export async function startServer(name: ServerName, installed?: string): Promise<RunningServer> {
+  const program = installed ?? (await findServer(name))
   if (program === undefined) throw new Error(`${name} is not installed: run \`npm run servers:install\``)
   const { credentials, launch } = RECIPES[name]
   const dir = await mkdtemp(join(tmpdir(), `vecsnap-${name}-`))
