@@ -38,7 +38,7 @@ const wholeNumber = (least: number): z.ZodNumber => {
   return z.number(expected).int(expected).min(least, expected)
 }
 const oneOf = <const T extends readonly string[]>(names: T) => z.enum(names, `one of ${names.join(", ")}`)
-const oneOrMoreTexts = z.union([text, z.array(text).min(1)], "a text or a list of texts")
+const oneOrMoreTexts = z.union([text, z.array(text).min(1, "at least one text")], "a text or a list of texts")
 
 const json: z.ZodType<Json> = z.lazy(() =>
   z.union(

@@ -15,10 +15,14 @@ for (const stream of [process.stdout, process.stderr]) {
 const stop = new AbortController()
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort(signal))
 
-process.exitCode = await run(process.argv.slice(2), {
+const exitCode = await run(process.argv.slice(2), {
   stdout: process.stdout,
   stderr: process.stderr,
   env: process.env,
   cwd: process.cwd(),
   signal: stop.signal,
 })
+
+// After a signal all is cleaned up, but a standard input that was being read may still hold the process.
+if (stop.signal.aborted) process.exit(exitCode)
+process.exitCode = exitCode

@@ -54,10 +54,10 @@ export function queryCommand(io: Io): Command {
   addOutputOptions(command)
   return command.action(async (url: string | undefined, flags: QueryFlags) => {
     const { vector, like } = flags
-    if ((vector === undefined) === (like === undefined))
-      throw usageError(
-        `${vector === undefined ? "neither" : "both"} --vector and --like given, expected one of them`,
-      )
+    if (vector === undefined && like === undefined)
+      throw usageError("nothing to look for is given, expected --vector or --like")
+    if (vector !== undefined && like !== undefined)
+      throw usageError("--vector and --like are both given, expected one of them")
     // Before anything is opened: a vector that cannot be read needs no store.
     const given = vector === undefined ? undefined : await readQueryVector(vector, io.cwd)
     await withReader(io, url, flags, async (reader) => {
