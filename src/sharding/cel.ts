@@ -19,9 +19,9 @@ import {
   parse,
   plan,
 } from "@bufbuild/cel"
-import { xxh3 } from "@node-rs/xxhash"
 import { invalidInput } from "../errors.js"
 import type { FieldType, FieldValue } from "../records.js"
+import { hashValue } from "./hash.js"
 import type { ResolvedCel } from "./options.js"
 import { allShards, probeLimit, requestedShards } from "./request.js"
 import { rowPlace } from "./rows.js"
@@ -32,25 +32,17 @@ type Expr = ReturnType<typeof parse>["expr"]
 
 const SHARD_HASH = "shard_hash"
 
-/** `shard_hash` of an integer. Throws unless it fits in 64 bits with a sign, which CEL reports as its error. */
-function hashInteger(value: bigint) {
-  const bytes = Buffer.alloc(8)
-  bytes.writeBigInt64LE(value)
-  return hashBytes(bytes)
-}
-
-function hashBytes(bytes: Uint8Array | string) {
-  return celUint(xxh3.xxh64(bytes))
-}
+// An integer that does not fit in 64 bits with a sign throws, which CEL reports as its error.
+const shardHash = (value: bigint | string | Uint8Array) => celUint(hashValue(value))
 
 const { INT, UINT, STRING, BYTES } = CelScalar
 
 const ENVIRONMENT = celEnv({
   funcs: [
-    celFunc(SHARD_HASH, [INT], UINT, hashInteger),
-    celFunc(SHARD_HASH, [UINT], UINT, (value) => hashInteger(value.value)),
-    celFunc(SHARD_HASH, [STRING], UINT, hashBytes),
-    celFunc(SHARD_HASH, [BYTES], UINT, hashBytes),
+    celFunc(SHARD_HASH, [INT], UINT, shardHash),
+    celFunc(SHARD_HASH, [UINT], UINT, (value) => shardHash(value.value)),
+    celFunc(SHARD_HASH, [STRING], UINT, shardHash),
+    celFunc(SHARD_HASH, [BYTES], UINT, shardHash),
   ],
 })
 

@@ -19,7 +19,14 @@ import { shardFigures, snapshotBytes } from "../manifest/figures.js"
 import { manifestKey, newRunId, shardFolder } from "../manifest/keys.js"
 import type { Manifest, ShardEntry } from "../manifest/manifest.js"
 import type { RecordBatch, VectorRecord } from "../records.js"
-import { createStrategy, needsTraining, type ResolvedSharding, resolveSharding } from "../sharding/strategies.js"
+import type { ResolvedCluster } from "../sharding/options.js"
+import {
+  createStrategy,
+  needsTraining,
+  type ResolvedSharding,
+  resolveSharding,
+  trainStrategy,
+} from "../sharding/strategies.js"
 import type { Strategy, StrategyContext } from "../sharding/strategy.js"
 import { backendByName } from "../shards/backends.js"
 import { openStore } from "../storage/open.js"
@@ -56,6 +63,9 @@ export type BuildInput = Source | Iterable<VectorRecord> | AsyncIterable<VectorR
 export async function buildSnapshot(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
   const resolved = resolveBuildOptions(options)
   const sharding = resolveSharding(resolved.sharding)
+  if (resolved.routingFrom !== undefined && !needsTraining(sharding)) {
+    throw invalidInput(`option routingFrom takes trained routing, but strategy ${sharding.strategy} is not trained`, { option: "routingFrom" })
+  }
   const source = isSource(input) ? input : recordsSource(input, { fields: resolved.fields ?? {} })
   await backendByName(resolved.backend).assertInstalled("build")
 
@@ -92,15 +102,15 @@ interface Job {
 }
 
 async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
-  const { options, store, run, startedAt, dir } = job
+  const { options, sharding, store, run, startedAt, dir } = job
   const { signal } = options
   const clock = createStageClock(options.onProgress, options.logger)
   const base = await readBase(store, signal)
 
-  // Trained strategies need two readings, so what can be read only once is kept on disk.
-  const training = needsTraining(job.sharding) && options.routingFrom === undefined
+  // Training takes a reading of its own, so what can be read only once is kept on disk.
+  const training = needsTraining(sharding) && options.routingFrom === undefined ? sharding : undefined
   const source = training && !job.source.repeatable ? spooled(job.source, join(dir, "spool")) : job.source
-  const trained = training ? await train({ ...job, source }, clock) : undefined
+  const trained = training && (await train({ ...job, source }, training, clock))
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
   const idLog = createIdLog(dir)
   const partitioned = await clock.time("partition", (progress) =>
@@ -176,22 +186,28 @@ async function readBase(store: ObjectStore, signal: AbortSignal | undefined): Pr
   return pointer && readManifest(store, pointer.manifest, { signal })
 }
 
-async function train(job: Job, clock: StageClock): Promise<{ readonly strategy: Strategy; readonly rows: number }> {
-  const { source, sharding, options } = job
+async function train(job: Job, sharding: ResolvedCluster, clock: StageClock): Promise<Trained> {
+  const { source, options } = job
   // Rows that are skipped here are met again, and counted, when the input is partitioned.
   const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), options.signal)
   const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
   const strategy = await clock.time("train", async (progress) =>
-    createStrategy(sharding, contextOf(job, dim), sample.vectors, progress),
+    trainStrategy(sharding, contextOf(job, dim), sample.vectors, ({ iteration }) => progress(iteration, sharding.iterations)),
   )
   return { strategy, rows: sample.seen }
+}
+
+interface Trained {
+  readonly strategy: Strategy
+  /** Rows of the input when it was sampled. */
+  readonly rows: number
 }
 
 async function untrainedStrategy(job: Job, dim: number): Promise<Strategy> {
   const { options, sharding } = job
   const context = contextOf(job, dim)
-  if (options.routingFrom === undefined) return createStrategy(sharding, context)
-  const store = openStore(options.routingFrom, options.store)
+  if (!needsTraining(sharding)) return createStrategy(sharding, context)
+  const store = openStore(options.routingFrom!, options.store)
   try {
     return await strategyFromSnapshot(store, sharding, context, options.signal)
   } finally {

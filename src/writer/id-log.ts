@@ -9,8 +9,8 @@
 import { appendFile, readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { invalidInput } from "../errors.js"
-import { type Id, type RecordBatch } from "../records.js"
-import { hashId } from "../sharding/hash.js"
+import type { Id, RecordBatch } from "../records.js"
+import { hashValue } from "../sharding/hash.js"
 import { readBlocks } from "./batches.js"
 
 const BUCKETS = 256
@@ -55,7 +55,7 @@ export function createIdLog(dir: string): IdLog {
   return {
     async add(batch, shards, positions) {
       for (let row = 0; row < batch.rows; row++) {
-        const hash = hashId(batch.ids.values[row]!)
+        const hash = hashValue(batch.ids.values[row]!)
         const bucket = buckets[Number(hash >> 56n)]!
         bucket.buffer.writeBigUInt64LE(hash, bucket.filled)
         bucket.buffer.writeDoubleLE(order++, bucket.filled + 8)

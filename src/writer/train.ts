@@ -5,7 +5,9 @@ import { invalidInput } from "../errors.js"
 import { readArtifacts } from "../manifest/artifacts.js"
 import { readLive } from "../manifest/current.js"
 import type { RecordBatch } from "../records.js"
-import { type ResolvedSharding, restoreStrategy } from "../sharding/strategies.js"
+import { CENTROIDS_FILE } from "../sharding/cluster.js"
+import type { ResolvedCluster } from "../sharding/options.js"
+import { clusterFromCentroids } from "../sharding/strategies.js"
 import type { Strategy, StrategyContext } from "../sharding/strategy.js"
 import type { ObjectStore } from "../storage/store.js"
 import { Reservoir } from "../vectors/random.js"
@@ -13,7 +15,7 @@ import { Reservoir } from "../vectors/random.js"
 /** Reads the whole input and keeps a uniform sample of its vectors (reservoir sampling), the same for the same seed. */
 export async function sampleVectors(
   batches: AsyncIterable<RecordBatch>,
-  { sampleRows, seed }: { readonly sampleRows: number; readonly seed: number },
+  { sampleRows, seed }: ResolvedCluster,
   onRows: (rows: number) => void,
 ): Promise<{ readonly sample: Reservoir; readonly dim: number }> {
   let sampled: { readonly sample: Reservoir; readonly dim: number } | undefined
@@ -28,20 +30,25 @@ export async function sampleVectors(
 
 export const noRows = (): Error => invalidInput("the input has no rows, so there is nothing to build")
 
-/** Takes the routing of a published snapshot, so that no training is needed and shards keep their meaning. */
+/** A trained strategy with the centroids of a published snapshot, so that shards keep their meaning. */
 export async function strategyFromSnapshot(
   store: ObjectStore,
-  asked: ResolvedSharding,
+  asked: ResolvedCluster,
   context: StrategyContext,
   signal: AbortSignal | undefined,
 ): Promise<Strategy> {
   const { manifest } = await readLive(store, { signal })
   const { schema, sharding } = manifest
-  const differs = (what: string, found: unknown, expected: unknown): Error =>
-    invalidInput(`routingFrom ${store.url} has ${what} ${found}, but this build has ${expected}`, { what, found, expected })
-  if (sharding.strategy !== asked.strategy) throw differs("strategy", sharding.strategy, asked.strategy)
-  if (sharding.shards !== asked.shards) throw differs("shards", sharding.shards, asked.shards)
-  if (schema.dim !== context.dim) throw differs("dimension", schema.dim, context.dim)
-  if (schema.metric !== context.metric) throw differs("metric", schema.metric, context.metric)
-  return restoreStrategy(sharding, await readArtifacts(store, manifest, { signal }), context)
+  const facts: readonly (readonly [string, unknown, unknown])[] = [
+    ["strategy", sharding.strategy, asked.strategy],
+    ["shards", sharding.shards, asked.shards],
+    ["dimension", schema.dim, context.dim],
+    ["metric", schema.metric, context.metric],
+  ]
+  for (const [what, found, expected] of facts) {
+    if (found === expected) continue
+    throw invalidInput(`routingFrom ${store.url} has ${what} ${found}, but this build has ${expected}`, { what, found, expected })
+  }
+  const artifacts = await readArtifacts(store, manifest, { signal })
+  return clusterFromCentroids(asked, context, artifacts[CENTROIDS_FILE]!)
 }

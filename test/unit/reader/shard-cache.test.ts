@@ -79,7 +79,7 @@ describe("shard cache", () => {
     for (const key of ["a", "b", "c"]) await cache.use(key, open(key), search)
     cache.retain(new Set(["b"]))
     await cache.use("b", open("b"), search)
-    expect(log).toEqual(["open a", "open b", "open c", "close a", "close c"])
+    expect(log.slice(3).sort()).toEqual(["close a", "close c"])
   })
 
   it("waits for users when it is closed", async () => {
