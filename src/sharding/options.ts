@@ -1,7 +1,7 @@
 /**
  * Sharding options: validated, defaults filled in, copied and frozen.
  */
-import { corrupt, type ErrorDetails, invalidInput, isVecsnapError, type VecsnapError } from "../errors.js"
+import { corrupt, invalidInput, isVecsnapError, type VecsnapError } from "../errors.js"
 import {
   type ClusterOptions,
   type ExplicitOptions,
@@ -153,18 +153,20 @@ function resolveCel(raw: Raw): ResolvedCel {
 }
 
 function routingValues(raw: unknown): readonly (string | bigint)[] {
-  if (!Array.isArray(raw) || raw.length < 1 || raw.length > MAX_SHARDS) {
-    const got = Array.isArray(raw) ? `${raw.length} values` : raw
-    throw wrong("values", `a list of 1 to ${MAX_SHARDS} strings or integers`, got)
-  }
+  const expected = `a list of 1 to ${MAX_SHARDS} strings or integers`
+  if (!Array.isArray(raw)) throw wrong("values", expected, raw)
+  if (raw.length < 1 || raw.length > MAX_SHARDS) throw wrongText("values", expected, `${raw.length} values`)
   const values = raw.map((value: unknown, i) => {
     // Other readers of such a snapshot cut text at a NUL, which would make two values one.
     if (typeof value === "string" && !value.includes("\0")) return value
     if (typeof value === "bigint" || Number.isSafeInteger(value)) return BigInt(value as number | bigint)
     throw wrong(`values[${i}]`, "a string without NUL, or an integer", value)
   })
-  const repeated = values.find((value, i) => values.indexOf(value) !== i)
-  if (repeated !== undefined) throw wrong("values", "distinct values", `${show(repeated)} twice`)
+  const seen = new Set<string | bigint>()
+  for (const value of values) {
+    if (seen.has(value)) throw wrongText("values", "distinct values", `${show(value)} twice`)
+    seen.add(value)
+  }
   return Object.freeze(values)
 }
 
@@ -191,13 +193,17 @@ function integer(raw: Raw, option: string, rule: IntegerRule): number {
 }
 
 function wrong(option: string, expected: string, got: unknown): VecsnapError {
+  return wrongText(option, expected, show(got))
+}
+
+function wrongText(option: string, expected: string, got: string): VecsnapError {
   const name = option === "sharding" ? option : `sharding.${option}`
-  const details: ErrorDetails = { option: name }
-  return invalidInput(`${name} must be ${expected}; got ${show(got)}`, details)
+  return invalidInput(`${name} must be ${expected}; got ${got}`, { option: name })
 }
 
 function show(value: unknown): string {
   if (value === undefined) return "nothing"
-  if (typeof value === "bigint") return String(value)
-  return typeof value === "string" ? JSON.stringify(value) : String(value)
+  if (typeof value === "string") return JSON.stringify(value)
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "a list" : "an object"
+  return String(value)
 }
