@@ -76,7 +76,15 @@ export async function runBuild(
 }
 
 export function renderReport(report: BuildReport, paint: Paint = plainPaint): string {
-  const { rows, dim, skippedRows, duplicateRows, shards, bytes, requests: { bytesWritten } } = report
+  const {
+    rows,
+    dim,
+    skippedRows,
+    duplicateRows,
+    shards,
+    bytes,
+    requests: { bytesWritten },
+  } = report
   const requests = Object.entries(report.requests).map(
     ([operation, count]) => `${operation} ${formatCount(count)}`,
   )

@@ -8,8 +8,8 @@ import {
   type ObjectStore,
   readManifest,
   readPointer,
-  VecsnapError,
   snapshotBytes,
+  VecsnapError,
 } from "../../src/index.js"
 import {
   addOutputOptions,

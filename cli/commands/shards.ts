@@ -1,5 +1,13 @@
 import { Command } from "commander"
-import { type Manifest, readLive, type ShardEntry, shardBytes, emptyShards, shardRun, snapshotBytes } from "../../src/index.js"
+import {
+  emptyShards,
+  type Manifest,
+  readLive,
+  type ShardEntry,
+  shardBytes,
+  shardRun,
+  snapshotBytes,
+} from "../../src/index.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
