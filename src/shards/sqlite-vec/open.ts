@@ -61,6 +61,8 @@ export function openShardFile(Sqlite: typeof Database, file: string, spec: Shard
       // The file comes from elsewhere: its schema may not call functions with side effects.
       db.pragma("trusted_schema = OFF")
       db.pragma("cell_size_check = ON")
+      // In KiB. Many shards are open at once, and each would come to hold 16 MB of pages.
+      db.pragma("cache_size = -1024")
       db.defaultSafeIntegers(true)
       checkSize(db, file, sizeBytes)
       return new SqliteShard(db, file, spec)
@@ -79,6 +81,8 @@ class SqliteShard implements OpenShard {
   readonly #selectRecord: Database.Statement
   readonly #selectPosition: Database.Statement
   #loaded: ScanTable | undefined
+  // Of each chunk, by its first row, where vectors are read from the file: small, and as costly to compute as a scan.
+  readonly #inverseNorms = new Map<number, Float64Array>()
 
   constructor(
     db: Database.Database,
@@ -120,7 +124,14 @@ class SqliteShard implements OpenShard {
     const { dim, metric } = this.spec
     for (const chunk of this.#chunks) {
       const vectors = this.#readChunk(chunk)
-      yield { firstRow: chunk.firstRow, table: createScanTable(metric, vectors, dim) }
+      const { firstRow, rows } = chunk
+      const inverseNorms = this.#inverseNorms.get(firstRow)
+      const table =
+        inverseNorms === undefined
+          ? createScanTable(metric, vectors, dim)
+          : { metric, dim, rows, vectors, inverseNorms }
+      this.#inverseNorms.set(firstRow, table.inverseNorms)
+      yield { firstRow, table }
     }
   }
 
@@ -130,6 +141,7 @@ class SqliteShard implements OpenShard {
     const vectors = new Float32Array(this.rows * dim)
     for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
     this.#loaded = createScanTable(metric, vectors, dim)
+    this.#inverseNorms.clear()
   }
 
   close(): void {
