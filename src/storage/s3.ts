@@ -24,7 +24,7 @@ import {
   unsupported,
   type VecsnapError,
 } from "../errors.js"
-import { createFile, fileError, isFileFault, withBody } from "./files.js"
+import { createFile, withBody } from "./files.js"
 import type { Retry } from "./retry.js"
 import { assertKey, assertOnePrecondition, assertPrefix, assertRange, isKey } from "./rules.js"
 import { createS3Client, type S3Settings } from "./s3-client.js"
@@ -121,9 +121,7 @@ class S3Store implements ObjectStore {
       try {
         return await createFile(path, async (handle) => {
           const file = handle.createWriteStream()
-          await pipeline(body, file).catch((error) => {
-            throw isFileFault(error) ? fileError("write", path, error) : error
-          })
+          await pipeline(body, file)
           const size = file.bytesWritten
           const expected = output.ContentLength ?? size
           if (size !== expected) throw this.#wrongLength(key, expected, size)

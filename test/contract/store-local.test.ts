@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { openLocalStore } from "../../src/storage/local.js"
 import { bytes, keysOf, range, storeContract, tagOf, text } from "./store-suite.js"
 
@@ -168,11 +168,20 @@ describe("local store", () => {
   it("removes temporary files of dead processes, but only old ones", async () => {
     const root = newRoot()
     await openLocalStore(root).put("a", bytes("1"))
-    await writeFile(join(root, ".vecsnap/tmp/young"), "x")
+    const abandoned = join(root, ".vecsnap/tmp/abandoned")
+    await writeFile(abandoned, "x")
     // Its time of modification is no sign of age: an ETag's is partly random, and a copied file's may be old.
-    await utimes(join(root, ".vecsnap/tmp/young"), 0, 0)
-    await openLocalStore(root).put("b", bytes("1"))
-    expect(await readdir(join(root, ".vecsnap/tmp"))).toEqual(["young"])
+    await utimes(abandoned, 0, 0)
+    const store = openLocalStore(root)
+    await store.put("b", bytes("1"))
+    expect(await readdir(join(root, ".vecsnap/tmp"))).toEqual(["abandoned"])
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 25 * 60 * 60 * 1000 })
+    try {
+      await openLocalStore(root).put("c", bytes("1"))
+    } finally {
+      vi.useRealTimers()
+    }
+    expect(await readdir(join(root, ".vecsnap/tmp"))).toEqual([])
   })
 
   it("reports a key that cannot be removed", async () => {
