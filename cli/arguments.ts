@@ -196,7 +196,6 @@ export interface RouteFlags {
 
 export function addRouteOptions(command: Command): Command {
   return command
-    .option("--probes <n|all>", "shards to search; default: the snapshot's", parseProbes)
     .option("--shards <1,2|all>", "search these shards and no others", parseShards)
     .option("--context <field=value>", "cel: what the expression is evaluated on; repeatable", collectPair)
 }

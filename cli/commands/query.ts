@@ -13,6 +13,7 @@ import {
   addRouteOptions,
   addStorageOptions,
   parseId,
+  parseProbes,
   type RouteFlags,
   routeOptions,
   wholeNumber,
@@ -47,6 +48,7 @@ export function queryCommand(io: Io): Command {
     .option("--vector <json|file>", "the vector: JSON, or a file of JSON or .npy (with or without @)")
     .option("--like <id>", "the vector of this record")
     .option("-k <n>", "hits wanted", wholeNumber(1), 10)
+    .option("--probes <n|all>", "shards to search; default: the snapshot's", parseProbes)
     .addHelpText("after", NOTES)
   addRouteOptions(command)
   addReaderOptions(command)
