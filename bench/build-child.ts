@@ -2,7 +2,7 @@
  * Builds a snapshot in a process of its own, so that its peak memory is the build's and nothing else's. Takes a JSON
  * request as its argument, prints a JSON answer.
  */
-import { buildSnapshot, openSource, type BackendName, type StoreOptions } from "../src/index.js"
+import { type BackendName, buildSnapshot, openSource, type StoreOptions } from "../src/index.js"
 
 export interface BuildRequest {
   readonly input: string
@@ -14,7 +14,10 @@ export interface BuildRequest {
 }
 
 const request: BuildRequest = JSON.parse(process.argv[2]!)
-const source = await openSource(request.sql === undefined ? [request.input] : [], request.sql === undefined ? {} : { sql: request.sql })
+const source = await openSource(
+  request.sql === undefined ? [request.input] : [],
+  request.sql === undefined ? {} : { sql: request.sql },
+)
 const report = await buildSnapshot(source, {
   to: request.to,
   store: request.store,

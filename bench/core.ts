@@ -16,10 +16,16 @@ import { join } from "node:path"
 import { promisify } from "node:util"
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3"
 import { startServer } from "../localstack/servers.js"
-import { type BackendName, type BuildReport, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
+import {
+  type BackendName,
+  type BuildReport,
+  openSnapshot,
+  type Reader,
+  type StoreOptions,
+} from "../src/index.js"
 import { createScanTable, scan } from "../src/vectors/scan.js"
-import { fromRepository } from "./paths.js"
 import type { BuildRequest } from "./build-child.js"
+import { fromRepository } from "./paths.js"
 import { heldOutRows, loadWords, WORDS_FILE, type Words } from "./words.js"
 
 const SHARDS = 64
@@ -38,7 +44,11 @@ async function build(request: BuildRequest): Promise<{ report: BuildReport; peak
 }
 
 /** The ids of the nearest K rows to each query, and the milliseconds per query, by a scan of all rows. */
-function bruteForce(words: Words, kept: readonly number[], queries: readonly Float32Array[]): { ids: string[][]; ms: number } {
+function bruteForce(
+  words: Words,
+  kept: readonly number[],
+  queries: readonly Float32Array[],
+): { ids: string[][]; ms: number } {
   const vectors = new Float32Array(kept.length * words.dim)
   for (const [i, row] of kept.entries()) vectors.set(vectorOf(words, row), i * words.dim)
   const table = createScanTable("cosine", vectors, words.dim)
@@ -47,7 +57,8 @@ function bruteForce(words: Words, kept: readonly number[], queries: readonly Flo
   return { ids, ms: (performance.now() - start) / queries.length }
 }
 
-const vectorOf = ({ vectors, dim }: Words, row: number): Float32Array => vectors.subarray(row * dim, (row + 1) * dim)
+const vectorOf = ({ vectors, dim }: Words, row: number): Float32Array =>
+  vectors.subarray(row * dim, (row + 1) * dim)
 
 /** A query in a fresh process's situation: nothing open, nothing on disk. */
 async function coldQuery(url: string, store: StoreOptions, query: Float32Array, probes: number) {
@@ -75,7 +86,9 @@ async function searchAll(reader: Reader, queries: readonly Float32Array[], probe
 }
 
 function recall(found: readonly string[][], truth: readonly string[][]): number {
-  const shares = truth.map((expected, i) => expected.filter((id) => found[i]!.includes(id)).length / expected.length)
+  const shares = truth.map(
+    (expected, i) => expected.filter((id) => found[i]!.includes(id)).length / expected.length,
+  )
   return shares.reduce((sum, share) => sum + share, 0) / shares.length
 }
 
@@ -111,7 +124,12 @@ try {
       peakMiB: Math.round(peakBytes / 2 ** 20),
       snapshotMiB: Math.round(report.bytes / 2 ** 20),
       skew: report.shards.skew,
-      allShards: { queries: EXACT_QUERIES, equalToBruteForce: equal, ms: all.ms, bruteForceMs: truthOfAll.ms },
+      allShards: {
+        queries: EXACT_QUERIES,
+        equalToBruteForce: equal,
+        ms: all.ms,
+        bruteForceMs: truthOfAll.ms,
+      },
       cold,
     }
     console.error(JSON.stringify({ [backend]: results[backend] }, null, 2))
@@ -128,7 +146,11 @@ try {
   const curve: Record<string, unknown> = {}
   for (const probes of PROBES) {
     const found = await searchAll(reader, queries, probes)
-    curve[probes] = { recall: recall(found.ids, truth.ids), ms: found.ms, timesBruteForce: truth.ms / found.ms }
+    curve[probes] = {
+      recall: recall(found.ids, truth.ids),
+      ms: found.ms,
+      timesBruteForce: truth.ms / found.ms,
+    }
   }
   results.recallAt10 = { queries: HELD_OUT, bruteForceMs: truth.ms, probes: curve }
   console.log(JSON.stringify(results, null, 2))

@@ -6,7 +6,7 @@
  * ```ts
  * import { buildSnapshot, openSnapshot, openSource } from "vecsnap"
  *
- * const source = await openSource(["words.parquet"], { fields: [{ name: "length", type: "int64" }] })
+ * const source = await openSource("words.parquet", { fields: { length: "int64" } })
  * await buildSnapshot(source, { to: "s3://vectors/words", sharding: { strategy: "cluster", shards: 16 } })
  *
  * await using reader = await openSnapshot("s3://vectors/words")
@@ -30,8 +30,21 @@ export {
 } from "./errors.js"
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
-export { type LivePointer, type LiveSnapshot, readLive, readManifest, readPointer } from "./manifest/current.js"
-export { emptyShards, type ShardFigures, shardBytes, shardFigures, shardRun, snapshotBytes } from "./manifest/figures.js"
+export {
+  type LivePointer,
+  type LiveSnapshot,
+  readLive,
+  readManifest,
+  readPointer,
+} from "./manifest/current.js"
+export {
+  emptyShards,
+  type ShardFigures,
+  shardBytes,
+  shardFigures,
+  shardRun,
+  snapshotBytes,
+} from "./manifest/figures.js"
 export { type HistoryEntry, listManifests } from "./manifest/history.js"
 export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.js"
 export { openSnapshot, type Reader } from "./reader/reader.js"

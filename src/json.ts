@@ -4,8 +4,9 @@
 import { isInteger, isSafeNumber, parse, stringify } from "lossless-json"
 import type { Json } from "./records.js"
 
-// Only a run of 16 digits or more can hold an integer that is not safe; all other text takes the fast path.
-const MAY_HOLD_BIG_INTEGER = /\d{16}/
+// Only a run of 16 digits or more can be an integer that is not safe, and not one after a point, as vectors are full of;
+// all other text takes the fast path.
+const MAY_HOLD_BIG_INTEGER = /(?<![.\d])\d{16}/
 
 /** Parses JSON text. Throws `SyntaxError` as `JSON.parse` does. */
 export function parseJson(text: string): Json {

@@ -42,16 +42,29 @@ function artifactName({ key }: FileEntry): string {
 }
 
 /** An object whose content is known beforehand. */
-async function readVerified(store: ObjectStore, entry: FileEntry, options?: CallOptions): Promise<Uint8Array> {
+async function readVerified(
+  store: ObjectStore,
+  entry: FileEntry,
+  options?: CallOptions,
+): Promise<Uint8Array> {
   const { key, size } = entry
   const object = await store.get(key, options)
-  if (object === undefined) throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
+  if (object === undefined)
+    throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
   if (object.body.length !== size) {
-    throw corrupt(`${key} has ${object.body.length} bytes, its manifest says ${size}`, { key, expected: size, actual: object.body.length })
+    throw corrupt(`${key} has ${object.body.length} bytes, its manifest says ${size}`, {
+      key,
+      expected: size,
+      actual: object.body.length,
+    })
   }
   const actual = sha256OfBytes(object.body)
   if (actual !== entry.sha256) {
-    throw corrupt(`${key} is damaged: its SHA-256 is ${actual}, its manifest says ${entry.sha256}`, { key, expected: entry.sha256, actual })
+    throw corrupt(`${key} is damaged: its SHA-256 is ${actual}, its manifest says ${entry.sha256}`, {
+      key,
+      expected: entry.sha256,
+      actual,
+    })
   }
   return object.body
 }

@@ -60,7 +60,10 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
   /** The nearest records to a vector of `dim` numbers. */
   search(vector: QueryVector, options?: SearchOptions): Promise<SearchResult<Payload>>
   /** Several queries at once, answered in order, all from one snapshot. */
-  searchMany(vectors: readonly QueryVector[], options?: SearchOptions): Promise<readonly SearchResult<Payload>[]>
+  searchMany(
+    vectors: readonly QueryVector[],
+    options?: SearchOptions,
+  ): Promise<readonly SearchResult<Payload>[]>
   /**
    * Records by id, in order; `undefined` for ids that are not there. Asks every shard, unless `shards` or `context`
    * says which.
@@ -122,7 +125,10 @@ class SnapshotReader implements Reader {
     return result!
   }
 
-  async searchMany(vectors: readonly QueryVector[], options: SearchOptions = {}): Promise<readonly SearchResult[]> {
+  async searchMany(
+    vectors: readonly QueryVector[],
+    options: SearchOptions = {},
+  ): Promise<readonly SearchResult[]> {
     return this.#withState((state) => searchState(state, vectors, options, this.#useShard))
   }
 

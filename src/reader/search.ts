@@ -31,7 +31,8 @@ export async function searchState(
   useShard: UseShard,
 ): Promise<readonly SearchResult[]> {
   const { k = DEFAULT_K, partial = "fail", signal } = options
-  if (!Number.isSafeInteger(k) || k < 1) throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
+  if (!Number.isSafeInteger(k) || k < 1)
+    throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
   const { dim, metric } = state.spec
   const queries = vectors.map((vector, index) =>
     checkVector(vector, dim, metric, vectors.length > 1 ? `query vector ${index}` : "the query vector"),
@@ -76,14 +77,20 @@ export async function searchState(
       const answer = answers.get(shard)!
       if ("error" in answer) {
         if (partial === "fail" || signal?.aborted) throw answer.error
-        failed.push({ shard, reason: answer.error instanceof Error ? answer.error.message : String(answer.error) })
+        failed.push({
+          shard,
+          reason: answer.error instanceof Error ? answer.error.message : String(answer.error),
+        })
       } else {
         answered.push(shard)
         lists.push({ shard, hits: answer.hits.get(query)! })
       }
     }
     if (shards.length > 0 && answered.length === 0) {
-      throw unavailable(`none of the ${shards.length} shards asked has answered; the first: ${failed[0]!.reason}`, { failed })
+      throw unavailable(
+        `none of the ${shards.length} shards asked has answered; the first: ${failed[0]!.reason}`,
+        { failed },
+      )
     }
     return {
       snapshot: state.info.run,
@@ -96,4 +103,10 @@ export async function searchState(
 
 type ShardAnswer = { readonly hits: ReadonlyMap<number, readonly ShardHit[]> } | { readonly error: unknown }
 
-const toHit = (shard: number, { id, distance, fields, payload }: ShardHit): Hit => ({ id, distance, shard, fields, payload })
+const toHit = (shard: number, { id, distance, fields, payload }: ShardHit): Hit => ({
+  id,
+  distance,
+  shard,
+  fields,
+  payload,
+})

@@ -41,9 +41,11 @@ export function createShardCache(maxOpen: number): ShardCache {
   const inUse = new Set<Handle>()
 
   function closeHandle(handle: Handle): void {
-    const closed = handle.opening.then((reader) => reader.close()).catch(() => {
-      // Never opened: nothing to close. Whoever asked for it was told.
-    })
+    const closed = handle.opening
+      .then((reader) => reader.close())
+      .catch(() => {
+        // Never opened: nothing to close. Whoever asked for it was told.
+      })
     closing.add(closed)
     void closed.finally(() => closing.delete(closed))
   }

@@ -63,14 +63,26 @@ export function createShardFiles(store: ObjectStore, cacheDir: string): ShardFil
     await mkdir(dirname(path), { recursive: true })
     const info = await store.getFile(key, path, { signal })
     if (info === undefined) {
-      throw notFound(`${store.url} has no ${key}, which the manifest lists for shard ${entry.shard}`, { url: store.url, key, shard: entry.shard })
+      throw notFound(`${store.url} has no ${key}, which the manifest lists for shard ${entry.shard}`, {
+        url: store.url,
+        key,
+        shard: entry.shard,
+      })
     }
     if (info.size !== size) {
-      throw corrupt(`${key} has ${info.size} bytes, the manifest says ${size}`, { key, expected: size, actual: info.size })
+      throw corrupt(`${key} has ${info.size} bytes, the manifest says ${size}`, {
+        key,
+        expected: size,
+        actual: info.size,
+      })
     }
     const actual = await sha256OfFile(path)
     if (actual !== sha256) {
-      throw corrupt(`${key} is damaged: its SHA-256 is ${actual}, the manifest says ${sha256}`, { key, expected: sha256, actual })
+      throw corrupt(`${key} is damaged: its SHA-256 is ${actual}, the manifest says ${sha256}`, {
+        key,
+        expected: sha256,
+        actual,
+      })
     }
   }
 }
@@ -88,7 +100,11 @@ async function makeDirectory(path: string): Promise<void> {
   try {
     await mkdir(path, { recursive: true })
   } catch (error) {
-    throw unavailable(`the cache directory ${path} cannot be made: ${(error as Error).message}; choose another with cacheDir`, { path }, error)
+    throw unavailable(
+      `the cache directory ${path} cannot be made: ${(error as Error).message}; choose another with cacheDir`,
+      { path },
+      error,
+    )
   }
 }
 
@@ -100,7 +116,8 @@ async function moveInto(partial: string, dir: string, entry: ShardEntry): Promis
     } catch (error) {
       // A directory is there: another process was faster, or it is one that lacks files, which makes way.
       if (await isComplete(dir, entry)) return
-      if (attempt === 2) throw unavailable(`the cache directory ${dir} cannot be replaced`, { path: dir }, error)
+      if (attempt === 2)
+        throw unavailable(`the cache directory ${dir} cannot be replaced`, { path: dir }, error)
       await rename(dir, `${partial}-old`).catch(() => {})
       await rm(`${partial}-old`, { recursive: true, force: true })
     }

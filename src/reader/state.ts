@@ -27,7 +27,11 @@ export interface SnapshotState {
 }
 
 /** Reads what a snapshot needs besides pointer and manifest, and puts it together. */
-export async function loadState(store: ObjectStore, live: LiveSnapshot, options?: CallOptions): Promise<SnapshotState> {
+export async function loadState(
+  store: ObjectStore,
+  live: LiveSnapshot,
+  options?: CallOptions,
+): Promise<SnapshotState> {
   const { manifest, pointer } = live
   const { schema, sharding } = manifest
   const artifacts = await readArtifacts(store, manifest, options)
@@ -84,5 +88,8 @@ export function checkId({ spec }: SnapshotState, id: Id): Id {
     throw invalidInput(`id ${id} is a ${typeof id}, but this snapshot's ids are strings`, { id })
   }
   if (typeof id === "bigint" || Number.isSafeInteger(id)) return wide ? BigInt(id) : Number(id)
-  throw invalidInput(`id ${JSON.stringify(id)} is not an integer, but this snapshot's ids are 64-bit integers`, { id })
+  throw invalidInput(
+    `id ${JSON.stringify(id)} is not an integer, but this snapshot's ids are 64-bit integers`,
+    { id },
+  )
 }

@@ -20,11 +20,10 @@ import {
   plan,
 } from "@bufbuild/cel"
 import { invalidInput } from "../errors.js"
-import type { FieldType, FieldValue } from "../records.js"
+import { type FieldType, type FieldValue, rowPlace } from "../records.js"
 import { hashValue } from "./hash.js"
 import type { ResolvedCel } from "./options.js"
 import { allShards, probeLimit, requestedShards } from "./request.js"
-import { rowPlace } from "./rows.js"
 import type { Strategy, StrategyContext } from "./strategy.js"
 
 type Field = StrategyContext["fields"][number]
@@ -237,7 +236,7 @@ export function createCel(resolved: ResolvedCel, context: StrategyContext): Stra
       for (let row = 0; row < batch.rows; row++) {
         assigned[row] = evaluate(
           (field) => batch.fields[field.name]?.[row],
-          () => rowPlace(batch, row),
+          () => rowPlace(batch.origin, row),
         )
       }
       return assigned

@@ -2,9 +2,9 @@
  * The `explicit` strategy: every record names its shard, and so does every query.
  */
 import { invalidInput } from "../errors.js"
+import { rowPlace } from "../records.js"
 import type { ResolvedExplicit } from "./options.js"
 import { allShards, probeLimit, requestedShards } from "./request.js"
-import { rowPlace } from "./rows.js"
 import type { Strategy } from "./strategy.js"
 
 export function createExplicit(resolved: ResolvedExplicit): Strategy {
@@ -20,10 +20,13 @@ export function createExplicit(resolved: ResolvedExplicit): Strategy {
       for (let row = 0; row < batch.rows; row++) {
         const shard = batch.shards[row]!
         if (shard < 0 || shard >= shards) {
-          throw invalidInput(`${rowPlace(batch, row)}: shard is ${shard}, expected 0 to ${shards - 1}`, {
-            shard,
-            shards,
-          })
+          throw invalidInput(
+            `${rowPlace(batch.origin, row)}: shard is ${shard}, expected 0 to ${shards - 1}`,
+            {
+              shard,
+              shards,
+            },
+          )
         }
       }
       return batch.shards

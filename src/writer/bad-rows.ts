@@ -20,7 +20,11 @@ export function createBadRows(mode: "fail" | "skip", limit: number): BadRows {
       count++
       if (reasons.length < REASONS_KEPT) reasons.push(error.message)
       if (count > limit) {
-        throw invalidInput(`${count} bad rows, more than the ${limit} allowed; the last: ${error.message}`, { limit }, error)
+        throw invalidInput(
+          `${count} bad rows, more than the ${limit} allowed; the last: ${error.message}`,
+          { limit },
+          error,
+        )
       }
     },
     get count() {

@@ -18,7 +18,7 @@ export function takeRows(batch: RecordBatch, rows: ArrayLike<number>): RecordBat
   return {
     ...takeColumns(batch, rows),
     ...(shards && { shards: Int32Array.from(rows, (row) => shards[row]!) }),
-    origin: { file: origin.file, rows: Float64Array.from(rows, (row) => origin.rows[row]!) },
+    origin: { ...origin, rows: Float64Array.from(rows, (row) => origin.rows[row]!) },
   }
 }
 
@@ -58,7 +58,14 @@ export function concatBatches(batches: readonly RecordBatch[]): Columns {
     vectors.set(batch.vectors, offset)
     offset += batch.vectors.length
   }
-  return { rows, dim: first.dim, ids: concatIds(batches, rows), vectors, fields, payloads: batches.flatMap((batch) => batch.payloads) }
+  return {
+    rows,
+    dim: first.dim,
+    ids: concatIds(batches, rows),
+    vectors,
+    fields,
+    payloads: batches.flatMap((batch) => batch.payloads),
+  }
 }
 
 function concatIds(batches: readonly RecordBatch[], rows: number): IdColumn {
@@ -102,7 +109,8 @@ export async function* readBlocks(path: string): AsyncGenerator<RecordBatch> {
     const length = Buffer.alloc(LENGTH_BYTES)
     while (await readFully(file, length, path)) {
       const body = Buffer.alloc(length.readUInt32LE())
-      if (!(await readFully(file, body, path))) throw corrupt(`${path} ends in the middle of a block`, { path })
+      if (!(await readFully(file, body, path)))
+        throw corrupt(`${path} ends in the middle of a block`, { path })
       yield deserialize(body) as RecordBatch
     }
   } finally {

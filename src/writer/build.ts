@@ -18,7 +18,7 @@ import { publishManifest, readManifest, readPointer } from "../manifest/current.
 import { shardFigures, snapshotBytes } from "../manifest/figures.js"
 import { manifestKey, newRunId, shardFolder } from "../manifest/keys.js"
 import type { Manifest, ShardEntry } from "../manifest/manifest.js"
-import type { RecordBatch, VectorRecord } from "../records.js"
+import { type RecordBatch, rowPlace, type VectorRecord } from "../records.js"
 import type { ResolvedCluster } from "../sharding/options.js"
 import {
   createStrategy,
@@ -38,7 +38,12 @@ import { VERSION } from "../version.js"
 import { type BadRows, createBadRows } from "./bad-rows.js"
 import { takeRows } from "./batches.js"
 import { createIdLog, type Duplicates, findDuplicates } from "./id-log.js"
-import { type BuildOptions, type BuildReport, type ResolvedBuildOptions, resolveBuildOptions } from "./options.js"
+import {
+  type BuildOptions,
+  type BuildReport,
+  type ResolvedBuildOptions,
+  resolveBuildOptions,
+} from "./options.js"
 import { type Partition, partition, spillPath } from "./partition.js"
 import { createRunRecorder } from "./run-record.js"
 import { buildShards } from "./shard-pool.js"
@@ -64,7 +69,10 @@ export async function buildSnapshot(input: BuildInput, options: BuildOptions): P
   const resolved = resolveBuildOptions(options)
   const sharding = resolveSharding(resolved.sharding)
   if (resolved.routingFrom !== undefined && !needsTraining(sharding)) {
-    throw invalidInput(`option routingFrom takes trained routing, but strategy ${sharding.strategy} is not trained`, { option: "routingFrom" })
+    throw invalidInput(
+      `option routingFrom takes trained routing, but strategy ${sharding.strategy} is not trained`,
+      { option: "routingFrom" },
+    )
   }
   const source = isSource(input) ? input : recordsSource(input, { fields: resolved.fields ?? {} })
   await backendByName(resolved.backend).assertInstalled("build")
@@ -136,7 +144,9 @@ async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
   const duplicates = await clock.time("duplicates", async () =>
     findDuplicates(await idLog.finish(), (shard) => spillPath(dir, shard), options.onDuplicate),
   )
-  const shards = await clock.time("shards", (progress) => buildAndUpload(job, base, partitioned, duplicates, progress))
+  const shards = await clock.time("shards", (progress) =>
+    buildAndUpload(job, base, partitioned, duplicates, progress),
+  )
 
   return clock.time("publish", async () => {
     const artifacts = await writeArtifacts(store, run, strategy.artifacts(), { signal })
@@ -161,8 +171,16 @@ async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
       custom: options.custom,
     }
     const key = manifestKey(createdAt, run)
-    await store.put(key, encodeManifest(manifest), { ifAbsent: true, contentType: "application/json", signal })
-    const { replaced } = await publishManifest(store, key, manifest, { force: options.force, now: new Date(), signal })
+    await store.put(key, encodeManifest(manifest), {
+      ifAbsent: true,
+      contentType: "application/json",
+      signal,
+    })
+    const { replaced } = await publishManifest(store, key, manifest, {
+      force: options.force,
+      now: new Date(),
+      signal,
+    })
     return {
       run,
       url: store.url,
@@ -189,10 +207,17 @@ async function readBase(store: ObjectStore, signal: AbortSignal | undefined): Pr
 async function train(job: Job, sharding: ResolvedCluster, clock: StageClock): Promise<Trained> {
   const { source, options } = job
   // Rows that are skipped here are met again, and counted, when the input is partitioned.
-  const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), options.signal)
+  const rows = validRows(
+    source,
+    options.metric,
+    createBadRows(options.onBadRow, options.maxBadRows),
+    options.signal,
+  )
   const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
   const strategy = await clock.time("train", async (progress) =>
-    trainStrategy(sharding, contextOf(job, dim), sample.vectors, ({ iteration }) => progress(iteration, sharding.iterations)),
+    trainStrategy(sharding, contextOf(job, dim), sample.vectors, ({ iteration }) =>
+      progress(iteration, sharding.iterations),
+    ),
   )
   return { strategy, rows: sample.seen }
 }
@@ -232,12 +257,17 @@ async function* validRows(
     const bad = findBadRows(batch.vectors, batch.dim, metric)
     for (const { row, problem } of bad) {
       const { file, rows } = batch.origin
-      badRows.report(invalidInput(`${file} row ${rows[row]}: the vector ${problem}`, { file, row: rows[row] }))
+      badRows.report(
+        invalidInput(`${rowPlace(batch.origin, row)}: the vector ${problem}`, { file, row: rows[row] }),
+      )
     }
     if (bad.length === 0) yield batch
     else if (bad.length < batch.rows) {
       const left = new Set(bad.map(({ row }) => row))
-      yield takeRows(batch, [...Array(batch.rows).keys()].filter((row) => !left.has(row)))
+      yield takeRows(
+        batch,
+        [...Array(batch.rows).keys()].filter((row) => !left.has(row)),
+      )
     }
   }
 }
@@ -254,15 +284,17 @@ async function buildAndUpload(
   // Files of the live snapshot may be reused: should it be replaced and collected meanwhile, publishing is refused.
   const reusable = new Map(options.reuse && base ? base.shards.map((entry) => [entry.shard, entry]) : [])
   const numbers = Array.from(rowsByShard.keys()).filter((shard) => rowsByShard[shard]! > 0)
-  const tasks = numbers.map((shard): ShardTask => ({
-    shard,
-    spill: spillPath(dir, shard),
-    drop: duplicates.drop.get(shard) ?? new Set(),
-    spec: schema,
-    backend,
-    dir: join(dir, `shard-${shard}`),
-    reusable: reusable.get(shard)?.fingerprint,
-  }))
+  const tasks = numbers.map(
+    (shard): ShardTask => ({
+      shard,
+      spill: spillPath(dir, shard),
+      drop: duplicates.drop.get(shard) ?? new Set(),
+      spec: schema,
+      backend,
+      dir: join(dir, `shard-${shard}`),
+      reusable: reusable.get(shard)?.fingerprint,
+    }),
+  )
   let done = 0
   const stored = await buildShards(
     tasks,

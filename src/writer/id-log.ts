@@ -9,7 +9,7 @@
 import { appendFile, readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { invalidInput } from "../errors.js"
-import type { Id, RecordBatch } from "../records.js"
+import { type Id, type RecordBatch, rowPlace } from "../records.js"
 import { hashValue } from "../sharding/hash.js"
 import { readBlocks } from "./batches.js"
 
@@ -34,15 +34,13 @@ interface Suspect {
 }
 
 export function createIdLog(dir: string): IdLog {
-  const buckets: { readonly path: string; readonly buffer: Buffer; filled: number; written: boolean }[] = Array.from(
-    { length: BUCKETS },
-    (_, bucket) => ({
+  const buckets: { readonly path: string; readonly buffer: Buffer; filled: number; written: boolean }[] =
+    Array.from({ length: BUCKETS }, (_, bucket) => ({
       path: join(dir, `ids-${bucket}`),
       buffer: Buffer.allocUnsafe(ENTRIES_BUFFERED * ENTRY_BYTES),
       filled: 0,
       written: false,
-    }),
-  )
+    }))
   let order = 0
 
   const flush = async (bucket: (typeof buckets)[number]): Promise<void> => {
@@ -118,9 +116,9 @@ function duplicateId(
   const shown = typeof id === "string" ? JSON.stringify(id) : String(id)
   const more = rows > 1 ? ` (${rows} duplicate rows in all)` : ""
   return invalidInput(
-    `id ${shown} occurs twice: ${kept.file} row ${kept.row} and ${repeated.file} row ${repeated.row}${more}; ` +
+    `id ${shown} occurs twice: ${kept.place} and ${repeated.place}${more}; ` +
       "make ids unique, or choose which row wins with onDuplicate first or last",
-    { id, first: { file: kept.file, row: kept.row }, second: { file: repeated.file, row: repeated.row }, duplicateRows: rows },
+    { id, first: kept.place, second: repeated.place, duplicateRows: rows },
   )
 }
 
@@ -147,8 +145,7 @@ function suspectsOf(bucket: Buffer): Suspect[] {
 }
 
 interface Located extends Suspect {
-  readonly file: string
-  readonly row: number
+  readonly place: string
 }
 
 /** Reads the ids of suspects from the spill of each shard concerned, once, and groups them by id. */
@@ -169,7 +166,7 @@ async function groupById(
         const suspect = wanted.get(position)
         if (suspect === undefined) continue
         const id = batch.ids.values[row]!
-        const located = { ...suspect, file: batch.origin.file, row: batch.origin.rows[row]! }
+        const located = { ...suspect, place: rowPlace(batch.origin, row) }
         const group = groups.get(id)
         if (group === undefined) groups.set(id, [located])
         else group.push(located)

@@ -5,7 +5,7 @@ import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { silentLogger } from "../logger.js"
 import type { ShardFigures } from "../manifest/figures.js"
-import { type FieldType, FIELD_TYPES, type Json } from "../records.js"
+import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/strategy.js"
 import { BACKEND_NAMES, type BackendName } from "../shards/backend.js"
 import type { StoreOptions } from "../storage/open.js"
@@ -121,7 +121,10 @@ function withoutUndefined<T extends object>(options: T): T {
 
 function oneOf(option: string, value: unknown, allowed: readonly string[]): void {
   if (value === undefined || allowed.includes(value as string)) return
-  throw invalidInput(`option ${option} is ${JSON.stringify(value)}, expected one of ${allowed.join(", ")}`, { option, value })
+  throw invalidInput(`option ${option} is ${JSON.stringify(value)}, expected one of ${allowed.join(", ")}`, {
+    option,
+    value,
+  })
 }
 
 function wholeNumber(option: string, value: number | undefined, least: number): void {

@@ -102,7 +102,11 @@ function createWideness(fields: readonly { readonly name: string; readonly type:
     note(batch: RecordBatch): void {
       if (batch.ids.type === "int64" && !wideIds) wideIds = batch.ids.values.some(isWide)
       for (const name of integers) {
-        if (!wide.has(name) && batch.fields[name]!.some((value) => typeof value === "bigint" && isWide(value))) wide.add(name)
+        if (
+          !wide.has(name) &&
+          batch.fields[name]!.some((value) => typeof value === "bigint" && isWide(value))
+        )
+          wide.add(name)
       }
     },
     ids: (): boolean => wideIds,

@@ -16,7 +16,12 @@ export interface RunRecorder {
   write(state: RunState, facts?: { readonly manifest?: string; readonly error?: unknown }): Promise<void>
 }
 
-export function createRunRecorder(store: ObjectStore, run: string, startedAt: Date, logger: Logger): RunRecorder {
+export function createRunRecorder(
+  store: ObjectStore,
+  run: string,
+  startedAt: Date,
+  logger: Logger,
+): RunRecorder {
   return {
     async write(state, { manifest, error } = {}) {
       const record = {
@@ -33,7 +38,9 @@ export function createRunRecorder(store: ObjectStore, run: string, startedAt: Da
         error: error === undefined ? null : describeError(error),
       }
       try {
-        await store.put(runKey(run), Buffer.from(stringifyJson(record, 2)), { contentType: "application/json" })
+        await store.put(runKey(run), Buffer.from(stringifyJson(record, 2)), {
+          contentType: "application/json",
+        })
       } catch (cause) {
         logger.warn({ run, state, error: String(cause) }, "run record not written")
       }

@@ -8,7 +8,7 @@ import { join, relative, sep } from "node:path"
 import { stringifyJson } from "../json.js"
 import type { ShardFile } from "../manifest/manifest.js"
 import { compareIds, type RecordBatch } from "../records.js"
-import { type BackendName, type IndexDescription, type ShardRows, type ShardSpec } from "../shards/backend.js"
+import type { BackendName, IndexDescription, ShardRows, ShardSpec } from "../shards/backend.js"
 import { backendByName } from "../shards/backends.js"
 import { sha256OfFile } from "../storage/checksum.js"
 import { concatBatches, readBlocks, takeColumns } from "./batches.js"
@@ -62,7 +62,14 @@ async function readShardRows(spill: string, drop: ReadonlySet<number>): Promise<
 export function fingerprintOf(rows: ShardRows, spec: ShardSpec, backend: BackendName): string {
   const { dim, metric, id, fields } = spec
   const hash = createHash("sha256")
-  const parameters = { backend, dim, metric, id: id.type, fields: fields.map(({ name, type }) => [name, type]), rows: rows.rows }
+  const parameters = {
+    backend,
+    dim,
+    metric,
+    id: id.type,
+    fields: fields.map(({ name, type }) => [name, type]),
+    rows: rows.rows,
+  }
   hash.update(stringifyJson(parameters))
   hash.update(rows.ids.type === "int64" ? bytesOf(rows.ids.values) : stringifyJson(rows.ids.values))
   hash.update(bytesOf(rows.vectors))

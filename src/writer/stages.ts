@@ -18,7 +18,10 @@ const UNITS: Record<Stage, Progress["unit"]> = {
   publish: "objects",
 }
 
-export function createStageClock(onProgress: ((progress: Progress) => void) | undefined, logger: Logger): StageClock {
+export function createStageClock(
+  onProgress: ((progress: Progress) => void) | undefined,
+  logger: Logger,
+): StageClock {
   const start = performance.now()
   const timings: Record<string, number> = {}
   return {

@@ -47,7 +47,11 @@ export async function strategyFromSnapshot(
   ]
   for (const [what, found, expected] of facts) {
     if (found === expected) continue
-    throw invalidInput(`routingFrom ${store.url} has ${what} ${found}, but this build has ${expected}`, { what, found, expected })
+    throw invalidInput(`routingFrom ${store.url} has ${what} ${found}, but this build has ${expected}`, {
+      what,
+      found,
+      expected,
+    })
   }
   const artifacts = await readArtifacts(store, manifest, { signal })
   return clusterFromCentroids(asked, context, artifacts[CENTROIDS_FILE]!)

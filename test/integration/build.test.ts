@@ -18,7 +18,10 @@ const CLUSTER = { strategy: "cluster", shards: 4 } as const
 
 let roots = 0
 /** A fresh root in memory; the build's temporary directory is given, so that what it leaves can be seen. */
-function setUp(tempDir: string): { to: string; build: (input: unknown, options?: Partial<BuildOptions>) => ReturnType<typeof buildSnapshot> } {
+function setUp(tempDir: string): {
+  to: string
+  build: (input: unknown, options?: Partial<BuildOptions>) => ReturnType<typeof buildSnapshot>
+} {
   const to = `memory://build-${process.pid}-${roots++}`
   return {
     to,
@@ -48,7 +51,14 @@ describe("a build", () => {
         custom: { team: "search" },
         onProgress: ({ stage }) => stages.add(stage),
       })
-      expect(report).toMatchObject({ url: to, rows: 300, dim: 8, skippedRows: 0, duplicateRows: 0, replaced: undefined })
+      expect(report).toMatchObject({
+        url: to,
+        rows: 300,
+        dim: 8,
+        skippedRows: 0,
+        duplicateRows: 0,
+        replaced: undefined,
+      })
       expect(report.shards).toMatchObject({ total: 4, empty: 0, reused: 0 })
       expect(report.requests).toMatchObject({ list: 0, head: 0, failed: 0 })
       // Four shards of one file, centroids, manifest, pointer, and two states of the run's record.
@@ -56,8 +66,18 @@ describe("a build", () => {
       expect([...stages]).toEqual(["sample", "train", "partition", "shards"])
 
       const { manifest } = await readLive(openStore(to))
-      expect(manifest).toMatchObject({ run: report.run, rows: 300, base: undefined, custom: { team: "search" } })
-      expect(manifest.schema).toMatchObject({ dim: 8, metric: "cosine", model: "test-model", id: { type: "string", wide: false } })
+      expect(manifest).toMatchObject({
+        run: report.run,
+        rows: 300,
+        base: undefined,
+        custom: { team: "search" },
+      })
+      expect(manifest.schema).toMatchObject({
+        dim: 8,
+        metric: "cosine",
+        model: "test-model",
+        id: { type: "string", wide: false },
+      })
       expect(await readdir(tempDir)).toEqual([])
     }))
 
@@ -67,7 +87,9 @@ describe("a build", () => {
       for (const input of [RECORDS, once(RECORDS)]) {
         const { to, build } = setUp(tempDir)
         await build(input)
-        fingerprints.push((await readLive(openStore(to))).manifest.shards.map(({ fingerprint }) => fingerprint))
+        fingerprints.push(
+          (await readLive(openStore(to))).manifest.shards.map(({ fingerprint }) => fingerprint),
+        )
       }
       expect(fingerprints[1]).toEqual(fingerprints[0])
       expect(await readdir(tempDir)).toEqual([])
@@ -113,7 +135,11 @@ describe("a build", () => {
 
   it.each<[string, Partial<BuildOptions>, RegExp]>([
     ["another dimension", { sharding: CLUSTER }, /dimension 8, but this build has 3/],
-    ["another number of shards", { sharding: { strategy: "cluster", shards: 5 } }, /shards 4, but this build has 5/],
+    [
+      "another number of shards",
+      { sharding: { strategy: "cluster", shards: 5 } },
+      /shards 4, but this build has 5/,
+    ],
     ["another metric", { metric: "l2" }, /metric cosine, but this build has l2/],
     ["a strategy that is not trained", { sharding: { strategy: "lsh", shards: 4 } }, /lsh is not trained/],
   ])("refuses the routing of a snapshot with %s", (what, options, message) =>
@@ -129,7 +155,9 @@ describe("a build", () => {
     withTempDir(async (tempDir) => {
       const { to, build } = setUp(tempDir)
       const records = [...RECORDS, { ...RECORDS[3]!, vector: RECORDS[4]!.vector }]
-      await expect(build(records)).rejects.toThrow('id "id-3" occurs twice: records row 4 and records row 301')
+      await expect(build(records)).rejects.toThrow(
+        'id "id-3" occurs twice: records, row 4 and records, row 301',
+      )
       expect(await liveRun(to)).toBeUndefined()
       expect(await readdir(tempDir)).toEqual([])
     }))
@@ -140,7 +168,9 @@ describe("a build", () => {
   ] as const)("keeps the %s of rows with the same id when asked to", (onDuplicate, vector) =>
     withTempDir(async (tempDir) => {
       const { to, build } = setUp(tempDir)
-      const report = await build([...RECORDS, { ...RECORDS[3]!, vector: RECORDS[4]!.vector }], { onDuplicate })
+      const report = await build([...RECORDS, { ...RECORDS[3]!, vector: RECORDS[4]!.vector }], {
+        onDuplicate,
+      })
       expect(report).toMatchObject({ rows: 300, duplicateRows: 1 })
       await using reader = await openSnapshot(to, { cacheDir: join(tempDir, "cache") })
       expect((await reader.get(["id-3"]))[0]?.vector).toEqual(vector)
@@ -149,11 +179,11 @@ describe("a build", () => {
 
   it("fails on a zero vector under cosine, and may leave it out", () =>
     withTempDir(async (tempDir) => {
-      const records = [...RECORDS, { id: "zero", vector: new Float32Array(8) }]
-      await expect(setUp(tempDir).build(records)).rejects.toThrow(/^records row 301: the vector is zero/)
+      const records = [...RECORDS, { id: "zero", vector: new Float32Array(8), shard: 0 }]
+      await expect(setUp(tempDir).build(records)).rejects.toThrow(/^records, row 301: the vector is zero/)
       const report = await setUp(tempDir).build(records, { onBadRow: "skip" })
       expect(report).toMatchObject({ rows: 300, skippedRows: 1 })
-      expect(report.skippedReasons[0]).toMatch(/^records row 301/)
+      expect(report.skippedReasons[0]).toMatch(/^records, row 301/)
       expect((await setUp(tempDir).build(records, { metric: "l2" })).rows).toBe(301)
     }))
 
@@ -161,14 +191,18 @@ describe("a build", () => {
     withTempDir(async (tempDir) => {
       const bad = Array.from({ length: 3 }, (_, n) => ({ id: `bad-${n}`, vector: [1, 2] }))
       const { to, build } = setUp(tempDir)
-      await expect(build([...RECORDS, ...bad], { onBadRow: "skip", maxBadRows: 2 })).rejects.toThrow(/3 bad rows, more than the 2 allowed/)
+      await expect(build([...RECORDS, ...bad], { onBadRow: "skip", maxBadRows: 2 })).rejects.toThrow(
+        /3 bad rows, more than the 2 allowed/,
+      )
       expect(await liveRun(to)).toBeUndefined()
     }))
 
   it("of nothing is an error", () =>
     withTempDir(async (tempDir) => {
       await expect(setUp(tempDir).build([])).rejects.toThrow("the input has no rows")
-      await expect(setUp(tempDir).build([], { sharding: { strategy: "lsh", shards: 2 } })).rejects.toThrow("the input has no rows")
+      await expect(setUp(tempDir).build([], { sharding: { strategy: "lsh", shards: 2 } })).rejects.toThrow(
+        "the input has no rows",
+      )
     }))
 
   it("leaves the live snapshot alone when its input fails half-way, and says so in its run record", () =>

@@ -32,10 +32,12 @@ async function liveGeneration({ url, store }: TestRoot, cacheDir: string): Promi
 describe.each(["sqlite-vec", "lancedb"])("a killed %s build", (backend) => {
   it.each(["a local directory", "S3"])("leaves the old snapshot live and readable in %s", (kind) =>
     withTempDir(async (dir) => {
-      const root: TestRoot = kind === "S3" ? s3Root(`crash-${backend}`) : { url: join(dir, "root"), store: {} }
+      const root: TestRoot =
+        kind === "S3" ? s3Root(`crash-${backend}`) : { url: join(dir, "root"), store: {} }
       const tempDir = join(dir, "tmp")
       await mkdir(tempDir)
-      for (const generation of ["old", "new"]) await writeGeneration(join(dir, `${generation}.jsonl`), generation)
+      for (const generation of ["old", "new"])
+        await writeGeneration(join(dir, `${generation}.jsonl`), generation)
       const build = (generation: string): string[] => [
         ...["build", join(dir, `${generation}.jsonl`), "--to", root.url, "--backend", backend],
         ...["--strategy", "cluster", "--shards", "6", "--temp-dir", tempDir],

@@ -2,7 +2,13 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest"
-import { buildSnapshot, METRICS, openSnapshot, type SearchOptions, type ShardingOptions } from "../../src/index.js"
+import {
+  buildSnapshot,
+  METRICS,
+  openSnapshot,
+  type SearchOptions,
+  type ShardingOptions,
+} from "../../src/index.js"
 import { bruteForce, FIELDS, makeRecords, plainDistance } from "../support/records.js"
 import { s3Root, type TestRoot } from "../support/stores.js"
 
@@ -41,11 +47,21 @@ for (const [rootName, makeRoot] of Object.entries(ROOTS)) {
       const metrics = rootName === "local directory" ? METRICS : METRICS.slice(0, 1)
       it.each(metrics)("%s: every hit equals brute force over the shards asked", async (metric) => {
         const { url, store } = makeRoot(`${sharding.strategy}-${backend}-${metric}`)
-        const report = await buildSnapshot(RECORDS, { to: url, store, sharding, metric, backend, fields: FIELDS })
+        const report = await buildSnapshot(RECORDS, {
+          to: url,
+          store,
+          sharding,
+          metric,
+          backend,
+          fields: FIELDS,
+        })
         expect(report.rows).toBe(RECORDS.length)
 
         await using reader = await openSnapshot(url, { store, cacheDir: join(dir, "cache") })
-        const records = await reader.get(RECORDS.map(({ id }) => id), { shards: "all" })
+        const records = await reader.get(
+          RECORDS.map(({ id }) => id),
+          { shards: "all" },
+        )
         const shardOf = new Map(records.map((record) => [record!.id, record!.shard]))
         expect(records.map((record) => record!.vector)).toEqual(RECORDS.map(({ vector }) => vector))
         expect(records.map((record) => record!.fields)).toEqual(RECORDS.map(({ fields }) => fields))
@@ -53,7 +69,11 @@ for (const [rootName, makeRoot] of Object.entries(ROOTS)) {
 
         for (const query of QUERIES) {
           const { hits, shards, complete, snapshot } = await reader.search(query, { k: K, ...route })
-          expect({ complete, snapshot, asked: shards.asked.length }).toEqual({ complete: true, snapshot: report.run, asked })
+          expect({ complete, snapshot, asked: shards.asked.length }).toEqual({
+            complete: true,
+            snapshot: report.run,
+            asked,
+          })
           expect(shards.answered).toEqual(shards.asked)
           const candidates = RECORDS.filter(({ id }) => shards.asked.includes(shardOf.get(id)!))
           const expected = bruteForce(candidates, metric, query, K)
@@ -62,13 +82,19 @@ for (const [rootName, makeRoot] of Object.entries(ROOTS)) {
             const record = byId.get(hit.id)!
             expect(hit.distance).toBeCloseTo(expected[rank]!.distance, 5)
             expect(hit.distance).toBeCloseTo(plainDistance(metric, query, record.vector), 5)
-            expect(hit).toMatchObject({ shard: shardOf.get(hit.id), fields: record.fields, payload: record.payload })
+            expect(hit).toMatchObject({
+              shard: shardOf.get(hit.id),
+              fields: record.fields,
+              payload: record.payload,
+            })
           }
         }
 
         const all = await reader.searchMany(QUERIES, { k: K, shards: "all" })
         for (const [i, { hits }] of all.entries()) {
-          expect(hits.map(({ id }) => id)).toEqual(bruteForce(RECORDS, metric, QUERIES[i]!, K).map(({ id }) => id))
+          expect(hits.map(({ id }) => id)).toEqual(
+            bruteForce(RECORDS, metric, QUERIES[i]!, K).map(({ id }) => id),
+          )
         }
       })
     })

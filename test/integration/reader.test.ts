@@ -10,13 +10,26 @@ const QUERY = RECORDS[5]!.vector as Float32Array
 
 let roots = 0
 async function withSnapshot(
-  work: (given: { to: string; dir: string; cacheDir: string; build: (options?: Partial<BuildOptions>) => Promise<string> }) => Promise<void>,
+  work: (given: {
+    to: string
+    dir: string
+    cacheDir: string
+    build: (options?: Partial<BuildOptions>) => Promise<string>
+  }) => Promise<void>,
   options: Partial<BuildOptions> = {},
 ): Promise<void> {
   await withTempDir(async (dir) => {
     const to = `memory://reader-${process.pid}-${roots++}`
     const build = async (more: Partial<BuildOptions> = {}): Promise<string> =>
-      (await buildSnapshot(RECORDS, { to, fields: FIELDS, sharding: { strategy: "cluster", shards: 5 }, ...options, ...more })).run
+      (
+        await buildSnapshot(RECORDS, {
+          to,
+          fields: FIELDS,
+          sharding: { strategy: "cluster", shards: 5 },
+          ...options,
+          ...more,
+        })
+      ).run
     await build()
     await work({ to, dir, cacheDir: join(dir, "cache"), build })
   })
@@ -64,7 +77,9 @@ describe("a reader", () => {
     withSnapshot(async ({ to, cacheDir }) => {
       await using wide = await openSnapshot(to, { cacheDir })
       await using narrow = await openSnapshot(to, { cacheDir, maxOpenShards: 1, concurrency: 2 })
-      const answers = await Promise.all(RECORDS.slice(0, 30).map(({ vector }) => narrow.search(vector as Float32Array, { probes: "all" })))
+      const answers = await Promise.all(
+        RECORDS.slice(0, 30).map(({ vector }) => narrow.search(vector as Float32Array, { probes: "all" })),
+      )
       for (const [i, answer] of answers.entries()) {
         expect(answer).toEqual(await wide.search(RECORDS[i]!.vector as Float32Array, { probes: "all" }))
       }
@@ -78,7 +93,8 @@ describe("a reader", () => {
       const queries = RECORDS.slice(0, 20).map(({ vector }) => vector as Float32Array)
       const batch = await reader.searchMany(queries, { k: 4, probes: 2 })
       expect(reader.stats().shardOpens).toBeLessThanOrEqual(5)
-      for (const [i, query] of queries.entries()) expect(batch[i]).toEqual(await reader.search(query, { k: 4, probes: 2 }))
+      for (const [i, query] of queries.entries())
+        expect(batch[i]).toEqual(await reader.search(query, { k: 4, probes: 2 }))
       expect(await reader.searchMany([])).toEqual([])
     }))
 
@@ -154,7 +170,9 @@ describe("a reader", () => {
       expect(answer.complete).toBe(false)
       expect(answer.shards.failed).toHaveLength(1)
       expect(answer.shards.failed[0]!.reason).toContain(damaged)
-      expect(answer.shards.answered).toEqual(answer.shards.asked.filter((shard) => shard !== answer.shards.failed[0]!.shard))
+      expect(answer.shards.answered).toEqual(
+        answer.shards.asked.filter((shard) => shard !== answer.shards.failed[0]!.shard),
+      )
       expect(answer.hits.length).toBe(10)
     }))
 
@@ -179,14 +197,20 @@ describe("a reader", () => {
       await using reader = await openSnapshot(to, { cacheDir })
       const found = await reader.get(["id-7", "nobody", "id-3", "id-7"])
       expect(found.map((record) => record?.id)).toEqual(["id-7", undefined, "id-3", "id-7"])
-      expect(found[0]).toMatchObject({ vector: RECORDS[7]!.vector, payload: RECORDS[7]!.payload, fields: RECORDS[7]!.fields })
+      expect(found[0]).toMatchObject({
+        vector: RECORDS[7]!.vector,
+        payload: RECORDS[7]!.payload,
+        fields: RECORDS[7]!.fields,
+      })
       await expect(reader.get([7])).rejects.toThrow(/this snapshot's ids are strings/)
     }))
 
   it("is aborted by a signal before or during a search, and goes on working", () =>
     withSnapshot(async ({ to, cacheDir }) => {
       await using reader = await openSnapshot(to, { cacheDir })
-      await expect(reader.search(QUERY, { signal: AbortSignal.abort() })).rejects.toMatchObject({ tag: "Aborted" })
+      await expect(reader.search(QUERY, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+        tag: "Aborted",
+      })
       const controller = new AbortController()
       const aborted = reader.search(QUERY, { probes: "all", signal: controller.signal })
       controller.abort()
@@ -206,7 +230,9 @@ describe("a reader", () => {
     }))
 
   it("says clearly what is not there", async () => {
-    await expect(openSnapshot("memory://nothing-here")).rejects.toThrow(/no snapshot is published at memory:\/\/nothing-here/)
+    await expect(openSnapshot("memory://nothing-here")).rejects.toThrow(
+      /no snapshot is published at memory:\/\/nothing-here/,
+    )
     await expect(openSnapshot("memory://nothing-here")).rejects.toMatchObject({ tag: "NotFound" })
   })
 

@@ -7,7 +7,13 @@ import { fromRoot } from "../support/paths.js"
  * Layers from the ground up; a file may import from its own folder and from layers below, not from a neighbour in its
  * layer. Modules that stand alone in src/ are the ground: errors, records, json, logger, version.
  */
-const LAYERS = [["src"], ["storage", "vectors"], ["manifest", "shards", "sharding"], ["writer", "reader", "maintenance"], ["cli"]]
+const LAYERS = [
+  ["src"],
+  ["storage", "vectors"],
+  ["manifest", "shards", "sharding"],
+  ["writer", "reader", "maintenance"],
+  ["cli"],
+]
 
 /**
  * Neighbours that may be imported all the same: the manifest describes shards and sharding, so it names their types

@@ -16,7 +16,12 @@ const LANGUAGES = ["de", "en", "fr", "日本"]
 /** Clustered vectors with fields and payloads of many shapes. Ids are `id-<n>`, or integers around 2^53. */
 export function makeRecords(
   count: number,
-  { dim = 16, ids = "string", seed = 7, shards = 4 }: { dim?: number; ids?: "string" | "int" | "wide"; seed?: number; shards?: number } = {},
+  {
+    dim = 16,
+    ids = "string",
+    seed = 7,
+    shards = 4,
+  }: { dim?: number; ids?: "string" | "int" | "wide"; seed?: number; shards?: number } = {},
 ): VectorRecord[] {
   const random = seededRandom(seed)
   const centers = Array.from({ length: 8 }, () => Array.from({ length: dim }, () => random() * 2 - 1))
@@ -25,8 +30,16 @@ export function makeRecords(
     return {
       id: ids === "string" ? `id-${n}` : ids === "int" ? n - 5 : 2n ** 53n + BigInt(n) * 3n,
       vector: Float32Array.from(center, (x) => x + (random() - 0.5) * 0.6),
-      fields: { lang: LANGUAGES[n % 4]!, year: 1990 + (n % 30), score: n % 11 === 0 ? null : random(), live: n % 2 === 0 },
-      payload: n % 5 === 0 ? null : { n, title: `réc "${n}"`, tags: ["a", null, { deep: [n] }], big: 9007199254740993n },
+      fields: {
+        lang: LANGUAGES[n % 4]!,
+        year: 1990 + (n % 30),
+        score: n % 11 === 0 ? null : random(),
+        live: n % 2 === 0,
+      },
+      payload:
+        n % 5 === 0
+          ? null
+          : { n, title: `réc "${n}"`, tags: ["a", null, { deep: [n] }], big: 9007199254740993n },
       shard: n % shards,
     }
   })

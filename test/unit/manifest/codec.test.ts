@@ -116,6 +116,7 @@ describe("manifest codec", () => {
     expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Unsupported")
   })
 
+  // biome-ignore lint/suspicious/noExplicitAny: what is changed is wrong on purpose, at any depth
   it.each<[string, (wire: any) => void, RegExp]>([
     ["another format", (wire) => (wire.format = "other"), /has the format "other"/],
     ["a missing key", (wire) => delete wire.schema, /schema/],
@@ -123,9 +124,17 @@ describe("manifest codec", () => {
     ["a shard out of range", (wire) => (wire.shards[1].shard = 4), /lists shard 4 of 4/],
     ["a shard listed twice", (wire) => (wire.shards[1].shard = 0), /shard 0 follows shard 0/],
     ["rows that do not add up", (wire) => (wire.rows = 9999), /10000 rows in all, but it says 9999/],
-    ["a file name that escapes", (wire) => (wire.shards[0].files[0].name = "../../etc/passwd"), /files\.0\.name/],
+    [
+      "a file name that escapes",
+      (wire) => (wire.shards[0].files[0].name = "../../etc/passwd"),
+      /files\.0\.name/,
+    ],
     ["a folder that escapes", (wire) => (wire.shards[0].folder = "../shards"), /shards\.0\.folder/],
-    ["an artifact that escapes", (wire) => (wire.sharding.artifacts[0].key = "../x.npy"), /artifacts\.0\.key/],
+    [
+      "an artifact that escapes",
+      (wire) => (wire.sharding.artifacts[0].key = "../x.npy"),
+      /artifacts\.0\.key/,
+    ],
     ["another run", (wire) => (wire.run = "zzzzzzzzzzzz"), /is the manifest of run zzzzzzzzzzzz/],
   ])("refuses %s as Corrupt, saying where", (_, change, message) => {
     const bytes = altered(change)

@@ -4,8 +4,8 @@ import {
   isSafeFileName,
   manifestKey,
   newRunId,
-  parseKey,
   POINTER_KEY,
+  parseKey,
   routingKey,
   runKey,
   shardFolder,
@@ -67,7 +67,20 @@ describe("keys", () => {
   it("accept only file names that stay below their folder", () => {
     expect(isSafeFileName("shard.db")).toBe(true)
     expect(isSafeFileName("vectors.lance/data/a b.lance")).toBe(true)
-    for (const name of ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a/.", "a\\b", "a\0b", "a\nb", "x".repeat(1025)]) {
+    for (const name of [
+      "",
+      "/a",
+      "a/",
+      "a//b",
+      ".",
+      "..",
+      "a/../b",
+      "a/.",
+      "a\\b",
+      "a\0b",
+      "a\nb",
+      "x".repeat(1025),
+    ]) {
       expect(isSafeFileName(name), JSON.stringify(name)).toBe(false)
     }
   })

@@ -16,7 +16,11 @@ export function batchOf(
     fields: columns.fields ?? {},
     payloads: new Array<null>(rows).fill(null),
     ...(columns.shards === undefined ? {} : { shards: columns.shards }),
-    origin: { file: "test.parquet", rows: Float64Array.from({ length: rows }, (_, row) => row + 1) },
+    origin: {
+      file: "test.parquet",
+      unit: "row",
+      rows: Float64Array.from({ length: rows }, (_, row) => row + 1),
+    },
   }
 }
 

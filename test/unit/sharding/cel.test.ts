@@ -164,7 +164,7 @@ describe("records", () => {
   test("a number out of range, a text, a null and a failure name file, row and expression", () => {
     const direct = cel({ shards: 3, expression: "key" })
     expect(() => direct.assign(rows(2, { key: [0n, 3n] }))).toThrow(
-      "test.parquet row 2: the sharding expression `key` gives 3, expected a shard number from 0 to 2",
+      "test.parquet, row 2: the sharding expression `key` gives 3, expected a shard number from 0 to 2",
     )
     expect(() => direct.assign(rows(1, { key: [-1n] }))).toThrow(
       "gives -1, expected a shard number from 0 to 2",
@@ -173,10 +173,10 @@ describe("records", () => {
       'gives "1", expected a shard number from 0 to 2',
     )
     expect(() => direct.assign(rows(2, { key: [0n, null] }))).toThrow(
-      "test.parquet row 2: key is null, but the sharding expression `key` needs a 64-bit integer",
+      "test.parquet, row 2: key is null, but the sharding expression `key` needs a 64-bit integer",
     )
     expect(() => cel({ shards: 9, expression: "8 / key" }).assign(rows(1, { key: [0n] }))).toThrow(
-      "test.parquet row 1: the sharding expression `8 / key` fails: int divide by zero",
+      "test.parquet, row 1: the sharding expression `8 / key` fails: int divide by zero",
     )
   })
 
@@ -193,7 +193,7 @@ describe("records", () => {
     const numeric = cel({ values: ["us", "eu", 7, "7"], expression: "key" })
     expect([...numeric.assign(rows(1, { key: [7n] }))]).toEqual([2])
     expect(() => strategy.assign(rows(1, { region: ["asia"] }))).toThrow(
-      'test.parquet row 1: the sharding expression `region` gives "asia", expected one of the routing values "us", "eu", 7, "7"',
+      'test.parquet, row 1: the sharding expression `region` gives "asia", expected one of the routing values "us", "eu", 7, "7"',
     )
   })
 })

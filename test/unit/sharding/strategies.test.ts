@@ -124,7 +124,7 @@ describe("explicit", () => {
   test("a shard out of range names file, row and range; a missing column is told", () => {
     for (const shard of [7, -1]) {
       const wrong = batchOf(new Float32Array(2 * DIM), DIM, { shards: Int32Array.of(0, shard) })
-      expect(() => strategy.assign(wrong)).toThrow(`test.parquet row 2: shard is ${shard}, expected 0 to 6`)
+      expect(() => strategy.assign(wrong)).toThrow(`test.parquet, row 2: shard is ${shard}, expected 0 to 6`)
     }
     expect(() => strategy.assign(batchOf(new Float32Array(DIM), DIM))).toThrow(
       "test.parquet has no shard column, which the explicit strategy needs",

@@ -16,7 +16,7 @@ const batch = (rows: readonly number[], idType: "string" | "int64" = "string"): 
   vectors: Float32Array.from(rows.flatMap((n) => [n, n + 0.5])),
   fields: { year: rows.map((n) => BigInt(n)), lang: rows.map((n) => (n % 2 === 0 ? null : `l${n}`)) },
   payloads: rows.map((n) => (n % 3 === 0 ? null : `{"n":${n}}`)),
-  origin: { file: "a.jsonl", rows: Float64Array.from(rows, (n) => n + 1) },
+  origin: { file: "a.jsonl", unit: "line", rows: Float64Array.from(rows, (n) => n + 1) },
 })
 
 async function collect(path: string): Promise<RecordBatch[]> {
@@ -35,12 +35,17 @@ describe("record batches", () => {
 
   it("cut anywhere and joined again are what they were", () => {
     fc.assert(
-      fc.property(fc.array(fc.nat(1000), { minLength: 1 }), fc.nat(), fc.constantFrom("string", "int64"), (rows, cut, idType) => {
-        const at = cut % rows.length
-        const parts = [rows.slice(0, at), rows.slice(at)].filter((part) => part.length > 0)
-        const { origin: _, ...whole } = batch(rows, idType as "string")
-        expect(concatBatches(parts.map((part) => batch(part, idType as "string")))).toEqual(whole)
-      }),
+      fc.property(
+        fc.array(fc.nat(1000), { minLength: 1 }),
+        fc.nat(),
+        fc.constantFrom("string", "int64"),
+        (rows, cut, idType) => {
+          const at = cut % rows.length
+          const parts = [rows.slice(0, at), rows.slice(at)].filter((part) => part.length > 0)
+          const { origin: _, ...whole } = batch(rows, idType as "string")
+          expect(concatBatches(parts.map((part) => batch(part, idType as "string")))).toEqual(whole)
+        },
+      ),
     )
   })
 
@@ -49,7 +54,11 @@ describe("record batches", () => {
       const path = join(dir, "spill")
       await appendBlocks(path, [batch([1, 2], "int64"), batch([3], "int64")])
       await appendBlocks(path, [batch([4, 5, 6], "int64")])
-      expect(await collect(path)).toEqual([batch([1, 2], "int64"), batch([3], "int64"), batch([4, 5, 6], "int64")])
+      expect(await collect(path)).toEqual([
+        batch([1, 2], "int64"),
+        batch([3], "int64"),
+        batch([4, 5, 6], "int64"),
+      ])
     }))
 
   it("of a file that ends early are Corrupt", () =>

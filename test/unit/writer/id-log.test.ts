@@ -18,11 +18,15 @@ const batchOf = (rows: readonly Row[], from: number): RecordBatch => ({
   vectors: new Float32Array(rows.length),
   fields: {},
   payloads: rows.map(() => null),
-  origin: { file: "in.jsonl", rows: Float64Array.from(rows, (_, i) => from + i + 1) },
+  origin: { file: "in.jsonl", unit: "line", rows: Float64Array.from(rows, (_, i) => from + i + 1) },
 })
 
 /** Spills the rows, noting their ids, and asks for the duplicates. */
-async function duplicatesOf(dir: string, rows: readonly Row[], mode: "fail" | "first" | "last"): Promise<Duplicates> {
+async function duplicatesOf(
+  dir: string,
+  rows: readonly Row[],
+  mode: "fail" | "first" | "last",
+): Promise<Duplicates> {
   const spill = (shard: number): string => join(dir, `spill-${shard}`)
   const log = createIdLog(dir)
   const filled = new Map<number, number>()
@@ -48,7 +52,7 @@ describe("duplicate ids", () => {
   it("fail by default, naming the id and the rows where it first repeats", () =>
     withTempDir(async (dir) => {
       await expect(duplicatesOf(dir, rows, "fail")).rejects.toThrow(
-        'id "a" occurs twice: in.jsonl row 1 and in.jsonl row 3 (2 duplicate rows in all)',
+        'id "a" occurs twice: in.jsonl, line 1 and in.jsonl, line 3 (2 duplicate rows in all)',
       )
     }))
 
@@ -77,7 +81,9 @@ describe("duplicate ids", () => {
   it("are found wherever they fall, and nothing else is", () =>
     fc.assert(
       fc.asyncProperty(
-        fc.array(fc.record({ id: fc.constantFrom("a", "b", "c", "d", "e", "f"), shard: fc.nat(2) }), { maxLength: 12 }),
+        fc.array(fc.record({ id: fc.constantFrom("a", "b", "c", "d", "e", "f"), shard: fc.nat(2) }), {
+          maxLength: 12,
+        }),
         (rows) =>
           withTempDir(async (dir) => {
             const { rows: dropped, drop } = await duplicatesOf(dir, rows, "first")
