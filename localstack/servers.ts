@@ -195,14 +195,19 @@ async function can(path: string, mode: number): Promise<boolean> {
 // --- Running -------------------------------------------------------------------------------------------------------
 
 // Runs a server so that it can't outlive us: our end of the shell's standard input closes when this process ends, even
-// by SIGKILL. The shell then kills the server, removes the directory, and ends its whole process group.
+// by SIGKILL. Its watcher then kills the server, removes the directory, and ends the whole process group. A server that
+// ends by itself takes the watcher with it: the log must stay to be read.
 const SUPERVISOR = `
 dir=$1; shift
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!
-( while read -r _ <&3; do :; done; kill -KILL $server; rm -rf "$dir"; kill -KILL 0 ) &
+( while read -r _ <&3; do :; done; trap '' TERM; kill -KILL $server; rm -rf "$dir"; kill -KILL 0 ) &
+watcher=$!
 wait $server
+status=$?
+kill -TERM $watcher
+exit $status
 `
 
 const START_TIMEOUT_MS = 120_000

@@ -1,6 +1,6 @@
 /**
- * `npm run servers:start -- <minio|localstack|versitygw>`: runs a real S3 server until Ctrl-C and prints its endpoint
- * and credentials as shell exports. Nothing it stores is kept.
+ * `node dist/localstack/start.js <minio|localstack|versitygw>`: runs a real S3 server until Ctrl-C and prints its
+ * endpoint and credentials as shell exports. Nothing it stores is kept.
  */
 import { parseServerName, startServer } from "./servers.js"
 
