@@ -33,6 +33,8 @@ export interface RunningServer {
   readonly region: string
   readonly accessKeyId: string
   readonly secretAccessKey: string
+  /** What it is known not to do, by name; README.md beside this file explains each. */
+  readonly lacks: readonly string[]
   /** Ends the server with all its processes and removes its directory. Idempotent. */
   stop(): Promise<void>
 }
@@ -49,6 +51,7 @@ interface Recipe {
   /** Whether a program of this name on the PATH does as well. */
   readonly foundOnPath: boolean
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
+  readonly lacks: readonly string[]
   readonly launch: (ports: readonly [number, number], dataDir: string) => Launch
 }
 
@@ -86,6 +89,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
     program: "minio",
     foundOnPath: true,
     credentials: CREDENTIALS,
+    lacks: ["keys-below-keys"],
     launch: ([port, consolePort], dataDir) => ({
       args: [
         ...["server", "--address", `127.0.0.1:${port}`],
@@ -111,6 +115,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
     program: "bin/python",
     foundOnPath: false,
     credentials: { accessKeyId: "test", secretAccessKey: "test" },
+    lacks: ["credentials"],
     launch: ([port], dataDir) => ({
       args: ["-m", "localstack.runtime.main", "--host"],
       env: {
@@ -136,6 +141,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
     program: "versitygw",
     foundOnPath: true,
     credentials: CREDENTIALS,
+    lacks: ["keys-below-keys", "quiet-delete", "content-encoding", "encoding-type", "credentials"],
     launch: ([port], dataDir) => ({
       args: ["--port", `127.0.0.1:${port}`, "posix", dataDir],
       env: { ROOT_ACCESS_KEY: CREDENTIALS.accessKeyId, ROOT_SECRET_KEY: CREDENTIALS.secretAccessKey },
@@ -220,7 +226,7 @@ const POLL_MS = 100
 export async function startServer(name: ServerName, installed?: string): Promise<RunningServer> {
   const program = installed ?? (await findServer(name))
   if (program === undefined) throw new Error(`${name} is not installed: run \`npm run servers:install\``)
-  const { credentials, launch } = RECIPES[name]
+  const { credentials, lacks, launch } = RECIPES[name]
   const dir = await mkdtemp(join(tmpdir(), `vecsnap-${name}-`))
   const dataDir = join(dir, "data")
   await mkdir(dataDir)
@@ -269,7 +275,7 @@ export async function startServer(name: ServerName, installed?: string): Promise
     await stop()
     throw new Error(`${(error as Error).message}; its last lines were:\n${lastLines}`)
   }
-  return { name, endpoint, region: "us-east-1", ...credentials, stop }
+  return { name, endpoint, region: "us-east-1", ...credentials, lacks, stop }
 }
 
 async function waitUntilReady(

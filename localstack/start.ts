@@ -13,6 +13,7 @@ async function main(): Promise<void> {
     AWS_SECRET_ACCESS_KEY: server.secretAccessKey,
     AWS_EC2_METADATA_DISABLED: "true",
     TEST_S3_ENDPOINT: server.endpoint,
+    TEST_S3_LACKS: server.lacks.join(","),
   }
   for (const [name, value] of Object.entries(variables)) console.log(`export ${name}=${value}`)
   console.error(`${server.name} is running, with an empty store; Ctrl-C ends it`)
