@@ -100,7 +100,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
         MINIO_ROOT_PASSWORD: CREDENTIALS.secretAccessKey,
         MINIO_UPDATE: "off",
       },
-      isReady: async (endpoint) => (await fetch(`${endpoint}/minio/health/ready`)).status === 200,
+      isReady: async (endpoint) => (await statusOf(`${endpoint}/minio/health/ready`)) === 200,
     }),
   },
   // Version 4.12 is the last that starts without an account.
@@ -146,7 +146,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
       args: ["--port", `127.0.0.1:${port}`, "posix", dataDir],
       env: { ROOT_ACCESS_KEY: CREDENTIALS.accessKeyId, ROOT_SECRET_KEY: CREDENTIALS.secretAccessKey },
       // Any answer will do: without a signature it is 403.
-      isReady: async (endpoint) => (await fetch(endpoint)).status > 0,
+      isReady: async (endpoint) => (await statusOf(endpoint)) > 0,
     }),
   },
 }
@@ -215,6 +215,9 @@ status=$?
 kill -TERM $watcher
 exit $status
 `
+
+// A server that takes the connection and then says nothing must not hold up the wait for it.
+const statusOf = async (url: string) => (await fetch(url, { signal: AbortSignal.timeout(5_000) })).status
 
 const START_TIMEOUT_MS = 120_000
 const POLL_MS = 100
