@@ -1,6 +1,6 @@
 /**
- * `npm run servers:start -- <minio|localstack|versitygw>`: runs a real S3 server until Ctrl-C and prints its endpoint
- * and credentials as shell exports. Nothing it stores is kept.
+ * `node dist/localstack/start.js <minio|localstack|versitygw>`: runs a real S3 server until Ctrl-C and prints its
+ * endpoint and credentials as shell exports. Nothing it stores is kept.
  */
 import { parseServerName, startServer } from "./servers.js"
 
@@ -13,6 +13,7 @@ async function main(): Promise<void> {
     AWS_SECRET_ACCESS_KEY: server.secretAccessKey,
     AWS_EC2_METADATA_DISABLED: "true",
     TEST_S3_ENDPOINT: server.endpoint,
+    TEST_S3_LACKS: server.lacks.join(","),
   }
   for (const [name, value] of Object.entries(variables)) console.log(`export ${name}=${value}`)
   console.error(`${server.name} is running, with an empty store; Ctrl-C ends it`)

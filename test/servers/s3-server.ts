@@ -111,6 +111,8 @@ interface State {
   readonly requests: RecordedRequest[]
 }
 
+const RESET_AFTER_MS = 20
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 interface Reply {
@@ -247,8 +249,9 @@ function send(
   // The headers and the half body have to be on their way before the connection goes.
   response.flushHeaders()
   response.write(sent, () => {
-    if (ending === "reset") request.socket.resetAndDestroy()
-    else request.socket.end()
+    if (ending === "close") request.socket.end()
+    // A reset discards what the client has not read yet; it gets a moment to read.
+    else setTimeout(() => request.socket.resetAndDestroy(), RESET_AFTER_MS)
   })
 }
 

@@ -137,5 +137,7 @@ export async function* splitLines(
     }
     if (lines.length > 0) yield lines
   }
-  if (pendingBytes > 0) yield [complete(Buffer.alloc(0))]
+  // Even a byte order mark alone is no line.
+  const last = complete(Buffer.alloc(0))
+  if (last.length > 0) yield [last]
 }

@@ -24,7 +24,7 @@ export interface RawColumns {
   column(name: string): (row: number) => unknown
 }
 
-/** Reads one file. `onBadRow` takes rows that cannot even be told apart into columns. */
+/** Reads one file. */
 export interface FileReader {
   readonly file: string
   readonly unit: RowUnit
@@ -34,8 +34,8 @@ export interface FileReader {
 
 export interface FileReadOptions {
   readonly signal: AbortSignal | undefined
-  /** Absent if a bad row ends the reading anyway. */
-  readonly onBadRow: ((row: number, problem: string) => void) | undefined
+  /** Takes rows that cannot even be told apart into columns; throws to end the reading. */
+  onBadRow(row: number, problem: string): void
 }
 
 /** Which column is what. */
@@ -69,10 +69,8 @@ export async function* readBatches(
   const assembler = new BatchAssembler({ fields, idType, shardRequired: shardColumn !== undefined }, report)
   let vectorColumn = mapping.vectorColumn
   for await (const file of files) {
-    const onBadFileRow =
-      onBadRow &&
-      ((row: number, problem: string) =>
-        onBadRow(badRow(file.file, file.unit, row, new BadValue(undefined, problem))))
+    const onBadFileRow = (row: number, problem: string) =>
+      report(badRow(file.file, file.unit, row, new BadValue(undefined, problem)))
     for await (const columns of file.read({ signal, onBadRow: onBadFileRow })) {
       vectorColumn ??= findVectorColumn(columns, mapping, file.file)
       if (vectorColumn === undefined) continue

@@ -9,7 +9,7 @@ import { isUtf8 } from "node:buffer"
 import { invalidInput } from "../../errors.js"
 import { decompressed, MAX_LINE_BYTES, splitLines } from "./bytes.js"
 import type { FileReader, RawColumns } from "./columns.js"
-import { BadValue, badRow } from "./rows.js"
+import { gatherRows, type ParsedLine } from "./text-rows.js"
 
 const QUOTE = '"'
 const DELIMITERS = [",", ";", "\t", "|"]
@@ -29,39 +29,36 @@ export function csvReader(
     file,
     unit: "line",
     text: true,
-    async *read({ onBadRow }) {
-      const onBadLine =
-        onBadRow ??
-        ((line: number, problem: string) => {
-          throw badRow(file, "line", line, new BadValue(undefined, problem))
-        })
-      let header: Header | undefined
-      for await (const records of splitRecords(decompressed(openBytes(), file), file)) {
-        const rows: Cells[] = []
-        const numbers: number[] = []
-        for (const { text, line } of records) {
-          if (!isUtf8(text)) {
-            onBadLine(line, "is not UTF-8")
-            continue
-          }
-          const record = text.toString("utf8")
-          if (header === undefined) {
-            header = parseHeader(record, delimiter, file)
-            continue
-          }
-          const cells = parseRecord(record, header.delimiter)
-          if (typeof cells === "string") onBadLine(line, cells)
-          else if (cells.length !== header.names.length)
-            onBadLine(line, `has ${cells.length} cells, expected ${header.names.length} as in the header`)
-          else {
-            rows.push(cells)
-            numbers.push(line)
-          }
-        }
-        if (header !== undefined && rows.length > 0) yield columnsOf(header.names, rows, numbers)
-      }
-    },
+    read: ({ onBadRow }) => gatherRows(parseRecords(file, openBytes, delimiter), columnsOf, onBadRow),
   }
+}
+
+interface CsvRow {
+  readonly header: Header
+  readonly cells: Cells
+}
+
+async function* parseRecords(
+  file: string,
+  openBytes: () => AsyncIterable<Uint8Array>,
+  delimiter: string | undefined,
+): AsyncGenerator<ParsedLine<CsvRow>[]> {
+  let header: Header | undefined
+  for await (const records of splitRecords(decompressed(openBytes(), file), file)) {
+    const [first, ...others] = records
+    const rows = header === undefined ? others : records
+    header ??= parseHeader(first!.text, delimiter, file)
+    const found = header
+    yield rows.map(({ text, line }) => parseRow(text, line, found))
+  }
+}
+
+function parseRow(bytes: Buffer, line: number, header: Header): ParsedLine<CsvRow> {
+  if (!isUtf8(bytes)) return { line, problem: "is not UTF-8" }
+  const cells = parseCells(bytes.toString("utf8"), header.delimiter)
+  if (typeof cells === "string") return { line, problem: cells }
+  if (cells.length === header.names.length) return { line, row: { header, cells } }
+  return { line, problem: `has ${cells.length} cells, expected ${header.names.length} as in the header` }
 }
 
 interface Header {
@@ -69,15 +66,16 @@ interface Header {
   readonly delimiter: string
 }
 
-function parseHeader(record: string, delimiter: string | undefined, file: string): Header {
-  const chosen = delimiter ?? mostFrequent(record.replace(/"[^"]*"/g, ""))
-  const cells = parseRecord(record, chosen)
+function parseHeader(bytes: Buffer, delimiter: string | undefined, file: string): Header {
+  if (!isUtf8(bytes)) throw invalidInput(`${file}: the header is not UTF-8`, { file })
+  const text = bytes.toString("utf8")
+  const chosen = delimiter ?? mostFrequent(text.replace(/"[^"]*"/g, ""))
+  const cells = parseCells(text, chosen)
   if (typeof cells === "string") throw invalidInput(`${file}: the header ${cells}`, { file })
   const names = cells.map((cell) => cell ?? "")
   const twice = names.find((name, i) => names.indexOf(name) < i)
-  if (twice !== undefined)
-    throw invalidInput(`${file}: the header has ${JSON.stringify(twice)} twice`, { file, column: twice })
-  return { names, delimiter: chosen }
+  if (twice === undefined) return { names, delimiter: chosen }
+  throw invalidInput(`${file}: the header has ${JSON.stringify(twice)} twice`, { file, column: twice })
 }
 
 function mostFrequent(header: string): string {
@@ -135,7 +133,7 @@ const isLoneReturn = (text: Buffer): boolean => text.length === 1 && text[0] ===
 const withoutReturn = (text: Buffer): Buffer => (text.at(-1) === RETURN_BYTE ? text.subarray(0, -1) : text)
 
 /** The cells of a record; what is wrong with it, in words. */
-function parseRecord(record: string, delimiter: string): Cells | string {
+function parseCells(record: string, delimiter: string): Cells | string {
   if (!record.includes(QUOTE)) return record.split(delimiter).map((cell) => (cell === "" ? null : cell))
   const cells: (string | null)[] = []
   let start = 0
@@ -165,15 +163,17 @@ function closingQuote(record: string, start: number): number {
   return at
 }
 
-function columnsOf(names: readonly string[], rows: readonly Cells[], numbers: readonly number[]): RawColumns {
+/** Rows of one file, so of one header. */
+function columnsOf(rows: readonly CsvRow[], lines: readonly number[]): RawColumns {
+  const { names } = rows[0]!.header
   return {
     rows: rows.length,
-    rowNumber: (row) => numbers[row]!,
+    rowNumber: (row) => lines[row]!,
     names,
     namesOf: () => names,
-    column: (name) => {
+    column(name) {
       const place = names.indexOf(name)
-      return place === -1 ? () => undefined : (row) => rows[row]![place]
+      return place === -1 ? () => undefined : (row) => rows[row]!.cells[place]
     },
   }
 }

@@ -4,7 +4,7 @@ import { parseJson } from "../../json.js"
 import type { Json } from "../../records.js"
 import { decompressed, splitLines } from "./bytes.js"
 import type { FileReader, RawColumns } from "./columns.js"
-import { BadValue, badRow } from "./rows.js"
+import { gatherRows, type ParsedLine } from "./text-rows.js"
 
 /** `openBytes` starts to read the file, which may be compressed; `file` is for messages. */
 export function jsonlReader(file: string, openBytes: () => AsyncIterable<Uint8Array>): FileReader {
@@ -12,46 +12,39 @@ export function jsonlReader(file: string, openBytes: () => AsyncIterable<Uint8Ar
     file,
     unit: "line",
     text: false,
-    async *read({ onBadRow }) {
-      const onBadLine =
-        onBadRow ??
-        ((line: number, problem: string) => {
-          throw badRow(file, "line", line, new BadValue(undefined, problem))
-        })
-      let line = 0
-      for await (const lines of splitLines(decompressed(openBytes(), file), file)) {
-        const objects: JsonObject[] = []
-        const numbers: number[] = []
-        for (const text of lines) {
-          line++
-          const object = parseLine(text)
-          if (typeof object === "string") onBadLine(line, object)
-          else if (object !== undefined) {
-            objects.push(object)
-            numbers.push(line)
-          }
-        }
-        if (objects.length > 0) yield columnsOf(objects, numbers)
-      }
-    },
+    read: ({ onBadRow }) => gatherRows(parseLines(file, openBytes), columnsOf, onBadRow),
+  }
+}
+
+async function* parseLines(
+  file: string,
+  openBytes: () => AsyncIterable<Uint8Array>,
+): AsyncGenerator<ParsedLine<JsonObject>[]> {
+  let linesBefore = 0
+  for await (const lines of splitLines(decompressed(openBytes(), file), file)) {
+    const first = linesBefore + 1
+    yield lines.flatMap((text, i) => parseLine(text, first + i))
+    linesBefore += lines.length
   }
 }
 
 type JsonObject = { readonly [name: string]: Json }
 
-/** The object; `undefined` for a blank line; what is wrong, in words. */
-function parseLine(line: Buffer): JsonObject | undefined | string {
-  if (!isUtf8(line)) return "is not UTF-8"
-  const text = line.toString("utf8")
-  if (text.trim() === "") return undefined
+/** Nothing for a blank line. */
+function parseLine(bytes: Buffer, line: number): ParsedLine<JsonObject>[] {
+  if (!isUtf8(bytes)) return [{ line, problem: "is not UTF-8" }]
+  const text = bytes.toString("utf8")
+  if (text.trim() === "") return []
   let value: Json
   try {
     value = parseJson(text)
   } catch (error) {
-    return `is not JSON: ${(error as Error).message}`
+    return [{ line, problem: `is not JSON: ${(error as Error).message}` }]
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject
-  return `is ${Array.isArray(value) ? "a list" : JSON.stringify(text.slice(0, 60))}, expected an object`
+  if (typeof value === "object" && value !== null && !Array.isArray(value))
+    return [{ line, row: value as JsonObject }]
+  const found = Array.isArray(value) ? "a list" : text.trim().slice(0, 60)
+  return [{ line, problem: `is ${found}, expected an object` }]
 }
 
 function columnsOf(objects: readonly JsonObject[], numbers: readonly number[]): RawColumns {
