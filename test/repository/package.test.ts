@@ -50,4 +50,16 @@ describe("package", () => {
   it("has a lock file that names no registry host", () => {
     expect(readFileSync(fromRoot("package-lock.json"), "utf8")).not.toMatch(/"resolved"/)
   })
+
+  it("has a lock file with the packages of every platform, without which npm ci refuses it", () => {
+    const { packages } = readJson("package-lock.json") as {
+      packages: Record<string, { optionalDependencies?: Record<string, string> }>
+    }
+    const locked = new Set(Object.keys(packages).map((key) => key.replace(/^.*node_modules\//, "")))
+    const wanted = Object.values(packages).flatMap(({ optionalDependencies = {} }) =>
+      Object.keys(optionalDependencies),
+    )
+    expect(wanted.filter((name) => !locked.has(name))).toEqual([])
+    expect(wanted.length).toBeGreaterThan(10)
+  })
 })
