@@ -4,10 +4,30 @@
  */
 import { spawn } from "node:child_process"
 import { parseArgs } from "node:util"
-import { installServer, isInstalled, parseServerName, type Run, SERVER_NAMES } from "./servers.js"
+import {
+  installServer,
+  isInstalled,
+  parseServerName,
+  type Run,
+  SERVER_NAMES,
+  type ServerName,
+} from "./servers.js"
 
-const { values } = parseArgs({ options: { only: { type: "string", multiple: true } } })
-const names = values.only?.map(parseServerName) ?? SERVER_NAMES
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { only: { type: "string", multiple: true } } })
+  // One after the other: compilers use all processors anyway, and their output stays readable.
+  for (const name of values.only?.map(parseServerName) ?? SERVER_NAMES) {
+    await install(name).catch((error) => fail(`${name}: ${error.message}`))
+  }
+}
+
+async function install(name: ServerName): Promise<void> {
+  if (await isInstalled(name)) return console.log(`${name}: installed already`)
+  console.log(`${name}: installing`)
+  const start = performance.now()
+  await installServer(name, run)
+  console.log(`${name}: installed in ${Math.round((performance.now() - start) / 1000)} s`)
+}
 
 const run: Run = (program, args, env) =>
   new Promise((resolve, reject) => {
@@ -19,19 +39,9 @@ const run: Run = (program, args, env) =>
     )
   })
 
-// One after the other: compilers use all processors anyway, and their output stays readable.
-for (const name of names) {
-  if (await isInstalled(name)) {
-    console.log(`${name}: installed already`)
-    continue
-  }
-  console.log(`${name}: installing`)
-  const start = performance.now()
-  try {
-    await installServer(name, run)
-    console.log(`${name}: installed in ${Math.round((performance.now() - start) / 1000)} s`)
-  } catch (error) {
-    console.error(`${name}: ${(error as Error).message}`)
-    process.exitCode = 1
-  }
+function fail(message: string): void {
+  console.error(message)
+  process.exitCode = 1
 }
+
+await main().catch((error) => fail(error.message))

@@ -33,6 +33,8 @@ export interface RunningServer {
   readonly region: string
   readonly accessKeyId: string
   readonly secretAccessKey: string
+  /** What it is known not to do, by name; README.md beside this file explains each. */
+  readonly lacks: readonly string[]
   /** Ends the server with all its processes and removes its directory. Idempotent. */
   stop(): Promise<void>
 }
@@ -49,6 +51,7 @@ interface Recipe {
   /** Whether a program of this name on the PATH does as well. */
   readonly foundOnPath: boolean
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
+  readonly lacks: readonly string[]
   readonly launch: (ports: readonly [number, number], dataDir: string) => Launch
 }
 
@@ -86,6 +89,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
     program: "minio",
     foundOnPath: true,
     credentials: CREDENTIALS,
+    lacks: ["keys-below-keys"],
     launch: ([port, consolePort], dataDir) => ({
       args: [
         ...["server", "--address", `127.0.0.1:${port}`],
@@ -96,7 +100,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
         MINIO_ROOT_PASSWORD: CREDENTIALS.secretAccessKey,
         MINIO_UPDATE: "off",
       },
-      isReady: async (endpoint) => (await fetch(`${endpoint}/minio/health/ready`)).status === 200,
+      isReady: async (endpoint) => (await statusOf(`${endpoint}/minio/health/ready`)) === 200,
     }),
   },
   // Version 4.12 is the last that starts without an account.
@@ -111,6 +115,7 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
     program: "bin/python",
     foundOnPath: false,
     credentials: { accessKeyId: "test", secretAccessKey: "test" },
+    lacks: ["credentials"],
     launch: ([port], dataDir) => ({
       args: ["-m", "localstack.runtime.main", "--host"],
       env: {
@@ -136,11 +141,12 @@ const RECIPES: Readonly<Record<ServerName, Recipe>> = {
     program: "versitygw",
     foundOnPath: true,
     credentials: CREDENTIALS,
+    lacks: ["keys-below-keys", "quiet-delete", "content-encoding", "encoding-type", "credentials"],
     launch: ([port], dataDir) => ({
       args: ["--port", `127.0.0.1:${port}`, "posix", dataDir],
       env: { ROOT_ACCESS_KEY: CREDENTIALS.accessKeyId, ROOT_SECRET_KEY: CREDENTIALS.secretAccessKey },
       // Any answer will do: without a signature it is 403.
-      isReady: async (endpoint) => (await fetch(endpoint)).status > 0,
+      isReady: async (endpoint) => (await statusOf(endpoint)) > 0,
     }),
   },
 }
@@ -195,27 +201,35 @@ async function can(path: string, mode: number): Promise<boolean> {
 // --- Running -------------------------------------------------------------------------------------------------------
 
 // Runs a server so that it can't outlive us: our end of the shell's standard input closes when this process ends, even
-// by SIGKILL. The shell then kills the server, removes the directory, and ends its whole process group.
+// by SIGKILL. Its watcher then kills the server, removes the directory, and ends the whole process group. A server that
+// ends by itself takes the watcher with it: the log must stay to be read.
 const SUPERVISOR = `
 dir=$1; shift
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!
-( while read -r _ <&3; do :; done; kill -KILL $server; rm -rf "$dir"; kill -KILL 0 ) &
+( while read -r _ <&3; do :; done; trap '' TERM; kill -KILL $server; rm -rf "$dir"; kill -KILL 0 ) &
+watcher=$!
 wait $server
+status=$?
+kill -TERM $watcher
+exit $status
 `
+
+// A server that takes the connection and then says nothing must not hold up the wait for it.
+const statusOf = async (url: string) => (await fetch(url, { signal: AbortSignal.timeout(5_000) })).status
 
 const START_TIMEOUT_MS = 120_000
 const POLL_MS = 100
 
 /**
- * Starts a server and waits until it answers. Throws if it is not installed, or with its last lines of log when it ends
- * or stays silent for two minutes.
+ * Starts a server, by default the one that {@link findServer} finds, and waits until it answers. Throws if it is not
+ * installed, or with its last lines of log when it ends or stays silent for two minutes.
  */
-export async function startServer(name: ServerName): Promise<RunningServer> {
-  const program = await findServer(name)
+export async function startServer(name: ServerName, installed?: string): Promise<RunningServer> {
+  const program = installed ?? (await findServer(name))
   if (program === undefined) throw new Error(`${name} is not installed: run \`npm run servers:install\``)
-  const { credentials, launch } = RECIPES[name]
+  const { credentials, lacks, launch } = RECIPES[name]
   const dir = await mkdtemp(join(tmpdir(), `vecsnap-${name}-`))
   const dataDir = join(dir, "data")
   await mkdir(dataDir)
@@ -264,7 +278,7 @@ export async function startServer(name: ServerName): Promise<RunningServer> {
     await stop()
     throw new Error(`${(error as Error).message}; its last lines were:\n${lastLines}`)
   }
-  return { name, endpoint, region: "us-east-1", ...credentials, stop }
+  return { name, endpoint, region: "us-east-1", ...credentials, lacks, stop }
 }
 
 async function waitUntilReady(

@@ -53,11 +53,15 @@ export type IdColumn =
   | { readonly type: "string"; readonly values: readonly string[] }
   | { readonly type: "int64"; readonly values: BigInt64Array }
 
+/** How the rows of an input are counted, from 1: by lines of text, or by themselves. */
+export type RowUnit = "row" | "line"
+
 /** Where the rows of a batch come from, for messages that name file and row. */
 export interface Origin {
   /** File, object or "records"; what the user would recognise. */
   readonly file: string
-  /** 1-based row (line, for JSON Lines and CSV) in that file of each row of the batch. */
+  readonly unit: RowUnit
+  /** Number of each row of the batch in that file. */
   readonly rows: Float64Array
 }
 
@@ -75,6 +79,9 @@ export interface RecordBatch {
   readonly shards?: Int32Array
   readonly origin: Origin
 }
+
+/** Where a row of a batch came from, for messages: "words.parquet, row 17". */
+export const rowPlace = ({ file, unit, rows }: Origin, row: number): string => `${file}, ${unit} ${rows[row]}`
 
 /** A record as it is stored in a shard and handed back. */
 export interface StoredRecord {

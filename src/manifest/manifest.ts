@@ -75,9 +75,6 @@ export interface BuildFacts {
   readonly timingsMs: Readonly<Record<string, number>>
 }
 
-/** Bytes of all files of a shard. */
-export const shardBytes = (entry: ShardEntry): number => entry.files.reduce((sum, file) => sum + file.size, 0)
-
 /** What a backend must know of the snapshot to build or open its shards. */
 export const shardSpecOf = ({ dim, metric, id, fields }: SnapshotSchema): ShardSpec => ({
   dim,

@@ -4,6 +4,7 @@
 import type { Logger } from "../logger.js"
 import type { FieldValue, Id, Json, StoredRecord } from "../records.js"
 import type { StoreOptions } from "../storage/open.js"
+import type { RequestCounts } from "../storage/with-counting.js"
 
 export interface OpenOptions {
   /**
@@ -37,23 +38,32 @@ export interface RouteOptions {
 export interface SearchOptions extends RouteOptions {
   /** Hits wanted; default 10. */
   readonly k?: number
+  /** Whether a shard that fails fails the search (default), or is left out and named in the answer. */
+  readonly partial?: "fail" | "allow"
   readonly signal?: AbortSignal
 }
 
-export interface Hit {
+/** Which shards may hold the ids; all, if neither is given. */
+export interface GetOptions extends Pick<RouteOptions, "shards" | "context"> {
+  readonly signal?: AbortSignal
+}
+
+/** `Payload` is the type that the caller knows the payloads to have; nothing checks it. */
+export interface Hit<Payload = Json> {
   readonly id: Id
   /** By the snapshot's metric; smaller is nearer. See `Metric`. */
   readonly distance: number
   readonly shard: number
   readonly fields: Readonly<Record<string, FieldValue>>
-  readonly payload: Json
+  /** Null if the record has none. */
+  readonly payload: Payload | null
 }
 
-export interface SearchResult {
+export interface SearchResult<Payload = Json> {
   /** Run id of the snapshot that answered; all hits are from it. */
   readonly snapshot: string
   /** Nearest first; equal distances by shard, then id. Fewer than `k` only if the shards asked hold no more. */
-  readonly hits: readonly Hit[]
+  readonly hits: readonly Hit<Payload>[]
   readonly shards: {
     /** Shards that were searched, in order of the route. */
     readonly asked: readonly number[]
@@ -64,7 +74,10 @@ export interface SearchResult {
   readonly complete: boolean
 }
 
-export type FoundRecord = StoredRecord & { readonly shard: number }
+export type FoundRecord<Payload = Json> = Omit<StoredRecord, "payload"> & {
+  readonly payload: Payload | null
+  readonly shard: number
+}
 
 /** What a snapshot is, for people and programs. */
 export interface SnapshotInfo {
@@ -99,7 +112,6 @@ export interface ReaderStats {
   readonly shardOpens: number
   /** Shards downloaded since the reader was opened. */
   readonly shardDownloads: number
-  /** Requests to the store, by operation. */
-  readonly requests: Readonly<Record<string, number>>
-  readonly downloadedBytes: number
+  /** Calls to the store by operation, and bytes read from it, since the reader was opened. */
+  readonly requests: Readonly<RequestCounts>
 }

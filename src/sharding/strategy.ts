@@ -33,8 +33,15 @@ export interface LshOptions {
   readonly shards: number
   /** Hyperplanes; default max(8, ceil(log2 K) + 2). */
   readonly bits?: number
+  /** Default max(1, ceil(K / 8)). */
   readonly probes?: number
+  /** Default 1. */
   readonly seed?: number
+  /**
+   * Order of the neighbouring buckets: "margin" (default), flips of one or more bits by how little the query would have
+   * to move; "bit", flips of single bits from the lowest up, as shardyfusion does.
+   */
+  readonly probeOrder?: "margin" | "bit"
 }
 
 export interface ExplicitOptions {

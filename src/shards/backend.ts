@@ -56,6 +56,7 @@ export interface IndexDescription {
   readonly [parameter: string]: string | number | boolean
 }
 
+/** Default of {@link PoolOptions.memoryBytes}: 1 GiB. */
 export const MEMORY_BYTES_DEFAULT = 2 ** 30
 
 export interface PoolOptions {

@@ -18,7 +18,7 @@ export function errorCode(error: unknown): string | undefined {
   return typeof error.code === "string" ? error.code : undefined
 }
 
-// What the user can put right, and how to say it. All else (ENOSPC, EDQUOT, EMFILE, EIO ...) may pass: `Unavailable`.
+// What the user can put right, and how to say it. All else (a full disk ...) may pass: `Unavailable`.
 const FIXABLE: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
   EPERM: "operation not permitted",
@@ -36,12 +36,7 @@ const PASSING: Readonly<Record<string, string>> = {
   EDQUOT: "the disk quota is used up",
   EMFILE: "too many open files in this process",
   ENFILE: "too many open files on this machine",
-}
-
-/** Whether an error can only come from the file system, and not from a connection that is written to a file. */
-export function isFileFault(error: unknown): boolean {
-  const code = errorCode(error) ?? ""
-  return code in FIXABLE || code in PASSING
+  EIO: "input/output error",
 }
 
 /**
@@ -126,6 +121,12 @@ export async function createFile<T>(path: string, write: (handle: FileHandle) =>
   } catch (error) {
     await handle.close().catch(() => undefined)
     await unlink(path).catch(() => undefined)
-    throw error
+    throw isFileFault(error) ? fileError("write", path, error) : error
   }
+}
+
+// What fills the file may fail for reasons of its own, such as a connection that breaks.
+function isFileFault(error: unknown): boolean {
+  const code = errorCode(error) ?? ""
+  return code in FIXABLE || code in PASSING
 }

@@ -65,10 +65,8 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
       const holder = await currentHolder()
       const nowMs = performance.now()
       if (holder === undefined) {
-        await createToken()
-        continue
-      }
-      if (holder !== seen) {
+        if (await createToken()) continue
+      } else if (holder !== seen) {
         seen = holder
         seenSinceMs = nowMs
       } else if (nowMs - seenSinceMs > STALE_MS) {
@@ -85,16 +83,18 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
 
   // A directory cannot be renamed onto one that is not empty, and the lock always holds its token: however many try,
   // and however late, there is one token. (A listing taken while the token moves may show none; then this fails too.)
-  async function createToken(): Promise<void> {
+  async function createToken(): Promise<boolean> {
     const prepared = `${directory}-${newNonce()}`
     await mkdir(join(prepared, "free"), { recursive: true })
     try {
       await rename(prepared, directory)
+      return true
     } catch (error) {
       await rmdir(join(prepared, "free"))
       await rmdir(prepared)
       const code = errorCode(error)
       if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error
+      return false
     }
   }
 

@@ -292,9 +292,7 @@ async function removeAbandoned(directory: string): Promise<void> {
 async function writeTemporary(path: string, body: PutBody): Promise<string> {
   return createFile(path, async (handle) => {
     if (body instanceof Uint8Array) {
-      await handle.writeFile(body).catch((error) => {
-        throw fileError("write", path, error)
-      })
+      await handle.writeFile(body)
     } else {
       // The copy takes over the permissions of its source, but an object is to have those of any new file.
       const { mode } = await handle.stat()

@@ -41,6 +41,9 @@ const PASSING_CODES = new Set([
   "NoSuchUpload",
 ])
 
+// An answer to HEAD has no body that could hold a code; the SDK makes up the second and the third.
+const MISSING_OBJECT_CODES = new Set(["NoSuchKey", "NotFound", "Unknown", "UnknownError"])
+
 const STORE_FAULTS_OF_TLS = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|SSL/
 
 /**
@@ -61,8 +64,17 @@ export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal
   return RAISE[tag](
     `${request.action} of ${request.url} failed with ${answer}${said}${advice}`,
     details,
-    error,
+    bare(error),
   )
+}
+
+// The SDK's errors hold the whole exchange, request headers included, and so perhaps a session token.
+function bare(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  const copy = new Error(error.message)
+  copy.name = error.name
+  if (error.stack !== undefined) copy.stack = error.stack
+  return copy
 }
 
 type Tag = Extract<
@@ -103,7 +115,8 @@ function classify(
         advice: `; check the credentials, and that they allow ${action} in the bucket "${bucket}"`,
       }
     case 404:
-      return { tag: "NotFound", advice: "" }
+      // Another code is about something else that does not exist, such as the user (versitygw).
+      return { tag: MISSING_OBJECT_CODES.has(code) ? "NotFound" : "InvalidInput", advice: "" }
     case 405:
     case 501:
       return { tag: "Unsupported", advice: "; this store does not offer it" }

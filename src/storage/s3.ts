@@ -24,7 +24,7 @@ import {
   unsupported,
   type VecsnapError,
 } from "../errors.js"
-import { createFile, fileError, isFileFault, withBody } from "./files.js"
+import { createFile, withBody } from "./files.js"
 import type { Retry } from "./retry.js"
 import { assertKey, assertOnePrecondition, assertPrefix, assertRange, isKey } from "./rules.js"
 import { createS3Client, type S3Settings } from "./s3-client.js"
@@ -46,6 +46,11 @@ import type {
 const PART_BYTES = 16 * 1024 * 1024
 /** Pieces of files in memory at a time, over all uploads of a store. */
 const PIECES_IN_MEMORY = 8
+/**
+ * A store may refuse a write as soon as it has read the headers, and close the connection: then the reason gets lost in
+ * the reset, if the body is too long for the buffers in between. Preconditions of such bodies are looked at beforehand.
+ */
+const LONG_BODY_BYTES = 256 * 1024
 /** The most keys that one DeleteObjects takes. */
 const DELETE_BATCH = 1000
 
@@ -116,9 +121,7 @@ class S3Store implements ObjectStore {
       try {
         return await createFile(path, async (handle) => {
           const file = handle.createWriteStream()
-          await pipeline(body, file).catch((error) => {
-            throw isFileFault(error) ? fileError("write", path, error) : error
-          })
+          await pipeline(body, file)
           const size = file.bytesWritten
           const expected = output.ContentLength ?? size
           if (size !== expected) throw this.#wrongLength(key, expected, size)
@@ -148,8 +151,8 @@ class S3Store implements ObjectStore {
     const partBytes = this.#settings.partBytes ?? PART_BYTES
 
     const etag = await withBody(body, async (source) => {
+      if (source.sizeBytes > LONG_BODY_BYTES) await this.#refuseEarly(key, options)
       if (source.sizeBytes > partBytes) {
-        await this.#refuseEarly(key, options)
         return uploadInParts({
           send,
           target,
@@ -289,7 +292,7 @@ class S3Store implements ObjectStore {
     }
   }
 
-  /** Looks at a precondition before a long upload; what counts is the one sent when it is completed. */
+  /** Looks at a precondition before a long upload. What counts is the one that goes with it. */
   async #refuseEarly(key: string, { ifAbsent, ifMatch, signal }: PutOptions): Promise<void> {
     if (!ifAbsent && ifMatch === undefined) return
     const existing = await this.head(key, { signal })

@@ -6,9 +6,9 @@
  * - Keys are relative to the store's root, use "/" and never start or end with it. A root is a prefix of a bucket, a
  *   directory, or a named space in memory.
  * - Missing is `undefined` from `get`, `getFile` and `head`, and silence from `delete`; never an exception.
- * - A precondition that does not hold is `Conflict`. A body shorter than announced, or a range that reaches past the
- *   end of the object, is `Corrupt`. A store that cannot be reached, refuses for load (429, 5xx) or resets the
- *   connection is `Unavailable`, the only error worth a retry; a refusal of credentials is `InvalidInput`.
+ * - A precondition that does not hold is `Conflict`. A body of another length than announced, or a range that reaches
+ *   past the end of the object, is `Corrupt`. A store that cannot be reached, refuses for load (429, 5xx) or ends the
+ *   connection too early is `Unavailable`, the only error worth a retry; a refusal of credentials is `InvalidInput`.
  * - Objects appear whole or not at all, and a read that started sees one version.
  * - Every call takes an `AbortSignal`; an aborted call throws `Aborted`.
  */
@@ -62,7 +62,7 @@ export interface PutOptions extends CallOptions {
 export interface ObjectInfo {
   /** Bytes of the whole object. */
   readonly size: number
-  /** Opaque; changes whenever the content is written. */
+  /** Opaque; changes whenever other content is written. (On S3 it may be a hash of the content.) */
   readonly etag: string
   /** By the store's clock. */
   readonly lastModified: Date

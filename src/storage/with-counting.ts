@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises"
-import type { ObjectStore } from "./store.js"
+import type { ObjectStore, PutBody } from "./store.js"
 import { wrapStore } from "./wrap-store.js"
 
 /** Calls made of a store since the counts were created, failed ones included, and bytes of the successful ones. */
@@ -64,8 +64,9 @@ export function withCounting(store: ObjectStore, counts: RequestCounts): ObjectS
       return info
     },
     async put(key, body, options) {
+      const sizeBytes = await sizeOf(body)
       const result = await counted.put(key, body, options)
-      counts.bytesWritten += body instanceof Uint8Array ? body.length : (await stat(body.file)).size
+      counts.bytesWritten += sizeBytes
       return result
     },
     list(prefix, options) {
@@ -73,4 +74,13 @@ export function withCounting(store: ObjectStore, counts: RequestCounts): ObjectS
       return counted.list(prefix, options)
     },
   }
+}
+
+// A file that cannot be read is reported by the put.
+async function sizeOf(body: PutBody): Promise<number> {
+  if (body instanceof Uint8Array) return body.length
+  return stat(body.file).then(
+    ({ size }) => size,
+    () => 0,
+  )
 }

@@ -4,11 +4,13 @@
 import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { silentLogger } from "../logger.js"
+import type { ShardFigures } from "../manifest/figures.js"
 import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/strategy.js"
 import { BACKEND_NAMES, type BackendName } from "../shards/backend.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
+import type { RequestCounts } from "../storage/with-counting.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
 
 export interface BuildOptions {
@@ -73,20 +75,11 @@ export interface BuildReport {
   readonly skippedReasons: readonly string[]
   readonly duplicateRows: number
   readonly dim: number
-  readonly shards: {
-    readonly total: number
-    readonly empty: number
-    readonly reused: number
-    readonly largestRows: number
-    readonly smallestRows: number
-    /** Rows of the largest shard / average rows of all shards that hold rows. */
-    readonly skew: number
-  }
+  readonly shards: ShardFigures
   /** Bytes of all shard files and routing artifacts of the snapshot. */
   readonly bytes: number
-  readonly uploadedBytes: number
-  /** Requests to the store, by operation. */
-  readonly requests: Readonly<Record<string, number>>
+  /** Calls to the store by operation, and bytes written to it. */
+  readonly requests: Readonly<RequestCounts>
   /** Milliseconds by stage, and in all. */
   readonly timingsMs: Readonly<Record<string, number>>
 }

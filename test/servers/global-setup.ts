@@ -2,7 +2,8 @@
  * Gives every test run one S3 server, which tests read by `inject("s3")`. It is the first of these:
  *
  * 1. the one that `TEST_S3_SERVER` names: minio, localstack, versitygw or in-process. If it can't start, the run fails;
- * 2. the one at `TEST_S3_ENDPOINT`, with the usual `AWS_*` credentials, and the bucket `TEST_S3_BUCKET` if that is set;
+ * 2. the one at `TEST_S3_ENDPOINT`, with the usual `AWS_*` credentials; with the bucket `TEST_S3_BUCKET` if that
+ *    is set, and without asking for what `TEST_S3_LACKS` names, separated by commas;
  * 3. MinIO, if it is in the cache or on the PATH;
  * 4. our own server, in this process.
  *
@@ -49,8 +50,7 @@ async function chooseServer(env: NodeJS.ProcessEnv): Promise<ChosenServer> {
 }
 
 async function startReal(name: ServerName, reason: string): Promise<ChosenServer> {
-  const server = await startServer(name)
-  return { ...server, lacks: LACKS[name], reason }
+  return { ...(await startServer(name)), reason }
 }
 
 async function startInProcess(reason: string): Promise<ChosenServer> {
@@ -78,17 +78,10 @@ function external(endpoint: string, env: NodeJS.ProcessEnv): ChosenServer {
     region: env.AWS_REGION ?? env.AWS_DEFAULT_REGION ?? "us-east-1",
     accessKeyId,
     secretAccessKey,
-    lacks: [],
+    lacks: env.TEST_S3_LACKS?.split(",") ?? [],
     reason: "by TEST_S3_ENDPOINT",
     stop: async () => {},
   }
-}
-
-// Measured with the contract suite; see localstack/README.md.
-const LACKS: Readonly<Record<ServerName, readonly string[]>> = {
-  minio: [],
-  localstack: ["refuses-credentials"],
-  versitygw: [],
 }
 
 /** Makes `server` the only S3 that this process and its children find. */

@@ -132,14 +132,15 @@ export class Bucket {
     conditions: Preconditions,
   ): BucketObject {
     const upload = this.#upload(key, uploadId)
+    const unordered = named.find(({ number }, index) => index > 0 && number <= named[index - 1]!.number)
+    if (unordered !== undefined) {
+      throw new S3Error(
+        400,
+        "InvalidPartOrder",
+        `part ${unordered.number} comes after one of the same or a higher number`,
+      )
+    }
     const parts = named.map(({ number, etag }, index) => {
-      if (index > 0 && number <= named[index - 1]!.number) {
-        throw new S3Error(
-          400,
-          "InvalidPartOrder",
-          `part ${number} is named after part ${named[index - 1]!.number}`,
-        )
-      }
       const part = upload.parts.get(number)
       if (part === undefined || !sameEtag(part.etag, etag)) {
         throw new S3Error(400, "InvalidPart", `part ${number} with ETag ${etag} was not uploaded`)

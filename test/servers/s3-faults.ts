@@ -25,7 +25,7 @@ export type Fault =
   | { readonly do: "reset-before" }
   /** Does what was asked, then resets the connection: the reply is lost. */
   | { readonly do: "reset-after" }
-  /** Announces the full length, sends half of the body, resets the connection. */
+  /** Announces the full length, sends half of the body, resets the connection, which may take part of that half back. */
   | { readonly do: "cut-body" }
   /** Announces the full length, sends half of the body, ends the connection in an orderly way. */
   | { readonly do: "short-body" }

@@ -111,6 +111,8 @@ interface State {
   readonly requests: RecordedRequest[]
 }
 
+const RESET_AFTER_MS = 20
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 interface Reply {
@@ -247,8 +249,9 @@ function send(
   // The headers and the half body have to be on their way before the connection goes.
   response.flushHeaders()
   response.write(sent, () => {
-    if (ending === "reset") request.socket.resetAndDestroy()
-    else request.socket.end()
+    if (ending === "close") request.socket.end()
+    // A reset discards what the client has not read yet; it gets a moment to read.
+    else setTimeout(() => request.socket.resetAndDestroy(), RESET_AFTER_MS)
   })
 }
 
@@ -491,8 +494,9 @@ function keptHeaders({ headers }: IncomingMessage): Record<string, string> {
     if (typeof value === "string") kept[name] = value
   }
   // `aws-chunked` describes the transfer and is taken off; what else is there describes the content.
-  const encoding = headers["content-encoding"]?.replace(/aws-chunked\s*,?\s*/, "")
-  if (encoding) kept["content-encoding"] = encoding
+  const encodings = (headers["content-encoding"] ?? "").split(",").map((one) => one.trim())
+  const lasting = encodings.filter((one) => one !== "" && one !== "aws-chunked")
+  if (lasting.length > 0) kept["content-encoding"] = lasting.join(",")
   for (const [name, value] of Object.entries(headers)) {
     if (name.startsWith("x-amz-meta-") && typeof value === "string") kept[name] = value
   }

@@ -1,12 +1,12 @@
 import { readdir, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { isVecsnapError, unavailable } from "../../errors.js"
+import { isVecsnapError, unavailable, unsupported } from "../../errors.js"
 import type { Id } from "../../records.js"
 import { inverseNorms } from "../../vectors/distance.js"
 import { createScanTable, scan } from "../../vectors/scan.js"
 import type { IndexDescription, ShardRows, ShardSpec } from "../backend.js"
 import { checkEmptyDirectory, checkRows } from "../checks.js"
-import { arrowBatch, arrowSchema, INDEX, TABLE, tableDir } from "./layout.js"
+import { arrowBatch, arrowSchema, INDEX, LENGTH_MAX, LENGTH_MIN, TABLE, tableDir } from "./layout.js"
 import { type OpenTable, openTable } from "./open.js"
 import { type Arrow, type LanceDb, loadArrow, loadLanceDb } from "./packages.js"
 import { METADATA_CACHE_BYTES } from "./pool.js"
@@ -43,6 +43,7 @@ export async function buildShard(
   const arrow = await loadArrow()
   await checkEmptyDirectory(dir)
   checkRows(rows, spec)
+  const longest = checkLengths(rows, spec)
   const partitions = rows.rows <= plan.exactRowsMax ? 1 : Math.ceil(rows.rows / plan.rowsPerPartition)
   try {
     await writeTable(lancedb, arrow, rows, dir, spec, partitions)
@@ -52,7 +53,7 @@ export async function buildShard(
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw unavailable(`${tableDir(dir)} could not be written: ${reason}`, { dir }, cause)
   }
-  const maxNorm = spec.metric === "dot" ? { maxNorm: longest(rows.vectors, spec.dim) } : {}
+  const maxNorm = spec.metric === "dot" ? { maxNorm: longest } : {}
   const index = { kind: "ivf_flat", partitions, probes: 1, ...maxNorm }
   // A session of its own, so that the files are read again as any reader will, and not from a cache.
   const session = new lancedb.Session(BigInt(rows.vectors.byteLength), BigInt(METADATA_CACHE_BYTES))
@@ -106,11 +107,21 @@ async function pruneTable(dir: string): Promise<void> {
   for (const name of others) await rm(join(versions, name))
 }
 
-function longest(vectors: Float32Array, dim: number): number {
-  return inverseNorms(vectors, dim).reduce(
-    (max, inverse) => (inverse > 0 ? Math.max(max, 1 / inverse) : max),
-    0,
-  )
+/** The length of the longest vector. Throws `Unsupported`, naming the record, if LanceDB cannot index one of them. */
+function checkLengths(rows: ShardRows, spec: ShardSpec): number {
+  let longest = 0
+  inverseNorms(rows.vectors, spec.dim).forEach((inverse, row) => {
+    const length = inverse === 0 ? 0 : 1 / inverse
+    longest = Math.max(longest, length)
+    if (length > LENGTH_MAX || (spec.metric === "cosine" && length < LENGTH_MIN)) {
+      throw unsupported(
+        `lancedb cannot index the vector of record ${JSON.stringify(String(rows.ids.values[row]))}: its length is ${length}, ` +
+          `expected ${LENGTH_MIN} to ${LENGTH_MAX}; scale the vectors or use sqlite-vec`,
+        { id: rows.ids.values[row], length },
+      )
+    }
+  })
+  return longest
 }
 
 /** A row as a query, and the ids of its nearest other rows. */

@@ -18,6 +18,13 @@ export const INDEX = "vector_idx"
 export const FORMAT = "vecsnap-lancedb"
 export const VERSION = "1"
 
+/**
+ * Lengths of vectors that LanceDB can handle: it computes in single precision, where squares of very large lengths are
+ * Infinity and those of very small ones 0, and leaves out such rows in silence. The lower limit is for cosine only.
+ */
+export const LENGTH_MIN = 1e-15
+export const LENGTH_MAX = 1e15
+
 export function tableDir(dir: string): string {
   return join(dir, `${TABLE}.lance`)
 }

@@ -1,8 +1,11 @@
 import type { Table as ArrowTable } from "apache-arrow"
+import { corrupt, unsupported } from "../../errors.js"
 import { compareIds, type FieldValue } from "../../records.js"
 import { distance, inverseNorm } from "../../vectors/distance.js"
+import type { Metric } from "../../vectors/metric.js"
+import { normalised } from "../../vectors/normalise.js"
 import type { StoredColumns } from "../stored.js"
-import { recordColumns } from "./layout.js"
+import { LENGTH_MAX, recordColumns } from "./layout.js"
 import { type OpenTable, reading } from "./open.js"
 
 // Rows fetched beyond k, so that rounding inside LanceDB seldom calls for a second search.
@@ -20,9 +23,10 @@ export interface Hits extends StoredColumns {
  */
 export async function searchTable(shard: OpenTable, query: Float32Array, k: number): Promise<Hits> {
   const { metric } = shard.spec
+  const probe = toEngine(query, metric)
   let limit = Math.min(k + MARGIN, shard.rows)
   for (;;) {
-    const found = await fetchNearest(shard, query, limit)
+    const found = await fetchNearest(shard, probe, limit)
     const columns = readColumns(found, shard)
     const vectors = readVectors(found)
     const distances = vectors.map((vector) => distance(metric, query, vector))
@@ -30,28 +34,56 @@ export async function searchTable(shard: OpenTable, query: Float32Array, k: numb
       (a, b) => distances[a]! - distances[b]! || compareIds(columns.ids[a]!, columns.ids[b]!),
     )
     const top = order.slice(0, k)
-    const complete = limit >= shard.rows || order.length < limit
-    if (complete || nearestUnfetched(shard, query, found) > distances[top.at(-1)!]!) {
+    if (limit === shard.rows || nearestUnfetched(shard, query, found) > distances[top.at(-1)!]!) {
       return { ...pickRows(columns, top), distances: top.map((row) => distances[row]!) }
     }
     limit = Math.min(limit * GROWTH, shard.rows)
   }
 }
 
-function fetchNearest(shard: OpenTable, query: Float32Array, limit: number): Promise<ArrowTable> {
-  const { table, spec, index, file } = shard
+/** Exactly `limit` rows, which the table has: LanceDB leaves out rows in silence when it cannot rank them. */
+async function fetchNearest(shard: OpenTable, query: Float32Array, limit: number): Promise<ArrowTable> {
+  const { probes, partitions } = shard.index
+  let found = await fetchFrom(shard, query, limit, probes)
+  // The probed partitions may hold fewer rows. (LanceDB's own way to go on, `maximumNprobes`, always searches all.)
+  if (found.numRows < limit && probes < partitions) found = await fetchFrom(shard, query, limit, partitions)
+  if (found.numRows !== limit) {
+    throw corrupt(`${shard.file}: a search for ${limit} rows found ${found.numRows}`, { file: shard.file })
+  }
+  return found
+}
+
+function fetchFrom(
+  { table, spec, file }: OpenTable,
+  query: Float32Array,
+  limit: number,
+  probes: number,
+): Promise<ArrowTable> {
   return reading(file, () =>
     table
       .vectorSearch(query)
       .column("vector")
       .distanceType(spec.metric)
-      .minimumNprobes(index.probes)
-      // More partitions are searched only where the first ones hold fewer rows than were asked for.
-      .maximumNprobes(index.partitions)
+      .nprobes(probes)
       .select([...recordColumns(spec), "vector", "_distance"])
       .limit(limit)
       .toArrow(),
   )
+}
+
+/**
+ * The query for LanceDB: of length 1 where its length does not change the ranking, and so far from the limits of single
+ * precision. Throws `Unsupported` where that cannot be done.
+ */
+function toEngine(query: Float32Array, metric: Metric): Float32Array {
+  if (metric !== "l2") return normalised(query, query.length)
+  const length = 1 / inverseNorm(query)
+  if (Number.isFinite(length) && length > LENGTH_MAX) {
+    throw unsupported(
+      `lancedb cannot search for a vector of length ${length}: expected at most ${LENGTH_MAX}`,
+    )
+  }
+  return query
 }
 
 /** A lower bound of the exact distance of all rows that LanceDB ranked behind the fetched ones. */
@@ -66,17 +98,20 @@ function nearestUnfetched(shard: OpenTable, query: Float32Array, found: ArrowTab
       // The sizes add up to at most 1, for the product and for both norms.
       return last - 4 * relativeError
     case "l2":
-      // LanceDB returns the square.
-      return Math.sqrt(last * (1 - relativeError))
-    case "dot":
-      // LanceDB returns 1 - dot; the sizes add up to at most the product of the lengths.
-      return last - 1 - relativeError * (1 + shard.index.maxNorm / (inverseNorm(query) || 1))
+      // LanceDB returns the square, which is coarse where it is very small.
+      return Math.sqrt(Math.max(0, last * (1 - relativeError) - 2 ** -120))
+    case "dot": {
+      // LanceDB returns 1 - dot with the query at length 1; the sizes add up to at most the length of the row.
+      const error = relativeError * (1 + shard.index.maxNorm)
+      return (last - 1 - error) / (inverseNorm(query) || 1)
+    }
   }
 }
 
 /** The records of an answer, apart from their vectors. */
 export function readColumns(found: ArrowTable, shard: OpenTable): StoredColumns {
-  const column = (name: string): FieldValue[] => [...found.getChild(name)!]
+  // An answer without rows has no columns either.
+  const column = (name: string): FieldValue[] => [...(found.getChild(name) ?? [])]
   return {
     ids: column("id") as (string | bigint)[],
     fields: shard.spec.fields.map((_, i) => column(`c${i}`)),
@@ -86,7 +121,7 @@ export function readColumns(found: ArrowTable, shard: OpenTable): StoredColumns 
 
 /** The vectors of an answer, in memory of their own. */
 export function readVectors(found: ArrowTable): Float32Array[] {
-  return Array.from(found.getChild("vector")!, (vector) => vector.toArray().slice())
+  return Array.from(found.getChild("vector") ?? [], (vector) => vector.toArray().slice())
 }
 
 function pickRows(columns: StoredColumns, rows: readonly number[]): StoredColumns {

@@ -1,7 +1,7 @@
 /**
  * Reading a shard file. All of this is synchronous and runs in worker threads.
  */
-import { existsSync } from "node:fs"
+import { statSync } from "node:fs"
 import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
 import { createScanTable, type ScanTable } from "../../vectors/scan.js"
@@ -53,14 +53,18 @@ interface Chunk {
 /** Opens and validates a shard file. Throws `Corrupt`, naming the file, if it is not what `spec` says. */
 export function openShardFile(Sqlite: typeof Database, file: string, spec: ShardSpec): OpenShard {
   // SQLite reports a missing file as one that it cannot open, which may have other causes.
-  if (!existsSync(file)) throw corrupt(`${file} is missing`, { file })
+  const sizeBytes = statSync(file, { throwIfNoEntry: false })?.size
+  if (sizeBytes === undefined) throw corrupt(`${file} is missing`, { file })
   return reading(file, () => {
     const db = new Sqlite(file, { readonly: true, fileMustExist: true })
     try {
       // The file comes from elsewhere: its schema may not call functions with side effects.
       db.pragma("trusted_schema = OFF")
       db.pragma("cell_size_check = ON")
+      // In KiB. Many shards are open at once, and each would come to hold 16 MB of pages.
+      db.pragma("cache_size = -1024")
       db.defaultSafeIntegers(true)
+      checkSize(db, file, sizeBytes)
       return new SqliteShard(db, file, spec)
     } catch (error) {
       db.close()
@@ -77,6 +81,8 @@ class SqliteShard implements OpenShard {
   readonly #selectRecord: Database.Statement
   readonly #selectPosition: Database.Statement
   #loaded: ScanTable | undefined
+  // Of each chunk, by its first row, where vectors are read from the file: small, and as costly to compute as a scan.
+  readonly #inverseNorms = new Map<number, Float64Array>()
 
   constructor(
     db: Database.Database,
@@ -118,7 +124,14 @@ class SqliteShard implements OpenShard {
     const { dim, metric } = this.spec
     for (const chunk of this.#chunks) {
       const vectors = this.#readChunk(chunk)
-      yield { firstRow: chunk.firstRow, table: createScanTable(metric, vectors, dim) }
+      const { firstRow, rows } = chunk
+      const inverseNorms = this.#inverseNorms.get(firstRow)
+      const table =
+        inverseNorms === undefined
+          ? createScanTable(metric, vectors, dim)
+          : { metric, dim, rows, vectors, inverseNorms }
+      this.#inverseNorms.set(firstRow, table.inverseNorms)
+      yield { firstRow, table }
     }
   }
 
@@ -128,6 +141,7 @@ class SqliteShard implements OpenShard {
     const vectors = new Float32Array(this.rows * dim)
     for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
     this.#loaded = createScanTable(metric, vectors, dim)
+    this.#inverseNorms.clear()
   }
 
   close(): void {
@@ -153,6 +167,15 @@ class SqliteShard implements OpenShard {
 function asFloats(blob: Uint8Array, length: number): Float32Array {
   const bytes = blob.byteOffset % 4 === 0 ? blob : new Uint8Array(blob)
   return new Float32Array(bytes.buffer, bytes.byteOffset, length)
+}
+
+/** SQLite notices missing pages, but fills up a last page that is incomplete. */
+function checkSize(db: Database.Database, file: string, sizeBytes: number): void {
+  const pages = db.pragma("page_count", { simple: true }) as bigint
+  const pageBytes = db.pragma("page_size", { simple: true }) as bigint
+  if (BigInt(sizeBytes) !== pages * pageBytes) {
+    throw corrupt(`${file} is incomplete: expected ${pages * pageBytes} bytes, got ${sizeBytes}`, { file })
+  }
 }
 
 /** The number of rows that the file says it has, once it is clear that the file belongs to the snapshot. */

@@ -77,7 +77,7 @@ class SqlitePool implements ShardPool {
     let vectorBytes = 0
     try {
       const { rows } = await slot.call("open", shard, { file, spec })
-      // Squared norms, kept under cosine, are one double per row.
+      // Inverse norms, kept under cosine, are one double per row.
       const wanted = rows * (spec.dim * 4 + (spec.metric === "cosine" ? 8 : 0))
       if (this.#heldBytes() + wanted <= this.#memoryBytes && slot.generation === generation) {
         slot.load.vectorBytes += wanted

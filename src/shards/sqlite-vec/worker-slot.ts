@@ -84,7 +84,8 @@ export class WorkerSlot {
   }
 
   #start(): Worker {
-    const worker = new Worker(this.#script, { name: "vecsnap-search" })
+    // Without the flags of the process: some of them, like --input-type, are errors in a worker.
+    const worker = new Worker(this.#script, { name: "vecsnap-search", execArgv: [] })
     worker.on("message", (replies: readonly NumberedReply[]) => {
       if (this.#worker !== worker) return
       this.#batchesInFlight--

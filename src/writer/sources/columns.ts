@@ -4,8 +4,8 @@
  */
 import { invalidInput } from "../../errors.js"
 import { stringifyJson } from "../../json.js"
-import type { FieldType, IdType, RecordBatch } from "../../records.js"
-import { BadValue, BatchAssembler, badRow, parseList, type RawRows, type RowUnit } from "./rows.js"
+import type { FieldType, IdType, RecordBatch, RowUnit } from "../../records.js"
+import { BadValue, BatchAssembler, badRow, parseList, type RawRows } from "./rows.js"
 
 /** A piece of a file, some thousand rows at most. */
 export interface RawColumns {

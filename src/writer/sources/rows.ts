@@ -4,7 +4,7 @@
  */
 import { invalidInput, type VecsnapError } from "../../errors.js"
 import { parseJson } from "../../json.js"
-import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch } from "../../records.js"
+import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch, RowUnit } from "../../records.js"
 import { vectorProblem } from "../../vectors/validate.js"
 
 /** Rows in reach, whose values are not checked yet. All accessors take the row's place, from 0. */
@@ -27,8 +27,6 @@ export interface RawRows {
   payload(row: number): string | null
   shard(row: number): unknown
 }
-
-export type RowUnit = "row" | "line"
 
 export interface RowRules {
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
@@ -115,7 +113,7 @@ export class BatchAssembler {
       fields: Object.fromEntries(this.#rules.fields.map(({ name }, i) => [name, batch.fields[i]!])),
       payloads: batch.payloads,
       ...(this.#hasShards && { shards: Int32Array.from(batch.shards) }),
-      origin: { file: batch.file, rows: Float64Array.from(batch.rowNumbers) },
+      origin: { file: batch.file, unit: batch.unit, rows: Float64Array.from(batch.rowNumbers) },
     }
   }
 
@@ -127,7 +125,7 @@ export class BatchAssembler {
     const vector = numbersFrom(rows.vector(row), columns.vector)
     const dim = this.#dim ?? vector.length
     if (dim === 0) throw new BadValue(columns.vector, "has no values, expected at least 1")
-    const batch = this.#batch ?? openBatch(rows.file, dim, this.#rules.fields.length)
+    const batch = this.#batch ?? openBatch(rows, dim, this.#rules.fields.length)
     copyVector(vector, batch.vectors, batch.rows * dim, dim, columns.vector)
 
     const values = this.#rules.fields.map(({ name, type }, i) =>
@@ -156,6 +154,7 @@ export class BatchAssembler {
 
 interface OpenBatch {
   readonly file: string
+  readonly unit: RowUnit
   readonly dim: number
   readonly capacity: number
   readonly vectors: Float32Array
@@ -168,11 +167,12 @@ interface OpenBatch {
   textLength: number
 }
 
-function openBatch(file: string, dim: number, fields: number): OpenBatch {
+function openBatch({ file, unit }: RawRows, dim: number, fields: number): OpenBatch {
   const rowsThatFit = Math.floor(MAX_BATCH_BYTES / (dim * Float32Array.BYTES_PER_ELEMENT))
   const capacity = Math.min(MAX_BATCH_ROWS, Math.max(MIN_BATCH_ROWS, rowsThatFit))
   return {
     file,
+    unit,
     dim,
     capacity,
     vectors: new Float32Array(capacity * dim),

@@ -1,0 +1,29 @@
+/**
+ * Builds a snapshot in a process of its own, so that its peak memory is the build's and nothing else's. Takes a JSON
+ * request as its argument, prints a JSON answer.
+ */
+import { type BackendName, buildSnapshot, openSource, type StoreOptions } from "../src/index.js"
+
+export interface BuildRequest {
+  readonly input: string
+  readonly sql?: string
+  readonly to: string
+  readonly store: StoreOptions
+  readonly backend: BackendName
+  readonly shards: number
+}
+
+const request: BuildRequest = JSON.parse(process.argv[2]!)
+const source = await openSource(
+  request.sql === undefined ? [request.input] : [],
+  request.sql === undefined ? {} : { sql: request.sql },
+)
+const report = await buildSnapshot(source, {
+  to: request.to,
+  store: request.store,
+  backend: request.backend,
+  sharding: { strategy: "cluster", shards: request.shards },
+})
+// In KiB on Linux; over all threads of the process.
+const peakBytes = process.resourceUsage().maxRSS * 1024
+console.log(JSON.stringify({ report, peakBytes }))

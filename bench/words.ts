@@ -1,0 +1,53 @@
+/** The full word set for benchmarks: vectors in memory, and files for builds. */
+import { existsSync } from "node:fs"
+import { openSource } from "../src/index.js"
+import { fromRepository } from "./paths.js"
+
+export const WORDS_FILE = fromRepository(".cache/words/words-full.parquet")
+
+export interface Words {
+  readonly rows: number
+  readonly dim: number
+  readonly ids: readonly string[]
+  /** `rows × dim`. */
+  readonly vectors: Float32Array
+}
+
+/** All 341,479 words in file order. Fails, saying how to make it, if the file is not there. */
+export async function loadWords(file: string = WORDS_FILE): Promise<Words> {
+  if (!existsSync(file)) throw new Error(`${file} is missing: make it with \`npm run words:full\``)
+  const source = await openSource([file])
+  const parts: Float32Array[] = []
+  const ids: string[] = []
+  let dim = 0
+  for await (const batch of source.read({})) {
+    parts.push(batch.vectors.slice())
+    ids.push(...(batch.ids.values as readonly string[]))
+    dim = batch.dim
+  }
+  const vectors = new Float32Array(ids.length * dim)
+  let offset = 0
+  for (const part of parts) {
+    vectors.set(part, offset)
+    offset += part.length
+  }
+  return { rows: ids.length, dim, ids, vectors }
+}
+
+/**
+ * Rows held out of a build as queries: the first `count` by a hash of the row number, so that every implementation in any
+ * language can take the same ones.
+ */
+export function heldOutRows(rows: number, count: number): number[] {
+  const order = Array.from({ length: rows }, (_, row) => ({ row, hash: hash32(row, 1) }))
+  order.sort((a, b) => a.hash - b.hash || a.row - b.row)
+  return order.slice(0, count).map(({ row }) => row)
+}
+
+/** Murmur3's finaliser over index and salt. */
+function hash32(index: number, salt: number): number {
+  let x = (index + Math.imul(salt, 0x9e3779b9)) >>> 0
+  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b)
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35)
+  return (x ^ (x >>> 16)) >>> 0
+}

@@ -1,0 +1,354 @@
+/**
+ * The arguments that commands share, and how their text becomes values. Everything is strict: "12x" is not 12.
+ *
+ * Flags have no defaults here: an absent flag is `undefined`, so that `vecsnap.yaml` and then the library decide.
+ */
+import { type Command, InvalidArgumentError, Option } from "commander"
+import {
+  BACKEND_NAMES,
+  FIELD_TYPES,
+  type FieldType,
+  type FieldValue,
+  type Id,
+  METRICS,
+  parseJson,
+  type RouteOptions,
+  type SnapshotInfo,
+  STRATEGY_NAMES,
+  type StoreOptions,
+} from "../src/index.js"
+import type { Config } from "./config.js"
+import { nearest, usageError } from "./usage-error.js"
+
+// ---- Values ---------------------------------------------------------------------------------------------------
+
+type Parser<T> = (text: string) => T
+
+/** A parser of whole numbers from `least`. */
+export const wholeNumber =
+  (least: number): Parser<number> =>
+  (text) => {
+    const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
+    if (Number.isSafeInteger(number) && number >= least) return number
+    throw new InvalidArgumentError(`Expected a whole number from ${least}.`)
+  }
+
+/** "all" or a whole number from 1. */
+export function parseProbes(text: string): number | "all" {
+  if (text === "all") return "all"
+  try {
+    return wholeNumber(1)(text)
+  } catch {
+    throw new InvalidArgumentError('Expected a whole number from 1, or "all".')
+  }
+}
+
+/** "all" or shard numbers: "1,2". */
+export function parseShards(text: string): readonly number[] | "all" {
+  if (text === "all") return "all"
+  try {
+    return text.split(",").map((part) => wholeNumber(0)(part.trim()))
+  } catch {
+    throw new InvalidArgumentError('Expected shard numbers such as 1,2, or "all".')
+  }
+}
+
+/** Names parted by commas; an empty text is an empty list. */
+export function parseNames(text: string): readonly string[] {
+  if (text.trim() === "") return []
+  const names = text.split(",").map((name) => name.trim())
+  if (names.includes("")) throw new InvalidArgumentError("Expected names parted by single commas.")
+  return names
+}
+
+/** "lang:string,year:int64". */
+export function parseFields(text: string): Readonly<Record<string, FieldType>> {
+  const fields = new Map<string, FieldType>()
+  for (const part of parseNames(text)) {
+    // The last colon parts name and type: a column's name may have colons itself.
+    const colon = part.lastIndexOf(":")
+    const name = part.slice(0, Math.max(0, colon))
+    const type = FIELD_TYPES.find((known) => known === part.slice(colon + 1))
+    if (name === "" || type === undefined) {
+      const near = nearest(part.slice(colon + 1), FIELD_TYPES)
+      const hint = name !== "" && near !== undefined ? ` Did you mean ${name}:${near}?` : ""
+      throw new InvalidArgumentError(
+        `Expected name:type, type one of ${FIELD_TYPES.join(", ")}, got ${part}.${hint}`,
+      )
+    }
+    if (fields.has(name)) throw new InvalidArgumentError(`The field ${name} is there twice.`)
+    fields.set(name, type)
+  }
+  return Object.fromEntries(fields)
+}
+
+/** Routing values: texts parted by commas, or a JSON list where some are numbers. */
+export function parseRoutingValues(text: string): readonly (string | number | bigint)[] {
+  if (!text.startsWith("[")) return parseNames(text)
+  const list = parseJsonArgument(text)
+  const isValue = (value: unknown): value is string | number | bigint =>
+    ["string", "number", "bigint"].includes(typeof value)
+  if (Array.isArray(list) && list.every(isValue)) return list
+  throw new InvalidArgumentError('Expected a,b,c or a JSON list of texts and numbers such as ["a",2].')
+}
+
+function parseJsonArgument(text: string): unknown {
+  try {
+    return parseJson(text)
+  } catch (error) {
+    throw new InvalidArgumentError(`It is not valid JSON: ${(error as Error).message}.`)
+  }
+}
+
+/** Collects a repeated "key=value" flag; the value may hold "=" itself. */
+export function collectPair(
+  text: string,
+  earlier: Readonly<Record<string, string>> = {},
+): Readonly<Record<string, string>> {
+  const equals = text.indexOf("=")
+  if (equals < 1) throw new InvalidArgumentError("Expected key=value.")
+  const key = text.slice(0, equals)
+  if (Object.hasOwn(earlier, key)) throw new InvalidArgumentError(`The key ${key} is there twice.`)
+  return Object.fromEntries([...Object.entries(earlier), [key, text.slice(equals + 1)]])
+}
+
+/** An id as the snapshot has them: text, or an integer of 64 bits. */
+export function parseId(text: string, idType: string): Id {
+  if (idType !== "int64") return text
+  const id = parseInt64(text)
+  if (id !== undefined) return id
+  throw usageError(`the snapshot's ids are 64-bit integers, got ${JSON.stringify(text)}`, { id: text })
+}
+
+function parseInt64(text: string): bigint | undefined {
+  if (!/^-?\d{1,19}$/.test(text)) return undefined
+  const value = BigInt(text)
+  return BigInt.asIntN(64, value) === value ? value : undefined
+}
+
+/** Values of `--context`, typed by the snapshot's fields. */
+export function parseContext(
+  context: Readonly<Record<string, string>>,
+  fields: SnapshotInfo["fields"],
+): Readonly<Record<string, FieldValue>> {
+  const typed = Object.entries(context).map(([name, text]) => {
+    const field = fields.find((candidate) => candidate.name === name)
+    if (field === undefined) {
+      const known = fields.length === 0 ? "it has none" : `it has ${fields.map((f) => f.name).join(", ")}`
+      throw usageError(`--context ${name}=…: the snapshot has no field ${name}: ${known}`, { field: name })
+    }
+    const value = parseFieldValue(text, field.type)
+    if (value === undefined) {
+      throw usageError(
+        `--context ${name}=…: expected a value of type ${field.type}, got ${JSON.stringify(text)}`,
+        {
+          field: name,
+          value: text,
+        },
+      )
+    }
+    return [name, value] as const
+  })
+  return Object.fromEntries(typed)
+}
+
+function parseFieldValue(text: string, type: string): FieldValue | undefined {
+  if (type === "int64") return parseInt64(text)
+  if (type === "float64") return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : undefined
+  if (type === "bool") return text === "true" ? true : text === "false" ? false : undefined
+  return text
+}
+
+// ---- Options of every command ---------------------------------------------------------------------------------
+
+export interface OutputFlags {
+  readonly json?: boolean
+  readonly debug?: boolean
+}
+
+export interface StorageFlags {
+  readonly config?: string
+  readonly endpoint?: string
+  readonly region?: string
+  readonly pathStyle?: boolean
+}
+
+export function addOutputOptions(command: Command): Command {
+  return command
+    .option("--json", "print JSON for scripts")
+    .option("--debug", "print the stack of an error, and everything that is logged")
+}
+
+export function addStorageOptions(command: Command): Command {
+  return command
+    .option("--config <file>", "settings; default: vecsnap.yaml in the working directory, if there is one")
+    .option("--endpoint <url>", "S3: address of the server; default: AWS_ENDPOINT_URL_S3, else AWS")
+    .option("--region <name>", "S3: region; default: from the environment or the AWS profile")
+    .option("--path-style", "S3: bucket in the path; default with an endpoint of its own")
+    .option("--no-path-style", "S3: bucket in the host name")
+}
+
+export interface RouteFlags {
+  readonly probes?: number | "all"
+  readonly shards?: readonly number[] | "all"
+  readonly context?: Readonly<Record<string, string>>
+}
+
+export function addRouteOptions(command: Command): Command {
+  return command
+    .option("--shards <1,2|all>", "search these shards and no others", parseShards)
+    .option("--context <field=value>", "cel: what the expression is evaluated on; repeatable", collectPair)
+}
+
+/** How a query is routed, with the context typed by the snapshot's fields. */
+export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["fields"]): RouteOptions =>
+  withoutUndefined({
+    probes: flags.probes,
+    shards: flags.shards,
+    context: flags.context && parseContext(flags.context, fields),
+  })
+
+export function addReaderOptions(command: Command): Command {
+  return command.option(
+    "--cache-dir <dir>",
+    "where downloaded shards are kept; default: vecsnap in the user's cache",
+  )
+}
+
+/** Store settings from flags, then the configuration. Credentials come from the environment or the AWS profile. */
+export function storeOptions(flags: StorageFlags, config: Config): StoreOptions {
+  const s3 = withoutUndefined({
+    endpoint: flags.endpoint ?? config.storage?.endpoint,
+    region: flags.region ?? config.storage?.region,
+    forcePathStyle: flags.pathStyle ?? config.storage?.["path-style"],
+  })
+  return Object.keys(s3).length === 0 ? {} : { s3 }
+}
+
+/** Root of the snapshots: the argument, else `to` of the configuration. */
+export function rootUrl(argument: string | undefined, config: Config): string {
+  const url = argument ?? config.to
+  if (url !== undefined) return url
+  throw usageError("no snapshot is named: give its URL, or `to` in vecsnap.yaml")
+}
+
+/** An object without its undefined properties, as `exactOptionalPropertyTypes` wants them. */
+export function withoutUndefined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>
+  }
+}
+
+// ---- Options of build -----------------------------------------------------------------------------------------
+
+export interface MappingFlags {
+  readonly sql?: string
+  readonly format?: string
+  readonly ids?: string
+  readonly idColumn?: string
+  readonly idType?: string
+  readonly vectorColumn?: string
+  readonly fields?: Readonly<Record<string, FieldType>>
+  readonly payloadColumns?: readonly string[]
+  readonly shardColumn?: string
+}
+
+export function addMappingOptions(command: Command): Command {
+  return command
+    .option("--sql <query>", "read the rows of an SQL query over files (DuckDB) instead of inputs")
+    .option("--format <name>", "format of the inputs; default: by the file name's ending")
+    .option("--ids <file>", "ids of .npy vectors, one per line")
+    .option("--id-column <name>", "column of the ids; default: id")
+    .addOption(
+      new Option("--id-type <type>", "type of the ids; default: by the input").choices(["string", "int64"]),
+    )
+    .option("--vector-column <name>", "column of the vectors; default: vector")
+    .option("--fields <name:type,…>", `typed columns to route on: ${FIELD_TYPES.join(", ")}`, parseFields)
+    .option(
+      "--payload-columns <names>",
+      'columns kept as payload; default: all others; "" for none',
+      parseNames,
+    )
+    .option("--shard-column <name>", "column of the shard numbers, for --strategy explicit")
+}
+
+export interface ShardingFlags {
+  readonly strategy?: string
+  readonly shards?: number
+  readonly probes?: number
+  readonly bits?: number
+  readonly seed?: number
+  readonly iterations?: number
+  readonly sampleRows?: number
+  readonly cel?: string
+  readonly values?: readonly (string | number | bigint)[]
+}
+
+export function addShardingOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--strategy <name>", "how records and queries find shards").choices([...STRATEGY_NAMES]),
+    )
+    .option("--shards <n>", "number of shards", wholeNumber(1))
+    .option(
+      "--probes <n>",
+      "cluster, lsh: shards searched per query unless it says otherwise",
+      wholeNumber(1),
+    )
+    .option("--bits <n>", "lsh: hyperplanes", wholeNumber(1))
+    .option("--seed <n>", "cluster, lsh: seed of all random choices; default 1", wholeNumber(0))
+    .option("--iterations <n>", "cluster: rounds of k-means at most", wholeNumber(1))
+    .option("--sample-rows <n>", "cluster: rows to train on", wholeNumber(1))
+    .option("--cel <expression>", "cel: expression over the fields, for example 'shard_hash(tenant) % 16u'")
+    .option(
+      "--values <a,b,…>",
+      "cel: what the expression may answer; the position is the shard",
+      parseRoutingValues,
+    )
+}
+
+export interface BuildFlags extends MappingFlags, ShardingFlags, StorageFlags, OutputFlags {
+  readonly to?: string
+  readonly metric?: string
+  readonly backend?: string
+  readonly routingFrom?: string
+  readonly onBadRow?: string
+  readonly maxBadRows?: number
+  readonly onDuplicate?: string
+  /** False with --no-reuse, else true. */
+  readonly reuse?: boolean
+  readonly force?: boolean
+  readonly parallelism?: number
+  readonly tempDir?: string
+  readonly model?: string
+  readonly custom?: Readonly<Record<string, string>>
+  readonly quiet?: boolean
+}
+
+export function addBuildOptions(command: Command): Command {
+  return command
+    .option("--to <url>", "root of the snapshots: s3://bucket/prefix or a directory")
+    .addOption(new Option("--metric <name>", "distance; default: cosine").choices([...METRICS]))
+    .addOption(new Option("--backend <name>", "shard index; default: sqlite-vec").choices([...BACKEND_NAMES]))
+    .option("--routing-from <url>", "take trained routing from the live snapshot there instead of training")
+    .addOption(new Option("--on-bad-row <what>", "default: fail").choices(["fail", "skip"]))
+    .option("--max-bad-rows <n>", "with --on-bad-row skip: more end the build; default 1000", wholeNumber(0))
+    .addOption(
+      new Option("--on-duplicate <what>", "which of the rows with one id counts; default: fail").choices([
+        "fail",
+        "first",
+        "last",
+      ]),
+    )
+    .option("--no-reuse", "build all shards, also those whose content did not change")
+    .option("--force", "publish even if another run was published meanwhile")
+    .option(
+      "--parallelism <n>",
+      "shards built at the same time; default: the number of cores",
+      wholeNumber(1),
+    )
+    .option("--temp-dir <dir>", "where the temporary directory is made; default: the system's")
+    .option("--model <label>", "embedding model, recorded in the snapshot")
+    .option("--custom <key=value>", "recorded in the snapshot; repeatable", collectPair)
+    .option("-q, --quiet", "no progress on stderr")
+}

@@ -1,0 +1,148 @@
+/**
+ * From flags and configuration to what a build is asked for. Pure; flags override the configuration.
+ */
+import type { BuildOptions, Json, ShardingOptions, SourceOptions, StrategyName } from "../src/index.js"
+import { type BuildFlags, type ShardingFlags, storeOptions, withoutUndefined } from "./arguments.js"
+import type { Config } from "./config.js"
+import { usageError } from "./usage-error.js"
+
+export interface BuildRequest {
+  readonly inputs: readonly string[]
+  readonly source: SourceOptions
+  readonly build: BuildOptions & { readonly to: string }
+}
+
+/** Throws `InvalidInput` if input, target or sharding is missing or contradicts itself. */
+export function resolveBuild(inputs: readonly string[], flags: BuildFlags, config: Config): BuildRequest {
+  const to = flags.to ?? config.to
+  if (to === undefined) throw usageError("no target is named: give --to <url>, or `to` in vecsnap.yaml")
+  const store = storeOptions(flags, config)
+  const build = withoutUndefined({
+    to,
+    sharding: resolveSharding(flags, config),
+    metric: flags.metric ?? config.metric,
+    backend: flags.backend ?? config.backend,
+    routingFrom: flags.routingFrom ?? config["routing-from"],
+    onBadRow: flags.onBadRow ?? config["on-bad-row"],
+    maxBadRows: flags.maxBadRows ?? config["max-bad-rows"],
+    onDuplicate: flags.onDuplicate ?? config["on-duplicate"],
+    reuse: flags.reuse === false ? false : undefined,
+    force: flags.force,
+    parallelism: flags.parallelism ?? config.parallelism,
+    tempDir: flags.tempDir ?? config["temp-dir"],
+    model: flags.model ?? config.model,
+    custom: mergeCustom(flags, config),
+    store,
+  })
+  const read = resolveInput(inputs, flags, config)
+  const source = withoutUndefined({
+    ...read.source,
+    idColumn: flags.idColumn ?? config["id-column"],
+    idType: flags.idType ?? config["id-type"],
+    vectorColumn: flags.vectorColumn ?? config["vector-column"],
+    fields: flags.fields ?? config.fields,
+    payloadColumns: flags.payloadColumns ?? config["payload-columns"],
+    shardColumn: flags.shardColumn ?? config["shard-column"],
+    store,
+  })
+  // Names were checked by commander's choices or by the schema of the configuration; the library checks them once more.
+  return { inputs: read.inputs, source: source as SourceOptions, build: build as BuildRequest["build"] }
+}
+
+/** Inputs and SQL exclude one another; either one as a flag replaces whatever the configuration reads. */
+function resolveInput(
+  inputs: readonly string[],
+  flags: BuildFlags,
+  config: Config,
+): { readonly inputs: readonly string[]; readonly source: Pick<BuildFlags, "sql" | "format" | "ids"> } {
+  const given = inputs.length > 0 || flags.sql !== undefined
+  const chosen = given
+    ? { inputs, sql: flags.sql, format: flags.format, ids: flags.ids }
+    : {
+        inputs: config.input ?? [],
+        sql: config.sql,
+        format: flags.format ?? config.format,
+        ids: flags.ids ?? config.ids,
+      }
+  const { inputs: files, ...source } = chosen
+  if (files.length > 0 && source.sql !== undefined)
+    throw usageError("inputs and sql are both given, expected one: SQL names its files itself")
+  if (files.length === 0 && source.sql === undefined)
+    throw usageError('nothing to read is named: give files, "-" for standard input, or --sql <query>')
+  return { inputs: files, source: withoutUndefined(source) }
+}
+
+type ShardingKey = Exclude<keyof ShardingFlags, "strategy">
+
+/** Which settings mean something to which strategy, and the flag of each. */
+const SHARDING_KEYS: Readonly<Record<StrategyName, readonly ShardingKey[]>> = {
+  cluster: ["shards", "probes", "seed", "iterations", "sampleRows"],
+  lsh: ["shards", "probes", "seed", "bits"],
+  explicit: ["shards"],
+  cel: ["shards", "cel", "values"],
+}
+
+const FLAG_NAMES: Readonly<Record<ShardingKey, string>> = {
+  shards: "shards",
+  probes: "probes",
+  bits: "bits",
+  seed: "seed",
+  iterations: "iterations",
+  sampleRows: "sample-rows",
+  cel: "cel",
+  values: "values",
+}
+
+/**
+ * Sharding from flags and configuration. A setting that the strategy does not know is an error, except that another
+ * strategy asked for by a flag leaves behind what the configuration says for its own.
+ */
+export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "sharding">): ShardingOptions {
+  const configured: ShardingFlags = fromConfig(config.sharding ?? {})
+  const strategy = (flags.strategy ?? configured.strategy) as StrategyName | undefined
+  if (strategy === undefined) {
+    throw usageError(
+      `no strategy is named: give --strategy, one of ${Object.keys(SHARDING_KEYS).join(", ")}, or sharding.strategy in vecsnap.yaml`,
+    )
+  }
+  const switched = flags.strategy !== undefined && flags.strategy !== configured.strategy
+  const allowed = SHARDING_KEYS[strategy]
+  const settings: Partial<Record<ShardingKey, unknown>> = {}
+  for (const key of Object.keys(FLAG_NAMES) as ShardingKey[]) {
+    const value = flags[key] ?? configured[key]
+    if (value === undefined) continue
+    if (allowed.includes(key)) settings[key] = value
+    else if (flags[key] !== undefined || !switched)
+      throw notForStrategy(key, strategy, flags[key] !== undefined)
+  }
+  // `values` says how many shards there are; a number from the other place must not contradict it.
+  if (flags.values !== undefined && flags.shards === undefined) delete settings.shards
+  if (flags.shards !== undefined && flags.values === undefined) delete settings.values
+  if (strategy === "cel" && settings.cel === undefined)
+    throw usageError("the strategy cel needs an expression: give --cel, or sharding.cel in vecsnap.yaml")
+  if (settings.shards === undefined && settings.values === undefined) {
+    const or = strategy === "cel" ? ", or --values" : ""
+    throw usageError(`the strategy ${strategy} needs a number of shards: give --shards${or}`)
+  }
+  const { cel: expression, ...rest } = settings
+  return withoutUndefined({ strategy, ...rest, expression }) as ShardingOptions
+}
+
+function notForStrategy(key: ShardingKey, strategy: StrategyName, isFlag: boolean): Error {
+  const name = FLAG_NAMES[key]
+  const setting = isFlag ? `--${name}` : `sharding.${name} of vecsnap.yaml`
+  const allowed = SHARDING_KEYS[strategy].map((other) => FLAG_NAMES[other]).join(", ")
+  return usageError(`${setting} means nothing to the strategy ${strategy}, which takes ${allowed}`, {
+    setting: name,
+    strategy,
+  })
+}
+
+function fromConfig({ "sample-rows": sampleRows, ...rest }: NonNullable<Config["sharding"]>): ShardingFlags {
+  return withoutUndefined({ ...rest, sampleRows })
+}
+
+function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string, Json>> | undefined {
+  if (flags.custom === undefined && config.custom === undefined) return undefined
+  return { ...config.custom, ...flags.custom }
+}

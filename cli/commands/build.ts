@@ -1,0 +1,122 @@
+import { Command } from "commander"
+import { type BuildReport, buildSnapshot, openSource } from "../../src/index.js"
+import {
+  addBuildOptions,
+  addMappingOptions,
+  addOutputOptions,
+  addShardingOptions,
+  addStorageOptions,
+  type BuildFlags,
+} from "../arguments.js"
+import { type BuildRequest, resolveBuild } from "../build-request.js"
+import { loadConfig } from "../config.js"
+import { type Io, printJson } from "../io.js"
+import { createLogger, createProgress } from "../progress.js"
+import {
+  countOf,
+  formatBytes,
+  formatCount,
+  type Paint,
+  paintFor,
+  plainPaint,
+  renderFacts,
+  shellQuote,
+} from "../render.js"
+import { describeTimings } from "./info.js"
+
+const NOTES = `
+Inputs are Parquet, CSV, JSON Lines (also .gz, .zst), Arrow IPC or .npy: files, globs, s3:// objects, "-" for standard
+input. vecsnap.yaml in the working directory may hold all settings that a nightly job repeats; flags override it.
+
+Examples:
+  vecsnap build words.parquet --to ./words --strategy cluster --shards 16
+  vecsnap build 'day/*.parquet' --to s3://vectors/days --strategy explicit --shards 7 --shard-column weekday
+  vecsnap build --sql "select id, emb as vector, tenant from 'in.parquet'" --fields tenant:string \\
+      --to s3://vectors/tenants --strategy cel --cel 'shard_hash(tenant) % 16u' --shards 16
+  zcat words.jsonl.gz | vecsnap build - --format jsonl --to ./words --strategy lsh --shards 8 --json`
+
+/** `vecsnap build`: builds a snapshot and makes it live. */
+export function buildCommand(io: Io): Command {
+  const command = new Command("build")
+    .description("build a snapshot from vectors and publish it")
+    .argument("[inputs...]", "files, globs, s3:// objects, or - for standard input")
+    .addHelpText("after", NOTES)
+  addBuildOptions(command)
+  addShardingOptions(command)
+  addMappingOptions(command)
+  addStorageOptions(command)
+  addOutputOptions(command)
+  return command.action(async (inputs: readonly string[], flags: BuildFlags) => {
+    const config = await loadConfig(flags.config, io.cwd)
+    const report = await runBuild(resolveBuild(inputs, flags, config), flags, io)
+    if (flags.json) printJson(io, { ...report, replaced: report.replaced ?? null })
+    else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env)))
+  })
+}
+
+/** Builds, with progress and warnings on stderr. */
+export async function runBuild(
+  { inputs, source, build }: BuildRequest,
+  { quiet, debug }: Pick<BuildFlags, "quiet" | "debug">,
+  io: Io,
+): Promise<BuildReport> {
+  const progress = createProgress(io, { quiet })
+  try {
+    const report = await buildSnapshot(await openSource(inputs, source), {
+      ...build,
+      signal: io.signal,
+      onProgress: progress.show,
+      logger: createLogger(io, progress, debug),
+    })
+    for (const reason of report.skippedReasons) progress.line(`skipped: ${reason}`)
+    return report
+  } finally {
+    progress.end()
+  }
+}
+
+export function renderReport(report: BuildReport, paint: Paint = plainPaint): string {
+  const {
+    rows,
+    dim,
+    skippedRows,
+    duplicateRows,
+    shards,
+    bytes,
+    requests: { bytesWritten },
+  } = report
+  const requests = Object.entries(report.requests).map(
+    ([operation, count]) => `${operation} ${formatCount(count)}`,
+  )
+  const leftOut = [
+    skippedRows > 0 ? countOf(skippedRows, "bad row") : "",
+    duplicateRows > 0 ? countOf(duplicateRows, "duplicate") : "",
+  ].filter(Boolean)
+  const notes = [
+    shards.empty > 0 ? `${formatCount(shards.empty)} empty` : "",
+    shards.reused > 0 ? `${formatCount(shards.reused)} unchanged and reused` : "",
+  ].filter(Boolean)
+  const facts = renderFacts(
+    [
+      ["rows", `${formatCount(rows)}, ${dim} dimensions`],
+      ["left out", leftOut.join(", ") || undefined],
+      ["shards", [formatCount(shards.total), ...notes].join(", ")],
+      [
+        "shard size",
+        `${formatCount(shards.smallestRows)} to ${countOf(shards.largestRows, "row")}, skew ${shards.skew.toFixed(2)}`,
+      ],
+      ["size", `${formatBytes(bytes)}, ${formatBytes(bytesWritten)} uploaded`],
+      ["time", describeTimings(report.timingsMs)],
+      ["requests", requests.join(", ") || undefined],
+      ["replaced", report.replaced === undefined ? undefined : `run ${report.replaced}`],
+    ],
+    paint,
+  )
+  const url = shellQuote(report.url)
+  return `${paint.green("published")} ${paint.bold(`snapshot ${report.run}`)} at ${report.url}
+${facts}
+Next:
+  vecsnap query ${url} --like <id>
+  vecsnap info ${url}
+`
+}

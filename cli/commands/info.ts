@@ -1,0 +1,114 @@
+import { Command } from "commander"
+import { type LiveSnapshot, type Manifest, readLive, shardFigures, snapshotBytes } from "../../src/index.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
+import { type Io, printJson } from "../io.js"
+import { withStore } from "../open.js"
+import {
+  countOf,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatTime,
+  formatValue,
+  paintFor,
+  renderFacts,
+} from "../render.js"
+
+const EXAMPLES = `
+Examples:
+  vecsnap info s3://vectors/words
+  vecsnap info ./.demo --json | jq .rows`
+
+/** `vecsnap info`: what the live snapshot is and how it was built. Reads pointer and manifest only. */
+export function infoCommand(io: Io): Command {
+  const command = new Command("info")
+    .description("say what the live snapshot is: rows, dimension, strategy, sizes, build")
+    .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
+    .addHelpText("after", EXAMPLES)
+  addStorageOptions(command)
+  addOutputOptions(command)
+  return command.action((url: string | undefined, flags: StorageFlags & OutputFlags) =>
+    withStore(io, url, flags, async (store) => {
+      const live = await readLive(store, { signal: io.signal })
+      if (flags.json) printJson(io, infoDocument(store.url, live))
+      else io.stdout.write(renderInfo(store.url, live, io))
+    }),
+  )
+}
+
+function infoDocument(url: string, { pointer, manifest }: LiveSnapshot): object {
+  const { schema, sharding, build } = manifest
+  return {
+    url,
+    run: manifest.run,
+    manifest: pointer.manifest,
+    createdAt: manifest.createdAt.toISOString(),
+    publishedAt: pointer.publishedAt.toISOString(),
+    base: manifest.base ?? null,
+    rows: manifest.rows,
+    bytes: snapshotBytes(manifest),
+    dim: schema.dim,
+    metric: schema.metric,
+    idType: schema.id.type,
+    fields: schema.fields.map(({ name, type }) => ({ name, type })),
+    model: schema.model ?? null,
+    backend: manifest.backend,
+    strategy: sharding.strategy,
+    options: sharding.options,
+    shards: shardFigures(manifest),
+    build: { ...build, startedAt: build.startedAt.toISOString() },
+    custom: manifest.custom,
+  }
+}
+
+function renderInfo(url: string, { pointer, manifest }: LiveSnapshot, io: Io): string {
+  const { schema, build } = manifest
+  const fields = schema.fields.map(({ name, type }) => `${name}:${type}`).join(", ")
+  const custom = Object.entries(manifest.custom).map(([key, value]) => `${key}=${formatValue(value)}`)
+  const paint = paintFor(io.stdout, io.env)
+  return `${paint.bold(`snapshot ${manifest.run}`)} at ${url}\n${renderFacts(
+    [
+      ["rows", formatCount(manifest.rows)],
+      ["vectors", `${schema.dim} dimensions, ${schema.metric}`],
+      ["ids", schema.id.type],
+      ["fields", formatValue(fields) || undefined],
+      ["model", schema.model === undefined ? undefined : formatValue(schema.model)],
+      ["strategy", describeStrategy(manifest)],
+      ["shards", describeShards(manifest)],
+      ["backend", manifest.backend],
+      ["size", formatBytes(snapshotBytes(manifest))],
+      ["published", `${formatTime(pointer.publishedAt)}, built by ${formatValue(build.tool)}`],
+      ["replaced", manifest.base === undefined ? undefined : `run ${manifest.base}`],
+      ["left out", describeLeftOut(manifest)],
+      ["build time", describeTimings(build.timingsMs)],
+      ["custom", custom.join(", ") || undefined],
+    ],
+    paint,
+  )}`
+}
+
+function describeStrategy({ sharding }: Manifest): string {
+  const options = Object.entries(sharding.options).map(([name, value]) => `${name} ${formatValue(value)}`)
+  return [sharding.strategy, ...options].join(", ")
+}
+
+function describeShards(manifest: Manifest): string {
+  const { total, empty, reused, smallestRows, largestRows, skew } = shardFigures(manifest)
+  const notes = [empty > 0 ? `${empty} empty` : "", reused > 0 ? `${reused} reused` : ""].filter(Boolean)
+  const counted = `${formatCount(total)}${notes.length > 0 ? ` (${notes.join(", ")})` : ""}`
+  return `${counted}, ${formatCount(smallestRows)} to ${countOf(largestRows, "row")}, skew ${skew.toFixed(2)}`
+}
+
+function describeLeftOut({ build }: Manifest): string | undefined {
+  const bad = build.skippedRows > 0 ? countOf(build.skippedRows, "bad row") : undefined
+  const duplicates = build.duplicateRows > 0 ? countOf(build.duplicateRows, "duplicate") : undefined
+  return [bad, duplicates].filter(Boolean).join(", ") || undefined
+}
+
+/** "4.2 s: sample 0.4 s, train 1.2 s": the total first, if there is one, then the stages. */
+export function describeTimings(timingsMs: Readonly<Record<string, number>>): string {
+  const { total, ...stages } = timingsMs
+  const parts = Object.entries(stages).map(([stage, ms]) => `${stage} ${formatDuration(ms)}`)
+  const all = total ?? Object.values(stages).reduce((sum, ms) => sum + ms, 0)
+  return parts.length === 0 ? formatDuration(all) : `${formatDuration(all)}: ${parts.join(", ")}`
+}

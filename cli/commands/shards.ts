@@ -1,0 +1,99 @@
+import { Command } from "commander"
+import {
+  emptyShards,
+  type Manifest,
+  readLive,
+  type ShardEntry,
+  shardBytes,
+  shardRun,
+  snapshotBytes,
+} from "../../src/index.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
+import { type Io, printJson } from "../io.js"
+import { withStore } from "../open.js"
+import {
+  type Column,
+  countOf,
+  formatBytes,
+  formatCount,
+  formatValue,
+  paintFor,
+  renderTable,
+  widthOf,
+} from "../render.js"
+
+const EXAMPLES = `
+Examples:
+  vecsnap shards s3://vectors/words
+  vecsnap shards ./.demo --json | jq '.shards | max_by(.rows)'`
+
+/** `vecsnap shards`: the shards of the live snapshot. Reads pointer and manifest only. */
+export function shardsCommand(io: Io): Command {
+  const command = new Command("shards")
+    .description("list the shards of the live snapshot: rows, size, index, run that built them")
+    .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
+    .addHelpText("after", EXAMPLES)
+  addStorageOptions(command)
+  addOutputOptions(command)
+  return command.action((url: string | undefined, flags: StorageFlags & OutputFlags) =>
+    withStore(io, url, flags, async (store) => {
+      const { manifest } = await readLive(store, { signal: io.signal })
+      if (flags.json) printJson(io, shardsDocument(manifest))
+      else io.stdout.write(renderShards(manifest, io))
+    }),
+  )
+}
+
+function shardsDocument(manifest: Manifest): object {
+  const shards = manifest.shards.map((entry) => ({
+    shard: entry.shard,
+    rows: entry.rows,
+    bytes: shardBytes(entry),
+    files: entry.files.length,
+    index: entry.index,
+    run: shardRun(entry) ?? null,
+    folder: entry.folder,
+  }))
+  return { snapshot: manifest.run, shards, empty: emptyShards(manifest) }
+}
+
+const COLUMNS: readonly Column[] = [
+  { title: "shard", align: "right" },
+  { title: "rows", align: "right" },
+  { title: "size", align: "right" },
+  { title: "files", align: "right" },
+  { title: "index", flexible: true },
+  { title: "built by" },
+]
+
+function renderShards(manifest: Manifest, io: Io): string {
+  const row = (entry: ShardEntry): readonly string[] => [
+    String(entry.shard),
+    formatCount(entry.rows),
+    formatBytes(shardBytes(entry)),
+    formatCount(entry.files.length),
+    describeIndex(entry),
+    shardRun(entry) === manifest.run ? "this run" : `run ${shardRun(entry)}`,
+  ]
+  const table = renderTable(COLUMNS, manifest.shards.map(row), {
+    width: widthOf(io.stdout),
+    paint: paintFor(io.stdout, io.env),
+  })
+  const empty = emptyShards(manifest)
+  const note = empty.length === 0 ? "" : `; empty: ${listShards(empty)}`
+  const sum = `${countOf(manifest.rows, "row")} in ${countOf(manifest.shards.length, "shard")}, ${formatBytes(snapshotBytes(manifest))}`
+  return `${table}\n${sum}${note}\n`
+}
+
+function describeIndex({ index: { kind, ...parameters } }: ShardEntry): string {
+  const details = Object.entries(parameters).map(([name, value]) => `${name} ${value}`)
+  return formatValue([kind, ...details].join(", "))
+}
+
+const LISTED_SHARDS = 16
+
+/** "1, 5, 9", cut after some. */
+export function listShards(shards: readonly number[]): string {
+  const more = shards.length - LISTED_SHARDS
+  return shards.slice(0, LISTED_SHARDS).join(", ") + (more > 0 ? ` and ${formatCount(more)} more` : "")
+}

@@ -1,0 +1,43 @@
+/**
+ * Exit codes of the command line: one per error tag, so that scripts can tell what to do next.
+ *
+ * | code | tag            | what happened                                                  |
+ * | ---- | -------------- | -------------------------------------------------------------- |
+ * | 0    |                | done                                                           |
+ * | 1    |                | an error that vecsnap did not foresee                          |
+ * | 2    | `InvalidInput` | a flag, setting, record or query is wrong                      |
+ * | 3    | `NotFound`     | no snapshot, record or object there                            |
+ * | 4    | `Conflict`     | someone else published meanwhile                               |
+ * | 5    | `GateRefused`  | a condition for publishing does not hold                       |
+ * | 6    | `Corrupt`      | stored data is damaged                                         |
+ * | 7    | `Unavailable`  | the store does not answer now; retry later                     |
+ * | 8    | `Unsupported`  | not possible with this store, version, snapshot or installation |
+ * | 9    | `Closed`       | used after it was closed                                       |
+ * | 130  | `Aborted`      | stopped by SIGINT (Ctrl-C); 143 if by SIGTERM                  |
+ */
+import type { ErrorTag } from "../src/index.js"
+
+export const EXIT_OK = 0
+export const EXIT_UNEXPECTED = 1
+
+export const EXIT_CODES: Readonly<Record<ErrorTag, number>> = {
+  InvalidInput: 2,
+  NotFound: 3,
+  Conflict: 4,
+  GateRefused: 5,
+  Corrupt: 6,
+  Unavailable: 7,
+  Unsupported: 8,
+  Closed: 9,
+  Aborted: 130,
+}
+
+/** Exit code after a signal: 128 + its number, as shells have it. */
+export const signalExitCode = (signal: unknown): number => (signal === "SIGTERM" ? 143 : 130)
+
+/** The table above for `vecsnap --help`. */
+export const EXIT_CODES_HELP = `Exit codes:
+  0 done               4 Conflict           8 Unsupported
+  1 unexpected error   5 GateRefused        9 Closed
+  2 InvalidInput       6 Corrupt          130 stopped by SIGINT
+  3 NotFound           7 Unavailable      143 stopped by SIGTERM`

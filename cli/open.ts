@@ -1,0 +1,47 @@
+/**
+ * Opening what a command works on, and closing it whatever happens.
+ */
+import { type ObjectStore, type OpenOptions, openSnapshot, openStore, type Reader } from "../src/index.js"
+import { type OutputFlags, rootUrl, type StorageFlags, storeOptions, withoutUndefined } from "./arguments.js"
+import { loadConfig } from "./config.js"
+import type { Io } from "./io.js"
+import { createLogger } from "./progress.js"
+
+/** Runs `use` with the store of the root that is named by an argument or the configuration. */
+export async function withStore<T>(
+  io: Io,
+  argument: string | undefined,
+  flags: StorageFlags,
+  use: (store: ObjectStore) => Promise<T>,
+): Promise<T> {
+  const config = await loadConfig(flags.config, io.cwd)
+  const store = await openStore(rootUrl(argument, config), storeOptions(flags, config))
+  try {
+    return await use(store)
+  } finally {
+    store.close()
+  }
+}
+
+export interface ReaderFlags extends StorageFlags, OutputFlags {
+  readonly cacheDir?: string
+}
+
+/** Runs `use` with a reader of the live snapshot at that root. */
+export async function withReader<T>(
+  io: Io,
+  argument: string | undefined,
+  flags: ReaderFlags,
+  use: (reader: Reader) => Promise<T>,
+): Promise<T> {
+  const config = await loadConfig(flags.config, io.cwd)
+  const line = (text: string): void => void io.stderr.write(`${text}\n`)
+  const options: OpenOptions = withoutUndefined({
+    cacheDir: flags.cacheDir,
+    store: storeOptions(flags, config),
+    signal: io.signal,
+    logger: createLogger(io, { line }, flags.debug),
+  })
+  await using reader = await openSnapshot(rootUrl(argument, config), options)
+  return await use(reader)
+}

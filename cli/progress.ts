@@ -1,0 +1,118 @@
+/**
+ * Progress of a build on stderr: a bar on a terminal, plain lines elsewhere.
+ */
+import type { Logger, Progress, Stage } from "../src/index.js"
+import type { Io } from "./io.js"
+import { formatCount, formatDuration, formatValue, paintFor, shorten, widthOf } from "./render.js"
+
+export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
+  sample: "reading a sample",
+  train: "training the router",
+  partition: "partitioning rows",
+  duplicates: "looking for duplicate ids",
+  shards: "building shards",
+  publish: "publishing",
+}
+
+export interface ProgressView {
+  show(progress: Progress): void
+  /** Writes a line of its own, above the bar if there is one. */
+  line(text: string): void
+  /** Removes the bar. Idempotent. */
+  end(): void
+}
+
+const LINE_INTERVAL_MS = 10_000
+const BAR_INTERVAL_MS = 80
+const BAR_WIDTH = 24
+const CLEAR_LINE = "\r\u001b[2K"
+
+export interface ProgressOptions {
+  /** Show nothing but lines. */
+  readonly quiet?: boolean | undefined
+  /** Milliseconds of a monotonic clock. */
+  readonly now?: () => number
+}
+
+export function createProgress(
+  { stderr, env }: Pick<Io, "stderr" | "env">,
+  { quiet = false, now = () => performance.now() }: ProgressOptions = {},
+): ProgressView {
+  const line = (text: string): void => void stderr.write(`${text}\n`)
+  if (quiet) return { show: () => {}, line, end: () => {} }
+  return stderr.isTTY && env.TERM !== "dumb" ? barView(stderr, now) : lineView(line, now)
+}
+
+/** One line when a stage begins, and one every ten seconds that it goes on. */
+function lineView(line: (text: string) => void, now: () => number): ProgressView {
+  let stage: Stage | undefined
+  let lastMs = 0
+  const show = (progress: Progress): void => {
+    const begins = progress.stage !== stage
+    if (!begins && now() - lastMs < LINE_INTERVAL_MS) return
+    stage = progress.stage
+    lastMs = now()
+    line(begins && progress.done === 0 ? STAGE_TITLES[progress.stage] : describeProgress(progress))
+  }
+  return { show, line, end: () => {} }
+}
+
+function barView(stderr: Io["stderr"], now: () => number): ProgressView {
+  let stage: Stage | undefined
+  let startedMs = 0
+  let lastMs = 0
+  let visible = false
+  const end = (): void => {
+    if (visible) stderr.write(CLEAR_LINE)
+    visible = false
+  }
+  const show = (progress: Progress): void => {
+    const begins = progress.stage !== stage
+    if (begins) startedMs = now()
+    const finished = progress.done === progress.total
+    if (!begins && !finished && now() - lastMs < BAR_INTERVAL_MS) return
+    stage = progress.stage
+    lastMs = now()
+    visible = true
+    const text = `${describeProgress(progress)}  ${formatDuration(lastMs - startedMs)}`
+    // One column less than the terminal has: a full line would wrap and could not be cleared.
+    stderr.write(CLEAR_LINE + shorten(renderBar(progress) + text, (widthOf(stderr) ?? 80) - 1))
+  }
+  const line = (text: string): void => {
+    end()
+    stderr.write(`${text}\n`)
+  }
+  return { show, line, end }
+}
+
+/** "building shards: 3 of 16 shards", "partitioning rows: 120,000 rows". */
+export function describeProgress({ stage, done, total, unit }: Progress): string {
+  const of = total === undefined ? "" : ` of ${formatCount(total)}`
+  return `${STAGE_TITLES[stage]}: ${formatCount(done)}${of} ${unit}`
+}
+
+function renderBar({ done, total }: Progress): string {
+  if (total === undefined || total === 0) return ""
+  const filled = Math.round((Math.min(done, total) / total) * BAR_WIDTH)
+  return `${"█".repeat(filled)}${"░".repeat(BAR_WIDTH - filled)}  `
+}
+
+/** A logger for the library that writes warnings and errors to stderr, and everything if `debug`. */
+export function createLogger(
+  io: Pick<Io, "stderr" | "env">,
+  { line }: Pick<ProgressView, "line">,
+  debug = false,
+): Logger {
+  const paint = paintFor(io.stderr, io.env)
+  const write =
+    (label: string) =>
+    (facts: object, message: string): void =>
+      line(`${label}: ${message}${debug ? ` ${formatValue(facts)}` : ""}`)
+  const ignore = (): void => {}
+  return {
+    debug: debug ? write(paint.dim("debug")) : ignore,
+    info: debug ? write(paint.dim("info")) : ignore,
+    warn: write(paint.yellow("warning")),
+    error: write(paint.red("error")),
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The command line as a function: arguments and an environment in, exit code out. Prints, never exits.
+ */
+import { readFileSync } from "node:fs"
+import { inspect } from "node:util"
+import { Command, CommanderError } from "commander"
+import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
+import { buildCommand } from "./commands/build.js"
+import { demoCommand } from "./commands/demo.js"
+import { getCommand } from "./commands/get.js"
+import { historyCommand } from "./commands/history.js"
+import { infoCommand } from "./commands/info.js"
+import { queryCommand } from "./commands/query.js"
+import { shardsCommand } from "./commands/shards.js"
+import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
+import { type Io, printJson } from "./io.js"
+import { paintFor, widthOf } from "./render.js"
+import { usageError } from "./usage-error.js"
+
+/**
+ * Runs one command. `argv` is what follows the program's name.
+ *
+ * Errors: one sentence on stderr; with `--json` also `{ "error": { "tag", "message", "details" } }` on stdout, unless the
+ * command's own document is there already; with `--debug` also the stack. The exit code tells the kind of error.
+ */
+export async function run(argv: readonly string[], io: Io): Promise<number> {
+  let printed = false
+  const stdout = {
+    ...terminalOf(io.stdout),
+    write: (text: string): void => {
+      printed = true
+      io.stdout.write(text)
+    },
+  }
+  try {
+    await createProgram({ ...io, stdout }).parseAsync([...argv], { from: "user" })
+    return EXIT_OK
+  } catch (thrown) {
+    if (isHelp(thrown)) return EXIT_OK
+    const error = io.signal.aborted ? stoppedBy(io.signal.reason, thrown) : fromCommander(thrown)
+    if (argv.includes("--json") && !printed) printJson(io, errorDocument(error))
+    io.stderr.write(renderError(error, argv.includes("--debug"), io))
+    return exitCodeOf(error, io.signal)
+  }
+}
+
+const terminalOf = ({ isTTY, columns }: Io["stdout"]): Pick<Io["stdout"], "isTTY" | "columns"> => ({
+  ...(isTTY === undefined ? {} : { isTTY }),
+  ...(columns === undefined ? {} : { columns }),
+})
+
+function createProgram(io: Io): Command {
+  const program = new Command("vecsnap")
+    .description("Snapshots of sharded vector indexes on object storage.")
+    .version(packageVersion(), "-V, --version", "print the version")
+    .helpCommand("help [command]", "print help for a command")
+    .addHelpText("after", `\n${EXIT_CODES_HELP}\n\nStart with: vecsnap demo`)
+  const commands = [
+    buildCommand,
+    queryCommand,
+    getCommand,
+    infoCommand,
+    shardsCommand,
+    historyCommand,
+    demoCommand,
+  ]
+  for (const create of commands) program.addCommand(create(io))
+  const width = widthOf(io.stdout)
+  for (const command of [program, ...program.commands]) {
+    command
+      .exitOverride()
+      .showSuggestionAfterError()
+      // An error is printed by `run`, with all others; what remains is help and version.
+      .configureOutput({
+        writeOut: (text) => void io.stdout.write(text),
+        writeErr: (text) => void io.stderr.write(text),
+        outputError: () => {},
+        getOutHasColors: () => false,
+        getErrHasColors: () => false,
+        ...(width === undefined ? {} : { getOutHelpWidth: () => width }),
+      })
+  }
+  return program
+}
+
+/** Version of the package. This file is dist/cli/run.js in it. */
+function packageVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8")
+  return (JSON.parse(text) as { readonly version: string }).version
+}
+
+/** Help that was asked for, and `--version`, leave commander as errors too. */
+const isHelp = (error: unknown): boolean => error instanceof CommanderError && error.exitCode === 0
+
+function fromCommander(error: unknown): unknown {
+  if (!(error instanceof CommanderError)) return error
+  // "vecsnap" alone: the help is on stderr already.
+  if (error.code === "commander.help") return usageError("no command is given")
+  const sentence = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ")
+  return usageError(sentence, {}, error)
+}
+
+/** Whatever a command failed with after a signal, it was stopped by the user. */
+const stoppedBy = (signal: unknown, cause: unknown): Error =>
+  new VecsnapError("Aborted", `stopped by ${signal}`, { signal }, cause)
+
+function exitCodeOf(error: unknown, { aborted, reason }: AbortSignal): number {
+  if (aborted) return signalExitCode(reason)
+  return isVecsnapError(error) ? EXIT_CODES[error.tag] : EXIT_UNEXPECTED
+}
+
+type ReportedTag = ErrorTag | "Unexpected"
+
+function errorDocument(error: unknown): object {
+  const tag: ReportedTag = isVecsnapError(error) ? error.tag : "Unexpected"
+  return {
+    error: { tag, message: messageOf(error), details: isVecsnapError(error) ? error.details : {} },
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+function renderError(error: unknown, debug: boolean, io: Io): string {
+  const label = paintFor(io.stderr, io.env).red("error")
+  const hint =
+    isVecsnapError(error) || debug ? "" : "this error was not foreseen: --debug prints where it happened\n"
+  return `${label}: ${messageOf(error)}\n${debug ? `${inspect(error, { depth: 4 })}\n` : hint}`
+}

@@ -1,0 +1,94 @@
+/**
+ * vecsnap: snapshots of sharded vector indexes on object storage.
+ *
+ * A nightly job builds a snapshot and makes it live; applications open it, read-only, inside their own process.
+ *
+ * ```ts
+ * import { buildSnapshot, openSnapshot, openSource } from "vecsnap"
+ *
+ * const source = await openSource("words.parquet", { fields: { length: "int64" } })
+ * await buildSnapshot(source, { to: "s3://vectors/words", sharding: { strategy: "cluster", shards: 16 } })
+ *
+ * await using reader = await openSnapshot("s3://vectors/words")
+ * const { hits } = await reader.search(vector, { k: 10, probes: 4 })
+ * ```
+ *
+ * The map of the package:
+ *
+ * - `writer/`: {@link buildSnapshot}, from a source to a live snapshot; `writer/sources/` reads files and records.
+ * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
+ * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
+ * - `sharding/`: the strategies, pure; `shards/`: the index backends.
+ * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
+ * - `errors.ts`: what can go wrong, by what to do next; `records.ts`: what goes in and comes out.
+ */
+export {
+  type ErrorDetails,
+  type ErrorTag,
+  isVecsnapError,
+  VecsnapError,
+} from "./errors.js"
+export { parseJson, stringifyJson } from "./json.js"
+export type { Logger } from "./logger.js"
+export {
+  type LivePointer,
+  type LiveSnapshot,
+  readLive,
+  readManifest,
+  readPointer,
+} from "./manifest/current.js"
+export {
+  emptyShards,
+  type ShardFigures,
+  shardBytes,
+  shardFigures,
+  shardRun,
+  snapshotBytes,
+} from "./manifest/figures.js"
+export { type HistoryEntry, listManifests } from "./manifest/history.js"
+export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.js"
+export { openSnapshot, type Reader } from "./reader/reader.js"
+export type { QueryVector } from "./reader/search.js"
+export type {
+  FoundRecord,
+  GetOptions,
+  Hit,
+  OpenOptions,
+  ReaderStats,
+  RefreshResult,
+  RouteOptions,
+  SearchOptions,
+  SearchResult,
+  SnapshotInfo,
+} from "./reader/types.js"
+export {
+  FIELD_TYPES,
+  type FieldSpec,
+  type FieldType,
+  type FieldValue,
+  type Id,
+  type IdType,
+  type Json,
+  type RecordBatch,
+  type VectorRecord,
+} from "./records.js"
+export {
+  type CelOptions,
+  type ClusterOptions,
+  type ExplicitOptions,
+  type LshOptions,
+  type ShardingOptions,
+  STRATEGY_NAMES,
+  type StrategyName,
+} from "./sharding/strategy.js"
+export { BACKEND_NAMES, type BackendName } from "./shards/backend.js"
+export { openStore, type StoreOptions } from "./storage/open.js"
+export type { ObjectStore } from "./storage/store.js"
+export { METRICS, type Metric } from "./vectors/metric.js"
+export { decodeNpy, type NpyArray } from "./vectors/npy.js"
+export { VERSION } from "./version.js"
+export { type BuildInput, buildSnapshot } from "./writer/build.js"
+export type { BuildOptions, BuildReport, Progress, Stage } from "./writer/options.js"
+export { openSource, type SourceOptions } from "./writer/sources/open.js"
+export { recordsSource } from "./writer/sources/records.js"
+export type { Source } from "./writer/sources/source.js"

@@ -1,0 +1,70 @@
+/** Routing artifacts: arrays that a strategy needs at query time, stored as `.npy` objects beside the manifest. */
+import pMap from "p-map"
+import { corrupt, notFound } from "../errors.js"
+import { sha256OfBytes } from "../storage/checksum.js"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { decodeNpy, encodeNpy, type NpyArray } from "../vectors/npy.js"
+import { parseKey, routingKey } from "./keys.js"
+import type { FileEntry, Manifest } from "./manifest.js"
+
+/** Writes a run's artifacts; returns their entries for the manifest. */
+export async function writeArtifacts(
+  store: ObjectStore,
+  run: string,
+  artifacts: Readonly<Record<string, NpyArray>>,
+  options?: CallOptions,
+): Promise<readonly FileEntry[]> {
+  return pMap(Object.entries(artifacts), async ([file, array]) => {
+    const key = routingKey(run, file)
+    const body = encodeNpy(array)
+    await store.put(key, body, { ifAbsent: true, ...options })
+    return { key, size: body.length, sha256: sha256OfBytes(body) }
+  })
+}
+
+/** Reads and checks a snapshot's artifacts, by file name. Throws `Corrupt` or `NotFound` naming the object. */
+export async function readArtifacts(
+  store: ObjectStore,
+  manifest: Manifest,
+  options?: CallOptions,
+): Promise<Readonly<Record<string, NpyArray>>> {
+  const entries = await pMap(manifest.artifacts, async (entry) => {
+    const body = await readVerified(store, entry, options)
+    return [artifactName(entry), decodeNpy(body, entry.key)] as const
+  })
+  return Object.fromEntries(entries)
+}
+
+function artifactName({ key }: FileEntry): string {
+  const parsed = parseKey(key)
+  if (parsed?.kind !== "routing") throw corrupt(`${key} is not the key of a routing artifact`, { key })
+  return parsed.file
+}
+
+/** An object whose content is known beforehand. */
+async function readVerified(
+  store: ObjectStore,
+  entry: FileEntry,
+  options?: CallOptions,
+): Promise<Uint8Array> {
+  const { key, size } = entry
+  const object = await store.get(key, options)
+  if (object === undefined)
+    throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
+  if (object.body.length !== size) {
+    throw corrupt(`${key} has ${object.body.length} bytes, its manifest says ${size}`, {
+      key,
+      expected: size,
+      actual: object.body.length,
+    })
+  }
+  const actual = sha256OfBytes(object.body)
+  if (actual !== entry.sha256) {
+    throw corrupt(`${key} is damaged: its SHA-256 is ${actual}, its manifest says ${entry.sha256}`, {
+      key,
+      expected: entry.sha256,
+      actual,
+    })
+  }
+  return object.body
+}

@@ -1,0 +1,49 @@
+/** Figures of a snapshot, from its manifest. Pure. */
+import { shardSkew } from "../sharding/skew.js"
+import { parseKey } from "./keys.js"
+import type { Manifest, ShardEntry } from "./manifest.js"
+
+export interface ShardFigures {
+  readonly total: number
+  readonly empty: number
+  /** Shards whose files an earlier run has built. */
+  readonly reused: number
+  readonly largestRows: number
+  /** 0 if a shard is empty. */
+  readonly smallestRows: number
+  /** Rows of the largest shard / average rows of all shards; 1 is even. */
+  readonly skew: number
+}
+
+export function shardFigures({ run, shards, sharding }: Manifest): ShardFigures {
+  const counts = new Float64Array(sharding.shards)
+  for (const { shard, rows } of shards) counts[shard] = rows
+  const { largest, smallest, largestOverAverage, empty } = shardSkew(counts)
+  return {
+    total: sharding.shards,
+    empty,
+    reused: shards.filter((entry) => shardRun(entry) !== run).length,
+    largestRows: largest,
+    smallestRows: smallest,
+    skew: largestOverAverage,
+  }
+}
+
+/** Run that built the files of a shard. */
+export function shardRun({ folder, files }: ShardEntry): string | undefined {
+  const parsed = parseKey(`${folder}/${files[0]?.name}`)
+  return parsed?.kind === "shard" ? parsed.run : undefined
+}
+
+/** Bytes of all files of a shard. */
+export const shardBytes = ({ files }: ShardEntry): number => files.reduce((sum, { size }) => sum + size, 0)
+
+/** Bytes of all shard files and routing artifacts. */
+export const snapshotBytes = ({ shards, artifacts }: Manifest): number =>
+  [...shards.map(shardBytes), ...artifacts.map(({ size }) => size)].reduce((sum, size) => sum + size, 0)
+
+/** Shards that hold no rows, by rising number. */
+export function emptyShards({ shards, sharding }: Manifest): readonly number[] {
+  const filled = new Set(shards.map(({ shard }) => shard))
+  return Array.from({ length: sharding.shards }, (_, shard) => shard).filter((shard) => !filled.has(shard))
+}

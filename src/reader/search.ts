@@ -1,0 +1,112 @@
+/**
+ * The fan-out: asks the shards of each query, and merges what they answer.
+ */
+import { invalidInput, unavailable } from "../errors.js"
+import type { ShardHit, ShardReader } from "../shards/backend.js"
+import { mergeTopK, type ShardHits } from "../vectors/topk.js"
+import { checkVector } from "../vectors/validate.js"
+import { routeQuery, type SnapshotState } from "./state.js"
+import type { Hit, SearchOptions, SearchResult } from "./types.js"
+
+/** Runs `work` with an open shard, within the reader's bounds on concurrency and open shards. */
+export type UseShard = <T>(
+  state: SnapshotState,
+  shard: number,
+  work: (reader: ShardReader) => Promise<T>,
+  signal: AbortSignal | undefined,
+) => Promise<T>
+
+export type QueryVector = readonly number[] | Float32Array | Float64Array
+
+const DEFAULT_K = 10
+
+/**
+ * Answers several queries on one snapshot. Queries are grouped by shard, so that each shard is opened once, whatever
+ * the number of queries that need it.
+ */
+export async function searchState(
+  state: SnapshotState,
+  vectors: readonly QueryVector[],
+  options: SearchOptions,
+  useShard: UseShard,
+): Promise<readonly SearchResult[]> {
+  const { k = DEFAULT_K, partial = "fail", signal } = options
+  if (!Number.isSafeInteger(k) || k < 1)
+    throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
+  const { dim, metric } = state.spec
+  const queries = vectors.map((vector, index) =>
+    checkVector(vector, dim, metric, vectors.length > 1 ? `query vector ${index}` : "the query vector"),
+  )
+  const asked = queries.map((query) => routeQuery(state, query, options).map(({ shard }) => shard))
+
+  const queriesByShard = new Map<number, number[]>()
+  for (const [query, shards] of asked.entries()) {
+    for (const shard of shards) {
+      const waiting = queriesByShard.get(shard)
+      if (waiting === undefined) queriesByShard.set(shard, [query])
+      else waiting.push(query)
+    }
+  }
+  const answers = new Map<number, ShardAnswer>()
+  await Promise.all(
+    Array.from(queriesByShard, async ([shard, waiting]) => {
+      answers.set(shard, await askShard(shard, waiting))
+    }),
+  )
+  return asked.map((shards, query) => assemble(query, shards))
+
+  async function askShard(shard: number, waiting: readonly number[]): Promise<ShardAnswer> {
+    try {
+      const found = await useShard(
+        state,
+        shard,
+        (reader) => Promise.all(waiting.map((query) => reader.search(queries[query]!, k, { signal }))),
+        signal,
+      )
+      return { hits: new Map(waiting.map((query, i) => [query, found[i]!])) }
+    } catch (error) {
+      return { error }
+    }
+  }
+
+  function assemble(query: number, shards: readonly number[]): SearchResult {
+    const lists: ShardHits<ShardHit>[] = []
+    const answered: number[] = []
+    const failed: { shard: number; reason: string }[] = []
+    for (const shard of shards) {
+      const answer = answers.get(shard)!
+      if ("error" in answer) {
+        if (partial === "fail" || signal?.aborted) throw answer.error
+        failed.push({
+          shard,
+          reason: answer.error instanceof Error ? answer.error.message : String(answer.error),
+        })
+      } else {
+        answered.push(shard)
+        lists.push({ shard, hits: answer.hits.get(query)! })
+      }
+    }
+    if (shards.length > 0 && answered.length === 0) {
+      throw unavailable(
+        `none of the ${shards.length} shards asked has answered; the first: ${failed[0]!.reason}`,
+        { failed },
+      )
+    }
+    return {
+      snapshot: state.info.run,
+      hits: mergeTopK(lists, k).map(({ shard, hit }) => toHit(shard, hit)),
+      shards: { asked: shards, answered, failed },
+      complete: failed.length === 0,
+    }
+  }
+}
+
+type ShardAnswer = { readonly hits: ReadonlyMap<number, readonly ShardHit[]> } | { readonly error: unknown }
+
+const toHit = (shard: number, { id, distance, fields, payload }: ShardHit): Hit => ({
+  id,
+  distance,
+  shard,
+  fields,
+  payload,
+})

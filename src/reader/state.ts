@@ -1,0 +1,95 @@
+/**
+ * All that a search needs of one snapshot, as one frozen value. `refresh` makes the next one aside and then replaces
+ * one reference; a search keeps the state it started with.
+ */
+import { invalidInput } from "../errors.js"
+import { readArtifacts } from "../manifest/artifacts.js"
+import type { LiveSnapshot } from "../manifest/current.js"
+import { snapshotBytes } from "../manifest/figures.js"
+import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
+import type { Id } from "../records.js"
+import { restoreStrategy } from "../sharding/strategies.js"
+import type { RankedShard, Strategy } from "../sharding/strategy.js"
+import type { ShardSpec } from "../shards/backend.js"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { contentKey } from "./shard-files.js"
+import type { RouteOptions, SnapshotInfo } from "./types.js"
+
+export interface SnapshotState {
+  readonly info: SnapshotInfo
+  readonly manifest: Manifest
+  readonly spec: ShardSpec
+  /** Shards that hold rows, by number. */
+  readonly shards: ReadonlyMap<number, ShardEntry>
+  /** Content key of each shard that holds rows. */
+  readonly contents: ReadonlyMap<number, string>
+  readonly strategy: Strategy
+}
+
+/** Reads what a snapshot needs besides pointer and manifest, and puts it together. */
+export async function loadState(
+  store: ObjectStore,
+  live: LiveSnapshot,
+  options?: CallOptions,
+): Promise<SnapshotState> {
+  const { manifest, pointer } = live
+  const { schema, sharding } = manifest
+  const artifacts = await readArtifacts(store, manifest, options)
+  return Object.freeze({
+    info: describeSnapshot(store.url, manifest, pointer.publishedAt),
+    manifest,
+    spec: shardSpecOf(schema),
+    shards: new Map(manifest.shards.map((entry) => [entry.shard, entry])),
+    contents: new Map(manifest.shards.map((entry) => [entry.shard, contentKey(entry)])),
+    strategy: restoreStrategy(sharding, artifacts, schema),
+  })
+}
+
+export function describeSnapshot(url: string, manifest: Manifest, publishedAt: Date): SnapshotInfo {
+  const { run, createdAt, rows, schema, backend, sharding } = manifest
+  return Object.freeze({
+    run,
+    url,
+    createdAt,
+    publishedAt,
+    rows,
+    bytes: snapshotBytes(manifest),
+    dim: schema.dim,
+    metric: schema.metric,
+    idType: schema.id.type,
+    fields: schema.fields.map(({ name, type }) => ({ name, type })),
+    model: schema.model,
+    backend,
+    strategy: sharding.strategy,
+    shards: sharding.shards,
+  })
+}
+
+/** The shards that hold rows and that a query goes to, best first. */
+export function routeQuery(
+  state: SnapshotState,
+  vector: Float32Array | undefined,
+  { probes, shards, context }: RouteOptions,
+): readonly RankedShard[] {
+  return state.strategy.route({
+    ...(vector && { vector }),
+    probes,
+    shards,
+    context,
+    present: (shard) => state.shards.has(shard),
+  })
+}
+
+/** An id in the form in which the snapshot hands ids back. Throws `InvalidInput` for an id of the other type. */
+export function checkId({ spec }: SnapshotState, id: Id): Id {
+  const { type, wide } = spec.id
+  if (type === "string") {
+    if (typeof id === "string") return id
+    throw invalidInput(`id ${id} is a ${typeof id}, but this snapshot's ids are strings`, { id })
+  }
+  if (typeof id === "bigint" || Number.isSafeInteger(id)) return wide ? BigInt(id) : Number(id)
+  throw invalidInput(
+    `id ${JSON.stringify(id)} is not an integer, but this snapshot's ids are 64-bit integers`,
+    { id },
+  )
+}

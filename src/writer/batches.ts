@@ -1,0 +1,133 @@
+/**
+ * Operations on record batches, and their form on local disk.
+ *
+ * A block file is a sequence of batches, each a 4-byte little-endian length and that many bytes of V8's structured
+ * clone format (which keeps typed arrays and 64-bit integers as they are). Such files live for one run on one host.
+ */
+import { appendFile, type FileHandle, open } from "node:fs/promises"
+import { deserialize, serialize } from "node:v8"
+import { corrupt } from "../errors.js"
+import type { FieldValue, IdColumn, RecordBatch } from "../records.js"
+
+/** The columns of a batch that are stored, without where they came from. */
+export type Columns = Omit<RecordBatch, "origin" | "shards">
+
+/** The given rows of a batch, in the given order. */
+export function takeRows(batch: RecordBatch, rows: ArrayLike<number>): RecordBatch {
+  const { shards, origin } = batch
+  return {
+    ...takeColumns(batch, rows),
+    ...(shards && { shards: Int32Array.from(rows, (row) => shards[row]!) }),
+    origin: { ...origin, rows: Float64Array.from(rows, (row) => origin.rows[row]!) },
+  }
+}
+
+/** The given rows of columns, in the given order. */
+export function takeColumns(columns: Columns, rows: ArrayLike<number>): Columns {
+  const { dim, ids } = columns
+  const pick = <T>(column: readonly T[]): T[] => Array.from(rows, (row) => column[row]!)
+  const vectors = new Float32Array(rows.length * dim)
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i]!
+    vectors.set(columns.vectors.subarray(row * dim, (row + 1) * dim), i * dim)
+  }
+  return {
+    rows: rows.length,
+    dim,
+    ids: takeIds(ids, rows),
+    vectors,
+    fields: Object.fromEntries(Object.entries(columns.fields).map(([name, column]) => [name, pick(column)])),
+    payloads: pick(columns.payloads),
+  }
+}
+
+function takeIds(ids: IdColumn, rows: ArrayLike<number>): IdColumn {
+  if (ids.type === "string") return { type: "string", values: Array.from(rows, (row) => ids.values[row]!) }
+  return { type: "int64", values: BigInt64Array.from(rows, (row) => ids.values[row]!) }
+}
+
+/** The rows of all batches, of which there is at least one; all must have the same dimension, id type and fields. */
+export function concatBatches(batches: readonly RecordBatch[]): Columns {
+  const [first] = batches as readonly [RecordBatch]
+  const rows = batches.reduce((sum, batch) => sum + batch.rows, 0)
+  const vectors = new Float32Array(rows * first.dim)
+  const fields: Record<string, FieldValue[]> = {}
+  for (const name of Object.keys(first.fields)) fields[name] = batches.flatMap((batch) => batch.fields[name]!)
+  let offset = 0
+  for (const batch of batches) {
+    vectors.set(batch.vectors, offset)
+    offset += batch.vectors.length
+  }
+  return {
+    rows,
+    dim: first.dim,
+    ids: concatIds(batches, rows),
+    vectors,
+    fields,
+    payloads: batches.flatMap((batch) => batch.payloads),
+  }
+}
+
+function concatIds(batches: readonly RecordBatch[], rows: number): IdColumn {
+  if (batches[0]!.ids.type === "string") {
+    return { type: "string", values: batches.flatMap((batch) => batch.ids.values as readonly string[]) }
+  }
+  const values = new BigInt64Array(rows)
+  let offset = 0
+  for (const batch of batches) {
+    values.set(batch.ids.values as BigInt64Array, offset)
+    offset += batch.rows
+  }
+  return { type: "int64", values }
+}
+
+/** Rough size of a batch in memory and on disk, in bytes; to decide when to write. */
+export function batchBytes(batch: RecordBatch): number {
+  const { rows, dim } = batch
+  const text = batch.payloads.reduce((sum, payload) => sum + (payload?.length ?? 0), 0)
+  return rows * (4 * dim + 40 + 16 * Object.keys(batch.fields).length) + text
+}
+
+/** Appends batches to a block file, made if it does not exist, in one write. */
+export async function appendBlocks(path: string, batches: readonly RecordBatch[]): Promise<void> {
+  const parts: Buffer[] = []
+  for (const batch of batches) {
+    const body = serialize(batch)
+    const length = Buffer.alloc(LENGTH_BYTES)
+    length.writeUInt32LE(body.length)
+    parts.push(length, body)
+  }
+  await appendFile(path, Buffer.concat(parts))
+}
+
+const LENGTH_BYTES = 4
+
+/** The batches of a block file, in the order they were appended. */
+export async function* readBlocks(path: string): AsyncGenerator<RecordBatch> {
+  const file = await open(path)
+  try {
+    const length = Buffer.alloc(LENGTH_BYTES)
+    while (await readFully(file, length, path)) {
+      const body = Buffer.alloc(length.readUInt32LE())
+      if (!(await readFully(file, body, path)))
+        throw corrupt(`${path} ends in the middle of a block`, { path })
+      yield deserialize(body) as RecordBatch
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+/** Fills the buffer; false at the end of the file. */
+async function readFully(file: FileHandle, buffer: Buffer, path: string): Promise<boolean> {
+  let filled = 0
+  while (filled < buffer.length) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled)
+    if (bytesRead === 0) {
+      if (filled === 0) return false
+      throw corrupt(`${path} ends in the middle of a block`, { path })
+    }
+    filled += bytesRead
+  }
+  return true
+}

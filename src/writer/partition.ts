@@ -1,0 +1,115 @@
+/**
+ * The partition stage: every row goes to the spill file of its shard. Memory is bounded whatever the number of rows.
+ */
+import { join } from "node:path"
+import { throwIfAborted } from "../errors.js"
+import type { FieldSpec, FieldType, IdType, RecordBatch } from "../records.js"
+import type { Strategy } from "../sharding/strategy.js"
+import type { ShardSpec } from "../shards/backend.js"
+import type { Metric } from "../vectors/metric.js"
+import { appendBlocks, batchBytes, takeRows } from "./batches.js"
+import type { IdLog } from "./id-log.js"
+
+/** Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many shards. */
+const PENDING_BYTES = 64 * 2 ** 20
+
+export interface Partition {
+  readonly rows: number
+  readonly strategy: Strategy
+  readonly rowsByShard: Float64Array
+  readonly schema: ShardSpec
+}
+
+export interface PartitionOptions {
+  /** Makes the strategy once the dimension is known. */
+  readonly strategyFor: (dim: number) => Promise<Strategy>
+  readonly metric: Metric
+  readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+  /** Directory of the spill files. */
+  readonly dir: string
+  readonly idLog: IdLog
+  /** Told the rows done so far. */
+  readonly onRows: (rows: number) => void
+  readonly signal: AbortSignal | undefined
+}
+
+export const spillPath = (dir: string, shard: number): string => join(dir, `spill-${shard}`)
+
+/** Reads all batches and spills them. `undefined` if there are no rows. */
+export async function partition(
+  batches: AsyncIterable<RecordBatch>,
+  options: PartitionOptions,
+): Promise<Partition | undefined> {
+  const { metric, fields, dir, idLog, signal } = options
+  const wide = createWideness(fields)
+  const pending = new Map<number, RecordBatch[]>()
+  let pendingBytes = 0
+  let partition: { strategy: Strategy; rowsByShard: Float64Array; dim: number; idType: IdType } | undefined
+  let rows = 0
+
+  const flush = async (): Promise<void> => {
+    for (const [shard, parts] of pending) await appendBlocks(spillPath(dir, shard), parts)
+    pending.clear()
+    pendingBytes = 0
+  }
+
+  for await (const batch of batches) {
+    throwIfAborted(signal)
+    if (partition === undefined) {
+      const strategy = await options.strategyFor(batch.dim)
+      const rowsByShard = new Float64Array(strategy.shards)
+      partition = { strategy, rowsByShard, dim: batch.dim, idType: batch.ids.type }
+    }
+    const { strategy, rowsByShard } = partition
+    const shards = strategy.assign(batch)
+    wide.note(batch)
+    const positions = new Float64Array(batch.rows)
+    const members = new Map<number, number[]>()
+    for (let row = 0; row < batch.rows; row++) {
+      const shard = shards[row]!
+      positions[row] = rowsByShard[shard]!++
+      const rowsOfShard = members.get(shard)
+      if (rowsOfShard === undefined) members.set(shard, [row])
+      else rowsOfShard.push(row)
+    }
+    await idLog.add(batch, shards, positions)
+    for (const [shard, rowsOfShard] of members) {
+      const part = takeRows(batch, rowsOfShard)
+      const parts = pending.get(shard)
+      if (parts === undefined) pending.set(shard, [part])
+      else parts.push(part)
+      pendingBytes += batchBytes(part)
+    }
+    if (pendingBytes >= PENDING_BYTES) await flush()
+    rows += batch.rows
+    options.onRows(rows)
+  }
+  await flush()
+  if (partition === undefined) return undefined
+  const { strategy, rowsByShard, dim, idType } = partition
+  const schema = { dim, metric, id: { type: idType, wide: wide.ids() }, fields: wide.fields() }
+  return { rows, strategy, rowsByShard, schema }
+}
+
+const isWide = (value: bigint): boolean => value !== BigInt.asIntN(54, value) || value === -(2n ** 53n)
+
+/** Finds out which 64-bit columns need `bigint` on the way back. */
+function createWideness(fields: readonly { readonly name: string; readonly type: FieldType }[]) {
+  const integers = fields.filter((field) => field.type === "int64").map((field) => field.name)
+  const wide = new Set<string>()
+  let wideIds = false
+  return {
+    note(batch: RecordBatch): void {
+      if (batch.ids.type === "int64" && !wideIds) wideIds = batch.ids.values.some(isWide)
+      for (const name of integers) {
+        if (
+          !wide.has(name) &&
+          batch.fields[name]!.some((value) => typeof value === "bigint" && isWide(value))
+        )
+          wide.add(name)
+      }
+    },
+    ids: (): boolean => wideIds,
+    fields: (): FieldSpec[] => fields.map(({ name, type }) => ({ name, type, wide: wide.has(name) })),
+  }
+}

@@ -1,0 +1,12 @@
+/** Builds one shard in a worker thread, as the writer does. */
+import { parentPort, workerData } from "node:worker_threads"
+import type { BackendName, ShardRows, ShardSpec } from "../../src/shards/backend.js"
+import { backendByName } from "../../src/shards/backends.js"
+
+const { backend, rows, dir, spec } = workerData as {
+  readonly backend: BackendName
+  readonly rows: ShardRows
+  readonly dir: string
+  readonly spec: ShardSpec
+}
+parentPort?.postMessage(await backendByName(backend).build(rows, dir, spec))

@@ -1,0 +1,9 @@
+import { describeShards } from "./shard-suite.js"
+
+const SQLITE = { backend: "sqlite-vec", largest: 3.4028235e38, shortest: 1e-45 } as const
+const LANCE = { backend: "lancedb", largest: 9e14, shortest: 1.1e-15 } as const
+
+describeShards("sqlite-vec, vectors in memory", { ...SQLITE, pool: { workers: 2 } })
+describeShards("sqlite-vec, vectors read from the file", { ...SQLITE, pool: { workers: 1, memoryBytes: 0 } })
+describeShards("lancedb", { ...LANCE, pool: {} })
+describeShards("lancedb, nothing cached", { ...LANCE, pool: { memoryBytes: 0 } })

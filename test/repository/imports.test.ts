@@ -1,0 +1,64 @@
+import { readdirSync, readFileSync } from "node:fs"
+import { dirname, join, relative } from "node:path"
+import { describe, expect, it } from "vitest"
+import { fromRoot } from "../support/paths.js"
+
+/**
+ * Layers from the ground up; a file may import from its own folder and from layers below, not from a neighbour in its
+ * layer. Modules that stand alone in src/ are the ground: errors, records, json, logger, version.
+ */
+const LAYERS = [
+  ["src"],
+  ["storage", "vectors"],
+  ["manifest", "shards", "sharding"],
+  ["writer", "reader", "maintenance"],
+  ["cli"],
+]
+
+/**
+ * Neighbours that may be imported all the same: the manifest describes shards and sharding, so it names their types
+ * (and never the other way round).
+ */
+const ALLOWED = new Set(["manifest -> shards", "manifest -> sharding"])
+
+const folderOf = (path: string): string => {
+  const [top, second, third] = path.split("/")
+  if (top === "cli") return "cli"
+  return third === undefined ? "src" : second!
+}
+const layerOf = (folder: string): number => LAYERS.findIndex((layer) => layer.includes(folder))
+
+function importsOf(path: string): string[] {
+  const text = readFileSync(fromRoot(path), "utf8")
+  return Array.from(text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g), ([, target]) =>
+    relative(fromRoot(), join(fromRoot(dirname(path)), target!)).replace(/\.js$/, ".ts"),
+  )
+}
+
+const sources = ["src", "cli"].flatMap((top) =>
+  readdirSync(fromRoot(top), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => `${top}/${name}`),
+)
+
+describe("imports", () => {
+  it("go one way: cli → writer, reader, maintenance → manifest, shards, sharding → storage, vectors", () => {
+    const wrong: string[] = []
+    for (const source of sources) {
+      const from = folderOf(source)
+      if (source === "src/index.ts") continue
+      for (const target of importsOf(source)) {
+        if (target === "src/index.ts" && from === "cli") continue
+        const to = folderOf(target)
+        const fine = from === to || layerOf(to) < layerOf(from) || ALLOWED.has(`${from} -> ${to}`)
+        if (!fine) wrong.push(`${source} imports ${target}`)
+      }
+    }
+    expect(wrong).toEqual([])
+    expect(sources.length).toBeGreaterThan(30)
+  })
+
+  it("place every folder of src in a layer", () => {
+    expect([...new Set(sources.map(folderOf))].filter((folder) => layerOf(folder) === -1)).toEqual([])
+  })
+})

@@ -1,0 +1,65 @@
+import { readFileSync } from "node:fs"
+import { describe, expect, it } from "vitest"
+import * as vecsnap from "../../src/index.js"
+import { fromRoot } from "../support/paths.js"
+
+const readJson = (path: string) => JSON.parse(readFileSync(fromRoot(path), "utf8"))
+
+describe("package", () => {
+  it("exports these names and no others", () => {
+    expect(Object.keys(vecsnap).sort()).toMatchInlineSnapshot(`
+      [
+        "BACKEND_NAMES",
+        "FIELD_TYPES",
+        "METRICS",
+        "STRATEGY_NAMES",
+        "VERSION",
+        "VecsnapError",
+        "buildSnapshot",
+        "decodeNpy",
+        "emptyShards",
+        "isVecsnapError",
+        "listManifests",
+        "openSnapshot",
+        "openSource",
+        "openStore",
+        "parseJson",
+        "readLive",
+        "readManifest",
+        "readPointer",
+        "recordsSource",
+        "shardBytes",
+        "shardFigures",
+        "shardRun",
+        "snapshotBytes",
+        "stringifyJson",
+      ]
+    `)
+  })
+
+  it("depends on exact versions, each explained in docs/decisions", () => {
+    const { dependencies, optionalDependencies, devDependencies } = readJson("package.json")
+    const all: Record<string, string> = { ...dependencies, ...optionalDependencies, ...devDependencies }
+    const explained = readFileSync(fromRoot("docs/decisions/0001-dependencies.md"), "utf8")
+    for (const [name, version] of Object.entries(all)) {
+      expect(version, name).toMatch(/^\d+\.\d+\.\d+(-[\w.]+)?$/)
+      expect(explained, `docs/decisions/0001-dependencies.md on ${name}`).toContain(`\`${name}\``)
+    }
+  })
+
+  it("has a lock file that names no registry host", () => {
+    expect(readFileSync(fromRoot("package-lock.json"), "utf8")).not.toMatch(/"resolved"/)
+  })
+
+  it("has a lock file with the packages of every platform, without which npm ci refuses it", () => {
+    const { packages } = readJson("package-lock.json") as {
+      packages: Record<string, { optionalDependencies?: Record<string, string> }>
+    }
+    const locked = new Set(Object.keys(packages).map((key) => key.replace(/^.*node_modules\//, "")))
+    const wanted = Object.values(packages).flatMap(({ optionalDependencies = {} }) =>
+      Object.keys(optionalDependencies),
+    )
+    expect(wanted.filter((name) => !locked.has(name))).toEqual([])
+    expect(wanted.length).toBeGreaterThan(10)
+  })
+})

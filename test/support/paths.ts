@@ -1,0 +1,4 @@
+import { join } from "node:path"
+
+/** A path in the repository, from compiled tests, which lie in dist/test/support. */
+export const fromRoot = (...segments: string[]): string => join(import.meta.dirname, "../../..", ...segments)

@@ -1,0 +1,96 @@
+import { InvalidArgumentError } from "commander"
+import { expect, test } from "vitest"
+import {
+  collectPair,
+  parseContext,
+  parseFields,
+  parseId,
+  parseNames,
+  parseProbes,
+  parseRoutingValues,
+  parseShards,
+  storeOptions,
+  wholeNumber,
+} from "../../../cli/arguments.js"
+
+test.each(["12x", "", " 1", "1.5", "-1", "1e3", "0x10", "9007199254740993", "0"])(
+  "a whole number from 1 is not %j",
+  (text) => {
+    expect(() => wholeNumber(1)(text)).toThrow(new InvalidArgumentError("Expected a whole number from 1."))
+  },
+)
+
+test("whole numbers, probes and shards", () => {
+  expect(wholeNumber(0)("0")).toBe(0)
+  expect(wholeNumber(1)("64")).toBe(64)
+  expect(parseProbes("all")).toBe("all")
+  expect(parseProbes("4")).toBe(4)
+  expect(() => parseProbes("some")).toThrow('or "all"')
+  expect(parseShards("all")).toBe("all")
+  expect(parseShards("0, 12")).toEqual([0, 12])
+  expect(() => parseShards("1,,2")).toThrow("Expected shard numbers")
+})
+
+test("names are parted by commas; an empty text is an empty list", () => {
+  expect(parseNames("a, b")).toEqual(["a", "b"])
+  expect(parseNames("")).toEqual([])
+  expect(() => parseNames("a,,b")).toThrow("single commas")
+})
+
+test("fields are name:type, the last colon parting them", () => {
+  expect(parseFields("lang:string,a:b:int64")).toEqual({ lang: "string", "a:b": "int64" })
+  expect(() => parseFields("lang:sting")).toThrow("Did you mean lang:string?")
+  expect(() => parseFields("lang")).toThrow("got lang.")
+  expect(() => parseFields("a:bool,a:string")).toThrow("The field a is there twice.")
+})
+
+test("routing values are texts, or a JSON list with numbers of any size", () => {
+  expect(parseRoutingValues("de,en")).toEqual(["de", "en"])
+  expect(parseRoutingValues('["de",2,9007199254740993]')).toEqual(["de", 2, 9007199254740993n])
+  expect(() => parseRoutingValues("[null]")).toThrow("JSON list of texts and numbers")
+  expect(() => parseRoutingValues("[1")).toThrow("not valid JSON")
+})
+
+test("pairs are collected; a value may hold an equals sign, a key comes once", () => {
+  const first = collectPair("a=1=2")
+  expect(collectPair("b=", first)).toEqual({ a: "1=2", b: "" })
+  expect(first).toEqual({ a: "1=2" })
+  expect(() => collectPair("a=3", first)).toThrow("The key a is there twice.")
+  expect(() => collectPair("=3")).toThrow("Expected key=value.")
+  expect(() => collectPair("a")).toThrow("Expected key=value.")
+})
+
+test("ids have the snapshot's type", () => {
+  expect(parseId("42", "string")).toBe("42")
+  expect(parseId("9007199254740993", "int64")).toBe(9007199254740993n)
+  expect(parseId("-9223372036854775808", "int64")).toBe(-9223372036854775808n)
+  expect(() => parseId("9223372036854775808", "int64")).toThrow('64-bit integers, got "9223372036854775808"')
+  expect(() => parseId("king", "int64")).toThrow('64-bit integers, got "king"')
+})
+
+test("a context has the types of the snapshot's fields", () => {
+  const fields = [
+    { name: "tenant", type: "string" },
+    { name: "year", type: "int64" },
+    { name: "score", type: "float64" },
+    { name: "live", type: "bool" },
+  ]
+  const context = { tenant: "7", year: "-7", score: "1.5e3", live: "false" }
+  expect(parseContext(context, fields)).toEqual({ tenant: "7", year: -7n, score: 1500, live: false })
+  expect(() => parseContext({ year: "7.5" }, fields)).toThrow(
+    '--context year=…: expected a value of type int64, got "7.5"',
+  )
+  expect(() => parseContext({ score: "Infinity" }, fields)).toThrow("type float64")
+  expect(() => parseContext({ live: "yes" }, fields)).toThrow("type bool")
+  expect(() => parseContext({ tenat: "a" }, fields)).toThrow(
+    "has no field tenat: it has tenant, year, score, live",
+  )
+})
+
+test("flags override the storage settings of the configuration, one by one", () => {
+  const config = { storage: { endpoint: "http://127.0.0.1:1", "path-style": true } }
+  expect(storeOptions({ region: "eu", pathStyle: false }, config)).toEqual({
+    s3: { endpoint: "http://127.0.0.1:1", region: "eu", forcePathStyle: false },
+  })
+  expect(storeOptions({}, {})).toEqual({})
+})

