@@ -2,24 +2,15 @@
 import { type FileHandle, open } from "node:fs/promises"
 import type { DataType, RecordBatch, Vector } from "apache-arrow"
 import { corrupt, isVecsnapError, unsupported } from "../../errors.js"
+import { withPackage } from "../../packages.js"
 import type { FileReader, RawColumns } from "./columns.js"
 import { plainDate, plainDecimal, plainTimestamp } from "./plain.js"
 
 type Arrow = typeof import("apache-arrow")
 
-const PACKAGE = "apache-arrow"
-
 /** Throws `Unsupported`, naming the package to install, if Arrow is absent. */
-export async function loadArrow(): Promise<Arrow> {
-  try {
-    return await import(PACKAGE)
-  } catch (cause) {
-    throw unsupported(
-      `Arrow inputs need the package "${PACKAGE}", which could not be loaded: npm install ${PACKAGE}`,
-      { package: PACKAGE },
-      cause,
-    )
-  }
+export function loadArrow(): Promise<Arrow> {
+  return withPackage("apache-arrow", "Arrow input", () => import("apache-arrow"))
 }
 
 /** Reads a local file; `file` is for messages. */

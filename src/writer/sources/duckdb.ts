@@ -26,26 +26,17 @@ import type {
   DuckDBValue,
   DuckDBVector,
 } from "@duckdb/node-api"
-import { aborted, invalidInput, isVecsnapError, throwIfAborted, unsupported } from "../../errors.js"
+import { aborted, invalidInput, isVecsnapError, throwIfAborted } from "../../errors.js"
 import { parseJson } from "../../json.js"
+import { withPackage } from "../../packages.js"
 import type { FileReader, FileReadOptions, RawColumns } from "./columns.js"
 import { plainDate, plainDecimal, plainTimestamp } from "./plain.js"
 
 type DuckDB = typeof import("@duckdb/node-api")
 
-const PACKAGE = "@duckdb/node-api"
-
 /** Throws `Unsupported`, naming the package to install, if DuckDB is absent. */
-export async function loadDuckdb(): Promise<DuckDB> {
-  try {
-    return await import(PACKAGE)
-  } catch (cause) {
-    throw unsupported(
-      `Parquet and SQL inputs need the package "${PACKAGE}", which could not be loaded: npm install ${PACKAGE}`,
-      { package: PACKAGE },
-      cause,
-    )
-  }
+export function loadDuckdb(): Promise<DuckDB> {
+  return withPackage("@duckdb/node-api", "Parquet and SQL input", () => import("@duckdb/node-api"))
 }
 
 /** Reads a local Parquet file; `file` is for messages. */

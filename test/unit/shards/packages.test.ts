@@ -1,16 +1,16 @@
 import { expect, it } from "vitest"
+import { withPackage } from "../../../src/packages.js"
 import { BACKEND_NAMES } from "../../../src/shards/backend.js"
 import { backendByName } from "../../../src/shards/backends.js"
-import { withPackage } from "../../../src/shards/packages.js"
 
 it("a package that cannot be loaded is named, with the command that installs it", async () => {
   const cause = new Error("no such module")
   const load = () => Promise.reject(cause)
-  await expect(withPackage("better-sqlite3", "sqlite-vec", load)).rejects.toMatchObject({
+  await expect(withPackage("better-sqlite3", "the sqlite-vec backend", load)).rejects.toMatchObject({
     tag: "Unsupported",
     message:
       'the sqlite-vec backend needs the package "better-sqlite3", which could not be loaded: npm install better-sqlite3',
-    details: { package: "better-sqlite3", backend: "sqlite-vec" },
+    details: { package: "better-sqlite3" },
     cause,
   })
 })

@@ -17,7 +17,7 @@ describe("a package that is not installed", () => {
     expect(await failureOf(openSource(parquet))).toMatchObject({
       tag: "Unsupported",
       message:
-        'Parquet and SQL inputs need the package "@duckdb/node-api", which could not be loaded: npm install @duckdb/node-api',
+        'Parquet and SQL input needs the package "@duckdb/node-api", which could not be loaded: npm install @duckdb/node-api',
     })
     expect((await failureOf(openSource([], { sql: "SELECT 1" }))).tag).toBe("Unsupported")
     expect((await failureOf(openSource(arrow))).message).toMatch(/npm install apache-arrow$/)
