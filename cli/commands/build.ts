@@ -83,11 +83,11 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint): st
     duplicateRows,
     shards,
     bytes,
-    requests: { bytesWritten },
+    requests: { bytesRead: _, bytesWritten, ...operations },
   } = report
-  const requests = Object.entries(report.requests).map(
-    ([operation, count]) => `${operation} ${formatCount(count)}`,
-  )
+  const requests = Object.entries(operations)
+    .filter(([, count]) => count > 0)
+    .map(([operation, count]) => `${formatCount(count)} ${operation}`)
   const leftOut = [
     skippedRows > 0 ? countOf(skippedRows, "bad row") : "",
     duplicateRows > 0 ? countOf(duplicateRows, "duplicate") : "",

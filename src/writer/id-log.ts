@@ -117,7 +117,7 @@ function duplicateId(
   const more = rows > 1 ? ` (${rows} duplicate rows in all)` : ""
   return invalidInput(
     `id ${shown} occurs twice: ${kept.place} and ${repeated.place}${more}; ` +
-      "make ids unique, or choose which row wins with onDuplicate first or last",
+      "make ids unique, or say which row wins: the first or the last (onDuplicate, --on-duplicate)",
     { id, first: kept.place, second: repeated.place, duplicateRows: rows },
   )
 }
