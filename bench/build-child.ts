@@ -11,6 +11,9 @@ export interface BuildRequest {
   readonly store: StoreOptions
   readonly backend: BackendName
   readonly shards: number
+  /** Of k-means. */
+  readonly seed?: number
+  readonly routingFrom?: string
 }
 
 const request: BuildRequest = JSON.parse(process.argv[2]!)
@@ -22,7 +25,12 @@ const report = await buildSnapshot(source, {
   to: request.to,
   store: request.store,
   backend: request.backend,
-  sharding: { strategy: "cluster", shards: request.shards },
+  sharding: {
+    strategy: "cluster",
+    shards: request.shards,
+    ...(request.seed !== undefined && { seed: request.seed }),
+  },
+  ...(request.routingFrom !== undefined && { routingFrom: request.routingFrom }),
 })
 // In KiB on Linux; over all threads of the process.
 const peakBytes = process.resourceUsage().maxRSS * 1024

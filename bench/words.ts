@@ -34,6 +34,20 @@ export async function loadWords(file: string = WORDS_FILE): Promise<Words> {
   return { rows: ids.length, dim, ids, vectors }
 }
 
+export const vectorOf = ({ vectors, dim }: Words, row: number): Float32Array =>
+  vectors.subarray(row * dim, (row + 1) * dim)
+
+/** The rows that are left without some, and the SQL that reads them from the file. */
+export function withoutRows(
+  words: Words,
+  rows: readonly number[],
+): { readonly kept: readonly number[]; readonly sql: string } {
+  const out = new Set(rows)
+  const kept = Array.from({ length: words.rows }, (_, row) => row).filter((row) => !out.has(row))
+  const ids = rows.map((row) => `'${words.ids[row]!.replaceAll("'", "''")}'`).join(",")
+  return { kept, sql: `select id, vector from '${WORDS_FILE}' where id not in (${ids})` }
+}
+
 /**
  * Rows held out of a build as queries: the first `count` by a hash of the row number, so that every implementation in any
  * language can take the same ones.

@@ -1,0 +1,222 @@
+/**
+ * The reader on the full word set in 64 cluster shards, against one unsharded LanceDB table of the same vectors at equal
+ * recall, in the same run.
+ *
+ * ```
+ * npm run words:full && npm run servers:install && npm run bench:reader
+ * ```
+ *
+ * 1,000 rows are held out of both and serve as queries. Ours searches 8 probes; LanceDB, with an IVF_FLAT index of √N
+ * partitions on local disk, as many partitions as it needs for the same recall@10.
+ */
+import { join } from "node:path"
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import { connect, Index, Session } from "@lancedb/lancedb"
+import {
+  Field,
+  FixedSizeList,
+  Float32,
+  makeData,
+  RecordBatch,
+  Schema,
+  Struct,
+  Table,
+  Utf8,
+  vectorFromArray,
+} from "apache-arrow"
+import { openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
+import {
+  bruteForce,
+  build,
+  type Load,
+  recall,
+  round,
+  table,
+  underLoad,
+  withDirectory,
+  withMinio,
+} from "./support.js"
+import { heldOutRows, loadWords, vectorOf, WORDS_FILE, type Words, withoutRows } from "./words.js"
+
+const SHARDS = 64
+const PROBES = 8
+const K = 10
+const HELD_OUT = 1000
+const IN_FLIGHT = [1, 4, 16]
+
+type Search = (query: Float32Array) => Promise<readonly string[]>
+
+/** One LanceDB table of all rows, with an index of √N partitions; searched with as many of them as asked for. */
+async function openPeer(
+  words: Words,
+  kept: readonly number[],
+  dir: string,
+): Promise<(partitions: number) => Search> {
+  const vectors = new Float32Array(kept.length * words.dim)
+  for (const [i, row] of kept.entries()) vectors.set(vectorOf(words, row), i * words.dim)
+  const vectorType = new FixedSizeList(words.dim, new Field("item", new Float32(), true))
+  const schema = new Schema([new Field("id", new Utf8()), new Field("vector", vectorType)])
+  const ids = vectorFromArray(
+    kept.map((row) => words.ids[row]!),
+    new Utf8(),
+  ).data[0]!
+  const floats = makeData({ type: new Float32(), length: vectors.length, nullCount: 0, data: vectors })
+  const lists = makeData({ type: vectorType, length: kept.length, nullCount: 0, child: floats })
+  const struct = makeData({
+    type: new Struct(schema.fields),
+    length: kept.length,
+    nullCount: 0,
+    children: [ids, lists],
+  })
+  const db = await connect(dir, { session: new Session(256n * 2n ** 20n, 64n * 2n ** 20n) })
+  const created = await db.createTable("words", new Table(schema, [new RecordBatch(schema, struct)]))
+  const numPartitions = Math.round(Math.sqrt(kept.length))
+  await created.createIndex("vector", { config: Index.ivfFlat({ numPartitions, distanceType: "cosine" }) })
+  return (partitions) => async (query) => {
+    const rows = await created
+      .vectorSearch(query)
+      .distanceType("cosine")
+      .nprobes(partitions)
+      .select(["id", "_distance"])
+      .limit(K)
+      .toArray()
+    return rows.map((row) => row.id as string)
+  }
+}
+
+/** The fewest partitions with which the peer reaches a recall, to within a tenth. */
+async function tunePeer(
+  peer: (partitions: number) => Search,
+  queries: readonly Float32Array[],
+  truth: readonly (readonly string[])[],
+  wanted: number,
+) {
+  for (let partitions = 4; ; partitions = Math.ceil(partitions * 1.1)) {
+    const search = peer(partitions)
+    const ids: (readonly string[])[] = []
+    for (const query of queries) ids.push(await search(query))
+    const reached = recall(ids, truth)
+    if (reached >= wanted) return { partitions, reached, search }
+  }
+}
+
+/** Event-loop delay while `work` runs, in milliseconds. */
+async function withDelay<T>(work: () => Promise<T>): Promise<{ result: T; p99Ms: number }> {
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  delay.enable()
+  const result = await work()
+  delay.disable()
+  return { result, p99Ms: round(delay.percentile(99) / 1e6) }
+}
+
+async function coldOpen(url: string, store: StoreOptions, query: Float32Array) {
+  return withDirectory(async (cacheDir) => {
+    const start = performance.now()
+    await using reader = await openSnapshot(url, { store, cacheDir })
+    const openMs = performance.now() - start
+    await reader.search(query, { k: K, probes: PROBES })
+    const ms = performance.now() - start
+    const { get, getFile, head, list, bytesRead } = reader.stats().requests
+    // Pointer, manifest, routing one after another, then all shards at once.
+    return {
+      openMs: Math.round(openMs),
+      ms: Math.round(ms),
+      requests: get + getFile + head,
+      lists: list,
+      roundTrips: get + 1,
+      mib: round(bytesRead / 2 ** 20, 1),
+    }
+  })
+}
+
+/** Resident memory that all 64 shards take when they are open, by shard. */
+async function memoryPerShard(url: string, cacheDir: string, query: Float32Array): Promise<number> {
+  await using reader = await openSnapshot(url, { cacheDir })
+  const before = process.memoryUsage.rss()
+  await reader.search(query, { k: K, probes: "all" })
+  return (process.memoryUsage.rss() - before) / SHARDS
+}
+
+async function refreshes(url: string, reader: Reader, sql: string): Promise<(string | number)[][]> {
+  const rows: (string | number)[][] = []
+  const rebuild = {
+    input: WORDS_FILE,
+    sql,
+    to: url,
+    store: {},
+    backend: "sqlite-vec",
+    shards: SHARDS,
+  } as const
+  for (const [name, request] of [
+    ["no shard changed", { ...rebuild, routingFrom: url }],
+    ["all shards changed", { ...rebuild, seed: 2 }],
+  ] as const) {
+    await build(request)
+    const before = reader.stats()
+    const start = performance.now()
+    const { keptShards } = await reader.refresh()
+    const ms = performance.now() - start
+    const after = reader.stats()
+    rows.push([
+      name,
+      keptShards,
+      after.shardDownloads - before.shardDownloads,
+      after.requests.get - before.requests.get,
+      Math.round(ms),
+    ])
+  }
+  return rows
+}
+
+const words = await loadWords()
+const held = heldOutRows(words.rows, HELD_OUT)
+const queries = held.map((row) => vectorOf(words, row).slice())
+const { kept, sql } = withoutRows(words, held)
+const truth = bruteForce(words, kept, queries, K)
+
+await withDirectory(async (dir) => {
+  const url = join(dir, "snapshot")
+  const cacheDir = join(dir, "cache")
+  await build({ input: WORDS_FILE, sql, to: url, store: {}, backend: "sqlite-vec", shards: SHARDS })
+  const shardMemory = await memoryPerShard(url, cacheDir, queries[0]!)
+
+  await using reader = await openSnapshot(url, { cacheDir })
+  const ours: Search = async (query) =>
+    (await reader.search(query, { k: K, probes: PROBES })).hits.map(({ id }) => String(id))
+  const oursIds = []
+  for (const query of queries) oursIds.push(await ours(query))
+  const oursRecall = recall(oursIds, truth.ids)
+  const peer = await tunePeer(await openPeer(words, kept, join(dir, "peer")), queries, truth.ids, oursRecall)
+
+  const loads: (string | number)[][] = []
+  const row = (
+    name: string,
+    reached: number,
+    { inFlight, queriesPerSecond, p50Ms, p95Ms, p99Ms }: Load,
+    delayMs: number,
+  ) => loads.push([name, round(reached, 3), inFlight, queriesPerSecond, p50Ms, p95Ms, p99Ms, delayMs])
+  for (const inFlight of IN_FLIGHT) {
+    const mine = await withDelay(() => underLoad(queries, inFlight, ours))
+    row(`vecsnap, ${PROBES} of ${SHARDS} shards`, oursRecall, mine.result, mine.p99Ms)
+    const theirs = await withDelay(() => underLoad(queries, inFlight, peer.search))
+    row(`one LanceDB table, ${peer.partitions} partitions`, peer.reached, theirs.result, theirs.p99Ms)
+  }
+  console.log(
+    `\n${table(["", "recall@10", "in flight", "queries/s", "p50 ms", "p95 ms", "p99 ms", "loop delay p99 ms"], loads)}`,
+  )
+  console.log(
+    `\nResident memory per open shard: ${round(shardMemory / 2 ** 20, 1)} MiB (${Math.round(kept.length / SHARDS)} rows on average)`,
+  )
+
+  const changes = await refreshes(url, reader, sql)
+  console.log(`\n${table(["refresh", "shards kept", "downloads", "GETs", "ms"], changes)}`)
+
+  await withMinio(async (root, store) => {
+    const to = `${root}/cold`
+    await build({ input: WORDS_FILE, sql, to, store, backend: "sqlite-vec", shards: SHARDS })
+    const { openMs, ms, requests, lists, roundTrips, mib } = await coldOpen(to, store, queries[0]!)
+    console.log(
+      `\n${table(["cold open on MinIO", "requests", "lists", "round trips", "MiB", "open ms", "first answer ms"], [["", requests, lists, roundTrips, mib, openMs, ms]])}`,
+    )
+  })
+})
