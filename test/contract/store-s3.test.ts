@@ -53,7 +53,7 @@ describe(`S3 store (${s3.name})`, () => {
     }
   })
 
-  it.skipIf(s3.lacks.includes("refuses-credentials"))(
+  it.skipIf(s3.lacks.includes("credentials"))(
     "names bucket and permission, and no secret, when refused",
     async () => {
       const credentials = { accessKeyId: "nobody", secretAccessKey: "not the secret access key" }

@@ -17,7 +17,7 @@ export interface StoreContractOptions {
 /**
  * What every object store must do. `open` gives an empty store, another one each time.
  *
- * Capabilities that can be lacking: "conditional-writes", "conditional-multipart".
+ * Capabilities that can be lacking: "conditional-writes", "conditional-multipart", "racing-multipart".
  */
 export function storeContract(
   name: string,
@@ -369,7 +369,7 @@ export function storeContract(
               results.indexOf(undefined),
             )
           },
-          itWith("conditional-multipart"),
+          itWith("racing-multipart"),
         )
       }
     })

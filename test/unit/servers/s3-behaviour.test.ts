@@ -505,7 +505,7 @@ describe.each(["in-process", ...(provided.name === "in-process" ? [] : [provided
     })
   })
 
-  testUnlessLacking("credentials")("access keys that are unknown are refused", async () => {
+  testUnlessLacking("credentials-as-403")("access keys that are unknown are refused", async () => {
     const stranger = new S3Client({
       endpoint: own?.endpoint ?? provided.endpoint,
       region: provided.region,
