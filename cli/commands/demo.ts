@@ -111,17 +111,19 @@ function renderAnswers(answers: readonly Answer[], dir: string, io: Io): string 
       ? ""
       : `${PROBES} of 16 shards gave ${formatCount(found)} of the ${formatCount(all)} nearest words (recall ${(found / all).toFixed(2)}).\n`
   const url = shellQuote(dir)
+  // In a checkout, where npm runs the demo, there is no `vecsnap` on the PATH.
+  const vecsnap = io.env.npm_lifecycle_event === undefined ? "vecsnap" : "npx vecsnap"
   return `${lines.join("")}
 ${recall}
 Next:
-  vecsnap query ${url} --like king -k 10
-  vecsnap query ${url} --like king --probes all --json
-  vecsnap get ${url} king
-  vecsnap info ${url}
-  vecsnap shards ${url}
+  ${vecsnap} query ${url} --like king -k 10
+  ${vecsnap} query ${url} --like king --probes all --json
+  ${vecsnap} get ${url} king
+  ${vecsnap} info ${url}
+  ${vecsnap} shards ${url}
 
 The same snapshot by hand:
-  vecsnap build ${shellQuote(WORDS)} --to ${url} --strategy cluster --shards 16 --probes ${PROBES} \\
+  ${vecsnap} build ${shellQuote(relative(io.cwd, WORDS))} --to ${url} --strategy cluster --shards 16 --probes ${PROBES} \\
       --fields length:int64,letter:string
 `
 }
