@@ -1,4 +1,5 @@
 import { access } from "node:fs/promises"
+import { relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Command } from "commander"
 import { type BuildReport, openSnapshot, type Reader, VecsnapError } from "../../src/index.js"
