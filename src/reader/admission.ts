@@ -2,8 +2,7 @@
  * Admission: how many calls run at a time, how many may wait, and for how long. Beyond that a caller hears so at once,
  * with a hint when to come again: a queue without bounds only turns overload into timeouts.
  */
-import { invalidInput, isVecsnapError, unavailable } from "../errors.js"
-import { createSemaphore } from "../storage/semaphore.js"
+import { aborted, invalidInput, throwIfAborted, unavailable } from "../errors.js"
 
 export interface AdmissionSettings {
   /** Calls that run at a time. */
@@ -40,76 +39,74 @@ export function createAdmission(
   if (!Number.isSafeInteger(maxQueued) || maxQueued < 0) {
     throw invalidInput(`option maxQueued is ${maxQueued}, expected a whole number from 0`, { maxQueued })
   }
-  const semaphore = createSemaphore(size)
+  // A Set keeps the order of arrival and forgets who leaves in constant time.
+  const waiting = new Set<() => void>()
   let running = 0
-  let queued = 0
   let refused = 0
   let averageMs = FIRST_GUESS_MS
 
   function refusal(why: string): Error {
     refused++
     // Those who wait now, and the new one, go through `size` at a time.
-    const retryAfterMs = Math.ceil((averageMs * (queued + 1)) / size)
+    const retryAfterMs = Math.ceil((averageMs * (waiting.size + 1)) / size)
     return unavailable(`this reader is busy: ${why}; try again in ${retryAfterMs} ms`, {
       retryAfterMs,
       running,
-      queued,
+      queued: waiting.size,
     })
   }
 
-  async function runNow<T>(task: () => Promise<T>): Promise<T> {
-    running++
-    const startMs = nowMs()
-    try {
-      return await task()
-    } finally {
-      running--
-      averageMs += LATEST_WEIGHT * (nowMs() - startMs - averageMs)
-    }
+  /** Resolves when a place is ours. It is taken before anyone else can look, so that bursts are counted right. */
+  function waitForTurn(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        waiting.delete(onTurn)
+        clearTimeout(timer)
+        signal.removeEventListener("abort", onAbort)
+      }
+      const onTurn = () => {
+        leave()
+        resolve()
+      }
+      const onAbort = () => {
+        leave()
+        reject(aborted("the call was aborted while it waited for its turn", {}, signal.reason))
+      }
+      const timer = setTimeout(() => {
+        leave()
+        reject(refusal(`a call has waited for ${queueTimeoutMs} ms behind ${running} that run`))
+      }, queueTimeoutMs)
+      waiting.add(onTurn)
+      signal.addEventListener("abort", onAbort, { once: true })
+    })
   }
 
-  async function runLater<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const patience = new AbortController()
-    const giveUp = () => patience.abort(signal.reason)
-    const timer = setTimeout(giveUp, queueTimeoutMs)
-    signal.addEventListener("abort", giveUp, { once: true })
-    let isWaiting = true
-    const stopWaiting = () => {
-      if (!isWaiting) return
-      isWaiting = false
-      queued--
-      clearTimeout(timer)
-      signal.removeEventListener("abort", giveUp)
-    }
-    queued++
-    try {
-      return await semaphore.run(() => {
-        stopWaiting()
-        return runNow(task)
-      }, patience.signal)
-    } catch (error) {
-      // Still waiting, and not because the caller gave up: then it was the clock.
-      if (isWaiting && isVecsnapError(error, "Aborted") && !signal.aborted) {
-        stopWaiting()
-        throw refusal(`a call has waited for ${queueTimeoutMs} ms behind ${running} that run`)
-      }
-      throw error
-    } finally {
-      stopWaiting()
-    }
+  // A place goes straight to the first in line, so that no newcomer overtakes it.
+  function giveUpPlace(): void {
+    const [next] = waiting
+    if (next === undefined) running--
+    else next()
   }
 
   return {
     async run(task, signal) {
-      if (running + queued < size) return semaphore.run(() => runNow(task), signal)
-      if (queued >= maxQueued) throw refusal(`${running} calls run and ${queued} wait, the most that may`)
-      return runLater(task, signal)
+      throwIfAborted(signal)
+      if (running < size) running++
+      else if (waiting.size < maxQueued) await waitForTurn(signal)
+      else throw refusal(`${running} calls run and ${waiting.size} wait, the most that may`)
+      const startMs = nowMs()
+      try {
+        return await task()
+      } finally {
+        averageMs += LATEST_WEIGHT * (nowMs() - startMs - averageMs)
+        giveUpPlace()
+      }
     },
     get running() {
       return running
     },
     get queued() {
-      return queued
+      return waiting.size
     },
     get refused() {
       return refused
