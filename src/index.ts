@@ -50,11 +50,17 @@ export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.j
 export { openSnapshot, type Reader } from "./reader/reader.js"
 export type { QueryVector } from "./reader/search.js"
 export type {
+  AutoRefresh,
+  CloseOptions,
   FoundRecord,
   GetOptions,
+  Health,
   Hit,
   OpenOptions,
+  PayloadSchema,
+  ReaderEvents,
   ReaderStats,
+  RefreshReport,
   RefreshResult,
   RouteOptions,
   SearchOptions,

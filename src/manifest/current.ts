@@ -1,7 +1,7 @@
 /**
  * The live snapshot: reading the pointer and its manifest, and moving the pointer, which is the commit point.
  */
-import { conflict, corrupt, notFound } from "../errors.js"
+import { conflict, corrupt, notFound, type VecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { decodeManifest, decodePointer, encodePointer, type Pointer } from "./codec.js"
 import { POINTER_KEY } from "./keys.js"
@@ -19,6 +19,17 @@ export async function readPointer(
 ): Promise<LivePointer | undefined> {
   const object = await store.get(POINTER_KEY, options)
   return object && { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
+}
+
+/** The pointer, unless it is still the version with the ETag `etag`; see {@link ObjectStore.getIfChanged}. */
+export async function readPointerIfChanged(
+  store: ObjectStore,
+  etag: string,
+  options?: CallOptions,
+): Promise<LivePointer | "unchanged" | undefined> {
+  const object = await store.getIfChanged(POINTER_KEY, etag, options)
+  if (object === undefined || object === "unchanged") return object
+  return { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
 }
 
 /** The manifest under a key that something names. Throws `NotFound` if it is gone. */
@@ -41,8 +52,21 @@ export interface LiveSnapshot {
 /** Pointer and manifest of the live snapshot. Throws `NotFound` if nothing is published. */
 export async function readLive(store: ObjectStore, options?: CallOptions): Promise<LiveSnapshot> {
   const pointer = await readPointer(store, options)
-  if (pointer === undefined)
-    throw notFound(`no snapshot is published at ${store.url} (it has no ${POINTER_KEY})`, { url: store.url })
+  if (pointer === undefined) throw nothingPublished(store)
+  return readSnapshot(store, pointer, options)
+}
+
+/** What there is to say where a root has no pointer. */
+export function nothingPublished({ url }: ObjectStore): VecsnapError {
+  return notFound(`no snapshot is published at ${url} (it has no ${POINTER_KEY})`, { url })
+}
+
+/** The manifest that a pointer names. Throws `NotFound` if it is gone, `Corrupt` if it is of another run. */
+export async function readSnapshot(
+  store: ObjectStore,
+  pointer: LivePointer,
+  options?: CallOptions,
+): Promise<LiveSnapshot> {
   const manifest = await readManifest(store, pointer.manifest, options)
   if (manifest.run !== pointer.run) {
     throw corrupt(

@@ -3,26 +3,46 @@
  */
 import { homedir } from "node:os"
 import { join } from "node:path"
-import pLimit, { type LimitFunction } from "p-limit"
-import { closed, invalidInput, throwIfAborted } from "../errors.js"
-import { readLive, readPointer } from "../manifest/current.js"
+import pMap from "p-map"
+import { closed, invalidInput, isVecsnapError, throwIfAborted } from "../errors.js"
+import { type Logger, silentLogger } from "../logger.js"
+import {
+  type LivePointer,
+  nothingPublished,
+  readPointer,
+  readPointerIfChanged,
+  readSnapshot,
+} from "../manifest/current.js"
 import type { ShardEntry } from "../manifest/manifest.js"
 import type { Id, Json } from "../records.js"
+import { abortable } from "../shards/abortable.js"
 import type { BackendName, ShardPool, ShardReader } from "../shards/backend.js"
 import { backendByName } from "../shards/backends.js"
 import { openStore } from "../storage/open.js"
+import { createSemaphore, type Semaphore } from "../storage/semaphore.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, withCounting } from "../storage/with-counting.js"
+import { type Admission, createAdmission } from "./admission.js"
+import { checkTimeoutMs, createCallScope } from "./call-scope.js"
+import { createEvents, type EventEmitter, type ReaderListener } from "./events.js"
 import { getRecords } from "./get.js"
+import { createRecentCalls, type HealthFacts, judgeHealth, outcomeOf } from "./health.js"
+import { createInterests } from "./interest.js"
+import { typePayload } from "./payloads.js"
+import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
 import { type QueryVector, searchState, type UseShard } from "./search.js"
 import { createShardCache, type ShardCache } from "./shard-cache.js"
 import { createShardFiles, type ShardFiles } from "./shard-files.js"
-import { loadState, type SnapshotState } from "./state.js"
+import { type FoundSnapshot, findSnapshot, loadState, type SnapshotState } from "./state.js"
 import type {
+  CloseOptions,
   FoundRecord,
   GetOptions,
+  Health,
   OpenOptions,
+  ReaderEvents,
   ReaderStats,
+  RefreshReport,
   RefreshResult,
   SearchOptions,
   SearchResult,
@@ -31,29 +51,44 @@ import type {
 
 const DEFAULT_OPEN_SHARDS = 256
 const DEFAULT_CONCURRENCY = 64
+const DEFAULT_QUEUED = 1000
+const DEFAULT_QUEUE_TIMEOUT_MS = 10_000
+/** A pointer read so recently is not read again for `health`. */
+const POINTER_FRESH_MS = 5000
+/** The longest that `health` waits for the pointer. */
+const PROBE_MS = 2000
+/** What a refresh opens before the swap, at most, and how long it may take: the new snapshot is not to be held up. */
+const WARM_BUDGET = { shards: 64, bytes: 2 ** 30 }
+const WARM_MS = 30_000
+const WARM_CONCURRENCY = 4
 
 /**
- * Opens the live snapshot of a root: `s3://bucket/prefix`, a directory, `memory://name`, or an open store.
+ * Opens the live snapshot of a root, or the one of `options.snapshot`: `s3://bucket/prefix`, a directory, `memory://name`, or an open store.
  *
  * Reads pointer, manifest and routing, no shard. Throws `NotFound` if nothing is published there, `Corrupt` if what is
  * there is damaged, `Unsupported` if it needs a newer vecsnap or a package that is not installed.
  */
 export async function openSnapshot<Payload = Json>(
   from: string | ObjectStore,
-  options: OpenOptions = {},
+  options: OpenOptions<Payload> = {},
 ): Promise<Reader<Payload>> {
   const opened = typeof from === "string" ? openStore(from, options.store) : undefined
   const reader = new SnapshotReader(opened ?? (from as ObjectStore), options, () => opened?.close())
   try {
     await reader.open(options.signal)
-    return reader as Reader<Json> as Reader<Payload>
+    return reader
   } catch (error) {
     await reader.close()
     throw error
   }
 }
 
-/** An open snapshot. All methods throw `Closed` after `close`. */
+/**
+ * An open snapshot. After `close`, all that asks the snapshot throws `Closed`.
+ *
+ * A call throws `Unavailable` with `details.retryAfterMs` if too many wait already (`maxQueued`, `queueTimeoutMs`), and
+ * `Aborted` when its signal fires or its `timeoutMs` have passed, wherever it is: waiting, downloading or searching.
+ */
 export interface Reader<Payload = Json> extends AsyncDisposable {
   /** The snapshot that answers now; another one after a refresh. */
   readonly snapshot: SnapshotInfo
@@ -69,58 +104,102 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
    * says which.
    */
   get(ids: readonly Id[], options?: GetOptions): Promise<readonly (FoundRecord<Payload> | undefined)[]>
-  /** Opens the snapshot that is live now, if it is another one. Searches under way finish on the old one. */
+  /**
+   * Opens the snapshot that is live now, if it is another one: completely, shards that were in use included, before it
+   * answers. Searches under way finish on the old one. If it fails, the old one stays. Calls at the same time share one
+   * refresh. A pinned reader stays as it is, and says so.
+   */
   refresh(): Promise<RefreshResult>
+  /**
+   * How the reader does; works after `close`, too. Reads the pointer if that was not done in the last 5 seconds, waits
+   * 2 seconds for it at most, and does no other I/O.
+   */
+  health(): Promise<Health>
+  /** Calls `listener` whenever `event` happens, until `off`. What it throws is logged. */
+  on<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
+  off<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
   stats(): ReaderStats
-  /** Waits for what runs, then releases files, threads and connections. Idempotent. */
-  close(): Promise<void>
+  /** Waits for what runs, or aborts it, then releases files, threads and connections. Idempotent. */
+  close(options?: CloseOptions): Promise<void>
 }
 
-/** A state with the number of searches that use it. */
+/** A state with the number of calls that use it. */
 interface HeldState {
   readonly state: SnapshotState
   users: number
 }
 
-class SnapshotReader implements Reader {
+class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #store: ObjectStore
   readonly #counts = createCounts()
-  readonly #options: OpenOptions
+  readonly #options: OpenOptions<Payload>
+  readonly #logger: Logger
+  readonly #events: EventEmitter
   readonly #releaseStore: () => void
   readonly #files: ShardFiles
   readonly #cache: ShardCache
   readonly #pools = new Map<BackendName, ShardPool>()
-  readonly #limit: LimitFunction
-  /** The current state, and older ones that searches still use. */
+  readonly #admission: Admission
+  /** Shards in work at a time. */
+  readonly #slots: Semaphore
+  readonly #interests = createInterests()
+  /** Latest repair of each shard content that was found damaged. */
+  readonly #repairs = new Map<string, Promise<void>>()
+
+  /** The current state, one that is being made ready, and older ones that calls still use. */
   readonly #held = new Set<HeldState>()
   #current: HeldState | undefined
+  /** Numbers of the shards used, latest last. */
+  readonly #recent = new Set<number>()
+
+  #pointer: LivePointer | undefined
+  #pointerReadAt: Date | undefined
+  #pointerFailure: HealthFacts["pointerFailure"]
+  #probing: Promise<unknown> | undefined
   #refreshing: Promise<RefreshResult> | undefined
+  #lastRefresh: RefreshReport | undefined
+  #stopAutoRefresh = (): void => {}
+
+  readonly #recentCalls = createRecentCalls()
+  readonly #failingShards = new Map<number, string>()
+  readonly #running = new Set<Promise<unknown>>()
+  readonly #endOfRefresh = new AbortController()
+  readonly #endOfCalls = new AbortController()
   #closing: Promise<void> | undefined
 
-  constructor(store: ObjectStore, options: OpenOptions, releaseStore: () => void) {
-    const { maxOpenShards = DEFAULT_OPEN_SHARDS, concurrency = DEFAULT_CONCURRENCY } = options
-    for (const [option, value] of Object.entries({ maxOpenShards, concurrency })) {
-      if (!Number.isSafeInteger(value) || value < 1) {
-        throw invalidInput(`option ${option} is ${value}, expected a whole number from 1`, { option, value })
-      }
-    }
+  constructor(store: ObjectStore, options: OpenOptions<Payload>, releaseStore: () => void) {
+    const { maxOpenShards, concurrency, maxQueued, queueTimeoutMs } = checkOptions(options)
     this.#store = withCounting(store, this.#counts)
     this.#options = options
+    this.#logger = options.logger ?? silentLogger
+    this.#events = createEvents(this.#logger)
     this.#releaseStore = releaseStore
     this.#files = createShardFiles(this.#store, options.cacheDir ?? defaultCacheDir())
     this.#cache = createShardCache(maxOpenShards)
-    this.#limit = pLimit(concurrency)
+    this.#admission = createAdmission({ running: concurrency, maxQueued, queueTimeoutMs })
+    this.#slots = createSemaphore(concurrency)
   }
 
   async open(signal: AbortSignal | undefined): Promise<void> {
-    this.#replaceState(await this.#loadLive(signal))
+    const { snapshot, autoRefresh } = this.#options
+    if (snapshot === undefined) {
+      const pointer = await this.#readPointer(signal)
+      this.#current = { state: await this.#loadLive(pointer, signal), users: 0 }
+    } else {
+      const found = await findSnapshot(this.#store, snapshot, { signal })
+      if (found.pointer !== undefined) this.#notePointer(found.pointer)
+      this.#current = { state: await this.#load(found, signal), users: 0 }
+    }
+    this.#held.add(this.#current)
+    if (autoRefresh !== undefined) this.#stopAutoRefresh = startAutoRefresh(autoRefresh, () => this.refresh())
   }
 
   get snapshot(): SnapshotInfo {
-    return this.#hold().state.info
+    this.#assertOpen()
+    return this.#state.info
   }
 
-  async search(vector: QueryVector, options: SearchOptions = {}): Promise<SearchResult> {
+  async search(vector: QueryVector, options: SearchOptions = {}): Promise<SearchResult<Payload>> {
     const [result] = await this.searchMany([vector], options)
     return result!
   }
@@ -128,32 +207,85 @@ class SnapshotReader implements Reader {
   async searchMany(
     vectors: readonly QueryVector[],
     options: SearchOptions = {},
-  ): Promise<readonly SearchResult[]> {
-    return this.#withState((state) => searchState(state, vectors, options, this.#useShard))
+  ): Promise<readonly SearchResult<Payload>[]> {
+    // A copy, because the search may begin later and the caller may reuse the array.
+    const queries = vectors.map((vector) => (isList(vector) ? vector.slice() : vector))
+    const results = await this.#call("search", options, (state, bounded, failOnMissing) =>
+      searchState(state, queries, bounded, this.#useShard, { failOnMissing }),
+    )
+    return results.map((result) => ({ ...result, hits: result.hits.map((hit) => this.#typePayload(hit)) }))
   }
 
-  async get(ids: readonly Id[], options: GetOptions = {}): Promise<readonly (FoundRecord | undefined)[]> {
-    return this.#withState((state) => getRecords(state, ids, options, this.#useShard))
+  async get(
+    ids: readonly Id[],
+    options: GetOptions = {},
+  ): Promise<readonly (FoundRecord<Payload> | undefined)[]> {
+    const records = await this.#call("lookup", options, (state, bounded) =>
+      getRecords(state, ids, bounded, this.#useShard),
+    )
+    return records.map((record) => record && this.#typePayload(record))
   }
 
-  refresh(): Promise<RefreshResult> {
+  async refresh(): Promise<RefreshResult> {
+    this.#assertOpen()
     this.#refreshing ??= this.#refresh().finally(() => {
       this.#refreshing = undefined
     })
     return this.#refreshing
   }
 
+  async health(): Promise<Health> {
+    const { info } = this.#state
+    const pinned = this.#isPinned
+    const { maxAgeSeconds } = this.#options
+    const readAgoMs = Date.now() - (this.#pointerReadAt?.getTime() ?? 0)
+    if (!pinned && this.#closing === undefined && readAgoMs > POINTER_FRESH_MS) {
+      this.#probing ??= this.#probePointer().finally(() => {
+        this.#probing = undefined
+      })
+      await this.#probing
+    }
+    const calls = this.#recentCalls.counts()
+    const verdict = judgeHealth({
+      nowMs: Date.now(),
+      closed: this.#closing !== undefined,
+      pinned,
+      snapshot: info.run,
+      // The pointer may have been moved away and back since this snapshot was opened.
+      publishedAtMs: (this.#pointer?.run === info.run ? this.#pointer : info).publishedAt.getTime(),
+      maxAgeSeconds,
+      lastRefresh: this.#lastRefresh,
+      pointerFailure: this.#pointerFailure,
+      calls,
+      lastFailure: this.#recentCalls.lastFailure,
+      failingShards: this.#failingShards,
+    })
+    const facts = { lastRefresh: this.#lastRefresh, pointerReadAt: this.#pointerReadAt, calls }
+    return { ...verdict, snapshot: info.run, pinned, ...facts }
+  }
+
+  on<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void {
+    this.#events.on(event, listener)
+  }
+
+  off<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void {
+    this.#events.off(event, listener)
+  }
+
   stats(): ReaderStats {
+    const { running, queued, refused } = this.#admission
     return {
       openShards: this.#cache.open,
       shardOpens: this.#cache.opens,
       shardDownloads: this.#files.downloads,
       requests: { ...this.#counts },
+      calls: { running, queued, refused },
     }
   }
 
-  close(): Promise<void> {
+  close({ abort = false }: CloseOptions = {}): Promise<void> {
     this.#closing ??= this.#close()
+    if (abort) this.#endOfCalls.abort()
     return this.#closing
   }
 
@@ -161,72 +293,165 @@ class SnapshotReader implements Reader {
     await this.close()
   }
 
-  async #close(): Promise<void> {
-    await this.#refreshing?.catch(() => {})
-    await this.#cache.close()
-    await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
-    this.#releaseStore()
-  }
+  // --- Calls -------------------------------------------------------------------------------------------------------
 
-  async #refresh(): Promise<RefreshResult> {
-    const before = this.#hold().state
-    const pointer = await readPointer(this.#store)
-    if (pointer?.run === before.info.run) {
-      return { changed: false, from: pointer.run, to: pointer.run, keptShards: before.shards.size }
+  /** Runs one call: within its bounds, in its turn, on the state that is current then. */
+  async #call<Bounds extends { readonly signal?: AbortSignal; readonly timeoutMs?: number }, T>(
+    what: string,
+    options: Bounds,
+    work: StateWork<Bounds, T>,
+  ): Promise<T> {
+    this.#assertOpen()
+    const { signal, timeoutMs = this.#options.timeoutMs } = options
+    const scope = createCallScope({ what, signal, timeoutMs, closing: this.#endOfCalls.signal })
+    const bounded = { ...options, signal: scope.signal }
+    const running = this.#admission.run(() => this.#answer(bounded, scope.signal, work), scope.signal)
+    this.#running.add(running)
+    try {
+      const result = await running
+      this.#recentCalls.note("answered")
+      return result
+    } catch (cause) {
+      const error = scope.explain(cause)
+      const outcome = outcomeOf(error)
+      if (outcome !== undefined) this.#recentCalls.note(outcome, messageOf(error))
+      throw error
+    } finally {
+      scope.end()
+      this.#running.delete(running)
     }
-    const after = await this.#loadLive(undefined)
-    this.#replaceState(after)
-    const kept = new Set(before.contents.values())
-    const keptShards = Array.from(after.contents.values()).filter((content) => kept.has(content)).length
-    return { changed: true, from: before.info.run, to: after.info.run, keptShards }
   }
 
-  async #loadLive(signal: AbortSignal | undefined): Promise<SnapshotState> {
-    const live = await readLive(this.#store, { signal })
-    await backendByName(live.manifest.backend).assertInstalled("open")
-    return loadState(this.#store, live, { signal })
-  }
-
-  /** The swap: searches that start from now on use the new state. */
-  #replaceState(state: SnapshotState): void {
-    const previous = this.#current
-    this.#current = { state, users: 0 }
-    this.#held.add(this.#current)
-    if (previous?.users === 0) this.#drop(previous)
-  }
-
-  #hold(): HeldState {
-    if (this.#closing !== undefined || this.#current === undefined) throw closed("this reader is closed")
-    return this.#current
+  /** Runs `work`, and once more after a refresh if files of its snapshot are gone: then they were collected. */
+  async #answer<Bounds, T>(bounds: Bounds, signal: AbortSignal, work: StateWork<Bounds, T>): Promise<T> {
+    try {
+      return await this.#withState((state) => work(state, bounds, !this.#isPinned))
+    } catch (error) {
+      if (this.#isPinned || !isVecsnapError(error, "NotFound")) throw error
+      this.#logger.warn({ err: error }, "files of the snapshot are gone: looking for another one")
+    }
+    // A refresh that fails is reported by itself; then the old snapshot answers what it can.
+    await abortable(this.refresh(), signal).catch(() => throwIfAborted(signal))
+    return this.#withState((state) => work(state, bounds, false))
   }
 
   async #withState<T>(work: (state: SnapshotState) => Promise<T>): Promise<T> {
-    const held = this.#hold()
+    const held = this.#current!
     held.users++
     try {
       return await work(held.state)
     } finally {
-      held.users--
-      if (held.users === 0 && held !== this.#current) this.#drop(held)
+      this.#leave(held)
     }
   }
 
-  /** Forgets a state that nothing uses any more, and closes the shards that no other state has. */
-  #drop(held: HeldState): void {
-    this.#held.delete(held)
-    this.#cache.retain(new Set(Array.from(this.#held, ({ state }) => [...state.contents.values()]).flat()))
+  #typePayload<T extends { readonly id: Id; readonly shard: number; readonly payload: Json }>(item: T) {
+    return typePayload(item, this.#options.payloadSchema)
   }
 
-  readonly #useShard: UseShard = (state, shard, work, signal) =>
-    this.#limit(() => {
-      throwIfAborted(signal)
-      const entry = state.shards.get(shard)!
-      return this.#cache.use(state.contents.get(shard)!, () => this.#openShard(state, entry), work)
-    })
+  get #state(): SnapshotState {
+    if (this.#current === undefined) throw closed("this reader is closed")
+    return this.#current.state
+  }
 
-  async #openShard(state: SnapshotState, entry: ShardEntry): Promise<ShardReader> {
-    // Not the searching caller's signal: the open is shared with whoever else needs the shard.
-    const dir = await this.#files.locate(entry)
+  get #isPinned(): boolean {
+    return this.#options.snapshot !== undefined
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw closed("this reader is closed")
+  }
+
+  // --- Shards ------------------------------------------------------------------------------------------------------
+
+  readonly #useShard: UseShard = async (state, shard, work, signal) => {
+    const isCurrent = () => state === this.#current?.state
+    if (isCurrent()) {
+      this.#recent.delete(shard)
+      this.#recent.add(shard)
+    }
+    // Who is aborted leaves at once; the place and the shard are given back when the work has really ended.
+    const using = this.#slots.run(() => this.#useRepaired(state, shard, work, signal), signal)
+    try {
+      const result = await abortable(using, signal)
+      if (isCurrent()) this.#failingShards.delete(shard)
+      return result
+    } catch (error) {
+      if (isCurrent() && outcomeOf(error) === "failed") this.#failingShards.set(shard, messageOf(error))
+      throw error
+    }
+  }
+
+  /** Uses a shard; if its files are damaged, once more with files fresh from storage. */
+  async #useRepaired<T>(
+    state: SnapshotState,
+    shard: number,
+    work: (reader: ShardReader) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const key = state.contents.get(shard)!
+    const repairBefore = this.#repairs.get(key)
+    try {
+      return await this.#useOpen(state, shard, work, signal)
+    } catch (error) {
+      if (!isVecsnapError(error, "Corrupt")) throw error
+      this.#logger.warn({ err: error, shard }, "a shard is damaged: downloading it again")
+    }
+    // Of all who fail on the same copy, the first one drops it; the others must not drop what came in its place.
+    if (this.#repairs.get(key) === repairBefore) {
+      this.#repairs.set(key, this.#dropShard(key, state.shards.get(shard)!))
+    }
+    await this.#repairs.get(key)
+    return this.#useOpen(state, shard, work, signal)
+  }
+
+  async #dropShard(key: string, entry: ShardEntry): Promise<void> {
+    // Files first: whoever opens them before they are gone is dropped as well.
+    await this.#files.drop(entry).catch((error) => {
+      this.#logger.warn(
+        { err: error, shard: entry.shard },
+        "a damaged shard could not be removed from the cache",
+      )
+    })
+    this.#cache.drop(key)
+  }
+
+  async #useOpen<T>(
+    state: SnapshotState,
+    shard: number,
+    work: (reader: ShardReader) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const key = state.contents.get(shard)!
+    const entry = state.shards.get(shard)!
+    for (;;) {
+      throwIfAborted(signal)
+      const interest = this.#interests.join(key)
+      signal?.addEventListener("abort", interest.leave, { once: true })
+      let isOpener = false
+      const open = () => {
+        isOpener = true
+        return this.#openShard(state, entry, interest.signal)
+      }
+      try {
+        return await this.#cache.use(key, open, (reader) => {
+          throwIfAborted(signal)
+          return work(reader)
+        })
+      } catch (error) {
+        // We came as the last who waited before us left, and took the open shard's download with them.
+        const isTheirs = !isOpener && isVecsnapError(error, "Aborted") && !signal?.aborted
+        if (!isTheirs) throw error
+      } finally {
+        signal?.removeEventListener("abort", interest.leave)
+        interest.leave()
+      }
+    }
+  }
+
+  /** `signal` is that of all who wait for the shard, not of one call. */
+  async #openShard(state: SnapshotState, entry: ShardEntry, signal: AbortSignal): Promise<ShardReader> {
+    const dir = await this.#files.locate(entry, signal)
     return this.#poolFor(state.manifest.backend).open(dir, state.spec, entry.index)
   }
 
@@ -238,7 +463,186 @@ class SnapshotReader implements Reader {
     this.#pools.set(name, pool)
     return pool
   }
+
+  // --- States ------------------------------------------------------------------------------------------------------
+
+  async #refresh(): Promise<RefreshResult> {
+    try {
+      const result = await this.#follow(this.#endOfRefresh.signal)
+      this.#lastRefresh = { at: new Date(), changed: result.changed, error: undefined }
+      if (result.changed) {
+        this.#logger.info(result, "another snapshot is open")
+        this.#events.emit("refreshed", result)
+      }
+      return result
+    } catch (error) {
+      if (this.#closing !== undefined) throw closed("this reader was closed while it refreshed", {}, error)
+      this.#lastRefresh = { at: new Date(), changed: false, error: messageOf(error) }
+      this.#logger.warn({ err: error }, "refresh failed, the old snapshot stays open")
+      this.#events.emit("refresh-failed", { error })
+      throw error
+    }
+  }
+
+  /** Opens what is live now, if it is another snapshot. */
+  async #follow(signal: AbortSignal): Promise<RefreshResult> {
+    const before = this.#state
+    const { run } = before.info
+    const stay = {
+      changed: false,
+      from: run,
+      to: run,
+      keptShards: before.shards.size,
+      pinned: this.#isPinned,
+    }
+    if (stay.pinned) return stay
+    const pointer = await this.#readPointer(signal)
+    if (pointer.run === run) return stay
+    const next: HeldState = { state: await this.#loadLive(pointer, signal), users: 1 }
+    // Held from here on, so that the shards opened for it are kept.
+    this.#held.add(next)
+    try {
+      await this.#warmUp(before, next.state)
+      throwIfAborted(signal)
+      this.#replace(next)
+    } finally {
+      this.#leave(next)
+    }
+    const kept = new Set(before.contents.values())
+    const keptShards = Array.from(next.state.contents.values()).filter((content) => kept.has(content)).length
+    return { changed: true, from: run, to: next.state.info.run, keptShards, pinned: false }
+  }
+
+  /** The swap: calls that start from now on use the new state. */
+  #replace(next: HeldState): void {
+    const previous = this.#current!
+    this.#current = next
+    this.#failingShards.clear()
+    if (previous.users === 0) this.#drop(previous)
+  }
+
+  /** Opens the shards of the next state that were in use in this one, so that no search waits for them after the swap. */
+  async #warmUp(before: SnapshotState, after: SnapshotState): Promise<void> {
+    // Half of the places, since the old state goes on answering meanwhile.
+    const places = Math.floor((this.#options.maxOpenShards ?? DEFAULT_OPEN_SHARDS) / 2)
+    const budget = { shards: Math.min(WARM_BUDGET.shards, places), bytes: WARM_BUDGET.bytes }
+    const shards = chooseShardsToWarm(before, after, this.#recent, budget)
+    const what = "opening of shards before a swap"
+    const scope = createCallScope({ what, timeoutMs: WARM_MS, closing: this.#endOfRefresh.signal })
+    const warmOne = (shard: number) =>
+      this.#useShard(after, shard, async () => {}, scope.signal).catch((error) => {
+        this.#logger.warn({ err: scope.explain(error), shard }, "a shard could not be opened before the swap")
+      })
+    try {
+      await pMap(shards, warmOne, { concurrency: WARM_CONCURRENCY })
+    } finally {
+      scope.end()
+    }
+  }
+
+  #leave(held: HeldState): void {
+    held.users--
+    if (held.users === 0 && held !== this.#current) this.#drop(held)
+  }
+
+  /** Forgets a state that nothing uses any more, and closes the shards that no other state has. */
+  #drop(held: HeldState): void {
+    this.#held.delete(held)
+    this.#cache.retain(new Set(Array.from(this.#held, ({ state }) => [...state.contents.values()]).flat()))
+  }
+
+  async #loadLive(pointer: LivePointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
+    const { manifest } = await readSnapshot(this.#store, pointer, { signal })
+    return this.#load({ manifest, publishedAt: pointer.publishedAt }, signal)
+  }
+
+  async #load(found: FoundSnapshot, signal: AbortSignal | undefined): Promise<SnapshotState> {
+    await backendByName(found.manifest.backend).assertInstalled("open")
+    return loadState(this.#store, found, { signal })
+  }
+
+  // --- The pointer -------------------------------------------------------------------------------------------------
+
+  /** The pointer as it is now; costs no body if it is the one we know. Notes whether it could be read. */
+  async #readPointer(signal: AbortSignal | undefined): Promise<LivePointer> {
+    const known = this.#pointer
+    try {
+      const read =
+        known === undefined
+          ? await readPointer(this.#store, { signal })
+          : await readPointerIfChanged(this.#store, known.etag, { signal })
+      if (read === undefined) throw nothingPublished(this.#store)
+      return this.#notePointer(read === "unchanged" ? known! : read)
+    } catch (error) {
+      const sinceMs = this.#pointerFailure?.sinceMs ?? Date.now()
+      this.#pointerFailure = { sinceMs, reason: messageOf(error) }
+      throw error
+    }
+  }
+
+  #notePointer(pointer: LivePointer): LivePointer {
+    this.#pointer = pointer
+    this.#pointerReadAt = new Date()
+    this.#pointerFailure = undefined
+    return pointer
+  }
+
+  /** Reads the pointer for `health`, in bounded time. What goes wrong is noted, not thrown. */
+  async #probePointer(): Promise<void> {
+    const what = "reading of the pointer"
+    const scope = createCallScope({ what, timeoutMs: PROBE_MS, closing: this.#endOfRefresh.signal })
+    try {
+      await this.#readPointer(scope.signal)
+    } catch {
+      // Noted as `#pointerFailure`.
+    } finally {
+      scope.end()
+    }
+  }
+
+  async #close(): Promise<void> {
+    this.#stopAutoRefresh()
+    this.#endOfRefresh.abort()
+    await Promise.allSettled([this.#refreshing, this.#probing])
+    // No call begins any more, so that this set only shrinks.
+    await Promise.allSettled(this.#running)
+    await this.#cache.close()
+    await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
+    this.#releaseStore()
+  }
 }
+
+/** Work on one state. With `failOnMissing`, files that storage does not have must fail it with `NotFound`. */
+type StateWork<Bounds, T> = (state: SnapshotState, bounds: Bounds, failOnMissing: boolean) => Promise<T>
+
+/** The bounds of a reader, defaults filled in. Throws `InvalidInput` naming the option that is wrong. */
+function checkOptions(options: OpenOptions<unknown>) {
+  const { maxOpenShards = DEFAULT_OPEN_SHARDS, concurrency = DEFAULT_CONCURRENCY } = options
+  const { maxQueued = DEFAULT_QUEUED, queueTimeoutMs = DEFAULT_QUEUE_TIMEOUT_MS } = options
+  const { timeoutMs, maxAgeSeconds, snapshot, autoRefresh } = options
+  for (const [option, value] of Object.entries({ maxOpenShards, concurrency })) {
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw invalidInput(`option ${option} is ${value}, expected a whole number from 1`, { option, value })
+    }
+  }
+  checkTimeoutMs("queueTimeoutMs", queueTimeoutMs)
+  if (timeoutMs !== undefined) checkTimeoutMs("timeoutMs", timeoutMs)
+  if (maxAgeSeconds !== undefined && !(maxAgeSeconds > 0)) {
+    throw invalidInput(`option maxAgeSeconds is ${maxAgeSeconds}, expected a number above 0`, {
+      maxAgeSeconds,
+    })
+  }
+  if (snapshot !== undefined && autoRefresh !== undefined) {
+    throw invalidInput(`option autoRefresh does not go with option snapshot, which pins run ${snapshot}`, {
+      snapshot,
+    })
+  }
+  return { maxOpenShards, concurrency, maxQueued, queueTimeoutMs }
+}
+
+const isList = (value: unknown): boolean => Array.isArray(value) || ArrayBuffer.isView(value)
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 function defaultCacheDir(): string {
   return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "vecsnap")

@@ -1,7 +1,7 @@
 /**
  * The fan-out: asks the shards of each query, and merges what they answer.
  */
-import { invalidInput, unavailable } from "../errors.js"
+import { invalidInput, isVecsnapError, unavailable, unsupported } from "../errors.js"
 import type { ShardHit, ShardReader } from "../shards/backend.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
 import { checkVector } from "../vectors/validate.js"
@@ -22,17 +22,22 @@ const DEFAULT_K = 10
 
 /**
  * Answers several queries on one snapshot. Queries are grouped by shard, so that each shard is opened once, whatever
- * the number of queries that need it.
+ * the number of queries that need it. What goes on when this throws is for `signal` to stop.
+ *
+ * @param failOnMissing throw `NotFound` for a shard whose files storage does not have, even where partial answers are
+ * allowed, so that the caller can look for a newer snapshot
  */
 export async function searchState(
   state: SnapshotState,
   vectors: readonly QueryVector[],
-  options: SearchOptions,
+  { signal, ...options }: SearchOptions,
   useShard: UseShard,
+  { failOnMissing = false }: { readonly failOnMissing?: boolean } = {},
 ): Promise<readonly SearchResult[]> {
-  const { k = DEFAULT_K, partial = "fail", signal } = options
+  const { k = DEFAULT_K, partial = "fail", targetRecall } = options
   if (!Number.isSafeInteger(k) || k < 1)
     throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
+  if (targetRecall !== undefined) refuseTargetRecall(state, targetRecall)
   const { dim, metric } = state.spec
   const queries = vectors.map((vector, index) =>
     checkVector(vector, dim, metric, vectors.length > 1 ? `query vector ${index}` : "the query vector"),
@@ -65,6 +70,8 @@ export async function searchState(
       )
       return { hits: new Map(waiting.map((query, i) => [query, found[i]!])) }
     } catch (error) {
+      if (partial === "fail" || signal?.aborted) throw error
+      if (failOnMissing && isVecsnapError(error, "NotFound")) throw error
       return { error }
     }
   }
@@ -76,7 +83,6 @@ export async function searchState(
     for (const shard of shards) {
       const answer = answers.get(shard)!
       if ("error" in answer) {
-        if (partial === "fail" || signal?.aborted) throw answer.error
         failed.push({
           shard,
           reason: answer.error instanceof Error ? answer.error.message : String(answer.error),
@@ -99,6 +105,18 @@ export async function searchState(
       complete: failed.length === 0,
     }
   }
+}
+
+function refuseTargetRecall({ info }: SnapshotState, targetRecall: number): never {
+  if (!(targetRecall > 0 && targetRecall <= 1)) {
+    throw invalidInput(`targetRecall is ${targetRecall}, expected a number above 0, at most 1`, {
+      targetRecall,
+    })
+  }
+  throw unsupported(
+    `snapshot ${info.run} carries no measured recall, which would turn targetRecall ${targetRecall} into a number of probes: use probes`,
+    { targetRecall, snapshot: info.run },
+  )
 }
 
 type ShardAnswer = { readonly hits: ReadonlyMap<number, readonly ShardHit[]> } | { readonly error: unknown }

@@ -17,6 +17,8 @@ interface Handle {
 export interface ShardCache {
   /** Runs `work` with the open shard, opened by `open` if it is not. */
   use<T>(key: string, open: () => Promise<ShardReader>, work: (reader: ShardReader) => Promise<T>): Promise<T>
+  /** Closes this shard, as soon as it is not in use: the next one who asks opens it afresh. */
+  drop(key: string): void
   /** Closes what is not among `keys`, as soon as it is not in use. */
   retain(keys: ReadonlySet<string>): void
   /** Closes all. Resolves when every handle is closed, those in use included. */
@@ -82,6 +84,7 @@ export function createShardCache(maxOpen: number): ShardCache {
         release(handle)
       }
     },
+    drop: (key) => void handles.delete(key),
     retain(keys) {
       for (const key of [...handles.keys()]) if (!keys.has(key)) handles.delete(key)
     },

@@ -23,6 +23,8 @@ export function contentKey({ files }: ShardEntry): string {
 export interface ShardFiles {
   /** Directory that holds the shard's files, downloaded and verified if they were not there. */
   locate(entry: ShardEntry, signal?: AbortSignal): Promise<string>
+  /** Removes the local copy, so that the next `locate` downloads the shard. Who has it open keeps what is open. */
+  drop(entry: ShardEntry): Promise<void>
   /** Shards downloaded so far. */
   readonly downloads: number
 }
@@ -36,6 +38,12 @@ export function createShardFiles(store: ObjectStore, cacheDir: string): ShardFil
       await download(entry, dir, signal)
       downloads++
       return dir
+    },
+    async drop(entry) {
+      const aside = join(cacheDir, ".partial", `${process.pid}-${randomUUID()}-dropped`)
+      // Moved away first, so that nobody finds a directory that is half removed.
+      await rename(join(cacheDir, contentKey(entry)), aside).catch(() => {})
+      await rm(aside, { recursive: true, force: true })
     },
     get downloads() {
       return downloads

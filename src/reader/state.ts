@@ -2,10 +2,12 @@
  * All that a search needs of one snapshot, as one frozen value. `refresh` makes the next one aside and then replaces
  * one reference; a search keeps the state it started with.
  */
-import { invalidInput } from "../errors.js"
+import { invalidInput, notFound } from "../errors.js"
 import { readArtifacts } from "../manifest/artifacts.js"
-import type { LiveSnapshot } from "../manifest/current.js"
+import { type LivePointer, readManifest, readPointer, readSnapshot } from "../manifest/current.js"
 import { snapshotBytes } from "../manifest/figures.js"
+import { listManifests } from "../manifest/history.js"
+import { isRunId } from "../manifest/keys.js"
 import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
 import type { Id } from "../records.js"
 import { restoreStrategy } from "../sharding/strategies.js"
@@ -26,17 +28,48 @@ export interface SnapshotState {
   readonly strategy: Strategy
 }
 
+/** A manifest, and when it became live. */
+export interface FoundSnapshot {
+  readonly manifest: Manifest
+  readonly publishedAt: Date
+}
+
+/**
+ * The snapshot of a run, whether live or not. If it is not live, the manifests are listed to find it. Throws `NotFound`
+ * if there is none, `InvalidInput` if `run` is not the id of a run.
+ */
+export async function findSnapshot(
+  store: ObjectStore,
+  run: string,
+  options?: CallOptions,
+): Promise<FoundSnapshot & { readonly pointer: LivePointer | undefined }> {
+  if (!isRunId(run)) {
+    throw invalidInput(`option snapshot is "${run}", expected a run id: 12 characters of a-z and 0-9`, {
+      run,
+    })
+  }
+  const live = await readPointer(store, options)
+  if (live?.run === run) {
+    const { manifest } = await readSnapshot(store, live, options)
+    return { manifest, publishedAt: live.publishedAt, pointer: live }
+  }
+  const found = (await listManifests(store, options)).find((entry) => entry.run === run)
+  if (found === undefined)
+    throw notFound(`${store.url} has no snapshot of run ${run}`, { url: store.url, run })
+  const manifest = await readManifest(store, found.key, options)
+  return { manifest, publishedAt: manifest.createdAt, pointer: undefined }
+}
+
 /** Reads what a snapshot needs besides pointer and manifest, and puts it together. */
 export async function loadState(
   store: ObjectStore,
-  live: LiveSnapshot,
+  { manifest, publishedAt }: FoundSnapshot,
   options?: CallOptions,
 ): Promise<SnapshotState> {
-  const { manifest, pointer } = live
   const { schema, sharding } = manifest
   const artifacts = await readArtifacts(store, manifest, options)
   return Object.freeze({
-    info: describeSnapshot(store.url, manifest, pointer.publishedAt),
+    info: describeSnapshot(store.url, manifest, publishedAt),
     manifest,
     spec: shardSpecOf(schema),
     shards: new Map(manifest.shards.map((entry) => [entry.shard, entry])),

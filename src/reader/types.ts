@@ -6,7 +6,21 @@ import type { FieldValue, Id, Json, StoredRecord } from "../records.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 
-export interface OpenOptions {
+/** Checks and types payloads as they leave the reader; a zod schema fits as it is. */
+export interface PayloadSchema<Payload> {
+  /** The payload as the caller wants it. Throws if it is not what is expected. */
+  parse(value: unknown): Payload
+}
+
+/** How often a reader looks for another snapshot by itself. */
+export interface AutoRefresh {
+  /** Seconds from the end of a refresh to the next, on average. */
+  readonly everySeconds: number
+  /** Share by which that varies at random, from 0 to 1, so that many readers don't come at once; default 0.1. */
+  readonly jitter?: number
+}
+
+export interface OpenOptions<Payload = Json> {
   /**
    * Local directory for downloaded shards; shared by processes and kept across restarts.
    * Default: `vecsnap` in the user's cache directory (`$XDG_CACHE_HOME`, else `~/.cache`).
@@ -18,8 +32,28 @@ export interface OpenOptions {
   readonly memoryBytes?: number
   /** Threads that search; default: one fewer than the cores, at least 1, at most 8. */
   readonly workers?: number
-  /** Shards downloaded, opened or searched at the same time, over all searches; default 64. */
+  /**
+   * Shards downloaded, opened or searched at the same time, over all calls; default 64. As a call needs a shard at
+   * least, no more calls than this run at a time; others wait in order.
+   */
   readonly concurrency?: number
+  /** Calls (`search`, `searchMany`, `get`) that may wait; default 1,000. Beyond: `Unavailable`, at once. */
+  readonly maxQueued?: number
+  /** The longest that a call waits for its turn, in milliseconds; default 10,000. Then it is `Unavailable`. */
+  readonly queueTimeoutMs?: number
+  /** Time limit of every call, in milliseconds, for waiting, downloading and searching; default: none. */
+  readonly timeoutMs?: number
+  /**
+   * Opens the snapshot of this run, whether live or not, and stays with it. If it is not the live one, it is looked for
+   * among the manifests: the only case in which a reader lists, so that it needs permission to.
+   */
+  readonly snapshot?: string
+  /** Refreshes in the background; default: never. */
+  readonly autoRefresh?: AutoRefresh
+  /** Age of the snapshot, in seconds since it was published, beyond which `health` reports it; default: none. */
+  readonly maxAgeSeconds?: number
+  /** Applied to the payload of each hit and record, unless it has none. */
+  readonly payloadSchema?: PayloadSchema<Payload>
   readonly store?: StoreOptions
   readonly signal?: AbortSignal
   readonly logger?: Logger
@@ -40,15 +74,24 @@ export interface SearchOptions extends RouteOptions {
   readonly k?: number
   /** Whether a shard that fails fails the search (default), or is left out and named in the answer. */
   readonly partial?: "fail" | "allow"
+  /**
+   * Share of the true nearest neighbours that is wanted, above 0 and at most 1. `Unsupported` so far: snapshots do not
+   * carry the measured recall that turns it into a number of probes.
+   */
+  readonly targetRecall?: number
+  /** Time limit of this call in milliseconds; default: the reader's. */
+  readonly timeoutMs?: number
   readonly signal?: AbortSignal
 }
 
 /** Which shards may hold the ids; all, if neither is given. */
 export interface GetOptions extends Pick<RouteOptions, "shards" | "context"> {
+  /** Time limit of this call in milliseconds; default: the reader's. */
+  readonly timeoutMs?: number
   readonly signal?: AbortSignal
 }
 
-/** `Payload` is the type that the caller knows the payloads to have; nothing checks it. */
+/** `Payload` is the type that the caller knows the payloads to have; `payloadSchema` checks it, nothing else does. */
 export interface Hit<Payload = Json> {
   readonly id: Id
   /** By the snapshot's metric; smaller is nearer. See `Metric`. */
@@ -84,6 +127,7 @@ export interface SnapshotInfo {
   readonly run: string
   readonly url: string
   readonly createdAt: Date
+  /** When it became live; of a pinned snapshot that is not live, when it was created. */
   readonly publishedAt: Date
   readonly rows: number
   readonly bytes: number
@@ -104,6 +148,48 @@ export interface RefreshResult {
   readonly to: string
   /** Shards whose content did not change, so that they stayed open. */
   readonly keptShards: number
+  /** Whether the reader is pinned to its snapshot, so that nothing was looked for. */
+  readonly pinned: boolean
+}
+
+/** How a refresh went. */
+export interface RefreshReport {
+  /** When it ended. */
+  readonly at: Date
+  /** Whether it opened another snapshot. */
+  readonly changed: boolean
+  /** Why it failed; `undefined` if it did not. */
+  readonly error: string | undefined
+}
+
+/** What happens to a reader, by name of the event, with what listeners are given. */
+export interface ReaderEvents {
+  /** Another snapshot answers from now on. */
+  readonly refreshed: RefreshResult
+  /** A refresh has failed; the old snapshot goes on answering. */
+  readonly "refresh-failed": { readonly error: unknown }
+}
+
+/** See the table in `health.ts` for what each status means. */
+export interface Health {
+  readonly status: "healthy" | "degraded" | "unhealthy"
+  /** A sentence each, the gravest first; none if healthy. */
+  readonly reasons: readonly string[]
+  /** Run id of the snapshot that answers. */
+  readonly snapshot: string
+  /** Since it was published. */
+  readonly ageSeconds: number
+  readonly pinned: boolean
+  readonly lastRefresh: RefreshReport | undefined
+  /** When the pointer was last read with success; of a pinned reader never, unless its snapshot was live. */
+  readonly pointerReadAt: Date | undefined
+  /** How the latest calls went: at most 20, of the last minute. `refused` ones were turned away for load. */
+  readonly calls: { readonly answered: number; readonly failed: number; readonly refused: number }
+}
+
+export interface CloseOptions {
+  /** Stop what runs, which then throws `Closed`, instead of waiting for it; default false. */
+  readonly abort?: boolean
 }
 
 export interface ReaderStats {
@@ -114,4 +200,6 @@ export interface ReaderStats {
   readonly shardDownloads: number
   /** Calls to the store by operation, and bytes read from it, since the reader was opened. */
   readonly requests: Readonly<RequestCounts>
+  /** Calls that run, that wait for their turn, and that were turned away since the reader was opened. */
+  readonly calls: { readonly running: number; readonly queued: number; readonly refused: number }
 }

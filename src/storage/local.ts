@@ -31,6 +31,7 @@ import { createReplaceLock, type ReplaceLock } from "./local-lock.js"
 import { assertKey, assertOnePrecondition, assertPrefix, assertRange, compareKeys, isKey } from "./rules.js"
 import type {
   CallOptions,
+  ChangedObject,
   DeleteFailure,
   GetOptions,
   ListedObject,
@@ -94,6 +95,11 @@ class LocalStore implements ObjectStore {
     } finally {
       await handle.close()
     }
+  }
+
+  async getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject> {
+    const info = await this.head(key, options)
+    return info?.etag === etag ? "unchanged" : this.get(key, options)
   }
 
   async getFile(key: string, target: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {

@@ -7,6 +7,7 @@ import { createFile, withBody } from "./files.js"
 import { assertKey, assertOnePrecondition, assertPrefix, assertRange, compareKeys } from "./rules.js"
 import type {
   CallOptions,
+  ChangedObject,
   GetOptions,
   ListedObject,
   ObjectInfo,
@@ -51,6 +52,11 @@ class MemoryStore implements ObjectStore {
       })
     }
     return { ...object, body: object.body.slice(range?.start, range?.end) }
+  }
+
+  async getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject> {
+    const object = await this.get(key, options)
+    return object?.etag === etag ? "unchanged" : object
   }
 
   async getFile(key: string, path: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {

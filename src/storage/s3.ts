@@ -33,6 +33,7 @@ import { type Precondition, planParts, type S3Send, uploadInParts } from "./s3-m
 import { createSemaphore } from "./semaphore.js"
 import type {
   CallOptions,
+  ChangedObject,
   DeleteFailure,
   GetOptions,
   ListedObject,
@@ -86,11 +87,30 @@ class S3Store implements ObjectStore {
     this.#retry = retry
   }
 
-  async get(key: string, { range, signal }: GetOptions = {}): Promise<StoredObject | undefined> {
+  async get(key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
+    return this.#get(key, options)
+  }
+
+  async getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject> {
+    try {
+      const object = await this.#get(key, { ...options, ifNoneMatch: etag })
+      // Some stores overlook the precondition, and send what the caller has.
+      return object?.etag === etag ? "unchanged" : object
+    } catch (error) {
+      if (isVecsnapError(error) && error.details.status === 304) return "unchanged"
+      throw error
+    }
+  }
+
+  async #get(
+    key: string,
+    { range, signal, ifNoneMatch }: GetOptions & { readonly ifNoneMatch?: string },
+  ): Promise<StoredObject | undefined> {
     if (range !== undefined) assertRange(range)
     const command = new GetObjectCommand({
       ...this.#target(key),
       ...(range !== undefined && { Range: `bytes=${range.start}-${range.end - 1}` }),
+      ...(ifNoneMatch !== undefined && { IfNoneMatch: ifNoneMatch }),
     })
     return this.#read(key, signal, async (client, options) => {
       const output = await client.send(command, options)

@@ -20,6 +20,12 @@ export interface ObjectStore {
   get(key: string, options?: GetOptions): Promise<StoredObject | undefined>
 
   /**
+   * The whole object, unless its ETag is `etag` still: then "unchanged", and no body crosses the network. Counts as a
+   * `get` wherever calls are counted.
+   */
+  getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject>
+
+  /**
    * Streams an object into a file that must not exist yet. On any failure no file is left. Returns what was read.
    */
   getFile(key: string, path: string, options?: CallOptions): Promise<ObjectInfo | undefined>
@@ -71,6 +77,9 @@ export interface ObjectInfo {
 export interface StoredObject extends ObjectInfo {
   readonly body: Uint8Array
 }
+
+/** What a conditional read gives: the object, if it has another ETag than the one that the caller knows. */
+export type ChangedObject = StoredObject | "unchanged" | undefined
 
 export interface ListedObject extends ObjectInfo {
   readonly key: string

@@ -58,6 +58,11 @@ export function withCounting(store: ObjectStore, counts: RequestCounts): ObjectS
       counts.bytesRead += object?.body.length ?? 0
       return object
     },
+    async getIfChanged(key, etag, options) {
+      const object = await counted.getIfChanged(key, etag, options)
+      if (object !== "unchanged") counts.bytesRead += object?.body.length ?? 0
+      return object
+    },
     async getFile(key, path, options) {
       const info = await counted.getFile(key, path, options)
       counts.bytesRead += info?.size ?? 0

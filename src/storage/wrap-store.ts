@@ -12,6 +12,8 @@ export function wrapStore(inner: ObjectStore, around: Around): ObjectStore {
   return {
     url: inner.url,
     get: (key, options) => around("get", () => inner.get(key, options), options?.signal),
+    getIfChanged: (key, etag, options) =>
+      around("get", () => inner.getIfChanged(key, etag, options), options?.signal),
     getFile: (key, path, options) =>
       around("getFile", () => inner.getFile(key, path, options), options?.signal),
     head: (key, options) => around("head", () => inner.head(key, options), options?.signal),

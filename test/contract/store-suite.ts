@@ -111,6 +111,19 @@ export function storeContract(
         expect(text((await shared.get("own"))?.body)).toBe("abc")
       })
 
+      it("sends an object only if its ETag is another than the known one", async () => {
+        const { etag } = await shared.put("conditional", bytes("first"))
+        expect(await shared.getIfChanged("conditional", etag)).toBe("unchanged")
+        const second = await shared.put("conditional", bytes("second"))
+        const changed = await shared.getIfChanged("conditional", etag)
+        expect(changed).toMatchObject({ size: 6, etag: second.etag })
+        expect(changed).toEqual(await shared.get("conditional"))
+        expect(await shared.getIfChanged("conditional", second.etag)).toBe("unchanged")
+        await shared.delete(["conditional"])
+        expect(await shared.getIfChanged("conditional", second.etag)).toBeUndefined()
+        expect(await tagOf(shared.getIfChanged("../x", etag))).toBe("InvalidInput")
+      })
+
       it("reads ranges", async () => {
         await shared.put("range", bytes("0123456789"))
         const read = async (start: number, end: number) => {

@@ -103,12 +103,24 @@ describe("a reader", () => {
       await using reader = await openSnapshot(to, { cacheDir })
       const first = reader.snapshot.run
       await search(reader)
-      expect(await reader.refresh()).toEqual({ changed: false, from: first, to: first, keptShards: 5 })
+      expect(await reader.refresh()).toEqual({
+        changed: false,
+        from: first,
+        to: first,
+        keptShards: 5,
+        pinned: false,
+      })
 
       const second = await build({ routingFrom: to })
       expect((await search(reader)).snapshot).toBe(first)
       const { getFile } = reader.stats().requests
-      expect(await reader.refresh()).toEqual({ changed: true, from: first, to: second, keptShards: 5 })
+      expect(await reader.refresh()).toEqual({
+        changed: true,
+        from: first,
+        to: second,
+        keptShards: 5,
+        pinned: false,
+      })
       expect((await search(reader)).snapshot).toBe(second)
       expect(reader.stats()).toMatchObject({ shardOpens: 5, shardDownloads: 5 })
       expect(reader.stats().requests.getFile).toBe(getFile)
