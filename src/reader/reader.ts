@@ -16,7 +16,7 @@ import { createCounts, withCounting } from "../storage/with-counting.js"
 import { getRecords } from "./get.js"
 import { type QueryVector, searchState, type UseShard } from "./search.js"
 import { createShardCache, type ShardCache } from "./shard-cache.js"
-import { createShardFiles, type ShardFiles } from "./shard-files.js"
+import { assertCacheOptions, createShardFiles, type ShardFiles } from "./shard-files.js"
 import { loadState, type SnapshotState } from "./state.js"
 import type {
   FoundRecord,
@@ -28,6 +28,7 @@ import type {
   SearchResult,
   SnapshotInfo,
 } from "./types.js"
+import { type WarmOptions, type WarmResult, warmShards } from "./warm.js"
 
 const DEFAULT_OPEN_SHARDS = 256
 const DEFAULT_CONCURRENCY = 64
@@ -71,6 +72,8 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
   get(ids: readonly Id[], options?: GetOptions): Promise<readonly (FoundRecord<Payload> | undefined)[]>
   /** Opens the snapshot that is live now, if it is another one. Searches under way finish on the old one. */
   refresh(): Promise<RefreshResult>
+  /** Downloads shards of this snapshot into the disk cache, without opening them. */
+  warm(options?: WarmOptions): Promise<WarmResult>
   stats(): ReaderStats
   /** Waits for what runs, then releases files, threads and connections. Idempotent. */
   close(): Promise<void>
@@ -91,8 +94,11 @@ class SnapshotReader implements Reader {
   readonly #cache: ShardCache
   readonly #pools = new Map<BackendName, ShardPool>()
   readonly #limit: LimitFunction
+  readonly #warmConcurrency: number
   /** The current state, and older ones that searches still use. */
   readonly #held = new Set<HeldState>()
+  /** Searches, lookups and warming under way. */
+  readonly #running = new Set<Promise<unknown>>()
   #current: HeldState | undefined
   #refreshing: Promise<RefreshResult> | undefined
   #closing: Promise<void> | undefined
@@ -107,8 +113,15 @@ class SnapshotReader implements Reader {
     this.#store = withCounting(store, this.#counts)
     this.#options = options
     this.#releaseStore = releaseStore
-    this.#files = createShardFiles(this.#store, options.cacheDir ?? defaultCacheDir())
-    this.#cache = createShardCache(maxOpenShards)
+    const { cacheDir = defaultCacheDir(), cacheBytes, whenCacheFails, openShardBytes, idleSeconds } = options
+    assertCacheOptions(options)
+    this.#files = createShardFiles(this.#store, { cacheDir, cacheBytes, whenCacheFails })
+    this.#cache = createShardCache({
+      maxOpen: maxOpenShards,
+      maxBytes: openShardBytes,
+      idleMs: idleSeconds && idleSeconds * 1000,
+    })
+    this.#warmConcurrency = concurrency
     this.#limit = pLimit(concurrency)
   }
 
@@ -143,6 +156,10 @@ class SnapshotReader implements Reader {
     return this.#refreshing
   }
 
+  warm(options: WarmOptions = {}): Promise<WarmResult> {
+    return this.#withState((state) => warmShards(state, this.#files, this.#warmConcurrency, options))
+  }
+
   stats(): ReaderStats {
     return {
       openShards: this.#cache.open,
@@ -163,8 +180,10 @@ class SnapshotReader implements Reader {
 
   async #close(): Promise<void> {
     await this.#refreshing?.catch(() => {})
+    await Promise.allSettled(this.#running)
     await this.#cache.close()
     await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
+    await this.#files.close()
     this.#releaseStore()
   }
 
@@ -203,9 +222,12 @@ class SnapshotReader implements Reader {
   async #withState<T>(work: (state: SnapshotState) => Promise<T>): Promise<T> {
     const held = this.#hold()
     held.users++
+    const running = work(held.state)
+    this.#running.add(running)
     try {
-      return await work(held.state)
+      return await running
     } finally {
+      this.#running.delete(running)
       held.users--
       if (held.users === 0 && held !== this.#current) this.#drop(held)
     }
@@ -221,13 +243,14 @@ class SnapshotReader implements Reader {
     this.#limit(() => {
       throwIfAborted(signal)
       const entry = state.shards.get(shard)!
-      return this.#cache.use(state.contents.get(shard)!, () => this.#openShard(state, entry), work)
+      // The signal of an open fires when all who need the shard have given up.
+      const open = (abandoned: AbortSignal) => this.#openShard(state, entry, abandoned)
+      return this.#cache.use(state.contents.get(shard)!, open, work, signal)
     })
 
-  async #openShard(state: SnapshotState, entry: ShardEntry): Promise<ShardReader> {
-    // Not the searching caller's signal: the open is shared with whoever else needs the shard.
-    const dir = await this.#files.locate(entry)
-    return this.#poolFor(state.manifest.backend).open(dir, state.spec, entry.index)
+  #openShard(state: SnapshotState, entry: ShardEntry, signal: AbortSignal): Promise<ShardReader> {
+    const pool = this.#poolFor(state.manifest.backend)
+    return this.#files.openShard(entry, (dir) => pool.open(dir, state.spec, entry.index), signal)
   }
 
   #poolFor(name: BackendName): ShardPool {
