@@ -220,14 +220,24 @@ describe("shard cache", () => {
         fc.integer({ min: 1, max: 3 }),
         fc.array(fc.record({ key: fc.nat(5), steps: fc.nat(4), abort: fc.boolean() }), { maxLength: 40 }),
         async (maxOpen, uses) => {
-          const openNow = new Set<string>()
+          const places = new Set<symbol>()
+          const openNow = new Set<ShardReader>()
           const cache = createShardCache({ maxOpen })
           const open = (key: string) => async (): Promise<ShardReader> => {
-            expect(openNow).not.toContain(key)
-            openNow.add(key)
-            expect(openNow.size).toBeLessThanOrEqual(maxOpen)
+            const place = Symbol(key)
+            places.add(place)
+            expect(places.size).toBeLessThanOrEqual(maxOpen)
             await settled()
-            return { ...(await fakeShards().open(key)()), close: async () => void openNow.delete(key) }
+            const reader: ShardReader = {
+              ...(await fakeShards().open(key)()),
+              close: async () => {
+                openNow.delete(reader)
+                await settled()
+                places.delete(place)
+              },
+            }
+            openNow.add(reader)
+            return reader
           }
           let ran = 0
           const outcomes = await Promise.allSettled(
@@ -236,11 +246,11 @@ describe("shard cache", () => {
               const use = cache.use(
                 `${key}`,
                 open(`${key}`),
-                async () => {
+                async (reader) => {
                   ran++
                   for (let step = 0; step < steps; step++) {
                     await settled()
-                    expect(openNow).toContain(`${key}`)
+                    expect(openNow.has(reader)).toBe(true)
                   }
                 },
                 controller.signal,
@@ -253,7 +263,7 @@ describe("shard cache", () => {
           expect(fulfilled).toBeGreaterThanOrEqual(uses.filter(({ abort }) => !abort).length)
           expect(ran).toBe(fulfilled)
           await cache.close()
-          expect(openNow.size).toBe(0)
+          expect([openNow.size, places.size]).toEqual([0, 0])
           expect([cache.open, cache.bytes, cache.waiting]).toEqual([0, 0, 0])
         },
       ),
