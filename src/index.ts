@@ -67,6 +67,7 @@ export type {
   SearchResult,
   SnapshotInfo,
 } from "./reader/types.js"
+export type { WarmOptions, WarmResult } from "./reader/warm.js"
 export {
   FIELD_TYPES,
   type FieldSpec,

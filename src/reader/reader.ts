@@ -13,13 +13,10 @@ import {
   readPointerIfChanged,
   readSnapshot,
 } from "../manifest/current.js"
-import type { ShardEntry } from "../manifest/manifest.js"
 import type { Id, Json } from "../records.js"
 import { abortable } from "../shards/abortable.js"
-import type { BackendName, ShardPool, ShardReader } from "../shards/backend.js"
 import { backendByName } from "../shards/backends.js"
 import { openStore } from "../storage/open.js"
-import { createSemaphore, type Semaphore } from "../storage/semaphore.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, withCounting } from "../storage/with-counting.js"
 import { type Admission, createAdmission } from "./admission.js"
@@ -27,12 +24,11 @@ import { checkTimeoutMs, createCallScope } from "./call-scope.js"
 import { createEvents, type EventEmitter, type ReaderListener } from "./events.js"
 import { getRecords } from "./get.js"
 import { createRecentCalls, type HealthFacts, judgeHealth, outcomeOf } from "./health.js"
-import { createInterests } from "./interest.js"
+import { OpenShards } from "./open-shards.js"
 import { typePayload } from "./payloads.js"
 import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
 import { type QueryVector, searchState, type UseShard } from "./search.js"
-import { createShardCache, type ShardCache } from "./shard-cache.js"
-import { createShardFiles, type ShardFiles } from "./shard-files.js"
+import { assertCacheOptions } from "./shard-files.js"
 import { type FoundSnapshot, findSnapshot, loadState, type SnapshotState } from "./state.js"
 import type {
   CloseOptions,
@@ -48,6 +44,7 @@ import type {
   SearchResult,
   SnapshotInfo,
 } from "./types.js"
+import type { WarmOptions, WarmResult } from "./warm.js"
 
 const DEFAULT_OPEN_SHARDS = 256
 const DEFAULT_CONCURRENCY = 64
@@ -118,6 +115,8 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
   /** Calls `listener` whenever `event` happens, until `off`. What it throws is logged. */
   on<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
   off<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
+  /** Downloads shards of this snapshot into the disk cache, without opening them. */
+  warm(options?: WarmOptions): Promise<WarmResult>
   stats(): ReaderStats
   /** Waits for what runs, or aborts it, then releases files, threads and connections. Idempotent. */
   close(options?: CloseOptions): Promise<void>
@@ -136,15 +135,8 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #logger: Logger
   readonly #events: EventEmitter
   readonly #releaseStore: () => void
-  readonly #files: ShardFiles
-  readonly #cache: ShardCache
-  readonly #pools = new Map<BackendName, ShardPool>()
+  readonly #shards: OpenShards
   readonly #admission: Admission
-  /** Shards in work at a time. */
-  readonly #slots: Semaphore
-  readonly #interests = createInterests()
-  /** Latest repair of each shard content that was found damaged. */
-  readonly #repairs = new Map<string, Promise<void>>()
 
   /** The current state, one that is being made ready, and older ones that calls still use. */
   readonly #held = new Set<HeldState>()
@@ -174,10 +166,14 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     this.#logger = options.logger ?? silentLogger
     this.#events = createEvents(this.#logger)
     this.#releaseStore = releaseStore
-    this.#files = createShardFiles(this.#store, options.cacheDir ?? defaultCacheDir())
-    this.#cache = createShardCache(maxOpenShards)
+    this.#shards = new OpenShards(this.#store, {
+      ...options,
+      cacheDir: options.cacheDir ?? defaultCacheDir(),
+      maxOpenShards,
+      concurrency,
+      logger: this.#logger,
+    })
     this.#admission = createAdmission({ running: concurrency, maxQueued, queueTimeoutMs })
-    this.#slots = createSemaphore(concurrency)
   }
 
   async open(signal: AbortSignal | undefined): Promise<void> {
@@ -224,6 +220,12 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       getRecords(state, ids, bounded, this.#useShard),
     )
     return records.map((record) => record && this.#typePayload(record))
+  }
+
+  async warm(options: WarmOptions = {}): Promise<WarmResult> {
+    return this.#bounded("warming", { signal: options.signal }, (signal) =>
+      this.#withState((state) => this.#shards.warm(state, { ...options, signal })),
+    )
   }
 
   async refresh(): Promise<RefreshResult> {
@@ -274,10 +276,13 @@ class SnapshotReader<Payload> implements Reader<Payload> {
 
   stats(): ReaderStats {
     const { running, queued, refused } = this.#admission
+    const { open, opens, bytes, waiting, downloads } = this.#shards.stats()
     return {
-      openShards: this.#cache.open,
-      shardOpens: this.#cache.opens,
-      shardDownloads: this.#files.downloads,
+      openShards: open,
+      openShardBytes: bytes,
+      waitingForShards: waiting,
+      shardOpens: opens,
+      shardDownloads: downloads,
       requests: { ...this.#counts },
       calls: { running, queued, refused },
     }
@@ -301,21 +306,34 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     options: Bounds,
     work: StateWork<Bounds, T>,
   ): Promise<T> {
-    this.#assertOpen()
     const { signal, timeoutMs = this.#options.timeoutMs } = options
-    const scope = createCallScope({ what, signal, timeoutMs, closing: this.#endOfCalls.signal })
-    const bounded = { ...options, signal: scope.signal }
-    const running = this.#admission.run(() => this.#answer(bounded, scope.signal, work), scope.signal)
-    this.#running.add(running)
     try {
-      const result = await running
+      const result = await this.#bounded(what, { signal, timeoutMs }, (bound) =>
+        this.#admission.run(() => this.#answer({ ...options, signal: bound }, bound, work), bound),
+      )
       this.#recentCalls.note("answered")
       return result
-    } catch (cause) {
-      const error = scope.explain(cause)
+    } catch (error) {
       const outcome = outcomeOf(error)
       if (outcome !== undefined) this.#recentCalls.note(outcome, messageOf(error))
       throw error
+    }
+  }
+
+  /** Runs `work` until the caller, the time limit or `close` ends it; `close` waits for it. */
+  async #bounded<T>(
+    what: string,
+    bounds: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    this.#assertOpen()
+    const scope = createCallScope({ what, ...bounds, closing: this.#endOfCalls.signal })
+    const running = work(scope.signal)
+    this.#running.add(running)
+    try {
+      return await running
+    } catch (cause) {
+      throw scope.explain(cause)
     } finally {
       scope.end()
       this.#running.delete(running)
@@ -370,98 +388,14 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       this.#recent.delete(shard)
       this.#recent.add(shard)
     }
-    // Who is aborted leaves at once; the place and the shard are given back when the work has really ended.
-    const using = this.#slots.run(() => this.#useRepaired(state, shard, work, signal), signal)
     try {
-      const result = await abortable(using, signal)
+      const result = await this.#shards.use(state, shard, work, signal)
       if (isCurrent()) this.#failingShards.delete(shard)
       return result
     } catch (error) {
       if (isCurrent() && outcomeOf(error) === "failed") this.#failingShards.set(shard, messageOf(error))
       throw error
     }
-  }
-
-  /** Uses a shard; if its files are damaged, once more with files fresh from storage. */
-  async #useRepaired<T>(
-    state: SnapshotState,
-    shard: number,
-    work: (reader: ShardReader) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
-    const key = state.contents.get(shard)!
-    const repairBefore = this.#repairs.get(key)
-    try {
-      return await this.#useOpen(state, shard, work, signal)
-    } catch (error) {
-      if (!isVecsnapError(error, "Corrupt")) throw error
-      this.#logger.warn({ err: error, shard }, "a shard is damaged: downloading it again")
-    }
-    // Of all who fail on the same copy, the first one drops it; the others must not drop what came in its place.
-    if (this.#repairs.get(key) === repairBefore) {
-      this.#repairs.set(key, this.#dropShard(key, state.shards.get(shard)!))
-    }
-    await this.#repairs.get(key)
-    return this.#useOpen(state, shard, work, signal)
-  }
-
-  async #dropShard(key: string, entry: ShardEntry): Promise<void> {
-    // Files first: whoever opens them before they are gone is dropped as well.
-    await this.#files.drop(entry).catch((error) => {
-      this.#logger.warn(
-        { err: error, shard: entry.shard },
-        "a damaged shard could not be removed from the cache",
-      )
-    })
-    this.#cache.drop(key)
-  }
-
-  async #useOpen<T>(
-    state: SnapshotState,
-    shard: number,
-    work: (reader: ShardReader) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
-    const key = state.contents.get(shard)!
-    const entry = state.shards.get(shard)!
-    for (;;) {
-      throwIfAborted(signal)
-      const interest = this.#interests.join(key)
-      signal?.addEventListener("abort", interest.leave, { once: true })
-      let isOpener = false
-      const open = () => {
-        isOpener = true
-        return this.#openShard(state, entry, interest.signal)
-      }
-      try {
-        return await this.#cache.use(key, open, (reader) => {
-          throwIfAborted(signal)
-          return work(reader)
-        })
-      } catch (error) {
-        // We came as the last who waited before us left, and took the open shard's download with them.
-        const isTheirs = !isOpener && isVecsnapError(error, "Aborted") && !signal?.aborted
-        if (!isTheirs) throw error
-      } finally {
-        signal?.removeEventListener("abort", interest.leave)
-        interest.leave()
-      }
-    }
-  }
-
-  /** `signal` is that of all who wait for the shard, not of one call. */
-  async #openShard(state: SnapshotState, entry: ShardEntry, signal: AbortSignal): Promise<ShardReader> {
-    const dir = await this.#files.locate(entry, signal)
-    return this.#poolFor(state.manifest.backend).open(dir, state.spec, entry.index)
-  }
-
-  #poolFor(name: BackendName): ShardPool {
-    const existing = this.#pools.get(name)
-    if (existing !== undefined) return existing
-    const { workers, memoryBytes } = this.#options
-    const pool = backendByName(name).createPool({ workers, memoryBytes })
-    this.#pools.set(name, pool)
-    return pool
   }
 
   // --- States ------------------------------------------------------------------------------------------------------
@@ -548,7 +482,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   /** Forgets a state that nothing uses any more, and closes the shards that no other state has. */
   #drop(held: HeldState): void {
     this.#held.delete(held)
-    this.#cache.retain(new Set(Array.from(this.#held, ({ state }) => [...state.contents.values()]).flat()))
+    this.#shards.retain(new Set(Array.from(this.#held, ({ state }) => [...state.contents.values()]).flat()))
   }
 
   async #loadLive(pointer: LivePointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
@@ -606,8 +540,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     await Promise.allSettled([this.#refreshing, this.#probing])
     // No call begins any more, so that this set only shrinks.
     await Promise.allSettled(this.#running)
-    await this.#cache.close()
-    await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
+    await this.#shards.close()
     this.#releaseStore()
   }
 }
@@ -625,6 +558,7 @@ function checkOptions(options: OpenOptions<unknown>) {
       throw invalidInput(`option ${option} is ${value}, expected a whole number from 1`, { option, value })
     }
   }
+  assertCacheOptions(options)
   checkTimeoutMs("queueTimeoutMs", queueTimeoutMs)
   if (timeoutMs !== undefined) checkTimeoutMs("timeoutMs", timeoutMs)
   if (maxAgeSeconds !== undefined && !(maxAgeSeconds > 0)) {

@@ -26,8 +26,22 @@ export interface OpenOptions<Payload = Json> {
    * Default: `vecsnap` in the user's cache directory (`$XDG_CACHE_HOME`, else `~/.cache`).
    */
   readonly cacheDir?: string
+  /**
+   * Bytes of downloaded shards in `cacheDir`, at most; default 20 GiB, or half of what it holds and the disk has free,
+   * whichever is less. Beyond, the least recently used are removed, never those that this or another process has open.
+   */
+  readonly cacheBytes?: number
+  /**
+   * What to do when `cacheDir` cannot be written: "fail" (default), or "temporary": go on with a private temporary
+   * directory, which `close` removes. Shards that are in `cacheDir` already are used either way.
+   */
+  readonly whenCacheFails?: "fail" | "temporary"
   /** Shards open at the same time, at most; default 256. Least recently used ones are closed. */
   readonly maxOpenShards?: number
+  /** Memory of open shards, in bytes: beyond, idle ones are closed, least recently used first. Default: no bound. */
+  readonly openShardBytes?: number
+  /** Closes shards that no search has used for so long, in seconds. Default: never. */
+  readonly idleSeconds?: number
   /** Vectors held in memory over all open shards, in bytes; default 1 GiB. Beyond, shards are scanned from disk. */
   readonly memoryBytes?: number
   /** Threads that search; default: one fewer than the cores, at least 1, at most 8. */
@@ -194,6 +208,10 @@ export interface CloseOptions {
 
 export interface ReaderStats {
   readonly openShards: number
+  /** Memory that they hold, in bytes, as their backends say. */
+  readonly openShardBytes: number
+  /** Shards that somebody waits for because `maxOpenShards` are in use. */
+  readonly waitingForShards: number
   /** Shards opened since the reader was. */
   readonly shardOpens: number
   /** Shards downloaded since the reader was opened. */

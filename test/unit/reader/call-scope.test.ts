@@ -2,7 +2,6 @@ import { getEventListeners, once } from "node:events"
 import { describe, expect, it } from "vitest"
 import { aborted } from "../../../src/errors.js"
 import { createCallScope } from "../../../src/reader/call-scope.js"
-import { createInterests } from "../../../src/reader/interest.js"
 
 describe("call scope", () => {
   it("says why a call was stopped: the caller, the clock, or the end of the reader", async () => {
@@ -44,20 +43,5 @@ describe("call scope", () => {
   it.each([0, -1, Number.NaN, 2 ** 31])("refuses timeoutMs %s", (timeoutMs) => {
     const closing = new AbortController().signal
     expect(() => createCallScope({ what: "search", timeoutMs, closing })).toThrow(/option timeoutMs/)
-  })
-})
-
-describe("interests", () => {
-  it("end when the last one has left, however often each leaves", () => {
-    const interests = createInterests()
-    const [a, b] = [interests.join("x"), interests.join("x")]
-    const other = interests.join("y")
-    a.leave()
-    a.leave()
-    expect(b.signal.aborted).toBe(false)
-    b.leave()
-    expect(b.signal.aborted).toBe(true)
-    expect(interests.join("x").signal.aborted).toBe(false)
-    expect(other.signal.aborted).toBe(false)
   })
 })
