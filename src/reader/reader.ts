@@ -5,6 +5,7 @@ import { homedir } from "node:os"
 import { join } from "node:path"
 import pLimit, { type LimitFunction } from "p-limit"
 import { closed, invalidInput, throwIfAborted } from "../errors.js"
+import { silentLogger } from "../logger.js"
 import { readLive, readPointer } from "../manifest/current.js"
 import type { ShardEntry } from "../manifest/manifest.js"
 import type { Id, Json } from "../records.js"
@@ -65,8 +66,9 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
     options?: SearchOptions,
   ): Promise<readonly SearchResult<Payload>[]>
   /**
-   * Records by id, in order; `undefined` for ids that are not there. Asks every shard, unless `shards` or `context`
-   * says which.
+   * Records by id, in order; `undefined` for ids that are not there. Opens the shards that hold them, which the
+   * snapshot's id locator knows, or else those that `shards` or `context` name. A snapshot that was built without a
+   * locator is asked in every shard, with a warning.
    */
   get(ids: readonly Id[], options?: GetOptions): Promise<readonly (FoundRecord<Payload> | undefined)[]>
   /** Opens the snapshot that is live now, if it is another one. Searches under way finish on the old one. */
@@ -184,7 +186,7 @@ class SnapshotReader implements Reader {
   async #loadLive(signal: AbortSignal | undefined): Promise<SnapshotState> {
     const live = await readLive(this.#store, { signal })
     await backendByName(live.manifest.backend).assertInstalled("open")
-    return loadState(this.#store, live, { signal })
+    return loadState(this.#store, live, { signal, logger: this.#options.logger ?? silentLogger })
   }
 
   /** The swap: searches that start from now on use the new state. */

@@ -28,7 +28,15 @@ import { dirname, join, resolve } from "node:path"
 import { conflict, corrupt, invalidInput, isVecsnapError, throwIfAborted, unsupported } from "../errors.js"
 import { createFile, errorCode, fileError, readRange } from "./files.js"
 import { createReplaceLock, type ReplaceLock } from "./local-lock.js"
-import { assertKey, assertOnePrecondition, assertPrefix, assertRange, compareKeys, isKey } from "./rules.js"
+import {
+  assertFits,
+  assertKey,
+  assertOnePrecondition,
+  assertPrefix,
+  assertRange,
+  compareKeys,
+  isKey,
+} from "./rules.js"
 import type {
   CallOptions,
   DeleteFailure,
@@ -70,7 +78,8 @@ class LocalStore implements ObjectStore {
     this.#lock = createReplaceLock(join(root, PRIVATE_DIRECTORY, "lock"), randomUUID)
   }
 
-  async get(key: string, { range, signal }: GetOptions = {}): Promise<StoredObject | undefined> {
+  async get(key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
+    const { range, signal } = options
     const path = this.#pathOf(key)
     if (range !== undefined) assertRange(range)
     throwIfAborted(signal)
@@ -86,6 +95,7 @@ class LocalStore implements ObjectStore {
           got: info.size,
         })
       }
+      assertFits(options, info.size, path, key)
       const body = await readRange(handle, path, start, end)
       throwIfAborted(signal)
       return { ...info, body }

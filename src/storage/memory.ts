@@ -4,7 +4,14 @@
  */
 import { conflict, corrupt, throwIfAborted } from "../errors.js"
 import { createFile, withBody } from "./files.js"
-import { assertKey, assertOnePrecondition, assertPrefix, assertRange, compareKeys } from "./rules.js"
+import {
+  assertFits,
+  assertKey,
+  assertOnePrecondition,
+  assertPrefix,
+  assertRange,
+  compareKeys,
+} from "./rules.js"
 import type {
   CallOptions,
   GetOptions,
@@ -37,7 +44,8 @@ class MemoryStore implements ObjectStore {
     spaces.set(name, this.#objects)
   }
 
-  async get(key: string, { range, signal }: GetOptions = {}): Promise<StoredObject | undefined> {
+  async get(key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
+    const { range, signal } = options
     assertKey(key)
     if (range !== undefined) assertRange(range)
     throwIfAborted(signal)
@@ -50,6 +58,7 @@ class MemoryStore implements ObjectStore {
         got: object.size,
       })
     }
+    assertFits(options, object.size, `${this.url}/${key}`, key)
     return { ...object, body: object.body.slice(range?.start, range?.end) }
   }
 

@@ -46,6 +46,8 @@ export interface CallOptions {
 export interface GetOptions extends CallOptions {
   /** Bytes from `start` up to but not including `end`; `0 <= start < end`. */
   readonly range?: { readonly start: number; readonly end: number }
+  /** Of a whole object: `Corrupt` if it has more bytes, before they are read. Default: no limit. */
+  readonly maxBytes?: number
 }
 
 export type PutBody = Uint8Array | { readonly file: string }
