@@ -125,7 +125,7 @@ describe.each(Object.entries(ROOTS))("lookup by id, %s", (_, makeRoot) => {
     ])
     expect(reader.stats().shardOpens).toBe(2)
     const [reads] = costs()
-    expect(reads).toBeLessThanOrEqual(4)
+    expect(reads).toBe(3)
     await reader.get(
       RECORDS.slice(0, 500)
         .filter(({ shard }) => shard === 3 || shard === 5)
