@@ -317,6 +317,8 @@ export interface BuildFlags extends MappingFlags, ShardingFlags, StorageFlags, O
   readonly onDuplicate?: string
   /** False with --no-reuse, else true. */
   readonly reuse?: boolean
+  /** False with --no-locator, else true. */
+  readonly locator?: boolean
   readonly force?: boolean
   readonly parallelism?: number
   readonly tempDir?: string
@@ -341,6 +343,7 @@ export function addBuildOptions(command: Command): Command {
       ]),
     )
     .option("--no-reuse", "build all shards, also those whose content did not change")
+    .option("--no-locator", "write no id locator: smaller, but a lookup by id then asks every shard")
     .option("--force", "publish even if another run was published meanwhile")
     .option(
       "--parallelism <n>",

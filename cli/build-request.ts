@@ -27,6 +27,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     maxBadRows: flags.maxBadRows ?? config["max-bad-rows"],
     onDuplicate: flags.onDuplicate ?? config["on-duplicate"],
     reuse: flags.reuse === false ? false : undefined,
+    locator: flags.locator === false ? false : undefined,
     force: flags.force,
     parallelism: flags.parallelism ?? config.parallelism,
     tempDir: flags.tempDir ?? config["temp-dir"],

@@ -10,6 +10,7 @@ export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   train: "training the router",
   partition: "partitioning rows",
   duplicates: "looking for duplicate ids",
+  locator: "writing the id locator",
   shards: "building shards",
   publish: "publishing",
 }

@@ -56,6 +56,7 @@ function infoDocument(url: string, { pointer, manifest }: LiveSnapshot): object 
     strategy: sharding.strategy,
     options: sharding.options,
     shards: shardFigures(manifest),
+    locator: manifest.locator === undefined ? null : { bytes: manifest.locator.size },
     build: { ...build, startedAt: build.startedAt.toISOString() },
     custom: manifest.custom,
   }
@@ -70,7 +71,7 @@ function renderInfo(url: string, { pointer, manifest }: LiveSnapshot, io: Io): s
     [
       ["rows", formatCount(manifest.rows)],
       ["vectors", `${schema.dim} dimensions, ${schema.metric}`],
-      ["ids", schema.id.type],
+      ["ids", describeIds(manifest)],
       ["fields", formatValue(fields) || undefined],
       ["model", schema.model === undefined ? undefined : formatValue(schema.model)],
       ["strategy", describeStrategy(manifest)],
@@ -86,6 +87,11 @@ function renderInfo(url: string, { pointer, manifest }: LiveSnapshot, io: Io): s
     paint,
   )}`
 }
+
+const describeIds = ({ schema, locator }: Manifest): string =>
+  locator === undefined
+    ? `${schema.id.type}, no locator: lookups ask every shard`
+    : `${schema.id.type}, located in ${formatBytes(locator.size)}`
 
 function describeStrategy({ sharding }: Manifest): string {
   const options = Object.entries(sharding.options).map(([name, value]) => `${name} ${formatValue(value)}`)

@@ -48,7 +48,7 @@ async function readVerified(
   options?: CallOptions,
 ): Promise<Uint8Array> {
   const { key, size } = entry
-  const object = await store.get(key, options)
+  const object = await store.get(key, { ...options, maxBytes: size })
   if (object === undefined)
     throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
   if (object.body.length !== size) {

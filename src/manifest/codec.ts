@@ -24,6 +24,9 @@ const run = z.string().refine(isRunId, "a run id of 12 characters of [0-9a-z]")
 const json: z.ZodType<Json> = z.custom<Json>((value) => value !== undefined)
 
 const file = z.object({ size: count, sha256 })
+const routingFile = file.extend({
+  key: z.string().refine((key) => parseKey(key)?.kind === "routing", "a routing key"),
+})
 
 const manifestSchema = z.object({
   run,
@@ -42,10 +45,10 @@ const manifestSchema = z.object({
     strategy: z.enum(STRATEGY_NAMES),
     shards: z.number().int().min(1),
     options: z.record(z.string(), z.unknown()),
-    artifacts: z.array(
-      file.extend({ key: z.string().refine((key) => parseKey(key)?.kind === "routing", "a routing key") }),
-    ),
+    artifacts: z.array(routingFile),
   }),
+  // Came after the first snapshots of this version.
+  locator: routingFile.extend({ index: file }).optional(),
   backend: z.enum(BACKEND_NAMES),
   rows: count,
   shards: z.array(
@@ -74,7 +77,8 @@ function isShardFolder(folder: string): boolean {
 }
 
 export function encodeManifest(manifest: Manifest): Buffer {
-  const { run, createdAt, base, schema, sharding, artifacts, backend, rows, shards, build, custom } = manifest
+  const { run, createdAt, base, schema, sharding, artifacts, locator, backend, rows, shards, build, custom } =
+    manifest
   return seal({
     format: FORMAT,
     version: VERSION,
@@ -83,6 +87,7 @@ export function encodeManifest(manifest: Manifest): Buffer {
     base: base ?? null,
     schema: { ...schema, model: schema.model ?? null },
     sharding: { ...sharding, artifacts },
+    ...(locator && { locator }),
     backend,
     rows,
     build: { ...build, startedAt: build.startedAt.toISOString() },
@@ -97,7 +102,7 @@ export function encodeManifest(manifest: Manifest): Buffer {
  */
 export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
   const wire = parseDocument(manifestSchema, bytes, key)
-  const { sharding, schema, base, ...rest } = wire
+  const { sharding, schema, base, locator, ...rest } = wire
   const { artifacts, ...description } = sharding
   const manifest: Manifest = {
     ...rest,
@@ -105,6 +110,7 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
     schema: { ...schema, model: schema.model ?? undefined },
     sharding: description,
     artifacts,
+    locator,
     shards: wire.shards as Manifest["shards"],
   }
   const fault = findFault(manifest, key)
@@ -113,9 +119,12 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
 }
 
 /** What a schema can't express: sums, order and ranges across the shards. */
-function findFault({ run, createdAt, sharding, shards, rows }: Manifest, key: string): string | undefined {
+function findFault(manifest: Manifest, key: string): string | undefined {
+  const { run, createdAt, sharding, locator, shards, rows } = manifest
   if (manifestKey(createdAt, run) !== key)
     return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
+  if (locator && locator.index.size > locator.size)
+    return `the index of its locator has ${locator.index.size} of ${locator.size} bytes`
   let previous = -1
   let sum = 0
   for (const { shard, rows } of shards) {

@@ -7,6 +7,10 @@ import { decodeManifest, decodePointer, encodePointer, type Pointer } from "./co
 import { POINTER_KEY } from "./keys.js"
 import type { Manifest } from "./manifest.js"
 
+// Far more than any real one has, and little enough to be read into memory whatever lies there.
+const POINTER_MAX_BYTES = 64 * 2 ** 10
+const MANIFEST_MAX_BYTES = 64 * 2 ** 20
+
 /** A pointer as it was read: with the version of the object, to replace exactly that one. */
 export interface LivePointer extends Pointer {
   readonly etag: string
@@ -17,7 +21,7 @@ export async function readPointer(
   store: ObjectStore,
   options?: CallOptions,
 ): Promise<LivePointer | undefined> {
-  const object = await store.get(POINTER_KEY, options)
+  const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
   return object && { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
 }
 
@@ -27,7 +31,7 @@ export async function readPointerIfChanged(
   etag: string,
   options?: CallOptions,
 ): Promise<LivePointer | "unchanged" | undefined> {
-  const object = await store.getIfChanged(POINTER_KEY, etag, options)
+  const object = await store.getIfChanged(POINTER_KEY, etag, { ...options, maxBytes: POINTER_MAX_BYTES })
   if (object === undefined || object === "unchanged") return object
   return { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
 }
@@ -38,7 +42,7 @@ export async function readManifest(
   key: string,
   options?: CallOptions,
 ): Promise<Manifest> {
-  const object = await store.get(key, options)
+  const object = await store.get(key, { ...options, maxBytes: MANIFEST_MAX_BYTES })
   if (object === undefined)
     throw notFound(`${store.url} has no ${key}, which it should have`, { url: store.url, key })
   return decodeManifest(object.body, key)

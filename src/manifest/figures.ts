@@ -38,9 +38,12 @@ export function shardRun({ folder, files }: ShardEntry): string | undefined {
 /** Bytes of all files of a shard. */
 export const shardBytes = ({ files }: ShardEntry): number => files.reduce((sum, { size }) => sum + size, 0)
 
-/** Bytes of all shard files and routing artifacts. */
-export const snapshotBytes = ({ shards, artifacts }: Manifest): number =>
-  [...shards.map(shardBytes), ...artifacts.map(({ size }) => size)].reduce((sum, size) => sum + size, 0)
+/** Bytes of all shard files, routing artifacts and the id locator. */
+export const snapshotBytes = ({ shards, artifacts, locator }: Manifest): number =>
+  [...shards.map(shardBytes), ...artifacts.map(({ size }) => size), locator?.size ?? 0].reduce(
+    (sum, size) => sum + size,
+    0,
+  )
 
 /** Shards that hold no rows, by rising number. */
 export function emptyShards({ shards, sharding }: Manifest): readonly number[] {

@@ -18,6 +18,8 @@ export interface Manifest {
   readonly sharding: ShardingDescription
   /** Files that the strategy needs at query time. */
   readonly artifacts: readonly FileEntry[]
+  /** Finds the shard of an id; absent if the snapshot was built without. */
+  readonly locator: LocatorEntry | undefined
   readonly backend: BackendName
   /** Shards that hold rows, by rising number. Those of `sharding.shards` that are not listed are empty. */
   readonly shards: readonly ShardEntry[]
@@ -44,6 +46,12 @@ export interface FileEntry {
   readonly size: number
   /** SHA-256 of the content, 64 hex digits. */
   readonly sha256: string
+}
+
+/** The id locator, see `locator.ts`. */
+export interface LocatorEntry extends FileEntry {
+  /** The index: the last `size` bytes of the object, with a checksum of its own, to be read without the rest. */
+  readonly index: { readonly size: number; readonly sha256: string }
 }
 
 export interface ShardEntry {

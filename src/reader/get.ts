@@ -4,7 +4,10 @@ import type { UseShard } from "./search.js"
 import { checkId, routeQuery, type SnapshotState } from "./state.js"
 import type { FoundRecord, GetOptions } from "./types.js"
 
-/** Records by id, in order, from the shards that `options` name, else from all; `undefined` where there is none. */
+/**
+ * Records by id, in order; `undefined` where there is none. Asks the shards that `options` name, else those that the
+ * snapshot's locator names for each id.
+ */
 export async function getRecords(
   state: SnapshotState,
   ids: readonly Id[],
@@ -12,17 +15,34 @@ export async function getRecords(
   useShard: UseShard,
 ): Promise<readonly (FoundRecord | undefined)[]> {
   const wanted = ids.map((id) => checkId(state, id))
-  const narrowed = route.shards !== undefined || route.context !== undefined
-  const shards = routeQuery(state, undefined, narrowed ? route : { shards: "all" })
-  const found = await Promise.all(
-    shards.map(({ shard }) =>
-      useShard(
-        state,
-        shard,
-        async (reader) => (await reader.get(wanted)).map((record) => record && { ...record, shard }),
-        signal,
-      ),
-    ),
+  const unique = [...new Set(wanted)]
+  const candidates =
+    route.shards !== undefined || route.context !== undefined
+      ? sameForAll(unique, routeQuery(state, undefined, route))
+      : await state.locator.locate(unique, signal)
+
+  const idsByShard = new Map<number, Id[]>()
+  for (const [i, id] of unique.entries()) {
+    for (const shard of candidates[i]!) {
+      const asked = idsByShard.get(shard)
+      if (asked === undefined) idsByShard.set(shard, [id])
+      else asked.push(id)
+    }
+  }
+  const records = new Map<Id, FoundRecord>()
+  await Promise.all(
+    Array.from(idsByShard, async ([shard, asked]) => {
+      const answer = await useShard(state, shard, (reader) => reader.get(asked), signal)
+      for (const record of answer) if (record !== undefined) records.set(record.id, { ...record, shard })
+    }),
   )
-  return wanted.map((_, index) => found.find((records) => records[index] !== undefined)?.[index])
+  return wanted.map((id) => records.get(id))
+}
+
+function sameForAll(
+  ids: readonly Id[],
+  route: readonly { readonly shard: number }[],
+): readonly (readonly number[])[] {
+  const shards = route.map(({ shard }) => shard)
+  return ids.map(() => shards)
 }

@@ -97,8 +97,9 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
     options?: SearchOptions,
   ): Promise<readonly SearchResult<Payload>[]>
   /**
-   * Records by id, in order; `undefined` for ids that are not there. Asks every shard, unless `shards` or `context`
-   * says which.
+   * Records by id, in order; `undefined` for ids that are not there. Opens the shards that hold them, which the
+   * snapshot's id locator knows, or else those that `shards` or `context` name. A snapshot that was built without a
+   * locator is asked in every shard, with a warning.
    */
   get(ids: readonly Id[], options?: GetOptions): Promise<readonly (FoundRecord<Payload> | undefined)[]>
   /**
@@ -492,7 +493,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
 
   async #load(found: FoundSnapshot, signal: AbortSignal | undefined): Promise<SnapshotState> {
     await backendByName(found.manifest.backend).assertInstalled("open")
-    return loadState(this.#store, found, { signal })
+    return loadState(this.#store, found, { signal, logger: this.#logger })
   }
 
   // --- The pointer -------------------------------------------------------------------------------------------------

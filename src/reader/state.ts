@@ -3,6 +3,7 @@
  * one reference; a search keeps the state it started with.
  */
 import { invalidInput, notFound } from "../errors.js"
+import type { Logger } from "../logger.js"
 import { readArtifacts } from "../manifest/artifacts.js"
 import { type LivePointer, readManifest, readPointer, readSnapshot } from "../manifest/current.js"
 import { snapshotBytes } from "../manifest/figures.js"
@@ -14,6 +15,7 @@ import { restoreStrategy } from "../sharding/strategies.js"
 import type { RankedShard, Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { createIdLocator, type IdLocator } from "./locator.js"
 import { contentKey } from "./shard-files.js"
 import type { RouteOptions, SnapshotInfo } from "./types.js"
 
@@ -26,6 +28,7 @@ export interface SnapshotState {
   /** Content key of each shard that holds rows. */
   readonly contents: ReadonlyMap<number, string>
   readonly strategy: Strategy
+  readonly locator: IdLocator
 }
 
 /** A manifest, and when it became live. */
@@ -64,7 +67,7 @@ export async function findSnapshot(
 export async function loadState(
   store: ObjectStore,
   { manifest, publishedAt }: FoundSnapshot,
-  options?: CallOptions,
+  { logger, ...options }: CallOptions & { readonly logger: Logger },
 ): Promise<SnapshotState> {
   const { schema, sharding } = manifest
   const artifacts = await readArtifacts(store, manifest, options)
@@ -75,11 +78,12 @@ export async function loadState(
     shards: new Map(manifest.shards.map((entry) => [entry.shard, entry])),
     contents: new Map(manifest.shards.map((entry) => [entry.shard, contentKey(entry)])),
     strategy: restoreStrategy(sharding, artifacts, schema),
+    locator: createIdLocator(store, manifest, logger),
   })
 }
 
 export function describeSnapshot(url: string, manifest: Manifest, publishedAt: Date): SnapshotInfo {
-  const { run, createdAt, rows, schema, backend, sharding } = manifest
+  const { run, createdAt, rows, schema, backend, sharding, locator } = manifest
   return Object.freeze({
     run,
     url,
@@ -95,6 +99,7 @@ export function describeSnapshot(url: string, manifest: Manifest, publishedAt: D
     backend,
     strategy: sharding.strategy,
     shards: sharding.shards,
+    locator: locator !== undefined,
   })
 }
 

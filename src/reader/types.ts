@@ -98,7 +98,7 @@ export interface SearchOptions extends RouteOptions {
   readonly signal?: AbortSignal
 }
 
-/** Which shards may hold the ids; all, if neither is given. */
+/** Which shards may hold the ids; if neither is given, the snapshot's locator is asked. */
 export interface GetOptions extends Pick<RouteOptions, "shards" | "context"> {
   /** Time limit of this call in milliseconds; default: the reader's. */
   readonly timeoutMs?: number
@@ -153,6 +153,8 @@ export interface SnapshotInfo {
   readonly backend: string
   readonly strategy: string
   readonly shards: number
+  /** Whether it has an id locator. Without one, `get` asks every shard, unless told which. */
+  readonly locator: boolean
 }
 
 export interface RefreshResult {

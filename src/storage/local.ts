@@ -28,7 +28,15 @@ import { dirname, join, resolve } from "node:path"
 import { conflict, corrupt, invalidInput, isVecsnapError, throwIfAborted, unsupported } from "../errors.js"
 import { createFile, errorCode, fileError, readRange } from "./files.js"
 import { createReplaceLock, type ReplaceLock } from "./local-lock.js"
-import { assertKey, assertOnePrecondition, assertPrefix, assertRange, compareKeys, isKey } from "./rules.js"
+import {
+  assertFits,
+  assertKey,
+  assertOnePrecondition,
+  assertPrefix,
+  assertRange,
+  compareKeys,
+  isKey,
+} from "./rules.js"
 import type {
   CallOptions,
   ChangedObject,
@@ -40,6 +48,7 @@ import type {
   PutBody,
   PutOptions,
   StoredObject,
+  WholeGetOptions,
 } from "./store.js"
 
 /** The directory below the root that holds temporary files and the lock, and no objects. */
@@ -71,7 +80,8 @@ class LocalStore implements ObjectStore {
     this.#lock = createReplaceLock(join(root, PRIVATE_DIRECTORY, "lock"), randomUUID)
   }
 
-  async get(key: string, { range, signal }: GetOptions = {}): Promise<StoredObject | undefined> {
+  async get(key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
+    const { range, signal } = options
     const path = this.#pathOf(key)
     if (range !== undefined) assertRange(range)
     throwIfAborted(signal)
@@ -87,6 +97,7 @@ class LocalStore implements ObjectStore {
           got: info.size,
         })
       }
+      assertFits(options, info.size, path, key)
       const body = await readRange(handle, path, start, end)
       throwIfAborted(signal)
       return { ...info, body }
@@ -97,7 +108,7 @@ class LocalStore implements ObjectStore {
     }
   }
 
-  async getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject> {
+  async getIfChanged(key: string, etag: string, options?: WholeGetOptions): Promise<ChangedObject> {
     const info = await this.head(key, options)
     return info?.etag === etag ? "unchanged" : this.get(key, options)
   }

@@ -4,7 +4,14 @@
  */
 import { conflict, corrupt, throwIfAborted } from "../errors.js"
 import { createFile, withBody } from "./files.js"
-import { assertKey, assertOnePrecondition, assertPrefix, assertRange, compareKeys } from "./rules.js"
+import {
+  assertFits,
+  assertKey,
+  assertOnePrecondition,
+  assertPrefix,
+  assertRange,
+  compareKeys,
+} from "./rules.js"
 import type {
   CallOptions,
   ChangedObject,
@@ -15,6 +22,7 @@ import type {
   PutBody,
   PutOptions,
   StoredObject,
+  WholeGetOptions,
 } from "./store.js"
 
 // The bytes of a stored object are never changed nor handed out, only copied.
@@ -38,7 +46,8 @@ class MemoryStore implements ObjectStore {
     spaces.set(name, this.#objects)
   }
 
-  async get(key: string, { range, signal }: GetOptions = {}): Promise<StoredObject | undefined> {
+  async get(key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
+    const { range, signal } = options
     assertKey(key)
     if (range !== undefined) assertRange(range)
     throwIfAborted(signal)
@@ -51,10 +60,11 @@ class MemoryStore implements ObjectStore {
         got: object.size,
       })
     }
+    assertFits(options, object.size, `${this.url}/${key}`, key)
     return { ...object, body: object.body.slice(range?.start, range?.end) }
   }
 
-  async getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject> {
+  async getIfChanged(key: string, etag: string, options?: WholeGetOptions): Promise<ChangedObject> {
     const object = await this.get(key, options)
     return object?.etag === etag ? "unchanged" : object
   }

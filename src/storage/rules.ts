@@ -2,8 +2,8 @@
  * The rules that all stores share: what a key may look like, how keys are ordered, which requests make sense. One rule
  * for all, so that a snapshot can be copied from any store to any other.
  */
-import { invalidInput } from "../errors.js"
-import type { PutOptions } from "./store.js"
+import { corrupt, invalidInput } from "../errors.js"
+import type { GetOptions, PutOptions } from "./store.js"
 
 /** The limit of S3, in bytes of UTF-8. */
 const MAX_KEY_BYTES = 1024
@@ -51,6 +51,21 @@ export function assertRange(range: { readonly start: number; readonly end: numbe
   const { start, end } = range
   if (Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start < end) return
   throw invalidInput(`a range needs integers with 0 <= start < end, got ${start} to ${end}`, { start, end })
+}
+
+/** Throws `Corrupt` if a whole object of `sizeBytes` is asked for that may not be as large. `place` is its full name. */
+export function assertFits(
+  { range, maxBytes }: GetOptions,
+  sizeBytes: number,
+  place: string,
+  key: string,
+): void {
+  if (range !== undefined || maxBytes === undefined || sizeBytes <= maxBytes) return
+  throw corrupt(`${place} has ${sizeBytes} bytes, expected at most ${maxBytes}`, {
+    key,
+    expected: maxBytes,
+    got: sizeBytes,
+  })
 }
 
 /** Throws `InvalidInput` if both preconditions are asked for. */

@@ -26,7 +26,7 @@ import {
 } from "../errors.js"
 import { createFile, withBody } from "./files.js"
 import type { Retry } from "./retry.js"
-import { assertKey, assertOnePrecondition, assertPrefix, assertRange, isKey } from "./rules.js"
+import { assertFits, assertKey, assertOnePrecondition, assertPrefix, assertRange, isKey } from "./rules.js"
 import { createS3Client, type S3Settings } from "./s3-client.js"
 import { s3Error } from "./s3-errors.js"
 import { type Precondition, planParts, type S3Send, uploadInParts } from "./s3-multipart.js"
@@ -42,6 +42,7 @@ import type {
   PutBody,
   PutOptions,
   StoredObject,
+  WholeGetOptions,
 } from "./store.js"
 
 const PART_BYTES = 16 * 1024 * 1024
@@ -91,7 +92,7 @@ class S3Store implements ObjectStore {
     return this.#get(key, options)
   }
 
-  async getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject> {
+  async getIfChanged(key: string, etag: string, options?: WholeGetOptions): Promise<ChangedObject> {
     try {
       const object = await this.#get(key, { ...options, ifNoneMatch: etag })
       // Some stores overlook the precondition, and send what the caller has.
@@ -104,16 +105,17 @@ class S3Store implements ObjectStore {
 
   async #get(
     key: string,
-    { range, signal, ifNoneMatch }: GetOptions & { readonly ifNoneMatch?: string },
+    options: GetOptions & { readonly ifNoneMatch?: string },
   ): Promise<StoredObject | undefined> {
+    const { range, signal, ifNoneMatch } = options
     if (range !== undefined) assertRange(range)
     const command = new GetObjectCommand({
       ...this.#target(key),
       ...(range !== undefined && { Range: `bytes=${range.start}-${range.end - 1}` }),
       ...(ifNoneMatch !== undefined && { IfNoneMatch: ifNoneMatch }),
     })
-    return this.#read(key, signal, async (client, options) => {
-      const output = await client.send(command, options)
+    return this.#read(key, signal, async (client, sendOptions) => {
+      const output = await client.send(command, sendOptions)
       const size = range === undefined ? output.ContentLength : sizeOfRange(output, range.start)
       if (range !== undefined && size === undefined) {
         bodyOf(output).destroy()
@@ -125,7 +127,8 @@ class S3Store implements ObjectStore {
         })
       }
       const expected = range === undefined ? size : range.end - range.start
-      const body = await collect(bodyOf(output))
+      const fits = (sizeBytes: number) => assertFits(options, sizeBytes, `${this.url}/${key}`, key)
+      const body = await collect(bodyOf(output), size, fits)
       if (expected !== undefined && body.length !== expected) {
         throw this.#wrongLength(key, expected, body.length)
       }
@@ -363,12 +366,24 @@ function bodyOf({ Body }: GetObjectCommandOutput): Readable {
   throw unsupported("the store answered a read without a body")
 }
 
-async function collect(body: Readable): Promise<Uint8Array> {
+/** Reads a body to its end, unless `assertFits` throws for the size announced, or for what has arrived so far. */
+async function collect(
+  body: Readable,
+  announced: number | undefined,
+  assertFits: (sizeBytes: number) => void,
+): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
   let size = 0
-  for await (const chunk of body as AsyncIterable<Uint8Array>) {
-    chunks.push(chunk)
-    size += chunk.length
+  try {
+    assertFits(announced ?? 0)
+    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      chunks.push(chunk)
+      size += chunk.length
+      assertFits(size)
+    }
+  } finally {
+    // What is not read would keep its connection.
+    body.destroy()
   }
   const bytes = new Uint8Array(size)
   let filled = 0

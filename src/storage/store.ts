@@ -23,7 +23,7 @@ export interface ObjectStore {
    * The whole object, unless its ETag is `etag` still: then "unchanged", and no body crosses the network. Counts as a
    * `get` wherever calls are counted.
    */
-  getIfChanged(key: string, etag: string, options?: CallOptions): Promise<ChangedObject>
+  getIfChanged(key: string, etag: string, options?: WholeGetOptions): Promise<ChangedObject>
 
   /**
    * Streams an object into a file that must not exist yet. On any failure no file is left. Returns what was read.
@@ -49,7 +49,12 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-export interface GetOptions extends CallOptions {
+export interface WholeGetOptions extends CallOptions {
+  /** Of a whole object: `Corrupt` if it has more bytes, before they are read. Default: no limit. */
+  readonly maxBytes?: number
+}
+
+export interface GetOptions extends WholeGetOptions {
   /** Bytes from `start` up to but not including `end`; `0 <= start < end`. */
   readonly range?: { readonly start: number; readonly end: number }
 }

@@ -2,7 +2,7 @@
  * A build, from a source to a live snapshot: the stages of the writer in order.
  *
  * ```
- * source ─► sample ─► train ─► partition ─► duplicates ─► shards (build, upload) ─► publish
+ * source ─► sample ─► train ─► partition ─► duplicates ─► locator ─► shards (build, upload) ─► publish
  * ```
  *
  * Nothing is visible at the root until the last write, which moves the pointer. A failure or a crash before leaves the
@@ -16,8 +16,9 @@ import { writeArtifacts } from "../manifest/artifacts.js"
 import { encodeManifest } from "../manifest/codec.js"
 import { publishManifest, readManifest, readPointer } from "../manifest/current.js"
 import { shardFigures, snapshotBytes } from "../manifest/figures.js"
-import { manifestKey, newRunId, shardFolder } from "../manifest/keys.js"
-import type { Manifest, ShardEntry } from "../manifest/manifest.js"
+import { manifestKey, newRunId, routingKey, shardFolder } from "../manifest/keys.js"
+import { LOCATOR_FILE } from "../manifest/locator.js"
+import type { LocatorEntry, Manifest, ShardEntry } from "../manifest/manifest.js"
 import { type RecordBatch, rowPlace, type VectorRecord } from "../records.js"
 import type { ResolvedCluster } from "../sharding/options.js"
 import {
@@ -38,6 +39,7 @@ import { VERSION } from "../version.js"
 import { type BadRows, createBadRows } from "./bad-rows.js"
 import { takeRows } from "./batches.js"
 import { createIdLog, type Duplicates, findDuplicates } from "./id-log.js"
+import { writeLocator } from "./locator.js"
 import {
   type BuildOptions,
   type BuildReport,
@@ -141,15 +143,24 @@ async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
     )
   }
 
-  const duplicates = await clock.time("duplicates", async () =>
-    findDuplicates(await idLog.finish(), (shard) => spillPath(dir, shard), options.onDuplicate),
+  const loggedIds = await idLog.finish()
+  const duplicates = await clock.time("duplicates", () =>
+    findDuplicates(loggedIds, (shard) => spillPath(dir, shard), options.onDuplicate),
   )
+  const locatorPath = join(dir, LOCATOR_FILE)
+  const locator = options.locator
+    ? await clock.time("locator", async (): Promise<LocatorEntry> => {
+        const file = await writeLocator(locatorPath, loggedIds, duplicates.drop)
+        return { key: routingKey(run, LOCATOR_FILE), ...file }
+      })
+    : undefined
   const shards = await clock.time("shards", (progress) =>
     buildAndUpload(job, base, partitioned, duplicates, progress),
   )
 
   return clock.time("publish", async () => {
     const artifacts = await writeArtifacts(store, run, strategy.artifacts(), { signal })
+    if (locator) await store.put(locator.key, { file: locatorPath }, { ifAbsent: true, signal })
     const createdAt = new Date()
     const manifest: Manifest = {
       run,
@@ -158,6 +169,7 @@ async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
       schema: { ...schema, model: options.model },
       sharding: strategy.describe(),
       artifacts,
+      locator,
       backend: options.backend,
       shards,
       rows: shards.reduce((sum, entry) => sum + entry.rows, 0),

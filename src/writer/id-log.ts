@@ -4,7 +4,7 @@
  * Rows with the same id may fall into different shards, so no shard can find them alone. While rows are partitioned,
  * (hash of the id, where it went) is appended to one of 256 bucket files by the hash's first byte; equal ids meet in the
  * same bucket. Afterwards each bucket is sorted by itself. Equal 64-bit hashes are only suspects: their ids are read
- * back from the spill and compared.
+ * back from the spill and compared. The id locator is made from the same buckets (locator.ts).
  */
 import { appendFile, readFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -21,7 +21,7 @@ const ENTRIES_BUFFERED = 2048
 export interface IdLog {
   /** Notes where each row of a batch went: its shard, and its position in that shard's spill. */
   add(batch: RecordBatch, shards: Int32Array, positions: Float64Array): Promise<void>
-  /** Paths of the bucket files that exist, after everything was written out. */
+  /** Paths of the bucket files that exist, by rising hashes, after everything was written out. */
   finish(): Promise<readonly string[]>
 }
 
@@ -87,7 +87,7 @@ export async function findDuplicates(
   mode: "fail" | "first" | "last",
 ): Promise<Duplicates> {
   const suspects: Suspect[] = []
-  for (const path of bucketPaths) suspects.push(...suspectsOf(await readFile(path)))
+  for (const path of bucketPaths) suspects.push(...suspectsOf(readBucket(await readFile(path))))
   const groups = await groupById(suspects, spillPath)
 
   const drop = new Map<number, Set<number>>()
@@ -122,24 +122,43 @@ function duplicateId(
   )
 }
 
-/** Entries of one bucket whose hash occurs more than once. */
-function suspectsOf(bucket: Buffer): Suspect[] {
+/** Entries of one bucket, in columns, in the order in which they were logged. */
+export interface LoggedIds {
+  readonly hash: BigUint64Array
+  /** Position in the input. */
+  readonly order: Float64Array
+  readonly shard: Uint32Array
+  /** Position in the shard's spill. */
+  readonly position: Uint32Array
+}
+
+/** Reads the content of a bucket file. */
+export function readBucket(bucket: Buffer): LoggedIds {
   const count = bucket.length / ENTRY_BYTES
-  const hashes = new BigUint64Array(count)
-  for (let i = 0; i < count; i++) hashes[i] = bucket.readBigUInt64LE(i * ENTRY_BYTES)
-  const sorted = hashes.slice().sort()
+  const columns = {
+    hash: new BigUint64Array(count),
+    order: new Float64Array(count),
+    shard: new Uint32Array(count),
+    position: new Uint32Array(count),
+  }
+  for (let i = 0, at = 0; i < count; i++, at += ENTRY_BYTES) {
+    columns.hash[i] = bucket.readBigUInt64LE(at)
+    columns.order[i] = bucket.readDoubleLE(at + 8)
+    columns.shard[i] = bucket.readUInt32LE(at + 16)
+    columns.position[i] = bucket.readUInt32LE(at + 20)
+  }
+  return columns
+}
+
+/** Entries of one bucket whose hash occurs more than once. */
+function suspectsOf({ hash, order, shard, position }: LoggedIds): Suspect[] {
+  const sorted = hash.slice().sort()
   const repeated = new Set<bigint>()
-  for (let i = 1; i < count; i++) if (sorted[i] === sorted[i - 1]) repeated.add(sorted[i]!)
+  for (let i = 1; i < sorted.length; i++) if (sorted[i] === sorted[i - 1]) repeated.add(sorted[i]!)
   if (repeated.size === 0) return []
   const suspects: Suspect[] = []
-  for (let i = 0; i < count; i++) {
-    if (!repeated.has(hashes[i]!)) continue
-    const at = i * ENTRY_BYTES
-    suspects.push({
-      order: bucket.readDoubleLE(at + 8),
-      shard: bucket.readUInt32LE(at + 16),
-      position: bucket.readUInt32LE(at + 20),
-    })
+  for (let i = 0; i < hash.length; i++) {
+    if (repeated.has(hash[i]!)) suspects.push({ order: order[i]!, shard: shard[i]!, position: position[i]! })
   }
   return suspects
 }

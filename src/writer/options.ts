@@ -37,6 +37,8 @@ export interface BuildOptions {
   readonly onDuplicate?: "fail" | "first" | "last"
   /** Reuse the files of shards whose content did not change since the live snapshot; default true. */
   readonly reuse?: boolean
+  /** Write an id locator, with which readers look up ids without asking every shard; default true. */
+  readonly locator?: boolean
   /** Publish even if another run was published since this one started. */
   readonly force?: boolean
   /** Shards built at the same time, each in a thread; default: the number of cores. */
@@ -49,7 +51,7 @@ export interface BuildOptions {
   readonly logger?: Logger
 }
 
-export const STAGES = ["sample", "train", "partition", "duplicates", "shards", "publish"] as const
+export const STAGES = ["sample", "train", "partition", "duplicates", "locator", "shards", "publish"] as const
 export type Stage = (typeof STAGES)[number]
 
 export interface Progress {
@@ -76,7 +78,7 @@ export interface BuildReport {
   readonly duplicateRows: number
   readonly dim: number
   readonly shards: ShardFigures
-  /** Bytes of all shard files and routing artifacts of the snapshot. */
+  /** Bytes of all shard files, routing artifacts and the id locator of the snapshot. */
   readonly bytes: number
   /** Calls to the store by operation, and bytes written to it. */
   readonly requests: Readonly<RequestCounts>
@@ -88,7 +90,16 @@ export interface BuildReport {
 export type ResolvedBuildOptions = Required<
   Pick<
     BuildOptions,
-    "metric" | "backend" | "onBadRow" | "maxBadRows" | "onDuplicate" | "reuse" | "force" | "custom" | "logger"
+    | "metric"
+    | "backend"
+    | "onBadRow"
+    | "maxBadRows"
+    | "onDuplicate"
+    | "reuse"
+    | "locator"
+    | "force"
+    | "custom"
+    | "logger"
   >
 > &
   BuildOptions
@@ -108,6 +119,7 @@ export function resolveBuildOptions(options: BuildOptions): ResolvedBuildOptions
     maxBadRows: 1000,
     onDuplicate: "fail",
     reuse: true,
+    locator: true,
     force: false,
     custom: {},
     logger: silentLogger,

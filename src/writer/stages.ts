@@ -14,6 +14,7 @@ const UNITS: Record<Stage, Progress["unit"]> = {
   train: "rounds",
   partition: "rows",
   duplicates: "rows",
+  locator: "rows",
   shards: "shards",
   publish: "objects",
 }

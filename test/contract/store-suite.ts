@@ -150,6 +150,16 @@ export function storeContract(
         expect(await tagOf(shared.get("nothing", { range: { start: 0, end: 1 } }))).toBe("Corrupt")
       })
 
+      it("refuses an object that is larger than expected as Corrupt, and reads one that is not", async () => {
+        await shared.put("limited", bytes("0123456789"))
+        expect((await shared.get("limited", { maxBytes: 10 }))?.body.length).toBe(10)
+        await expect(shared.get("limited", { maxBytes: 9 })).rejects.toThrow(
+          /limited has 10 bytes, expected at most 9/,
+        )
+        expect(await tagOf(shared.get("limited", { maxBytes: 9 }))).toBe("Corrupt")
+        expect(await shared.get("no/such/key", { maxBytes: 9 })).toBeUndefined()
+      })
+
       it("refuses a range that makes no sense", async () => {
         for (const [start, end] of [
           [1, 1],

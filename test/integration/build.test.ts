@@ -61,8 +61,8 @@ describe("a build", () => {
       })
       expect(report.shards).toMatchObject({ total: 4, empty: 0, reused: 0 })
       expect(report.requests).toMatchObject({ list: 0, head: 0, failed: 0 })
-      // Four shards of one file, centroids, manifest, pointer, and two states of the run's record.
-      expect(report.requests.put).toBe(4 + 1 + 1 + 1 + 2)
+      // Four shards of one file, centroids, id locator, manifest, pointer, and two states of the run's record.
+      expect(report.requests.put).toBe(4 + 1 + 1 + 1 + 1 + 2)
       expect([...stages]).toEqual(["sample", "train", "partition", "shards"])
 
       const { manifest } = await readLive(openStore(to))
@@ -122,7 +122,7 @@ describe("a build", () => {
       const same = await build(RECORDS, { routingFrom: to })
       expect(same.shards.reused).toBe(4)
       expect(same.replaced).toBe(first.run)
-      expect(same.requests.put).toBe(1 + 1 + 1 + 2)
+      expect(same.requests.put).toBe(1 + 1 + 1 + 1 + 2)
 
       const changed = RECORDS.map((record, n) => (n === 17 ? { ...record, payload: "changed" } : record))
       const one = await build(changed, { routingFrom: to })

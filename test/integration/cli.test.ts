@@ -143,6 +143,8 @@ describe("from build to query", () => {
       base: null,
       custom: { team: "search" },
       shards: { total: 4, empty: 1, reused: 0, largestRows: 4, smallestRows: 0, skew: 4 / 3 },
+      // 12 entries of 12 bytes, and an index of one block.
+      locator: { bytes: 12 * 12 + 24 + 24 },
     })
     expect(info.fields).toEqual([
       { name: "lang", type: "string" },

@@ -7,10 +7,11 @@ import { s3Root, withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(200, { dim: 8 })
 
-/** Opens the snapshot with an empty cache and reads every shard of it. */
+/** Opens the snapshot with an empty cache and reads every shard and the whole id locator. */
 async function readAll(url: string, options: Parameters<typeof openSnapshot>[1]): Promise<void> {
   await using reader = await openSnapshot(url, options)
   await reader.search(RECORDS[0]!.vector as Float32Array, { shards: "all" })
+  await reader.get(RECORDS.map(({ id }) => id))
 }
 
 async function errorOf(work: Promise<unknown>): Promise<unknown> {

@@ -40,6 +40,7 @@ test("flags override the configuration", () => {
     region: "us",
     custom: { day: "2" },
     reuse: false,
+    locator: false,
     force: true,
   }
   const { inputs, source, build } = resolveBuild(["c.csv"], flags, config)
@@ -52,6 +53,7 @@ test("flags override the configuration", () => {
     sharding: { strategy: "cluster", shards: 8, iterations: 5, sampleRows: 1000 },
     custom: { team: "search", day: "2" },
     reuse: false,
+    locator: false,
     force: true,
     store: { s3: { region: "us" } },
   })
@@ -66,6 +68,7 @@ test("SQL as a flag replaces configured inputs", () => {
 
 test("reusing shards is not mentioned unless it is turned off", () => {
   expect(resolveBuild([], { reuse: true }, config).build).not.toHaveProperty("reuse")
+  expect(resolveBuild([], { locator: true }, config).build).not.toHaveProperty("locator")
 })
 
 describe("what is missing or contradicts itself", () => {

@@ -27,6 +27,7 @@ const MANIFEST: Manifest = {
   },
   sharding: { strategy: "cluster", shards: 4, options: { probes: 2, seed: 1 } },
   artifacts: [{ key: "routing/k3v9x2m4q7ab/centroids.npy", size: 1728, sha256: sha("a") }],
+  locator: undefined,
   backend: "sqlite-vec",
   shards: [
     {
@@ -56,6 +57,16 @@ const MANIFEST: Manifest = {
   },
   custom: { team: "search", big: 9007199254740993n },
 }
+/** Must equal what test/data/golden/manifest-v1-locator.json holds: `locator` is optional in version 1. */
+const WITH_LOCATOR: Manifest = {
+  ...MANIFEST,
+  locator: {
+    key: "routing/k3v9x2m4q7ab/ids.bin",
+    size: 120_096,
+    sha256: sha("1"),
+    index: { size: 96, sha256: sha("2") },
+  },
+}
 const KEY = manifestKey(MANIFEST.createdAt, MANIFEST.run)
 
 const golden = (name: string): Buffer => readFileSync(fromRoot("test/data/golden", name))
@@ -71,19 +82,24 @@ function tagOf(work: () => unknown): string {
 
 /** The manifest's wire form with changes, sealed anew. */
 function altered(change: (wire: Record<string, unknown>) => void): Buffer {
-  const { sha256: _, ...wire } = JSON.parse(encodeManifest({ ...MANIFEST, custom: {} }).toString())
+  const { sha256: _, ...wire } = JSON.parse(encodeManifest({ ...WITH_LOCATOR, custom: {} }).toString())
   change(wire)
   return seal(wire)
 }
 
 describe("manifest codec", () => {
   it("reads back what it wrote", () => {
-    expect(decodeManifest(encodeManifest(MANIFEST), KEY)).toEqual(MANIFEST)
+    for (const manifest of [MANIFEST, WITH_LOCATOR]) {
+      expect(decodeManifest(encodeManifest(manifest), KEY)).toEqual(manifest)
+    }
   })
 
-  it("reads the golden file of version 1, and still writes it byte for byte", () => {
-    expect(decodeManifest(golden("manifest-v1.json"), KEY)).toEqual(MANIFEST)
-    expect(encodeManifest(MANIFEST).toString()).toBe(golden("manifest-v1.json").toString())
+  it.each([
+    ["manifest-v1.json", MANIFEST],
+    ["manifest-v1-locator.json", WITH_LOCATOR],
+  ])("reads the golden file %s, and still writes it byte for byte", (name, manifest) => {
+    expect(decodeManifest(golden(name), KEY)).toEqual(manifest)
+    expect(encodeManifest(manifest).toString()).toBe(golden(name).toString())
   })
 
   it("notices any changed, missing or added byte", () => {
@@ -105,7 +121,7 @@ describe("manifest codec", () => {
       wire.later = { anything: 1 }
       ;(wire.schema as Record<string, unknown>).later = true
     })
-    expect(decodeManifest(bytes, KEY)).toEqual({ ...MANIFEST, custom: {} })
+    expect(decodeManifest(bytes, KEY)).toEqual({ ...WITH_LOCATOR, custom: {} })
   })
 
   it("refuses a later version as Unsupported, naming both versions", () => {
@@ -134,6 +150,13 @@ describe("manifest codec", () => {
       "an artifact that escapes",
       (wire) => (wire.sharding.artifacts[0].key = "../x.npy"),
       /artifacts\.0\.key/,
+    ],
+    ["a locator that escapes", (wire) => (wire.locator.key = "../ids.bin"), /locator\.key/],
+    ["a locator without its index", (wire) => delete wire.locator.index, /locator\.index/],
+    [
+      "a locator smaller than its index",
+      (wire) => (wire.locator.size = 95),
+      /the index of its locator has 96 of 95 bytes/,
     ],
     ["another run", (wire) => (wire.run = "zzzzzzzzzzzz"), /is the manifest of run zzzzzzzzzzzz/],
   ])("refuses %s as Corrupt, saying where", (_, change, message) => {
