@@ -18,6 +18,7 @@ import { type QueryVector, searchState, type UseShard } from "./search.js"
 import { createShardCache, type ShardCache } from "./shard-cache.js"
 import { createShardFiles, type ShardFiles } from "./shard-files.js"
 import { loadState, type SnapshotState } from "./state.js"
+import { createTelemetry, type Telemetry } from "./telemetry.js"
 import type {
   FoundRecord,
   GetOptions,
@@ -91,6 +92,7 @@ class SnapshotReader implements Reader {
   readonly #cache: ShardCache
   readonly #pools = new Map<BackendName, ShardPool>()
   readonly #limit: LimitFunction
+  readonly #telemetry: Telemetry
   /** The current state, and older ones that searches still use. */
   readonly #held = new Set<HeldState>()
   #current: HeldState | undefined
@@ -107,7 +109,12 @@ class SnapshotReader implements Reader {
     this.#store = withCounting(store, this.#counts)
     this.#options = options
     this.#releaseStore = releaseStore
-    this.#files = createShardFiles(this.#store, options.cacheDir ?? defaultCacheDir())
+    this.#telemetry = createTelemetry(this, store.url, () => ({
+      publishedAt: this.#current?.state.info.publishedAt,
+      openShards: this.#cache.open,
+      queueLength: this.#limit.pendingCount,
+    }))
+    this.#files = createShardFiles(this.#store, options.cacheDir ?? defaultCacheDir(), this.#telemetry)
     this.#cache = createShardCache(maxOpenShards)
     this.#limit = pLimit(concurrency)
   }
@@ -129,17 +136,23 @@ class SnapshotReader implements Reader {
     vectors: readonly QueryVector[],
     options: SearchOptions = {},
   ): Promise<readonly SearchResult[]> {
-    return this.#withState((state) => searchState(state, vectors, options, this.#useShard))
+    return this.#telemetry.search(() =>
+      this.#withState((state) => searchState(state, vectors, options, this.#useShard)),
+    )
   }
 
   async get(ids: readonly Id[], options: GetOptions = {}): Promise<readonly (FoundRecord | undefined)[]> {
-    return this.#withState((state) => getRecords(state, ids, options, this.#useShard))
+    return this.#telemetry.get(() =>
+      this.#withState((state) => getRecords(state, ids, options, this.#useShard)),
+    )
   }
 
   refresh(): Promise<RefreshResult> {
-    this.#refreshing ??= this.#refresh().finally(() => {
-      this.#refreshing = undefined
-    })
+    this.#refreshing ??= this.#telemetry
+      .refresh(() => this.#refresh())
+      .finally(() => {
+        this.#refreshing = undefined
+      })
     return this.#refreshing
   }
 
@@ -162,6 +175,7 @@ class SnapshotReader implements Reader {
   }
 
   async #close(): Promise<void> {
+    this.#telemetry.close()
     await this.#refreshing?.catch(() => {})
     await this.#cache.close()
     await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
@@ -227,7 +241,9 @@ class SnapshotReader implements Reader {
   async #openShard(state: SnapshotState, entry: ShardEntry): Promise<ShardReader> {
     // Not the searching caller's signal: the open is shared with whoever else needs the shard.
     const dir = await this.#files.locate(entry)
-    return this.#poolFor(state.manifest.backend).open(dir, state.spec, entry.index)
+    return this.#telemetry.open(entry.shard, () =>
+      this.#poolFor(state.manifest.backend).open(dir, state.spec, entry.index),
+    )
   }
 
   #poolFor(name: BackendName): ShardPool {

@@ -9,9 +9,11 @@ import { createHash, randomUUID } from "node:crypto"
 import { mkdir, rename, rm, stat } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { corrupt, notFound, unavailable } from "../errors.js"
+import { shardBytes } from "../manifest/figures.js"
 import type { ShardEntry, ShardFile } from "../manifest/manifest.js"
 import { sha256OfFile } from "../storage/checksum.js"
 import type { ObjectStore } from "../storage/store.js"
+import type { Telemetry } from "./telemetry.js"
 
 /** Name of a shard's content: equal for equal files, whichever run or root they are in. */
 export function contentKey({ files }: ShardEntry): string {
@@ -27,13 +29,17 @@ export interface ShardFiles {
   readonly downloads: number
 }
 
-export function createShardFiles(store: ObjectStore, cacheDir: string): ShardFiles {
+export function createShardFiles(
+  store: ObjectStore,
+  cacheDir: string,
+  telemetry: Pick<Telemetry, "download">,
+): ShardFiles {
   let downloads = 0
   return {
     async locate(entry, signal) {
       const dir = join(cacheDir, contentKey(entry))
       if (await isComplete(dir, entry)) return dir
-      await download(entry, dir, signal)
+      await telemetry.download(entry.shard, shardBytes(entry), () => download(entry, dir, signal))
       downloads++
       return dir
     },
@@ -61,7 +67,7 @@ export function createShardFiles(store: ObjectStore, cacheDir: string): ShardFil
   ): Promise<void> {
     const key = `${entry.folder}/${name}`
     await mkdir(dirname(path), { recursive: true })
-    const info = await store.getFile(key, path, { signal })
+    const info = await store.getFile(key, path, { signal, expectedBytes: size })
     if (info === undefined) {
       throw notFound(`${store.url} has no ${key}, which the manifest lists for shard ${entry.shard}`, {
         url: store.url,
