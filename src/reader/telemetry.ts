@@ -62,13 +62,7 @@ export interface Telemetry {
   close(): void
 }
 
-interface Observed {
-  readonly root: string
-  readonly gauges: () => ReaderGauges
-  readonly observers: Set<ReaderObserver>
-}
-
-const observed = new WeakMap<object, Observed>()
+const observedReaders = new WeakMap<object, ObservedReader>()
 
 /**
  * Telemetry of one reader. `root` is the store's URL, `gauges` is asked whenever metrics are collected.
@@ -78,7 +72,14 @@ const observed = new WeakMap<object, Observed>()
 export function createTelemetry(reader: object, root: string, gauges: () => ReaderGauges): Telemetry {
   const otel = createOtelObserver(root, gauges)
   const observers = new Set<ReaderObserver>([otel])
-  observed.set(reader, { root, gauges, observers })
+  observedReaders.set(reader, {
+    root,
+    gauges,
+    observe(observer) {
+      observers.add(observer)
+      return () => void observers.delete(observer)
+    },
+  })
   const tell = (inform: (observer: ReaderObserver) => void): void => {
     for (const observer of observers) inform(observer)
   }
@@ -143,7 +144,7 @@ export function createTelemetry(reader: object, root: string, gauges: () => Read
     },
     close() {
       otel.stop()
-      observed.delete(reader)
+      observedReaders.delete(reader)
     },
   }
 }
@@ -161,19 +162,22 @@ export const traceRoute = <T>(work: () => T): T =>
     }
   })
 
-/**
- * Tells `observer` what happens in a reader from now on, until `stop`. Throws `InvalidInput` for anything that is not
- * an open reader of this installation of vecsnap.
- */
-export function observeReader(
-  reader: object,
-  observer: ReaderObserver,
-): { readonly root: string; readonly gauges: () => ReaderGauges; readonly stop: () => void } {
-  const found = observed.get(reader)
-  if (found === undefined)
-    throw invalidInput("only an open reader, as openSnapshot returns it, can be observed")
-  found.observers.add(observer)
-  return { root: found.root, gauges: found.gauges, stop: () => void found.observers.delete(observer) }
+/** A reader that is observed. */
+export interface ObservedReader {
+  /** The store's URL. */
+  readonly root: string
+  gauges(): ReaderGauges
+  /** Tells `observer` what happens from now on, until the function that is returned is called. */
+  observe(observer: ReaderObserver): () => void
+}
+
+/** Throws `InvalidInput` for anything that is not an open reader of this installation of vecsnap. */
+export function observedReader(reader: object): ObservedReader {
+  const found = observedReaders.get(reader)
+  if (found === undefined) {
+    throw invalidInput("only an open reader, as openSnapshot returns it, can be observed; got something else")
+  }
+  return found
 }
 
 function createOtelObserver(
