@@ -22,8 +22,19 @@ const reader = await openSnapshot(SNAPSHOT, {
 prometheus.collectDefaultMetrics()
 const unregisterMetrics = registerMetrics(reader, prometheus)
 
-// With `forceCloseConnections: "idle"` a kept-alive connection that has no request does not hold up the shutdown.
-const app = fastify({ forceCloseConnections: "idle", bodyLimit: 1024 * 1024 })
+// Requests that arrive on open connections while it shuts down are answered too; their connections end with the answer.
+const app = fastify({ forceCloseConnections: "idle", return503OnClosing: false, bodyLimit: 1024 * 1024 })
+let closing = false
+app.addHook("preClose", async () => {
+  closing = true
+})
+app.addHook("onSend", async (_request, reply) => {
+  if (closing) reply.header("connection", "close")
+})
+// An answer whose header was on its way before leaves an idle connection, which would hold up the end for a minute.
+app.addHook("onResponse", async () => {
+  if (closing) setImmediate(() => app.server.closeIdleConnections())
+})
 
 interface SearchBody {
   readonly vector: readonly number[]
