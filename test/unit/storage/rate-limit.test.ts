@@ -167,6 +167,18 @@ describe("withRateLimit", () => {
     ])
   })
 
+  it("does not let a small call overtake a large one that waits", async () => {
+    const { store, time, started } = await limited({ bytesPerSecond: 10 }, 100)
+    const calls = [10, 10, 1].map((end) => store.get(`${end}`, { range: { start: 0, end } }))
+    await time.moveTo(9_000)
+    await Promise.all(calls)
+    expect(started).toEqual([
+      { key: "10", atMs: 0 },
+      { key: "10", atMs: 1000 },
+      { key: "1", atMs: 1100 },
+    ])
+  })
+
   it("lets who waits leave at once, first in line or not, without their share", async () => {
     const { store, time, started } = await limited({ requestsPerSecond: 1 })
     await store.get("0")
