@@ -33,6 +33,19 @@ export const wholeNumber =
     throw new InvalidArgumentError(`Expected a whole number from ${least}.`)
   }
 
+const SECONDS_OF: Readonly<Record<string, number>> = { "": 1, s: 1, m: 60, h: 3600, d: 86_400 }
+
+/** A time above 0, in seconds: "90", "1.5", or with a unit: "90s", "15m", "26h", "2d". */
+export function parseSeconds(text: string): number {
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)([smhd]?)$/.exec(text) ?? []
+  const seconds = Number(digits) * (SECONDS_OF[unit ?? ""] ?? Number.NaN)
+  // The longest that a timer of Node takes.
+  if (seconds > 0 && seconds * 1000 < 2 ** 31) return seconds
+  throw new InvalidArgumentError(
+    "Expected seconds above 0, at most 24 days, such as 90, 90s, 15m, 26h or 2d.",
+  )
+}
+
 /** "all" or a whole number from 1. */
 export function parseProbes(text: string): number | "all" {
   if (text === "all") return "all"
@@ -186,6 +199,18 @@ export function addStorageOptions(command: Command): Command {
     .option("--region <name>", "S3: region; default: from the environment or the AWS profile")
     .option("--path-style", "S3: bucket in the path; default with an endpoint of its own")
     .option("--no-path-style", "S3: bucket in the host name")
+}
+
+export interface TimeoutFlags {
+  readonly timeout?: number
+}
+
+export function addTimeoutOption(command: Command): Command {
+  return command.option(
+    "--timeout <seconds>",
+    "give up after this, opening included; exit code 7; default: none",
+    parseSeconds,
+  )
 }
 
 export interface RouteFlags {

@@ -13,12 +13,19 @@
  * | 7    | `Unavailable`  | the store does not answer now; retry later                     |
  * | 8    | `Unsupported`  | not possible with this store, version, snapshot or installation |
  * | 9    | `Closed`       | used after it was closed                                       |
+ * | 10   |                | `vecsnap health`: degraded                                     |
+ * | 11   |                | `vecsnap health`: unhealthy                                    |
  * | 130  | `Aborted`      | stopped by SIGINT (Ctrl-C); 143 if by SIGTERM                  |
+ *
+ * Monitors know 1 for a warning and 2 for what is critical, but these have a meaning here already: a mistyped flag must
+ * not look like a sick snapshot. docs/operations.md has the line that maps the codes.
  */
 import type { ErrorTag } from "../src/index.js"
 
 export const EXIT_OK = 0
 export const EXIT_UNEXPECTED = 1
+export const EXIT_DEGRADED = 10
+export const EXIT_UNHEALTHY = 11
 
 export const EXIT_CODES: Readonly<Record<ErrorTag, number>> = {
   InvalidInput: 2,
@@ -37,7 +44,8 @@ export const signalExitCode = (signal: unknown): number => (signal === "SIGTERM"
 
 /** The table above for `vecsnap --help`. */
 export const EXIT_CODES_HELP = `Exit codes:
-  0 done               4 Conflict           8 Unsupported
-  1 unexpected error   5 GateRefused        9 Closed
-  2 InvalidInput       6 Corrupt          130 stopped by SIGINT
-  3 NotFound           7 Unavailable      143 stopped by SIGTERM`
+  0 done               5 GateRefused       10 health: degraded
+  1 unexpected error   6 Corrupt           11 health: unhealthy
+  2 InvalidInput       7 Unavailable      130 stopped by SIGINT
+  3 NotFound           8 Unsupported      143 stopped by SIGTERM
+  4 Conflict           9 Closed`

@@ -33,10 +33,12 @@ export async function withReader<T>(
   argument: string | undefined,
   flags: ReaderFlags,
   use: (reader: Reader) => Promise<T>,
+  more: Pick<OpenOptions, "maxAgeSeconds"> = {},
 ): Promise<T> {
   const config = await loadConfig(flags.config, io.cwd)
   const line = (text: string): void => void io.stderr.write(`${text}\n`)
   const options: OpenOptions = withoutUndefined({
+    ...more,
     cacheDir: flags.cacheDir,
     store: storeOptions(flags, config),
     signal: io.signal,

@@ -8,10 +8,12 @@ import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
 import { demoCommand } from "./commands/demo.js"
 import { getCommand } from "./commands/get.js"
+import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
 import { infoCommand } from "./commands/info.js"
 import { queryCommand } from "./commands/query.js"
 import { shardsCommand } from "./commands/shards.js"
+import { warmCommand } from "./commands/warm.js"
 import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
 import { paintFor, widthOf } from "./render.js"
@@ -33,8 +35,12 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     },
   }
   try {
-    await createProgram({ ...io, stdout }).parseAsync([...argv], { from: "user" })
-    return EXIT_OK
+    let exitCode = EXIT_OK
+    const exitWith = (code: number): void => {
+      exitCode = code
+    }
+    await createProgram({ ...io, stdout }, exitWith).parseAsync([...argv], { from: "user" })
+    return exitCode
   } catch (thrown) {
     if (isHelp(thrown)) return EXIT_OK
     const error = io.signal.aborted ? stoppedBy(io.signal.reason, thrown) : fromCommander(thrown)
@@ -49,7 +55,8 @@ const terminalOf = ({ isTTY, columns }: Io["stdout"]): Pick<Io["stdout"], "isTTY
   ...(columns === undefined ? {} : { columns }),
 })
 
-function createProgram(io: Io): Command {
+/** `exitWith` sets the exit code of a command that has done its work but has more to say than that. */
+function createProgram(io: Io, exitWith: (code: number) => void): Command {
   const program = new Command("vecsnap")
     .description("Snapshots of sharded vector indexes on object storage.")
     .version(packageVersion(), "-V, --version", "print the version")
@@ -62,9 +69,11 @@ function createProgram(io: Io): Command {
     infoCommand,
     shardsCommand,
     historyCommand,
+    warmCommand,
+    healthCommand,
     demoCommand,
   ]
-  for (const create of commands) program.addCommand(create(io))
+  for (const create of commands) program.addCommand(create(io, exitWith))
   const width = widthOf(io.stdout)
   for (const command of [program, ...program.commands]) {
     command

@@ -12,16 +12,19 @@ import {
   addReaderOptions,
   addRouteOptions,
   addStorageOptions,
+  addTimeoutOption,
   parseId,
   parseProbes,
   type RouteFlags,
   routeOptions,
+  type TimeoutFlags,
   wholeNumber,
 } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { type ReaderFlags, withReader } from "../open.js"
 import { readQueryVector } from "../query-vector.js"
 import { type Column, countOf, formatCount, formatValue, paintFor, renderTable, widthOf } from "../render.js"
+import { withTimeout } from "../timeout.js"
 import { usageError } from "../usage-error.js"
 import { listShards } from "./shards.js"
 
@@ -34,7 +37,7 @@ Examples:
   vecsnap query ./tenants --vector '[0.1,0.2,0.3]' --context tenant=acme
   vecsnap query ./days --vector query.json --shards 6,7 --json | jq -r '.hits[].id'`
 
-interface QueryFlags extends ReaderFlags, RouteFlags {
+interface QueryFlags extends ReaderFlags, RouteFlags, TimeoutFlags {
   readonly vector?: string
   readonly like?: string
   readonly k: number
@@ -51,6 +54,7 @@ export function queryCommand(io: Io): Command {
     .option("--probes <n|all>", "shards to search; default: the snapshot's", parseProbes)
     .addHelpText("after", NOTES)
   addRouteOptions(command)
+  addTimeoutOption(command)
   addReaderOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)
@@ -62,16 +66,18 @@ export function queryCommand(io: Io): Command {
       throw usageError("--vector and --like are both given, expected one of them")
     // Before anything is opened: a vector that cannot be read needs no store.
     const given = vector === undefined ? undefined : await readQueryVector(vector, io.cwd)
-    await withReader(io, url, flags, async (reader) => {
-      const result =
-        given === undefined
-          ? await searchLike(reader, like!, flags, io)
-          : await search(reader, given, flags, io)
-      if (flags.json) printJson(io, searchDocument(result))
-      else io.stdout.write(renderResult(result, reader.snapshot.shards, flags.k, io))
-      for (const { shard, reason } of result.shards.failed)
-        io.stderr.write(`warning: shard ${shard} failed: ${reason}\n`)
-    })
+    await withTimeout(io, flags.timeout, (limited) =>
+      withReader(limited, url, flags, async (reader) => {
+        const result =
+          given === undefined
+            ? await searchLike(reader, like!, flags, limited)
+            : await search(reader, given, flags, limited)
+        if (flags.json) printJson(io, searchDocument(result))
+        else io.stdout.write(renderResult(result, reader.snapshot.shards, flags.k, io))
+        for (const { shard, reason } of result.shards.failed)
+          io.stderr.write(`warning: shard ${shard} failed: ${reason}\n`)
+      }),
+    )
   })
 }
 

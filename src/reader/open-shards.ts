@@ -13,6 +13,7 @@ import type { ObjectStore } from "../storage/store.js"
 import { createShardCache, type ShardCache } from "./shard-cache.js"
 import { createShardFiles, type ShardFiles, type ShardFilesOptions } from "./shard-files.js"
 import type { SnapshotState } from "./state.js"
+import type { Telemetry } from "./telemetry.js"
 import { type WarmOptions, type WarmResult, warmShards } from "./warm.js"
 
 export interface OpenShardsOptions extends ShardFilesOptions {
@@ -21,9 +22,12 @@ export interface OpenShardsOptions extends ShardFilesOptions {
   readonly idleSeconds?: number | undefined
   /** Shards in work at a time, by searches or by warming. */
   readonly concurrency: number
+  /** How long a search waits for a place among the open shards. */
+  readonly queueTimeoutMs: number
   readonly workers?: number | undefined
   readonly memoryBytes?: number | undefined
   readonly logger: Logger
+  readonly telemetry: Pick<Telemetry, "open" | "download">
 }
 
 export class OpenShards {
@@ -36,13 +40,14 @@ export class OpenShards {
   readonly #repairs = new Map<string, Promise<void>>()
 
   constructor(store: ObjectStore, options: OpenShardsOptions) {
-    const { maxOpenShards, openShardBytes, idleSeconds, concurrency } = options
+    const { maxOpenShards, openShardBytes, idleSeconds, concurrency, queueTimeoutMs } = options
     this.#options = options
     this.#files = createShardFiles(store, options)
     this.#cache = createShardCache({
       maxOpen: maxOpenShards,
       maxBytes: openShardBytes,
       idleMs: idleSeconds && idleSeconds * 1000,
+      waitMs: queueTimeoutMs,
     })
     this.#slots = createSemaphore(concurrency)
   }
@@ -126,10 +131,12 @@ export class OpenShards {
   ): Promise<T> {
     const entry = state.shards.get(shard)!
     const pool = this.#poolFor(state.manifest.backend)
+    const open = (dir: string) =>
+      this.#options.telemetry.open(shard, () => pool.open(dir, state.spec, entry.index))
     return this.#cache.use(
       state.contents.get(shard)!,
       // Not the caller's signal but that of all who wait for the shard.
-      (waiting) => this.#files.openShard(entry, (dir) => pool.open(dir, state.spec, entry.index), waiting),
+      (waiting) => this.#files.openShard(entry, open, waiting),
       (reader) => {
         throwIfAborted(signal)
         return work(reader)

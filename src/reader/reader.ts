@@ -30,6 +30,7 @@ import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
 import { type QueryVector, searchState, type UseShard } from "./search.js"
 import { assertCacheOptions } from "./shard-files.js"
 import { type FoundSnapshot, findSnapshot, loadState, type SnapshotState } from "./state.js"
+import { createTelemetry, type Telemetry } from "./telemetry.js"
 import type {
   CloseOptions,
   FoundRecord,
@@ -136,6 +137,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #logger: Logger
   readonly #events: EventEmitter
   readonly #releaseStore: () => void
+  readonly #telemetry: Telemetry
   readonly #shards: OpenShards
   readonly #admission: Admission
 
@@ -167,12 +169,19 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     this.#logger = options.logger ?? silentLogger
     this.#events = createEvents(this.#logger)
     this.#releaseStore = releaseStore
+    this.#telemetry = createTelemetry(this, store.url, () => ({
+      publishedAt: this.#current?.state.info.publishedAt,
+      openShards: this.#shards.stats().open,
+      queueLength: this.#admission.queued,
+    }))
     this.#shards = new OpenShards(this.#store, {
       ...options,
       cacheDir: options.cacheDir ?? defaultCacheDir(),
       maxOpenShards,
       concurrency,
+      queueTimeoutMs,
       logger: this.#logger,
+      telemetry: this.#telemetry,
     })
     this.#admission = createAdmission({ running: concurrency, maxQueued, queueTimeoutMs })
   }
@@ -207,8 +216,10 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   ): Promise<readonly SearchResult<Payload>[]> {
     // A copy, because the search may begin later and the caller may reuse the array.
     const queries = vectors.map((vector) => (isList(vector) ? vector.slice() : vector))
-    const results = await this.#call("search", options, (state, bounded, failOnMissing) =>
-      searchState(state, queries, bounded, this.#useShard, { failOnMissing }),
+    const results = await this.#telemetry.search(() =>
+      this.#call("search", options, (state, bounded, failOnMissing) =>
+        searchState(state, queries, bounded, this.#useShard, { failOnMissing }),
+      ),
     )
     return results.map((result) => ({ ...result, hits: result.hits.map((hit) => this.#typePayload(hit)) }))
   }
@@ -217,8 +228,8 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     ids: readonly Id[],
     options: GetOptions = {},
   ): Promise<readonly (FoundRecord<Payload> | undefined)[]> {
-    const records = await this.#call("lookup", options, (state, bounded) =>
-      getRecords(state, ids, bounded, this.#useShard),
+    const records = await this.#telemetry.get(() =>
+      this.#call("lookup", options, (state, bounded) => getRecords(state, ids, bounded, this.#useShard)),
     )
     return records.map((record) => record && this.#typePayload(record))
   }
@@ -231,9 +242,11 @@ class SnapshotReader<Payload> implements Reader<Payload> {
 
   async refresh(): Promise<RefreshResult> {
     this.#assertOpen()
-    this.#refreshing ??= this.#refresh().finally(() => {
-      this.#refreshing = undefined
-    })
+    this.#refreshing ??= this.#telemetry
+      .refresh(() => this.#refresh())
+      .finally(() => {
+        this.#refreshing = undefined
+      })
     return this.#refreshing
   }
 
@@ -536,6 +549,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   }
 
   async #close(): Promise<void> {
+    this.#telemetry.close()
     this.#stopAutoRefresh()
     this.#endOfRefresh.abort()
     await Promise.allSettled([this.#refreshing, this.#probing])

@@ -6,6 +6,7 @@ import type { ShardHit, ShardReader } from "../shards/backend.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
 import { checkVector } from "../vectors/validate.js"
 import { routeQuery, type SnapshotState } from "./state.js"
+import { traceRoute } from "./telemetry.js"
 import type { Hit, SearchOptions, SearchResult } from "./types.js"
 
 /** Runs `work` with an open shard, within the reader's bounds on concurrency and open shards. */
@@ -42,7 +43,9 @@ export async function searchState(
   const queries = vectors.map((vector, index) =>
     checkVector(vector, dim, metric, vectors.length > 1 ? `query vector ${index}` : "the query vector"),
   )
-  const asked = queries.map((query) => routeQuery(state, query, options).map(({ shard }) => shard))
+  const asked = traceRoute(() =>
+    queries.map((query) => routeQuery(state, query, options).map(({ shard }) => shard)),
+  )
 
   const queriesByShard = new Map<number, number[]>()
   for (const [query, shards] of asked.entries()) {

@@ -6,6 +6,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { dirname, isAbsolute, join, relative, resolve } from "node:path"
 import { corrupt, invalidInput, isVecsnapError, notFound, VecsnapError } from "../errors.js"
+import { shardBytes } from "../manifest/figures.js"
 import type { ShardEntry, ShardFile } from "../manifest/manifest.js"
 import { abortable } from "../shards/abortable.js"
 import type { ShardReader } from "../shards/backend.js"
@@ -13,6 +14,7 @@ import { sha256OfFile } from "../storage/checksum.js"
 import { fileError } from "../storage/files.js"
 import type { ObjectStore } from "../storage/store.js"
 import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
+import type { Telemetry } from "./telemetry.js"
 import type { OpenOptions } from "./types.js"
 
 /** Name of a shard's content: equal for equal files, whichever run or root they are in. */
@@ -44,6 +46,7 @@ export interface ShardFilesOptions {
   readonly cacheBytes?: number | undefined
   /** What happens when the cache directory cannot be written: an error (default), or a private temporary directory. */
   readonly whenCacheFails?: "fail" | "temporary" | undefined
+  readonly telemetry: Pick<Telemetry, "download">
 }
 
 export interface ShardFiles {
@@ -91,7 +94,9 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     return exclusively(join(cacheDir, content.name), signal, async () => {
       const found = (await shared.claim(content)) ?? (await (await temporary)?.claim(content))
       if (found !== undefined) return { claim: found, downloaded: false }
-      const claim = await download(entry, content, signal)
+      const claim = await options.telemetry.download(entry.shard, shardBytes(entry), () =>
+        download(entry, content, signal),
+      )
       downloads++
       return { claim, downloaded: true }
     })
@@ -138,7 +143,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     await mkdir(dirname(path), { recursive: true }).catch((error) => {
       throw fileError("make", dirname(path), error)
     })
-    const info = await store.getFile(key, path, { signal })
+    const info = await store.getFile(key, path, { signal, expectedBytes: size })
     if (info === undefined) {
       throw notFound(`${store.url} has no ${key}, which the manifest lists for shard ${entry.shard}`, {
         url: store.url,

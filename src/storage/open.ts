@@ -9,6 +9,7 @@ import type { S3Settings } from "./s3-client.js"
 import type { ObjectStore } from "./store.js"
 import { type RequestCounts, withCounting } from "./with-counting.js"
 import { withLimit } from "./with-limit.js"
+import { type RateSettings, withRateLimit } from "./with-rate-limit.js"
 import { withRetry } from "./with-retry.js"
 
 export interface StoreOptions {
@@ -16,6 +17,8 @@ export interface StoreOptions {
   readonly retry?: RetrySettings
   /** Calls in flight at a time; the others wait. Default 32. */
   readonly concurrency?: number
+  /** Requests and bytes per second, at most. Default: no limit. */
+  readonly rate?: RateSettings
   /** Where to count the calls, each attempt for itself. */
   readonly counts?: RequestCounts
 }
@@ -36,8 +39,10 @@ export function openStore(url: string, options: StoreOptions = {}): ObjectStore 
   const retry = createRetry(options.retry)
   const backend = openBackend(url, options.s3, retry)
   const counted = options.counts === undefined ? backend : withCounting(backend, options.counts)
+  // Each attempt counts against the rate, and what was let through by it does not wait again.
+  const paced = options.rate === undefined ? counted : withRateLimit(counted, options.rate, options)
   // The limit is inside the retry, so that who waits to try again keeps no place.
-  return withRetry(withLimit(counted, options.concurrency ?? 32), retry)
+  return withRetry(withLimit(paced, options.concurrency ?? 32), retry)
 }
 
 function openBackend(url: string, s3: S3Settings | undefined, retry: Retry): ObjectStore {

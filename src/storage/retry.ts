@@ -28,7 +28,8 @@ export type Retry = <T>(attempt: () => Promise<T>, signal?: AbortSignal) => Prom
 
 const DEFAULTS = { attempts: 5, totalMs: 60_000, firstDelayMs: 200, maxDelayMs: 10_000 }
 
-const SYSTEM_CLOCK: RetryClock = {
+/** Real time and chance. */
+export const SYSTEM_CLOCK: RetryClock = {
   now: () => performance.now(),
   sleep: (ms, signal) => sleepFor(ms, undefined, { signal }),
   random: Math.random,

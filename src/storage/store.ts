@@ -28,7 +28,7 @@ export interface ObjectStore {
   /**
    * Streams an object into a file that must not exist yet. On any failure no file is left. Returns what was read.
    */
-  getFile(key: string, path: string, options?: CallOptions): Promise<ObjectInfo | undefined>
+  getFile(key: string, path: string, options?: GetFileOptions): Promise<ObjectInfo | undefined>
 
   head(key: string, options?: CallOptions): Promise<ObjectInfo | undefined>
 
@@ -57,6 +57,11 @@ export interface WholeGetOptions extends CallOptions {
 export interface GetOptions extends WholeGetOptions {
   /** Bytes from `start` up to but not including `end`; `0 <= start < end`. */
   readonly range?: { readonly start: number; readonly end: number }
+}
+
+export interface GetFileOptions extends CallOptions {
+  /** Size of the object, if the caller knows it: a limit on bytes then counts them before they are read. */
+  readonly expectedBytes?: number
 }
 
 export type PutBody = Uint8Array | { readonly file: string }

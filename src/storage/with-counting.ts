@@ -17,6 +17,9 @@ export interface RequestCounts {
   bytesRead: number
   /** Bytes of objects written. */
   bytesWritten: number
+  /** Calls that the rate limit made wait, and for how long in all. */
+  throttled: number
+  throttledMs: number
 }
 
 /** Counts at zero. One may be shared by several stores. */
@@ -31,6 +34,8 @@ export function createCounts(): RequestCounts {
     failed: 0,
     bytesRead: 0,
     bytesWritten: 0,
+    throttled: 0,
+    throttledMs: 0,
   }
 }
 
@@ -81,8 +86,8 @@ export function withCounting(store: ObjectStore, counts: RequestCounts): ObjectS
   }
 }
 
-// A file that cannot be read is reported by the put.
-async function sizeOf(body: PutBody): Promise<number> {
+/** Bytes of a body; 0 for a file that cannot be read, which the put then reports. */
+export async function sizeOf(body: PutBody): Promise<number> {
   if (body instanceof Uint8Array) return body.length
   return stat(body.file).then(
     ({ size }) => size,

@@ -213,6 +213,30 @@ test("vecsnap.yaml holds what is repeated; integers of 64 bits come through", as
   expect(refused.err).toBe(`error: the snapshot's ids are 64-bit integers, got "4x2"\n`)
 })
 
+test("warm fills a cache directory, which a query then reads; health says how old the snapshot is", async () => {
+  const build = ["build", "words.jsonl", "--to", "./warm", "--strategy", "lsh", "--shards", "2"]
+  const { run } = await vecsnapJson(...build)
+  const cache = ["--cache-dir", "./warm-cache"]
+  const first = await vecsnapJson("warm", "./warm", ...cache)
+  expect(first).toMatchObject({ snapshot: run, shards: first.downloads })
+  expect(first.bytes).toBeGreaterThan(1000)
+  expect(await vecsnapJson("warm", "./warm", ...cache)).toMatchObject({ downloads: 0, bytes: 0 })
+  // What is warm needs no shard of the root.
+  await rm(join(dir, "warm", "shards"), { recursive: true })
+  const found = await vecsnapJson("query", "./warm", "--vector", "[9,0.5]", "--probes", "all", ...cache)
+  expect(found.hits).toHaveLength(10)
+
+  expect(await vecsnapJson("health", "./warm")).toMatchObject({ status: "healthy", reasons: [] })
+  const fresh = await vecsnap("health", "./warm", "--max-age", "2d")
+  expect(fresh).toMatchObject({ code: 0, err: "" })
+  expect(fresh.out).toMatch(new RegExp(`^healthy: snapshot ${run}, published \\d+ (s|min).* ago\n$`))
+  await delay(1100)
+  const old = await vecsnap("health", "./warm", "--max-age", "0.01")
+  expect({ code: old.code, err: old.err }).toEqual({ code: 10, err: "" })
+  expect(old.out).toMatch(/^degraded: .*\n {2}.*published \d+ s ago/)
+  expect((await vecsnap("health", "./nothing")).code).toBe(3)
+})
+
 describe("errors are a sentence and an exit code", () => {
   test("nothing published: 3", async () => {
     const { code, out, err } = await vecsnap("query", "./nothing", "--vector", "[1]", "--json")

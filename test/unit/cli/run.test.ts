@@ -6,7 +6,7 @@ import { EXIT_CODES, EXIT_CODES_HELP } from "../../../cli/exit-codes.js"
 import { run } from "../../../cli/run.js"
 import { captureIo } from "./capture.js"
 
-const COMMANDS = ["build", "query", "get", "info", "shards", "history", "demo"]
+const COMMANDS = ["build", "query", "get", "info", "shards", "history", "warm", "health", "demo"]
 
 test("--help lists every command and every exit code, on stdout", async () => {
   const io = captureIo()

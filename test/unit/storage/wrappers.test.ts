@@ -257,6 +257,8 @@ describe("withCounting", () => {
       failed: 1,
       bytesRead: 10,
       bytesWritten: 12,
+      throttled: 0,
+      throttledMs: 0,
     })
   })
 

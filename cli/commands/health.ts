@@ -1,0 +1,97 @@
+import { Command } from "commander"
+import type { Health } from "../../src/index.js"
+import {
+  addOutputOptions,
+  addReaderOptions,
+  addStorageOptions,
+  addTimeoutOption,
+  parseSeconds,
+  type TimeoutFlags,
+} from "../arguments.js"
+import { EXIT_DEGRADED, EXIT_OK, EXIT_UNHEALTHY } from "../exit-codes.js"
+import { type Io, printJson } from "../io.js"
+import { type ReaderFlags, withReader } from "../open.js"
+import { formatValue, paintFor } from "../render.js"
+import { withTimeout } from "../timeout.js"
+
+const NOTES = `
+Exits with 0 if healthy, ${EXIT_DEGRADED} if degraded and ${EXIT_UNHEALTHY} if unhealthy. If there is nothing to judge, because the
+snapshot cannot be opened, the exit code is that of the error, as with every command: 3 if nothing is
+published, 6 if it is damaged, 7 if the store does not answer. So 0 is fine, and all else is an alarm.
+
+Examples:
+  vecsnap health s3://vectors/words
+  vecsnap health s3://vectors/words --max-age 26h --timeout 10
+  vecsnap health ./.demo --json | jq -r '.reasons[]'`
+
+interface HealthFlags extends ReaderFlags, TimeoutFlags {
+  readonly maxAge?: number
+}
+
+const EXIT_OF: Readonly<Record<Health["status"], number>> = {
+  healthy: EXIT_OK,
+  degraded: EXIT_DEGRADED,
+  unhealthy: EXIT_UNHEALTHY,
+}
+
+/** `vecsnap health`: opens the live snapshot as a service would, and says how it is; the exit code says it too. */
+export function healthCommand(io: Io, exitWith: (code: number) => void): Command {
+  const command = new Command("health")
+    .description("say whether the live snapshot can be opened and is fresh; for monitors")
+    .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
+    .option(
+      "--max-age <time>",
+      "published longer ago is degraded: seconds, or 90s, 15m, 26h, 2d",
+      parseSeconds,
+    )
+    .addHelpText("after", NOTES)
+  addTimeoutOption(command)
+  addReaderOptions(command)
+  addStorageOptions(command)
+  addOutputOptions(command)
+  return command.action((url: string | undefined, flags: HealthFlags) =>
+    withTimeout(io, flags.timeout, (limited) =>
+      withReader(
+        limited,
+        url,
+        flags,
+        async (reader) => {
+          const health = await reader.health()
+          if (flags.json) printJson(io, health)
+          else io.stdout.write(renderHealth(health, io))
+          exitWith(EXIT_OF[health.status])
+        },
+        flags.maxAge === undefined ? {} : { maxAgeSeconds: flags.maxAge },
+      ),
+    ),
+  )
+}
+
+const COLOR_OF = { healthy: "green", degraded: "yellow", unhealthy: "red" } as const
+
+/** One line with the status, which monitors show, and one for each reason. */
+export function renderHealth(
+  { status, reasons, snapshot, ageSeconds }: Health,
+  io: Pick<Io, "stdout" | "env">,
+): string {
+  const paint = paintFor(io.stdout, io.env)
+  const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}, published ${formatAge(ageSeconds)} ago`
+  return [first, ...reasons.map((reason) => `  ${formatValue(reason)}`)].map((line) => `${line}\n`).join("")
+}
+
+/** Two units at most: "26 h 3 min". */
+export function formatAge(seconds: number): string {
+  const units = [
+    ["d", Math.floor(seconds / 86_400)],
+    ["h", Math.floor(seconds / 3600) % 24],
+    ["min", Math.floor(seconds / 60) % 60],
+    ["s", Math.floor(seconds) % 60],
+  ] as const
+  const first = units.findIndex(([, count]) => count > 0)
+  if (first === -1) return "0 s"
+  return units
+    .slice(first, first + 2)
+    .filter(([, count]) => count > 0)
+    .map(([unit, count]) => `${count} ${unit}`)
+    .join(" ")
+}

@@ -1,0 +1,201 @@
+/**
+ * A reader on a store that misbehaves, in every way that the in-process S3 server knows: the answer is right or an
+ * error, never wrong, and it comes in time. And on a store that allows only so many requests per second.
+ */
+import { randomUUID } from "node:crypto"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import {
+  buildSnapshot,
+  type ErrorTag,
+  isVecsnapError,
+  openSnapshot,
+  openStore,
+  type StoreOptions,
+} from "../../src/index.js"
+import { createCounts } from "../../src/storage/with-counting.js"
+import { type Fault, type S3Server, startS3Server } from "../servers/s3-server.js"
+import { FIELDS, makeRecords, seededRandom } from "../support/records.js"
+import { withTempDir } from "../support/stores.js"
+
+const RECORDS = makeRecords(90, { dim: 8 })
+const QUERY = RECORDS[4]!.vector as Float32Array
+const SHARDS = 3
+/** Longer than any schedule of faults, far shorter than the test's time limit. */
+const PATIENCE_MS = 5_000
+
+let server: S3Server
+let store: StoreOptions
+beforeAll(async () => {
+  server = await startS3Server({ buckets: ["faults"] })
+  store = {
+    s3: {
+      endpoint: server.endpoint,
+      region: "us-east-1",
+      credentials: { accessKeyId: "test", secretAccessKey: "test" },
+      idleTimeoutMs: 300,
+    },
+    retry: { attempts: 4, firstDelayMs: 2, maxDelayMs: 10 },
+  }
+})
+afterAll(() => server.close())
+
+const build = (to: string, backend: "sqlite-vec" | "lancedb", shards = SHARDS) =>
+  buildSnapshot(RECORDS, { to, store, backend, fields: FIELDS, sharding: { strategy: "cluster", shards } })
+
+/** Any outcome of what must be settled in time. */
+async function outcomeOf<T>(work: Promise<T>): Promise<{ value: T } | { error: unknown }> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("it hangs")), PATIENCE_MS)
+  })
+  try {
+    return {
+      value: await Promise.race([work, late]),
+    }
+  } catch (error) {
+    return { error }
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+const FAULTS: readonly Fault[] = [
+  { do: "delay", ms: 40 },
+  { do: "delay", ms: 900 },
+  { do: "status", status: 403 },
+  { do: "status", status: 429 },
+  { do: "status", status: 500 },
+  { do: "status", status: 503 },
+  { do: "reset-before" },
+  { do: "reset-after" },
+  { do: "cut-body" },
+  { do: "short-body" },
+  { do: "truncate" },
+  { do: "ignore-range" },
+  { do: "flip-byte" },
+]
+
+const EXPECTED: readonly ErrorTag[] = ["Unavailable", "Corrupt", "InvalidInput"]
+
+describe.each(["sqlite-vec", "lancedb"] as const)("a %s reader on a faulty store", (backend) => {
+  it("answers rightly or with the right error, whatever the faults, and recovers", async () => {
+    const seeds = Array.from({ length: backend === "sqlite-vec" ? 25 : 10 }, (_, i) => i + 1)
+    const roots = [
+      `s3://faults/${backend}-${randomUUID()}`,
+      `s3://faults/${backend}-${randomUUID()}`,
+    ] as const
+    const first = await build(roots[0], backend)
+    await withTempDir(async (dir) => {
+      await using sound = await openSnapshot(roots[0], { store, cacheDir: `${dir}/sound` })
+      const { hits: right } = await sound.search(QUERY, { probes: "all" })
+      expect(right).toHaveLength(10)
+      const seen = { right: 0, wrong: 0 }
+      for (const seed of seeds) {
+        const random = seededRandom(seed)
+        // From a fault here and there to a store that does next to nothing right.
+        const density = random() ** 2
+        server.fault(() => random() < density, FAULTS[Math.floor(random() * FAULTS.length)]!, 1)
+        for (let i = 0; i < 30; i++) {
+          const at = random()
+          const fault = FAULTS[Math.floor(random() * FAULTS.length)]!
+          server.fault(() => random() < density * at, fault)
+        }
+        const opened = await outcomeOf(openSnapshot(roots[0], { store, cacheDir: `${dir}/${seed}` }))
+        check(opened, `seed ${seed}: open`)
+        if ("value" in opened) {
+          await using reader = opened.value
+          for (let i = 0; i < 2; i++) {
+            const answer = await outcomeOf(reader.search(QUERY, { probes: "all" }))
+            check(answer, `seed ${seed}: search ${i}`)
+            if ("value" in answer) expect(answer.value.hits, `seed ${seed}`).toEqual(right)
+            const refreshed = await outcomeOf(reader.refresh())
+            check(refreshed, `seed ${seed}: refresh ${i}`)
+          }
+          server.clearFaults()
+          expect((await reader.search(QUERY, { probes: "all" })).hits, `seed ${seed}`).toEqual(right)
+          expect(reader.snapshot.run).toBe(first.run)
+        }
+        server.clearFaults()
+
+        function check(outcome: { value: unknown } | { error: unknown }, what: string): void {
+          seen["error" in outcome ? "wrong" : "right"]++
+          if (!("error" in outcome)) return
+          const tag = isVecsnapError(outcome.error) ? outcome.error.tag : undefined
+          expect(EXPECTED, `${what}: ${outcome.error}`).toContain(tag)
+        }
+      }
+      // The schedules reach both ends; else they would prove nothing.
+      expect(Math.min(seen.right, seen.wrong)).toBeGreaterThan(5)
+    })
+  })
+
+  it.each<[string, Fault, ErrorTag | "right"]>([
+    ["a burst of 503 shorter than the retries", { do: "status", status: 503 }, "right"],
+    ["connections cut half-way", { do: "cut-body" }, "right"],
+    ["bodies that end too early", { do: "short-body" }, "right"],
+    ["a slow answer", { do: "delay", ms: 100 }, "right"],
+    ["a silent connection", { do: "delay", ms: 60_000 }, "right"],
+    ["403", { do: "status", status: 403 }, "InvalidInput"],
+    ["a short body that is well formed", { do: "truncate" }, "Corrupt"],
+    ["a damaged body", { do: "flip-byte" }, "Corrupt"],
+  ])("on %s", async (_, fault, expected) => {
+    const root = `s3://faults/${backend}-${randomUUID()}`
+    await build(root, backend, 1)
+    await withTempDir(async (cacheDir) => {
+      await using reader = await openSnapshot(root, { store, cacheDir })
+      server.fault({ operation: "GetObject", key: /\/shards\// }, fault, 2)
+      const outcome = await outcomeOf(reader.search(QUERY))
+      server.clearFaults()
+      if (expected === "right") expect(outcome).toMatchObject({ value: { complete: true } })
+      else expect(outcome).toMatchObject({ error: { tag: expected } })
+      expect((await reader.search(QUERY)).hits[0]!.id).toBe(RECORDS[4]!.id)
+    })
+  })
+})
+
+it("a range that is answered with the whole object is not taken for the range", async () => {
+  const faulty = openStore(`s3://faults/${randomUUID()}`, store)
+  await faulty.put("object", Buffer.from("0123456789"))
+  server.fault({ operation: "GetObject" }, { do: "ignore-range" }, 9)
+  const outcome = await outcomeOf(faulty.get("object", { range: { start: 2, end: 4 } }))
+  server.clearFaults()
+  if ("value" in outcome) expect(Buffer.from(outcome.value!.body).toString()).toBe("23")
+  else expect(outcome.error).toMatchObject({ name: "VecsnapError" })
+  faulty.close()
+})
+
+it("200 opens at 100 requests per second: the server never sees more than the bucket holds", async () => {
+  const root = `s3://faults/rate-${randomUUID()}`
+  await build(root, "sqlite-vec", 1)
+  const requestsPerSecond = 100
+  const counts = createCounts()
+  const arrivalsMs: number[] = []
+  // Matches nothing, but is asked on each request.
+  server.fault(
+    () => {
+      arrivalsMs.push(performance.now())
+      return false
+    },
+    { do: "reset-before" },
+  )
+  await withTempDir(async (cacheDir) => {
+    const { idleTimeoutMs: _, ...s3 } = store.s3!
+    // One limit for all of them: they share the store.
+    const shared = openStore(root, { s3, rate: { requestsPerSecond }, counts })
+    const readers = await Promise.all(Array.from({ length: 200 }, () => openSnapshot(shared, { cacheDir })))
+    await Promise.all(readers.map((reader) => reader.close()))
+    shared.close()
+  })
+  server.clearFaults()
+  expect(counts).toMatchObject({ get: 600, failed: 0 })
+  expect(arrivalsMs).toHaveLength(600)
+  expect(counts.throttled).toBeGreaterThanOrEqual(400)
+  const excess = arrivalsMs.flatMap((firstMs, first) =>
+    arrivalsMs.slice(first).map((lastMs, more) => {
+      const seconds = (lastMs - firstMs) / 1000
+      return more + 1 - requestsPerSecond * (1 + seconds)
+    }),
+  )
+  // What was sent in order may arrive in a bunch on a busy machine: half a second of grace.
+  expect(excess.reduce((most, one) => Math.max(most, one))).toBeLessThanOrEqual(requestsPerSecond / 2)
+})
