@@ -211,7 +211,7 @@ describe("warming", () => {
 })
 
 describe("a full disk", () => {
-  it("makes room by eviction, and is named when there is none", () =>
+  it("is named", () =>
     withSnapshot(async ({ to, cacheDir }) => {
       await mkdir(cacheDir)
       const store = openStore(to)
