@@ -1,14 +1,11 @@
 /**
- * A process of its own that opens a snapshot and searches all of its shards: `<url> <cacheDir> [cacheBytes]`. It prints
+ * A process of its own that opens a snapshot and searches all of its shards: `<url> <cacheDir>`. It prints
  * a line of JSON when it has the answer, and then keeps its shards open until its standard input ends.
  */
 import { openSnapshot, stringifyJson } from "../../src/index.js"
 
-const [url, cacheDir, cacheBytes] = process.argv.slice(2) as [string, string, string?]
-await using reader = await openSnapshot(url, {
-  cacheDir,
-  ...(cacheBytes !== undefined && { cacheBytes: Number(cacheBytes) }),
-})
+const [url, cacheDir] = process.argv.slice(2) as [string, string]
+await using reader = await openSnapshot(url, { cacheDir })
 const { hits } = await reader.search(new Float32Array(reader.snapshot.dim).fill(0.1), {
   k: 20,
   probes: "all",
