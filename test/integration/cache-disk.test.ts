@@ -31,6 +31,11 @@ const contentsOf = async (dir: string): Promise<string[]> =>
 const temporaryCaches = async (): Promise<string[]> =>
   (await readdir(tmpdir())).filter((name) => name.startsWith("vecsnap-cache-"))
 
+/** Tells nobody of downloads. */
+const UNOBSERVED = {
+  download: <T>(_shard: number, _bytes: number, work: () => Promise<T>): Promise<T> => work(),
+}
+
 describe("the disk cache of a reader", () => {
   it("stays within its bound, by removing what no reader has open", () =>
     withSnapshot(async ({ to, cacheDir }) => {
@@ -119,7 +124,7 @@ describe("the disk cache of a reader", () => {
     withSnapshot(async ({ to, cacheDir }) => {
       const store = openStore(to)
       const [entry] = (await readLive(store)).manifest.shards
-      const files = createShardFiles(store, { cacheDir })
+      const files = createShardFiles(store, { cacheDir, telemetry: UNOBSERVED })
       const claim = await files.locate(entry!)
       expect(await files.drop(entry!)).toBe(false)
       const path = join(claim.dir, entry!.files[0]!.name)
@@ -224,7 +229,7 @@ describe("a full disk", () => {
             throw fileError("write", path, Object.assign(new Error("full"), { code: "ENOSPC" }))
           },
         },
-        { cacheDir },
+        { cacheDir, telemetry: UNOBSERVED },
       )
       const refused = files.fetch(entry!)
       await expect(refused).rejects.toMatchObject({ tag: "Unavailable", details: { code: "ENOSPC" } })
