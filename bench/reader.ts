@@ -9,8 +9,10 @@
  * 1,000 rows are held out of both and serve as queries. Ours searches 8 probes; LanceDB, with an IVF_FLAT index of √N
  * partitions on local disk, as many partitions as it needs for the same recall@10.
  */
+import { execFile } from "node:child_process"
 import { join } from "node:path"
 import { monitorEventLoopDelay } from "node:perf_hooks"
+import { promisify } from "node:util"
 import { connect, Index, Session } from "@lancedb/lancedb"
 import {
   Field,
@@ -24,7 +26,9 @@ import {
   Utf8,
   vectorFromArray,
 } from "apache-arrow"
-import { openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
+import { buildSnapshot, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
+import { createRandom } from "../src/vectors/random.js"
+import { fromRepository } from "./paths.js"
 import {
   bruteForce,
   build,
@@ -43,6 +47,8 @@ const PROBES = 8
 const K = 10
 const HELD_OUT = 1000
 const IN_FLIGHT = [1, 4, 16]
+
+const run = promisify(execFile)
 
 type Search = (query: Float32Array) => Promise<readonly string[]>
 
@@ -129,12 +135,37 @@ async function coldOpen(url: string, store: StoreOptions, query: Float32Array) {
   })
 }
 
-/** Resident memory that all 64 shards take when they are open, by shard. */
-async function memoryPerShard(url: string, cacheDir: string, query: Float32Array): Promise<number> {
-  await using reader = await openSnapshot(url, { cacheDir })
-  const before = process.memoryUsage.rss()
-  await reader.search(query, { k: K, probes: "all" })
-  return (process.memoryUsage.rss() - before) / SHARDS
+/** Resident memory that all shards take when they are open, in a process of their own, by shard. */
+async function memoryPerShard(url: string, cacheDir: string): Promise<number> {
+  const { stdout } = await run(process.execPath, [
+    fromRepository("dist/bench/memory-child.js"),
+    url,
+    cacheDir,
+  ])
+  return Number(stdout) / SHARDS
+}
+
+/** 5,000 searches of shards of 20,000 × 100, 16 in flight: how long the event loop is held up. */
+async function largeShards(dir: string): Promise<{ load: Load; delayMs: number }> {
+  const rows = 20_000
+  const random = createRandom(1)
+  const record = (n: number) => ({
+    id: n,
+    vector: Float32Array.from({ length: 100 }, () => random.gaussian()),
+    shard: n % 2,
+  })
+  const url = join(dir, "large")
+  await buildSnapshot(
+    Array.from({ length: 2 * rows }, (_, n) => record(n)),
+    { to: url, sharding: { strategy: "explicit", shards: 2 } },
+  )
+  await using reader = await openSnapshot(url, { cacheDir: join(dir, "cache") })
+  const asked = Array.from({ length: 5000 }, (_, n) => record(n).vector)
+  await reader.search(asked[0]!, { shards: "all" })
+  let next = 0
+  const search = (query: Float32Array) => reader.search(query, { k: K, shards: [next++ % 2] })
+  const { result, p99Ms } = await withDelay(() => underLoad(asked, 16, search))
+  return { load: result, delayMs: p99Ms }
 }
 
 async function refreshes(url: string, reader: Reader, sql: string): Promise<(string | number)[][]> {
@@ -169,16 +200,15 @@ async function refreshes(url: string, reader: Reader, sql: string): Promise<(str
 }
 
 const words = await loadWords()
-const held = heldOutRows(words.rows, HELD_OUT)
-const queries = held.map((row) => vectorOf(words, row).slice())
-const { kept, sql } = withoutRows(words, held)
+const heldOut = heldOutRows(words.rows, HELD_OUT)
+const queries = heldOut.map((row) => vectorOf(words, row).slice())
+const { kept, sql } = withoutRows(words, heldOut)
 const truth = bruteForce(words, kept, queries, K)
 
 await withDirectory(async (dir) => {
   const url = join(dir, "snapshot")
   const cacheDir = join(dir, "cache")
   await build({ input: WORDS_FILE, sql, to: url, store: {}, backend: "sqlite-vec", shards: SHARDS })
-  const shardMemory = await memoryPerShard(url, cacheDir, queries[0]!)
 
   await using reader = await openSnapshot(url, { cacheDir })
   const ours: Search = async (query) =>
@@ -204,8 +234,15 @@ await withDirectory(async (dir) => {
   console.log(
     `\n${table(["", "recall@10", "in flight", "queries/s", "p50 ms", "p95 ms", "p99 ms", "loop delay p99 ms"], loads)}`,
   )
+
+  const shardMemory = await memoryPerShard(url, cacheDir)
+  const held = reader.stats().openShardBytes / reader.stats().openShards
   console.log(
-    `\nResident memory per open shard: ${round(shardMemory / 2 ** 20, 1)} MiB (${Math.round(kept.length / SHARDS)} rows on average)`,
+    `\nResident memory per open shard: ${round(shardMemory / 2 ** 20, 1)} MiB, of which vectors ${round(held / 2 ** 20, 1)} MiB (${Math.round(kept.length / SHARDS)} rows on average)`,
+  )
+  const large = await largeShards(dir)
+  console.log(
+    `5,000 searches of shards of 20,000 × 100, 16 in flight: event-loop delay p99 ${large.delayMs} ms, ${large.load.queriesPerSecond} queries/s, p99 ${large.load.p99Ms} ms`,
   )
 
   const changes = await refreshes(url, reader, sql)
