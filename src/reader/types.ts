@@ -44,7 +44,7 @@ export interface OpenOptions<Payload = Json> {
   readonly idleSeconds?: number
   /** Vectors held in memory over all open shards, in bytes; default 1 GiB. Beyond, shards are scanned from disk. */
   readonly memoryBytes?: number
-  /** Threads that search; default: one fewer than the cores, at least 1, at most 8. */
+  /** Threads that search; default: the number of cores, at most 8. */
   readonly workers?: number
   /**
    * Shards downloaded, opened or searched at the same time, over all calls; default 64. As a call needs a shard at

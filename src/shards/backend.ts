@@ -60,7 +60,7 @@ export interface IndexDescription {
 export const MEMORY_BYTES_DEFAULT = 2 ** 30
 
 export interface PoolOptions {
-  /** Worker threads, where the backend uses any; default: one fewer than the cores, at least 1, at most 8. */
+  /** Worker threads, where the backend uses any; default: the number of cores, at most 8. */
   readonly workers?: number | undefined
   /** Bytes of vectors held in memory over all open shards, where the backend holds any; default 1 GiB. */
   readonly memoryBytes?: number | undefined

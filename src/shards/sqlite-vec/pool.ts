@@ -23,7 +23,7 @@ const WORKERS_DEFAULT_MAX = 8
 
 /** Makes the worker threads that search the sqlite-vec shards of one reader. They start when needed. */
 export function createPool(options: PoolOptions): ShardPool {
-  const workers = options.workers ?? Math.min(Math.max(availableParallelism() - 1, 1), WORKERS_DEFAULT_MAX)
+  const workers = options.workers ?? Math.min(availableParallelism(), WORKERS_DEFAULT_MAX)
   if (!Number.isSafeInteger(workers) || workers < 1) {
     throw invalidInput(`workers must be an integer of at least 1, got ${workers}`)
   }
