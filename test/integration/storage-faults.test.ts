@@ -144,7 +144,8 @@ describe.each(["sqlite-vec", "lancedb"] as const)("a %s reader on a faulty store
         }
       }
       // The schedules reach both ends, and swaps among faults; else they would prove nothing.
-      expect(Math.min(seen.right, seen.wrong, seen.swapped)).toBeGreaterThan(4)
+      expect(Math.min(seen.right, seen.wrong)).toBeGreaterThan(5)
+      expect(seen.swapped).toBeGreaterThan(1)
     })
     objects.close()
   })
