@@ -44,6 +44,11 @@ export async function withReader<T>(
     signal: io.signal,
     logger: createLogger(io, { line }, flags.debug),
   })
-  await using reader = await openSnapshot(rootUrl(argument, config), options)
-  return await use(reader)
+  const reader = await openSnapshot(rootUrl(argument, config), options)
+  try {
+    return await use(reader)
+  } finally {
+    // Who was stopped, or is late, waits for nothing that still runs.
+    await reader.close({ abort: io.signal.aborted })
+  }
 }

@@ -11,7 +11,8 @@ export async function withTimeout<T>(
   work: (io: Io) => Promise<T>,
 ): Promise<T> {
   if (seconds === undefined) return work(io)
-  const limit = AbortSignal.timeout(seconds * 1000)
+  // Rounded, since 4.35 s are not a whole number of milliseconds in floating point.
+  const limit = AbortSignal.timeout(Math.ceil(seconds * 1000))
   try {
     return await work({ ...io, signal: AbortSignal.any([io.signal, limit]) })
   } catch (error) {

@@ -36,7 +36,7 @@ export function getCommand(io: Io): Command {
       const { idType, fields, run } = reader.snapshot
       const typedIds = ids.map((id) => parseId(id, idType))
       const route: RouteOptions = routeOptions(flags, fields)
-      const found = await reader.get(typedIds, route)
+      const found = await reader.get(typedIds, { ...route, signal: io.signal })
       const records = found.filter((record) => record !== undefined).map(recordDocument)
       const missing = typedIds.filter((_, i) => found[i] === undefined)
       if (flags.json) printJson(io, { snapshot: run, records, missing })

@@ -86,7 +86,7 @@ const search = (reader: Reader, vector: Float32Array, flags: QueryFlags, io: Io)
 
 async function searchLike(reader: Reader, text: string, flags: QueryFlags, io: Io): Promise<SearchResult> {
   const id = parseId(text, reader.snapshot.idType)
-  const [record] = await reader.get([id])
+  const [record] = await reader.get([id], { signal: io.signal })
   if (record === undefined) {
     const { run } = reader.snapshot
     throw new VecsnapError("NotFound", `snapshot ${run} has no record with the id ${stringifyJson(id)}`, {

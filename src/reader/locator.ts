@@ -6,7 +6,7 @@
  */
 import { LRUCache } from "lru-cache"
 import pLimit from "p-limit"
-import { aborted, corrupt, notFound } from "../errors.js"
+import { corrupt, notFound, throwIfAborted } from "../errors.js"
 import type { Logger } from "../logger.js"
 import {
   blockChecksum,
@@ -58,15 +58,17 @@ export function createIdLocator(store: ObjectStore, manifest: Manifest, logger: 
   }
 }
 
-/** A block that is in memory or on its way. */
-interface CachedBlock {
-  readonly bytes: Promise<Uint8Array>
-  readonly request: BlockRequest
+/** The index or a block: in memory, or on its way. */
+interface Cached<T> {
+  readonly content: Promise<T>
+  readonly request: SharedRequest
 }
 
-/** One request for adjacent blocks; not sent any more if all who waited for it have left. */
-interface BlockRequest {
+/** One request that several lookups wait for. */
+interface SharedRequest {
   waiting: number
+  /** Ends the request unless it has ended; called when all who waited have left. */
+  abandon(): void
 }
 
 /**
@@ -81,13 +83,13 @@ function createStoredLocator(
 ): IdLocator {
   const { key } = locator
   const limit = pLimit(CONCURRENCY)
-  const blocks = new LRUCache<number, CachedBlock>({ maxSize: CACHE_BYTES })
-  let loadingIndex: Promise<LocatorIndex> | undefined
+  const blocks = new LRUCache<number, Cached<Uint8Array>>({ maxSize: CACHE_BYTES })
+  let cachedIndex: Cached<LocatorIndex> | undefined
 
   return {
     async locate(ids, signal) {
       const hashes = ids.map(hashOfId)
-      const index = await abortable(readIndex(), signal)
+      const index = await arrival(requireIndex(), signal)
       const placesByBlock = new Map<number, number[]>()
       for (const [place, hash] of hashes.entries()) {
         if (hash === undefined) continue
@@ -115,17 +117,20 @@ function createStoredLocator(
     },
   }
 
-  function readIndex(): Promise<LocatorIndex> {
-    loadingIndex ??= fetchIndex().catch((error) => {
-      loadingIndex = undefined
-      throw error
-    })
-    return loadingIndex
+  function requireIndex(): Cached<LocatorIndex> {
+    if (cachedIndex !== undefined) return cachedIndex
+    const forget = (): void => {
+      if (cachedIndex === begun) cachedIndex = undefined
+    }
+    const { result, request } = shareRequest(fetchIndex, forget)
+    const begun: Cached<LocatorIndex> = { content: result, request }
+    cachedIndex = begun
+    return begun
   }
 
-  async function fetchIndex(): Promise<LocatorIndex> {
+  async function fetchIndex(signal: AbortSignal): Promise<LocatorIndex> {
     const { size, index } = locator
-    const bytes = await fetchRange(size - index.size, size)
+    const bytes = await fetchRange(size - index.size, size, signal)
     const actual = sha256OfBytes(bytes)
     if (actual !== index.sha256) {
       throw corrupt(
@@ -144,8 +149,8 @@ function createStoredLocator(
   function requireBlocks(
     index: LocatorIndex,
     needed: readonly number[],
-  ): readonly { readonly block: number; readonly cached: CachedBlock }[] {
-    const held = new Map<number, CachedBlock>()
+  ): readonly { readonly block: number; readonly cached: Cached<Uint8Array> }[] {
+    const held = new Map<number, Cached<Uint8Array>>()
     const missing: number[] = []
     for (const block of needed) {
       const cached = blocks.get(block)
@@ -163,27 +168,25 @@ function createStoredLocator(
     index: LocatorIndex,
     first: number,
     end: number,
-  ): readonly (readonly [number, CachedBlock])[] {
-    const request: BlockRequest = { waiting: 0 }
-    const arriving = limit(async () => {
-      if (request.waiting === 0) {
-        // Now, not when the rejection arrives: nobody may begin to wait for it in between.
-        for (const [block, cached] of begun) if (blocks.peek(block) === cached) blocks.delete(block)
-        throw aborted(`nobody waits for blocks ${first} to ${end - 1} of ${key} any more`)
-      }
-      return fetchBlocks(index, first, end)
+  ): readonly (readonly [number, Cached<Uint8Array>])[] {
+    const forget = (): void => {
+      for (const [block, cached] of begun) if (blocks.peek(block) === cached) blocks.delete(block)
+    }
+    const fetch = (signal: AbortSignal) =>
+      limit(async () => {
+        throwIfAborted(signal)
+        return fetchBlocks(index, first, end, signal)
+      })
+    const { result, request } = shareRequest(fetch, forget)
+    const begun = Array.from({ length: end - first }, (_, i): readonly [number, Cached<Uint8Array>] => {
+      const content = result.then((arrived) => arrived[i]!)
+      // Whoever waits hears of it; that nobody does any more is no fault.
+      content.catch(() => {})
+      return [first + i, { content, request }]
     })
-    const begun = Array.from({ length: end - first }, (_, i): readonly [number, CachedBlock] => [
-      first + i,
-      { bytes: arriving.then((arrived) => arrived[i]!), request },
-    ])
     for (const [block, cached] of begun) {
       const { start, end } = blockRange(index, block)
       blocks.set(block, cached, { size: end - start })
-      // What failed is asked for again by the next lookup.
-      cached.bytes.catch(() => {
-        if (blocks.peek(block) === cached) blocks.delete(block)
-      })
     }
     return begun
   }
@@ -192,9 +195,10 @@ function createStoredLocator(
     index: LocatorIndex,
     first: number,
     end: number,
+    signal: AbortSignal,
   ): Promise<readonly Uint8Array[]> {
     const { start } = blockRange(index, first)
-    const bytes = await fetchRange(start, blockRange(index, end - 1).end)
+    const bytes = await fetchRange(start, blockRange(index, end - 1).end, signal)
     return Array.from({ length: end - first }, (_, i) => {
       const block = first + i
       const range = blockRange(index, block)
@@ -213,8 +217,8 @@ function createStoredLocator(
     })
   }
 
-  async function fetchRange(start: number, end: number): Promise<Uint8Array> {
-    const object = await store.get(key, { range: { start, end } })
+  async function fetchRange(start: number, end: number, signal: AbortSignal): Promise<Uint8Array> {
+    const object = await store.get(key, { range: { start, end }, signal })
     if (object === undefined)
       throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
     if (object.size !== locator.size) {
@@ -228,16 +232,41 @@ function createStoredLocator(
   }
 }
 
-// The request is shared with other lookups, so a signal ends the waiting, not the request.
-async function arrival(
-  { bytes, request }: CachedBlock,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array> {
+/**
+ * Begins a request that several may wait for, and that ends when the last of them leaves.
+ *
+ * @param forget called at once when it fails or is abandoned, so that nobody waits for it from then on
+ */
+function shareRequest<T>(
+  fetch: (signal: AbortSignal) => Promise<T>,
+  forget: () => void,
+): { readonly result: Promise<T>; readonly request: SharedRequest } {
+  const stop = new AbortController()
+  let pending = true
+  const settle = (): void => {
+    pending = false
+  }
+  const result = fetch(stop.signal)
+  result.then(settle, () => {
+    settle()
+    forget()
+  })
+  const abandon = (): void => {
+    if (!pending) return
+    forget()
+    stop.abort()
+  }
+  return { result, request: { waiting: 0, abandon } }
+}
+
+// The request is shared with other lookups, so a signal ends the waiting, and the request only if nobody else waits.
+async function arrival<T>({ content, request }: Cached<T>, signal: AbortSignal | undefined): Promise<T> {
   request.waiting++
   try {
-    return await abortable(bytes, signal)
+    return await abortable(content, signal)
   } finally {
     request.waiting--
+    if (request.waiting === 0) request.abandon()
   }
 }
 

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { promisify } from "node:util"
 import { ModuleKind, ScriptTarget, transpileModule } from "typescript"
 import { describe, expect, it } from "vitest"
-import { EXIT_CODES, signalExitCode } from "../../cli/exit-codes.js"
+import { EXIT_CODES, EXIT_DEGRADED, EXIT_UNHEALTHY, signalExitCode } from "../../cli/exit-codes.js"
 import { fromRoot } from "../support/paths.js"
 import { withTempDir } from "../support/stores.js"
 
@@ -84,7 +84,8 @@ describe("the README", () => {
 
   it("documents every exit code that the command line has", async () => {
     const readme = await readFile(fromRoot("README.md"), "utf8")
-    for (const code of [0, 1, ...Object.values(EXIT_CODES), signalExitCode("SIGTERM")]) {
+    const ofHealth = [EXIT_DEGRADED, EXIT_UNHEALTHY]
+    for (const code of [0, 1, ...ofHealth, ...Object.values(EXIT_CODES), signalExitCode("SIGTERM")]) {
       expect(readme, `exit code ${code}`).toMatch(new RegExp(`\\n\\|[^|]*\\b${code}\\b[^|]*\\|`))
     }
   })

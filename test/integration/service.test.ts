@@ -1,7 +1,10 @@
 /** The example service as a real process: queried, scraped, refreshed under load, and told to end. */
-import { spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
+import { request } from "node:http"
 import { createInterface } from "node:readline"
+import { json } from "node:stream/consumers"
+import { setTimeout as delay } from "node:timers/promises"
 import { expect, it } from "vitest"
 import { buildSnapshot } from "../../src/index.js"
 import { fromRoot } from "../support/paths.js"
@@ -9,49 +12,73 @@ import { FIELDS, makeRecords } from "../support/records.js"
 import { withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(80, { dim: 8 })
+const vectorOf = (n: number): number[] => Array.from(RECORDS[n]!.vector as Float32Array)
 
-it("the example service answers, is scraped, and ends without a failed request on SIGTERM", () =>
+/** Publishes the records; their ids begin with `prefix`. */
+async function publish(root: string, prefix: string): Promise<string> {
+  const records = RECORDS.map((record, n) => ({ ...record, id: `${prefix}-${n}` }))
+  const sharding = { strategy: "cluster", shards: 4 } as const
+  const { run } = await buildSnapshot(records, { to: root, fields: FIELDS, sharding })
+  return run
+}
+
+interface Service {
+  readonly child: ChildProcess
+  readonly address: string
+  /** What it has printed. */
+  readonly lines: readonly string[]
+  readonly exited: Promise<[number | null, NodeJS.Signals | null]>
+  search(body: object): Promise<Response>
+}
+
+/** Runs `use` with the service on that root. */
+async function withService(dir: string, root: string, use: (service: Service) => Promise<void>) {
+  const { PATH } = process.env
+  const child = spawn(process.execPath, [fromRoot("dist/examples/service/main.js")], {
+    env: { PATH, SNAPSHOT: root, CACHE_DIR: `${dir}/cache`, PORT: "0", REFRESH_SECONDS: "0.2" },
+    stdio: ["ignore", "pipe", "inherit"],
+  })
+  try {
+    const exited = once(child, "exit") as Service["exited"]
+    const lines: string[] = []
+    const address = await new Promise<string>((resolve, reject) => {
+      createInterface(child.stdout).on("line", (line) => {
+        lines.push(line)
+        const [, url] = /^listening at (.*)$/.exec(line) ?? []
+        if (url !== undefined) resolve(url)
+      })
+      exited.then(([code]) => reject(new Error(`the service ended with ${code}`)), reject)
+    })
+    const search = (body: object): Promise<Response> =>
+      fetch(`${address}/search`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      })
+    await use({ child, address, lines, exited, search })
+  } finally {
+    child.kill("SIGKILL")
+  }
+}
+
+interface SearchAnswer {
+  readonly snapshot: string
+  readonly hits: readonly { readonly id: string }[]
+}
+
+it("the example service answers, is scraped, follows a new snapshot and ends, without a failed request", () =>
   withTempDir(async (dir) => {
     const root = `${dir}/root`
-    const build = () =>
-      buildSnapshot(RECORDS, { to: root, fields: FIELDS, sharding: { strategy: "cluster", shards: 4 } })
-    await build()
-    const child = spawn(process.execPath, [fromRoot("dist/examples/service/main.js")], {
-      env: {
-        PATH: process.env.PATH,
-        SNAPSHOT: root,
-        CACHE_DIR: `${dir}/cache`,
-        PORT: "0",
-        REFRESH_SECONDS: "0.2",
-      },
-      stdio: ["ignore", "pipe", "inherit"],
-    })
-    try {
-      const exited = once(child, "exit") as Promise<[number | null, NodeJS.Signals | null]>
-      const lines: string[] = []
-      const address = await new Promise<string>((resolve, reject) => {
-        createInterface(child.stdout).on("line", (line) => {
-          lines.push(line)
-          const [, url] = /^listening at (.*)$/.exec(line) ?? []
-          if (url !== undefined) resolve(url)
-        })
-        exited.then(([code]) => reject(new Error(`the service ended with ${code}`)), reject)
-      })
-      const post = (body: object): Promise<Response> =>
-        fetch(`${address}/search`, {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          body: JSON.stringify(body),
-        })
-      const vectorOf = (n: number) => Array.from(RECORDS[n]!.vector as Float32Array)
-
-      const answer = await post({ vector: vectorOf(5), k: 3, probes: 4 })
+    const first = await publish(root, "first")
+    await withService(dir, root, async ({ child, address, lines, exited, search }) => {
+      const answer = await search({ vector: vectorOf(5), k: 3, probes: 4 })
       expect(answer.status).toBe(200)
-      const { hits } = (await answer.json()) as { hits: { id: string }[] }
+      const { snapshot, hits } = (await answer.json()) as SearchAnswer
+      expect(snapshot).toBe(first)
       expect(hits).toHaveLength(3)
-      expect(hits[0]!.id).toBe("id-5")
+      expect(hits[0]!.id).toBe("first-5")
 
-      const refused = await post({ vector: [1, 2] })
+      const refused = await search({ vector: [1, 2] })
       expect([refused.status, await refused.json()]).toEqual([
         400,
         { error: expect.stringContaining("the query vector has 2 values, expected 8") },
@@ -65,12 +92,17 @@ it("the example service answers, is scraped, and ends without a failed request o
       // Under load while another snapshot is published, and while it is told to end.
       let answered = 0
       let ending = false
+      /** Snapshots that have answered, with the prefix of their hits. */
+      const seen = new Set<string>()
       const load = Array.from({ length: 4 }, async (_, client) => {
         for (let n = client; ; n = (n + 4) % RECORDS.length) {
           try {
-            const response = await post({ vector: vectorOf(n), k: 1, probes: 4 })
+            const response = await search({ vector: vectorOf(n), k: 1, probes: 4 })
             expect(response.status).toBe(200)
-            expect(((await response.json()) as { hits: { id: string }[] }).hits[0]!.id).toBe(`id-${n}`)
+            const { snapshot, hits } = (await response.json()) as SearchAnswer
+            const [prefix, number] = hits[0]!.id.split("-")
+            expect(number).toBe(String(n))
+            seen.add(`${snapshot} ${prefix}`)
             answered++
           } catch (error) {
             // Once it ends no connection is accepted any more; an answer that fails before that is a failure.
@@ -79,16 +111,58 @@ it("the example service answers, is scraped, and ends without a failed request o
           }
         }
       })
-      await build()
+      const underLoad = async (isDone: () => boolean): Promise<void> => {
+        while (!isDone()) await Promise.race([...load, delay(20)])
+      }
+      const second = await publish(root, "second")
+      await underLoad(() => seen.has(`${second} second`))
       const before = answered
-      while (answered < before + 100)
-        await Promise.race([...load, new Promise((done) => setTimeout(done, 20))])
+      await underLoad(() => answered >= before + 100)
+      expect([...seen]).toEqual([`${first} first`, `${second} second`])
+      const { snapshot: healthOf } = (await (await fetch(`${address}/healthz`)).json()) as SearchAnswer
+      expect(healthOf).toBe(second)
+
       ending = true
       child.kill("SIGTERM")
       await Promise.all(load)
       expect(await exited).toEqual([0, null])
       expect(lines.at(-1)).toBe("closed")
-    } finally {
-      child.kill("SIGKILL")
-    }
+    })
+  }))
+
+it("a request that the example service has begun to read is answered after SIGTERM", () =>
+  withTempDir(async (dir) => {
+    const root = `${dir}/root`
+    await publish(root, "only")
+    await withService(dir, root, async ({ child, address, lines, exited }) => {
+      const body = JSON.stringify({ vector: vectorOf(7), k: 1, probes: 4 })
+      const begun = request(`${address}/search`, {
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          "content-length": Buffer.byteLength(body),
+          // Answered as soon as the header is read: from then on the request is the service's.
+          expect: "100-continue",
+        },
+      })
+      const answered = once(begun, "response")
+      begun.flushHeaders()
+      await once(begun, "continue")
+      child.kill("SIGTERM")
+      const accepts = () =>
+        fetch(`${address}/healthz`, { headers: { connection: "close" } }).then(
+          () => true,
+          () => false,
+        )
+      while (await accepts()) await delay(10)
+      expect(lines).not.toContain("closed")
+
+      begun.end(body)
+      const [response] = await answered
+      expect(response.statusCode).toBe(200)
+      expect(response.headers.connection).toBe("close")
+      expect(((await json(response)) as SearchAnswer).hits[0]!.id).toBe("only-7")
+      expect(await exited).toEqual([0, null])
+      expect(lines.at(-1)).toBe("closed")
+    })
   }))

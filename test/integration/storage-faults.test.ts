@@ -10,8 +10,11 @@ import {
   isVecsnapError,
   openSnapshot,
   openStore,
+  type Reader,
   type StoreOptions,
+  type VectorRecord,
 } from "../../src/index.js"
+import { POINTER_KEY } from "../../src/manifest/keys.js"
 import { createCounts } from "../../src/storage/with-counting.js"
 import { type Fault, type S3Server, startS3Server } from "../servers/s3-server.js"
 import { FIELDS, makeRecords, seededRandom } from "../support/records.js"
@@ -39,8 +42,11 @@ beforeAll(async () => {
 })
 afterAll(() => server.close())
 
-const build = (to: string, backend: "sqlite-vec" | "lancedb", shards = SHARDS) =>
-  buildSnapshot(RECORDS, { to, store, backend, fields: FIELDS, sharding: { strategy: "cluster", shards } })
+const build = (
+  to: string,
+  backend: "sqlite-vec" | "lancedb",
+  { records = RECORDS, shards = SHARDS }: { records?: readonly VectorRecord[]; shards?: number } = {},
+) => buildSnapshot(records, { to, store, backend, fields: FIELDS, sharding: { strategy: "cluster", shards } })
 
 /** Any outcome of what must be settled in time. */
 async function outcomeOf<T>(work: Promise<T>): Promise<{ value: T } | { error: unknown }> {
@@ -49,9 +55,7 @@ async function outcomeOf<T>(work: Promise<T>): Promise<{ value: T } | { error: u
     timer = setTimeout(() => reject(new Error("it hangs")), PATIENCE_MS)
   })
   try {
-    return {
-      value: await Promise.race([work, late]),
-    }
+    return { value: await Promise.race([work, late]) }
   } catch (error) {
     return { error }
   } finally {
@@ -80,42 +84,57 @@ const EXPECTED: readonly ErrorTag[] = ["Unavailable", "Corrupt", "InvalidInput"]
 describe.each(["sqlite-vec", "lancedb"] as const)("a %s reader on a faulty store", (backend) => {
   it("answers rightly or with the right error, whatever the faults, and recovers", async () => {
     const seeds = Array.from({ length: backend === "sqlite-vec" ? 25 : 10 }, (_, i) => i + 1)
-    const roots = [
-      `s3://faults/${backend}-${randomUUID()}`,
-      `s3://faults/${backend}-${randomUUID()}`,
-    ] as const
-    const first = await build(roots[0], backend)
+    const root = `s3://faults/${backend}-${randomUUID()}`
+    const objects = openStore(root, store)
     await withTempDir(async (dir) => {
-      await using sound = await openSnapshot(roots[0], { store, cacheDir: `${dir}/sound` })
-      const { hits: right } = await sound.search(QUERY, { probes: "all" })
-      expect(right).toHaveLength(10)
-      const seen = { right: 0, wrong: 0 }
+      /** Builds a run, and keeps what makes it live again, and its right answer. */
+      async function makeRun(records: readonly VectorRecord[]) {
+        const { run } = await build(root, backend, { records })
+        const pointer = (await objects.get(POINTER_KEY))!.body
+        await using sound = await openSnapshot(root, { store, cacheDir: `${dir}/sound` })
+        const { hits } = await sound.search(QUERY, { probes: "all" })
+        expect(hits).toHaveLength(10)
+        return { run, right: hits, publish: () => objects.put(POINTER_KEY, pointer) }
+      }
+      const first = await makeRun(RECORDS)
+      const second = await makeRun(RECORDS.map((record) => ({ ...record, id: `new-${record.id}` })))
+      const seen = { right: 0, wrong: 0, swapped: 0 }
       for (const seed of seeds) {
         const random = seededRandom(seed)
         // From a fault here and there to a store that does next to nothing right.
         const density = random() ** 2
-        server.fault(() => random() < density, FAULTS[Math.floor(random() * FAULTS.length)]!, 1)
-        for (let i = 0; i < 30; i++) {
-          const at = random()
-          const fault = FAULTS[Math.floor(random() * FAULTS.length)]!
-          server.fault(() => random() < density * at, fault)
-        }
-        const opened = await outcomeOf(openSnapshot(roots[0], { store, cacheDir: `${dir}/${seed}` }))
-        check(opened, `seed ${seed}: open`)
-        if ("value" in opened) {
-          await using reader = opened.value
-          for (let i = 0; i < 2; i++) {
-            const answer = await outcomeOf(reader.search(QUERY, { probes: "all" }))
-            check(answer, `seed ${seed}: search ${i}`)
-            if ("value" in answer) expect(answer.value.hits, `seed ${seed}`).toEqual(right)
-            const refreshed = await outcomeOf(reader.refresh())
-            check(refreshed, `seed ${seed}: refresh ${i}`)
+        function misbehave(): void {
+          server.fault(() => random() < density, FAULTS[Math.floor(random() * FAULTS.length)]!, 1)
+          for (let i = 0; i < 30; i++) {
+            const at = random()
+            const fault = FAULTS[Math.floor(random() * FAULTS.length)]!
+            server.fault(() => random() < density * at, fault)
           }
-          server.clearFaults()
-          expect((await reader.search(QUERY, { probes: "all" })).hits, `seed ${seed}`).toEqual(right)
-          expect(reader.snapshot.run).toBe(first.run)
+        }
+        await first.publish()
+        misbehave()
+        const opened = await outcomeOf(openSnapshot(root, { store, cacheDir: `${dir}/${seed}` }))
+        check(opened, `seed ${seed}: open`)
+        server.clearFaults()
+        if ("error" in opened) continue
+        await using reader = opened.value
+        await second.publish()
+        misbehave()
+        for (let i = 0; i < 2; i++) {
+          const answer = await outcomeOf(reader.search(QUERY, { probes: "all" }))
+          check(answer, `seed ${seed}: search ${i}`)
+          if ("value" in answer) {
+            const { right } = answer.value.snapshot === first.run ? first : second
+            expect(answer.value.hits, `seed ${seed}`).toEqual(right)
+          }
+          const refreshed = await outcomeOf(reader.refresh())
+          check(refreshed, `seed ${seed}: refresh ${i}`)
+          if ("value" in refreshed && refreshed.value.changed) seen.swapped++
         }
         server.clearFaults()
+        await reader.refresh()
+        const { snapshot, hits } = await reader.search(QUERY, { probes: "all" })
+        expect({ snapshot, hits }, `seed ${seed}`).toEqual({ snapshot: second.run, hits: second.right })
 
         function check(outcome: { value: unknown } | { error: unknown }, what: string): void {
           seen["error" in outcome ? "wrong" : "right"]++
@@ -124,9 +143,11 @@ describe.each(["sqlite-vec", "lancedb"] as const)("a %s reader on a faulty store
           expect(EXPECTED, `${what}: ${outcome.error}`).toContain(tag)
         }
       }
-      // The schedules reach both ends; else they would prove nothing.
+      // The schedules reach both ends, and swaps among faults; else they would prove nothing.
       expect(Math.min(seen.right, seen.wrong)).toBeGreaterThan(5)
+      expect(seen.swapped).toBeGreaterThan(1)
     })
+    objects.close()
   })
 
   it.each<[string, Fault, ErrorTag | "right"]>([
@@ -140,7 +161,7 @@ describe.each(["sqlite-vec", "lancedb"] as const)("a %s reader on a faulty store
     ["a damaged body", { do: "flip-byte" }, "Corrupt"],
   ])("on %s", async (_, fault, expected) => {
     const root = `s3://faults/${backend}-${randomUUID()}`
-    await build(root, backend, 1)
+    await build(root, backend, { shards: 1 })
     await withTempDir(async (cacheDir) => {
       await using reader = await openSnapshot(root, { store, cacheDir })
       server.fault({ operation: "GetObject", key: /\/shards\// }, fault, 2)
@@ -151,6 +172,60 @@ describe.each(["sqlite-vec", "lancedb"] as const)("a %s reader on a faulty store
       expect((await reader.search(QUERY)).hits[0]!.id).toBe(RECORDS[4]!.id)
     })
   })
+})
+
+describe("a server that never answers", () => {
+  // Nothing but the time limit ends the wait: neither the connection's own limit nor the retries.
+  const silent: Fault = { do: "delay", ms: 2 ** 31 - 1 }
+  const timeoutMs = 60
+  const late = { error: { tag: "Aborted", details: { timeoutMs } } }
+  let root: string
+  let patient: StoreOptions
+  beforeAll(async () => {
+    root = `s3://faults/silent-${randomUUID()}`
+    await build(root, "sqlite-vec")
+    const { idleTimeoutMs: _, ...s3 } = store.s3!
+    patient = { ...store, s3 }
+  })
+
+  it.each<[string, RegExp, (reader: Reader, options?: { timeoutMs: number }) => Promise<unknown>]>([
+    ["search", /\/shards\//, (reader, options) => reader.search(QUERY, options)],
+    ["searchMany", /\/shards\//, (reader, options) => reader.searchMany([QUERY, QUERY], options)],
+    ["get, for the record", /\/shards\//, (reader, options) => reader.get([RECORDS[4]!.id], options)],
+    ["get, for the locator", /\/ids\.bin$/, (reader, options) => reader.get([RECORDS[4]!.id], options)],
+  ])("%s ends with its time limit, and then works", (_, key, call) =>
+    withTempDir(async (cacheDir) => {
+      // By the call, and by the reader.
+      for (const [ofReader, ofCall] of [[{}, { timeoutMs }], [{ timeoutMs }]] as const) {
+        await using reader = await openSnapshot(root, { ...ofReader, store: patient, cacheDir })
+        const before = server.requests.length
+        server.fault({ operation: "GetObject", key }, silent, 99)
+        const outcome = await outcomeOf(call(reader, ofCall))
+        server.clearFaults()
+        expect(outcome).toMatchObject(late)
+        const asked = server.requests.slice(before).filter((request) => key.test(request.key))
+        expect(asked.length).toBeGreaterThan(0)
+        // Nobody waits for the answer any more: not even the connection.
+        expect(await outcomeOf(reader.close())).toEqual({ value: undefined })
+        await using next = await openSnapshot(root, { store: patient, cacheDir: `${cacheDir}/next` })
+        expect(await call(next, { timeoutMs: 30_000 })).toBeDefined()
+      }
+    }),
+  )
+
+  it("the refresh that it holds up keeps no call waiting, and ends with the reader", () =>
+    withTempDir(async (cacheDir) => {
+      const reader = await openSnapshot(root, { store: patient, cacheDir })
+      await reader.search(QUERY, { probes: "all" })
+      server.fault({ operation: "GetObject" }, silent, 99)
+      const refreshing = outcomeOf(reader.refresh())
+      expect(await outcomeOf(reader.search(QUERY, { probes: "all" }))).toMatchObject({
+        value: { complete: true },
+      })
+      expect(await outcomeOf(reader.close())).toEqual({ value: undefined })
+      server.clearFaults()
+      expect(await refreshing).toMatchObject({ error: { name: "VecsnapError" } })
+    }))
 })
 
 it("a range that is answered with the whole object is not taken for the range", async () => {
@@ -164,10 +239,10 @@ it("a range that is answered with the whole object is not taken for the range", 
   faulty.close()
 })
 
-it("200 opens at 100 requests per second: the server never sees more than the bucket holds", async () => {
+it("200 opens at 50 requests per second: the server never sees more than the bucket holds", async () => {
   const root = `s3://faults/rate-${randomUUID()}`
-  await build(root, "sqlite-vec", 1)
-  const requestsPerSecond = 100
+  await build(root, "sqlite-vec", { shards: 1 })
+  const requestsPerSecond = 50
   const counts = createCounts()
   const arrivalsMs: number[] = []
   // Matches nothing, but is asked on each request.
@@ -189,6 +264,7 @@ it("200 opens at 100 requests per second: the server never sees more than the bu
   server.clearFaults()
   expect(counts).toMatchObject({ get: 600, failed: 0 })
   expect(arrivalsMs).toHaveLength(600)
+  // All but what the bucket held at first, and what dripped in while these were sent.
   expect(counts.throttled).toBeGreaterThanOrEqual(400)
   const excess = arrivalsMs.flatMap((firstMs, first) =>
     arrivalsMs.slice(first).map((lastMs, more) => {

@@ -8,6 +8,7 @@ import {
   parseNames,
   parseProbes,
   parseRoutingValues,
+  parseSeconds,
   parseShards,
   storeOptions,
   wholeNumber,
@@ -30,6 +31,27 @@ test("whole numbers, probes and shards", () => {
   expect(parseShards("0, 12")).toEqual([0, 12])
   expect(() => parseShards("1,,2")).toThrow("Expected shard numbers")
 })
+
+test.each([
+  ["90", 90],
+  ["1.5", 1.5],
+  ["90s", 90],
+  ["15m", 900],
+  ["0.5h", 1800],
+  ["26h", 93_600],
+  ["2d", 172_800],
+  ["2147483", 2_147_483],
+])("a time of %s is %d seconds", (text, seconds) => {
+  expect(parseSeconds(text)).toBe(seconds)
+})
+
+// The last ones are longer than a timer takes: it would fire at once.
+test.each(["", "0", "0s", "-1", "+1", "1e3", ".5", "1.", "5 m", "5M", "1w", "1h30m", "s", "2147484", "25d"])(
+  "a time is not %j",
+  (text) => {
+    expect(() => parseSeconds(text)).toThrow(InvalidArgumentError)
+  },
+)
 
 test("names are parted by commas; an empty text is an empty list", () => {
   expect(parseNames("a, b")).toEqual(["a", "b"])

@@ -23,6 +23,12 @@ test.each(COMMANDS)("%s --help has examples of itself", async (name) => {
   expect(io.out()).toContain("--json")
 })
 
+test("health --help documents the exit codes for monitors", async () => {
+  const io = captureIo()
+  expect(await run(["health", "--help"], io)).toBe(0)
+  expect(io.out()).toContain("Exits with 0 if healthy, 10 if degraded and 11 if unhealthy.")
+})
+
 test("--version prints the package's", async () => {
   const io = captureIo()
   expect(await run(["--version"], io)).toBe(0)
