@@ -111,8 +111,8 @@ describe("the time limit of a call", () => {
       await using reader = await open()
       const before = await reader.search(QUERY, ALL)
       const { shardOpens } = reader.stats()
-      const endless = reader.searchMany(Array(200_000).fill(QUERY), { ...ALL, timeoutMs: 50 })
-      await expect(endless).rejects.toMatchObject({ tag: "Aborted", details: { timeoutMs: 50 } })
+      const long = reader.searchMany(Array(5000).fill(QUERY), { ...ALL, timeoutMs: 1 })
+      await expect(long).rejects.toMatchObject({ tag: "Aborted", details: { timeoutMs: 1 } })
       expect(await reader.search(QUERY, ALL)).toEqual(before)
       expect(reader.stats().shardOpens).toBe(shardOpens)
     }))
@@ -291,11 +291,14 @@ describe("a reader that refreshes by itself", () => {
       reader.on("refresh-failed", ({ error }) => told.push(error as Error))
       const next = async () => {
         gate.calls.length = 0
+        const { lastRefresh } = await reader.health()
         await vi.advanceTimersByTimeAsync(59_999)
         expect(gate.calls).toEqual([])
         await vi.advanceTimersByTimeAsync(1)
         expect(gate.calls[0]).toMatchObject({ operation: "getIfChanged", key: "_CURRENT" })
-        await vi.waitFor(() => expect(vi.getTimerCount()).toBe(1))
+        // Not by vi.waitFor, which moves the clock.
+        const hasEnded = async () => (await reader.health()).lastRefresh !== lastRefresh
+        while (!(await hasEnded()) || vi.getTimerCount() !== 1) await new Promise(setImmediate)
         return told.splice(0)
       }
       expect(await next()).toEqual([])

@@ -108,87 +108,66 @@ describe.each<[string, ShardingOptions]>([
   ["centroids.npy", { strategy: "cluster", shards: 4 }],
   ["hyperplanes.npy", { strategy: "lsh", shards: 4 }],
 ])("the routing object %s", (file, sharding) => {
-  it.each(DAMAGES)("$what: opening says so, and does not try again", ({ damage, tag, status }) =>
-    withRoot(sharding, file, async ({ open, publish, direct, statusesOf }) => {
-      const { run, key } = await publish()
-      const { body } = (await direct.get(key))!
-      await damage(direct, key, body)
-      server.requests.length = 0
-      const failed = await open().then(
-        () => undefined,
-        (error) => error,
-      )
-      expect(failed).toMatchObject({ tag, message: expect.stringContaining(key), details: { key } })
-      expect(statusesOf(key)).toEqual([status])
-      await direct.put(key, body)
-      await using repaired = await open()
-      expect((await repaired.search(QUERY)).snapshot).toBe(run)
-    }),
+  it.each(DAMAGES)(
+    "$what: open and refresh say so without trying again, and refresh keeps the old snapshot",
+    ({ damage, tag, status }) =>
+      withRoot(sharding, file, async ({ open, publish, direct, statusesOf }) => {
+        const first = await publish()
+        await using reader = await open()
+        const answer = await reader.search(QUERY)
+        const told: ReaderEvents["refresh-failed"][] = []
+        reader.on("refresh-failed", (event) => told.push(event))
+        const second = await publish()
+        const { body } = (await direct.get(second.key))!
+        await damage(direct, second.key, body)
+        server.requests.length = 0
+
+        const expected = { tag, message: expect.stringContaining(second.key), details: { key: second.key } }
+        await expect(open()).rejects.toMatchObject(expected)
+        expect(statusesOf(second.key)).toEqual([status])
+        await expect(reader.refresh()).rejects.toMatchObject(expected)
+        expect(statusesOf(second.key)).toEqual([status])
+        expect(told).toMatchObject([{ error: expected }])
+        expect(await reader.search(QUERY)).toEqual(answer)
+        const { status: health, snapshot, lastRefresh } = await reader.health()
+        expect({ health, snapshot }).toEqual({ health: "degraded", snapshot: first.run })
+        expect(lastRefresh).toMatchObject({ changed: false, error: expect.stringContaining(second.key) })
+
+        await direct.put(second.key, body)
+        expect(await reader.refresh()).toMatchObject({ changed: true, from: first.run, to: second.run })
+        expect((await reader.search(QUERY)).snapshot).toBe(second.run)
+        expect(await reader.health()).toMatchObject({ status: "healthy", reasons: [] })
+      }),
   )
 
-  it.each(DAMAGES)("$what: a refresh says so and keeps the old snapshot", ({ damage, tag, status }) =>
-    withRoot(sharding, file, async ({ open, publish, direct, statusesOf }) => {
-      const first = await publish()
-      await using reader = await open()
-      const answer = await reader.search(QUERY)
-      const told: ReaderEvents["refresh-failed"][] = []
-      reader.on("refresh-failed", (event) => told.push(event))
-      const second = await publish()
-      const { body } = (await direct.get(second.key))!
-      await damage(direct, second.key, body)
-      server.requests.length = 0
-
-      const expected = { tag, message: expect.stringContaining(second.key), details: { key: second.key } }
-      await expect(reader.refresh()).rejects.toMatchObject(expected)
-      expect(statusesOf(second.key)).toEqual([status])
-      expect(told).toMatchObject([{ error: expected }])
-      expect(await reader.search(QUERY)).toEqual(answer)
-      const { status: health, snapshot, lastRefresh } = await reader.health()
-      expect({ health, snapshot }).toEqual({ health: "degraded", snapshot: first.run })
-      expect(lastRefresh).toMatchObject({ changed: false, error: expect.stringContaining(second.key) })
-
-      await direct.put(second.key, body)
-      expect(await reader.refresh()).toMatchObject({ changed: true, from: first.run, to: second.run })
-      expect((await reader.search(QUERY)).snapshot).toBe(second.run)
-      expect(await reader.health()).toMatchObject({ status: "healthy", reasons: [] })
-    }),
-  )
-
-  it("answered with 500 and then fine: opens, with as many requests as that takes", () =>
+  it("answered with 500: opening takes as many requests as it takes, or gives up as configured", () =>
     withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
       const { run, key } = await publish()
       server.fault(readsOf(key), { do: "status", status: 500 }, ATTEMPTS - 1)
       await using reader = await open()
       expect(reader.snapshot.run).toBe(run)
       expect(statusesOf(key)).toEqual([500, 500, 200])
+      server.fault(readsOf(key), { do: "status", status: 500 }, 100)
+      for (const attempts of [1, ATTEMPTS]) {
+        const expected = { tag: "Unavailable", message: expect.stringContaining(key) }
+        await expect(open(attempts)).rejects.toMatchObject(expected)
+        expect(statusesOf(key)).toEqual(Array(attempts).fill(500))
+      }
     }))
 
-  it.each([1, ATTEMPTS])("answered with 500 for good: gives up after %i attempts", (attempts) =>
+  it("on a connection that ends too early: is asked for again, if that is configured", () =>
     withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
-      const { key } = await publish()
-      server.fault(readsOf(key), { do: "status", status: 500 }, 100)
-      await expect(open(attempts)).rejects.toMatchObject({
-        tag: "Unavailable",
-        message: expect.stringContaining(key),
-      })
-      expect(statusesOf(key)).toEqual(Array(attempts).fill(500))
-    }),
-  )
-
-  it.each(["short-body", "cut-body", "reset-before", "reset-after"] as const)(
-    "on a connection that ends too early (%s): is asked for again",
-    (fault) =>
-      withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
-        const { run, key } = await publish()
+      const { run, key } = await publish()
+      for (const fault of ["short-body", "cut-body", "reset-before", "reset-after"] as const) {
         server.fault(readsOf(key), { do: fault })
         await using reader = await open()
-        expect(reader.snapshot.run).toBe(run)
-        expect(statusesOf(key)).toHaveLength(2)
+        expect(reader.snapshot.run, fault).toBe(run)
+        expect(statusesOf(key), fault).toHaveLength(2)
         server.fault(readsOf(key), { do: fault })
-        await expect(open(1)).rejects.toMatchObject({ tag: "Unavailable" })
-        expect(statusesOf(key)).toHaveLength(1)
-      }),
-  )
+        await expect(open(1), fault).rejects.toMatchObject({ tag: "Unavailable" })
+        expect(statusesOf(key), fault).toHaveLength(1)
+      }
+    }))
 
   it("answered with 500 during a refresh: the refresh takes as many requests, or keeps the old snapshot", () =>
     withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
