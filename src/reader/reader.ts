@@ -18,7 +18,7 @@ import { abortable } from "../shards/abortable.js"
 import { backendByName } from "../shards/backends.js"
 import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
-import { createCounts, withCounting } from "../storage/with-counting.js"
+import { createCounts, type RequestCounts, withCounting } from "../storage/with-counting.js"
 import { type Admission, createAdmission } from "./admission.js"
 import { checkTimeoutMs, createCallScope } from "./call-scope.js"
 import { createEvents, type EventEmitter, type ReaderListener } from "./events.js"
@@ -70,8 +70,11 @@ export async function openSnapshot<Payload = Json>(
   from: string | ObjectStore,
   options: OpenOptions<Payload> = {},
 ): Promise<Reader<Payload>> {
-  const opened = typeof from === "string" ? openStore(from, options.store) : undefined
-  const reader = new SnapshotReader(opened ?? (from as ObjectStore), options, () => opened?.close())
+  // Below the retries and the limits: what they do is counted here.
+  const attempts = options.store?.counts ?? createCounts()
+  const opened =
+    typeof from === "string" ? openStore(from, { ...options.store, counts: attempts }) : undefined
+  const reader = new SnapshotReader(opened ?? (from as ObjectStore), attempts, options, () => opened?.close())
   try {
     await reader.open(options.signal)
     return reader
@@ -133,6 +136,7 @@ interface HeldState {
 class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #store: ObjectStore
   readonly #counts = createCounts()
+  readonly #attempts: Readonly<RequestCounts>
   readonly #options: OpenOptions<Payload>
   readonly #logger: Logger
   readonly #events: EventEmitter
@@ -162,7 +166,13 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #endOfCalls = new AbortController()
   #closing: Promise<void> | undefined
 
-  constructor(store: ObjectStore, options: OpenOptions<Payload>, releaseStore: () => void) {
+  constructor(
+    store: ObjectStore,
+    attempts: Readonly<RequestCounts>,
+    options: OpenOptions<Payload>,
+    releaseStore: () => void,
+  ) {
+    this.#attempts = attempts
     const { maxOpenShards, concurrency, maxQueued, queueTimeoutMs } = checkOptions(options)
     this.#store = withCounting(store, this.#counts)
     this.#options = options
@@ -297,7 +307,11 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       waitingForShards: waiting,
       shardOpens: opens,
       shardDownloads: downloads,
-      requests: { ...this.#counts },
+      requests: {
+        ...this.#counts,
+        throttled: this.#attempts.throttled,
+        throttledMs: this.#attempts.throttledMs,
+      },
       calls: { running, queued, refused },
     }
   }

@@ -49,6 +49,13 @@ describe("a reader", () => {
       expect(reader.stats()).toMatchObject({ shardOpens: 2, shardDownloads: 2 })
     }))
 
+  it("tells how often the rate limit held it up", () =>
+    withSnapshot(async ({ to, cacheDir }) => {
+      // Three requests to open: two are in the bucket, the third waits for half a second.
+      await using reader = await openSnapshot(to, { cacheDir, store: { rate: { requestsPerSecond: 2 } } })
+      expect(reader.stats().requests).toMatchObject({ get: 3, throttled: 1 })
+    }))
+
   it("keeps downloaded shards on disk for the next one", () =>
     withSnapshot(async ({ to, cacheDir }) => {
       for (const downloads of [5, 0]) {
