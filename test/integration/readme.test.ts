@@ -79,6 +79,7 @@ describe("the README", () => {
           .sort(),
       ).toContain("queen")
       expect(found).toMatch(/asked shards (\d+, ){3}\d+ of 16/)
+      expect(await ts(blocks.get("service")!)).toBe("healthy\n")
       expect(await ts(blocks.get("records")!)).toBe("[ 'teapot', 'kettle' ]\n")
     }))
 
