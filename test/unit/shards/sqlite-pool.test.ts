@@ -36,8 +36,9 @@ function watchMessages(onFirst?: (worker: Worker) => void) {
       worker: this,
       calls: batch.map((item: { request: { call: string } }) => item.request.call),
     })
-    post.call(this, batch, ...rest)
-    if (messages.length === 1) onFirst?.(this)
+    // What ends the worker comes instead of its message: else a fast one answers before it is gone.
+    if (messages.length === 1 && onFirst !== undefined) onFirst(this)
+    else post.call(this, batch, ...rest)
   })
   return messages
 }
