@@ -75,6 +75,15 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw aborted("the operation was aborted", {}, signal.reason)
 }
 
+/** Throws `InvalidInput`, naming the option, unless its value is absent or a whole number of at least `least`. */
+export function assertWholeNumber(option: string, value: number | undefined, least: number): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return
+  throw invalidInput(`option ${option} is ${value}, expected a whole number from ${least}`, { option, value })
+}
+
+/** What an error says, whatever was thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
 /** What crosses a thread boundary in place of an error, since `postMessage` drops own properties of errors. */
 export interface WireError {
   readonly tag: ErrorTag | undefined

@@ -4,6 +4,7 @@ import { corrupt, notFound } from "../errors.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { decodeNpy, encodeNpy, type NpyArray } from "../vectors/npy.js"
+import { assertSha256, assertSize } from "./content.js"
 import { parseKey, routingKey } from "./keys.js"
 import type { FileEntry, Manifest } from "./manifest.js"
 
@@ -51,20 +52,7 @@ async function readVerified(
   const object = await store.get(key, { ...options, maxBytes: size })
   if (object === undefined)
     throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
-  if (object.body.length !== size) {
-    throw corrupt(`${key} has ${object.body.length} bytes, its manifest says ${size}`, {
-      key,
-      expected: size,
-      actual: object.body.length,
-    })
-  }
-  const actual = sha256OfBytes(object.body)
-  if (actual !== entry.sha256) {
-    throw corrupt(`${key} is damaged: its SHA-256 is ${actual}, its manifest says ${entry.sha256}`, {
-      key,
-      expected: entry.sha256,
-      actual,
-    })
-  }
+  assertSize(key, object.body.length, size)
+  assertSha256(key, sha256OfBytes(object.body), entry.sha256)
   return object.body
 }

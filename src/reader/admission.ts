@@ -2,7 +2,7 @@
  * Admission: how many calls run at a time, how many may wait, and for how long. Beyond that a caller hears so at once,
  * with a hint when to come again: a queue without bounds only turns overload into timeouts.
  */
-import { aborted, invalidInput, throwIfAborted, unavailable } from "../errors.js"
+import { aborted, assertWholeNumber, throwIfAborted, unavailable } from "../errors.js"
 
 export interface AdmissionSettings {
   /** Calls that run at a time. */
@@ -36,9 +36,7 @@ export function createAdmission(
   nowMs: () => number = () => performance.now(),
 ): Admission {
   const { running: size, maxQueued, queueTimeoutMs } = settings
-  if (!Number.isSafeInteger(maxQueued) || maxQueued < 0) {
-    throw invalidInput(`option maxQueued is ${maxQueued}, expected a whole number from 0`, { maxQueued })
-  }
+  assertWholeNumber("maxQueued", maxQueued, 0)
   // A Set keeps the order of arrival and forgets who leaves in constant time.
   const waiting = new Set<() => void>()
   let running = 0

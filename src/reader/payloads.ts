@@ -1,5 +1,5 @@
 /** Payloads as the caller wants them. */
-import { invalidInput } from "../errors.js"
+import { invalidInput, messageOf } from "../errors.js"
 import type { Id, Json } from "../records.js"
 import type { PayloadSchema } from "./types.js"
 
@@ -22,7 +22,7 @@ export function typePayload<T extends WithPayload, Payload>(
   try {
     return { ...item, payload: schema.parse(item.payload) }
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
+    const reason = messageOf(cause)
     throw invalidInput(
       `the payload of record ${JSON.stringify(typeof id === "bigint" ? String(id) : id)} in shard ${shard} is not what payloadSchema expects: ${reason}`,
       { id, shard },

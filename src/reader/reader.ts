@@ -4,7 +4,14 @@
 import { homedir } from "node:os"
 import { join } from "node:path"
 import pMap from "p-map"
-import { closed, invalidInput, isVecsnapError, throwIfAborted } from "../errors.js"
+import {
+  assertWholeNumber,
+  closed,
+  invalidInput,
+  isVecsnapError,
+  messageOf,
+  throwIfAborted,
+} from "../errors.js"
 import { type Logger, silentLogger } from "../logger.js"
 import {
   type LivePointer,
@@ -582,11 +589,8 @@ function checkOptions(options: OpenOptions<unknown>) {
   const { maxOpenShards = DEFAULT_OPEN_SHARDS, concurrency = DEFAULT_CONCURRENCY } = options
   const { maxQueued = DEFAULT_QUEUED, queueTimeoutMs = DEFAULT_QUEUE_TIMEOUT_MS } = options
   const { timeoutMs, maxAgeSeconds, snapshot, autoRefresh } = options
-  for (const [option, value] of Object.entries({ maxOpenShards, concurrency })) {
-    if (!Number.isSafeInteger(value) || value < 1) {
-      throw invalidInput(`option ${option} is ${value}, expected a whole number from 1`, { option, value })
-    }
-  }
+  assertWholeNumber("maxOpenShards", maxOpenShards, 1)
+  assertWholeNumber("concurrency", concurrency, 1)
   assertCacheOptions(options)
   checkTimeoutMs("queueTimeoutMs", queueTimeoutMs)
   if (timeoutMs !== undefined) checkTimeoutMs("timeoutMs", timeoutMs)
@@ -604,8 +608,6 @@ function checkOptions(options: OpenOptions<unknown>) {
 }
 
 const isList = (value: unknown): boolean => Array.isArray(value) || ArrayBuffer.isView(value)
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 function defaultCacheDir(): string {
   return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "vecsnap")

@@ -1,7 +1,7 @@
 /**
  * The fan-out: asks the shards of each query, and merges what they answer.
  */
-import { invalidInput, isVecsnapError, unavailable, unsupported } from "../errors.js"
+import { invalidInput, isVecsnapError, messageOf, unavailable, unsupported } from "../errors.js"
 import type { ShardHit, ShardReader } from "../shards/backend.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
 import { checkVector } from "../vectors/validate.js"
@@ -88,7 +88,7 @@ export async function searchState(
       if ("error" in answer) {
         failed.push({
           shard,
-          reason: answer.error instanceof Error ? answer.error.message : String(answer.error),
+          reason: messageOf(answer.error),
         })
       } else {
         answered.push(shard)

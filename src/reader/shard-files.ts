@@ -5,7 +5,8 @@ import { createHash } from "node:crypto"
 import { mkdir, mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { dirname, isAbsolute, join, relative, resolve } from "node:path"
-import { corrupt, invalidInput, isVecsnapError, notFound, VecsnapError } from "../errors.js"
+import { invalidInput, isVecsnapError, notFound, VecsnapError } from "../errors.js"
+import { assertSha256, assertSize } from "../manifest/content.js"
 import { shardBytes } from "../manifest/figures.js"
 import type { ShardEntry, ShardFile } from "../manifest/manifest.js"
 import { abortable } from "../shards/abortable.js"
@@ -151,21 +152,8 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
         shard: entry.shard,
       })
     }
-    if (info.size !== size) {
-      throw corrupt(`${key} has ${info.size} bytes, the manifest says ${size}`, {
-        key,
-        expected: size,
-        actual: info.size,
-      })
-    }
-    const actual = await sha256OfFile(path)
-    if (actual !== sha256) {
-      throw corrupt(`${key} is damaged: its SHA-256 is ${actual}, the manifest says ${sha256}`, {
-        key,
-        expected: sha256,
-        actual,
-      })
-    }
+    assertSize(key, info.size, size)
+    assertSha256(key, await sha256OfFile(path), sha256)
   }
 
   return {

@@ -13,7 +13,7 @@ import {
   SpanStatusCode,
   trace,
 } from "@opentelemetry/api"
-import { type ErrorTag, invalidInput, isVecsnapError } from "../errors.js"
+import { type ErrorTag, invalidInput, isVecsnapError, messageOf } from "../errors.js"
 import { VERSION } from "../version.js"
 import type { RefreshResult, SearchResult } from "./types.js"
 
@@ -280,7 +280,7 @@ function markFailed(span: Span, error: unknown): void {
   span.setAttribute("error.type", tagOf(error))
   span.setStatus({
     code: SpanStatusCode.ERROR,
-    message: error instanceof Error ? error.message : String(error),
+    message: messageOf(error),
   })
 }
 

@@ -14,7 +14,7 @@ import { join } from "node:path"
 import { invalidInput } from "../errors.js"
 import { writeArtifacts } from "../manifest/artifacts.js"
 import { encodeManifest } from "../manifest/codec.js"
-import { publishManifest, readManifest, readPointer } from "../manifest/current.js"
+import { publishManifest, readPointer, readSnapshot } from "../manifest/current.js"
 import { shardFigures, snapshotBytes } from "../manifest/figures.js"
 import { manifestKey, newRunId, routingKey, shardFolder } from "../manifest/keys.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
@@ -213,7 +213,7 @@ async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
 /** The live snapshot that this build starts from: the one it may replace, and whose unchanged shards it may reuse. */
 async function readBase(store: ObjectStore, signal: AbortSignal | undefined): Promise<Manifest | undefined> {
   const pointer = await readPointer(store, { signal })
-  return pointer && readManifest(store, pointer.manifest, { signal })
+  return pointer && (await readSnapshot(store, pointer, { signal })).manifest
 }
 
 async function train(job: Job, sharding: ResolvedCluster, clock: StageClock): Promise<Trained> {

@@ -1,7 +1,7 @@
 /**
  * What a build takes and what it tells: options, progress and report.
  */
-import { invalidInput } from "../errors.js"
+import { assertWholeNumber, invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { silentLogger } from "../logger.js"
 import type { ShardFigures } from "../manifest/figures.js"
@@ -109,8 +109,8 @@ export function resolveBuildOptions(options: BuildOptions): ResolvedBuildOptions
   oneOf("backend", options.backend, BACKEND_NAMES)
   oneOf("onBadRow", options.onBadRow, ["fail", "skip"])
   oneOf("onDuplicate", options.onDuplicate, ["fail", "first", "last"])
-  wholeNumber("maxBadRows", options.maxBadRows, 0)
-  wholeNumber("parallelism", options.parallelism, 1)
+  assertWholeNumber("maxBadRows", options.maxBadRows, 0)
+  assertWholeNumber("parallelism", options.parallelism, 1)
   for (const [name, type] of Object.entries(options.fields ?? {})) oneOf(`fields.${name}`, type, FIELD_TYPES)
   return Object.freeze({
     metric: "cosine",
@@ -137,9 +137,4 @@ function oneOf(option: string, value: unknown, allowed: readonly string[]): void
     option,
     value,
   })
-}
-
-function wholeNumber(option: string, value: number | undefined, least: number): void {
-  if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return
-  throw invalidInput(`option ${option} is ${value}, expected a whole number from ${least}`, { option, value })
 }

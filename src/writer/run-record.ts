@@ -2,7 +2,7 @@
  * `runs/<run>.json`: tells people and tools what a run is doing or how it ended. Nothing depends on it.
  */
 import { hostname } from "node:os"
-import { isVecsnapError } from "../errors.js"
+import { isVecsnapError, messageOf } from "../errors.js"
 import { stringifyJson } from "../json.js"
 import type { Logger } from "../logger.js"
 import { runKey } from "../manifest/keys.js"
@@ -49,6 +49,6 @@ export function createRunRecorder(
 }
 
 function describeError(error: unknown): { tag: string; message: string } {
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   return { tag: isVecsnapError(error) ? error.tag : "Unexpected", message }
 }

@@ -1,6 +1,6 @@
 import { readdir, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { isVecsnapError, unavailable, unsupported } from "../../errors.js"
+import { isVecsnapError, messageOf, unavailable, unsupported } from "../../errors.js"
 import type { Id } from "../../records.js"
 import { inverseNorms } from "../../vectors/distance.js"
 import { createScanTable, scan } from "../../vectors/scan.js"
@@ -50,7 +50,7 @@ export async function buildShard(
     await pruneTable(dir)
   } catch (cause) {
     if (isVecsnapError(cause)) throw cause
-    const reason = cause instanceof Error ? cause.message : String(cause)
+    const reason = messageOf(cause)
     throw unavailable(`${tableDir(dir)} could not be written: ${reason}`, { dir }, cause)
   }
   const maxNorm = spec.metric === "dot" ? { maxNorm: longest } : {}

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises"
 import { join } from "node:path"
 import type { Connection, Session, Table } from "@lancedb/lancedb"
-import { corrupt, isVecsnapError } from "../../errors.js"
+import { corrupt, isVecsnapError, messageOf } from "../../errors.js"
 import type { Metric } from "../../vectors/metric.js"
 import type { IndexDescription, ShardSpec } from "../backend.js"
 import { checkFacts } from "../stored.js"
@@ -110,7 +110,7 @@ export async function reading<T>(file: string, read: () => Promise<T>): Promise<
     return await read()
   } catch (error) {
     if (isVecsnapError(error)) throw error
-    const reason = error instanceof Error ? error.message : String(error)
+    const reason = messageOf(error)
     throw corrupt(`${file} is not a readable shard: ${reason}`, { file }, error)
   }
 }

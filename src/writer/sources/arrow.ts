@@ -1,7 +1,7 @@
 /** Arrow IPC, as a stream or as a file, batch by batch, through `apache-arrow`, which is optional. */
 import { type FileHandle, open } from "node:fs/promises"
 import type { DataType, RecordBatch, Vector } from "apache-arrow"
-import { corrupt, isVecsnapError, unsupported } from "../../errors.js"
+import { corrupt, isVecsnapError, messageOf, unsupported } from "../../errors.js"
 import { withPackage } from "../../packages.js"
 import type { FileReader, RawColumns } from "./columns.js"
 import { plainDate, plainDecimal, plainTimestamp } from "./plain.js"
@@ -54,7 +54,7 @@ async function assertWhole(handle: FileHandle, file: string): Promise<void> {
 
 function describeFailure(cause: unknown, file: string): unknown {
   if (isVecsnapError(cause)) return cause
-  const reason = cause instanceof Error ? cause.message : String(cause)
+  const reason = messageOf(cause)
   // The library's own words: "Record batch compression not implemented", "Unrecognized type".
   const raise = /not implemented|unrecogni[sz]ed/i.test(reason) ? unsupported : corrupt
   return raise(`${file} cannot be read as Arrow: ${reason}`, { file }, cause)

@@ -2,7 +2,7 @@
 import { pipeline, Readable } from "node:stream"
 import { createGunzip } from "node:zlib"
 import { Decompress } from "fzstd"
-import { corrupt, invalidInput } from "../../errors.js"
+import { corrupt, invalidInput, messageOf } from "../../errors.js"
 import { compressionOf, MAGIC_BYTES } from "./format.js"
 
 /** Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. */
@@ -77,7 +77,7 @@ async function* unzstd(bytes: AsyncIterable<Uint8Array>, name: string): AsyncGen
 }
 
 function damaged(name: string, compression: string, cause: unknown): Error {
-  const reason = cause instanceof Error ? cause.message : String(cause)
+  const reason = messageOf(cause)
   return corrupt(
     `${name} is damaged or cut off: its ${compression} data cannot be read (${reason})`,
     { name },
