@@ -12,7 +12,10 @@ export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   duplicates: "looking for duplicate ids",
   locator: "writing the id locator",
   shards: "building shards",
+  manifest: "storing the manifest",
+  gates: "checking the gates",
   publish: "publishing",
+  collect: "collecting what is no longer needed",
 }
 
 export interface ProgressView {

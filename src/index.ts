@@ -15,7 +15,8 @@
  *
  * The map of the package:
  *
- * - `writer/`: {@link buildSnapshot}, from a source to a live snapshot; `writer/sources/` reads files and records.
+ * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, publish.
+ * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
@@ -79,6 +80,8 @@ export {
   type RecordBatch,
   type VectorRecord,
 } from "./records.js"
+export { buildSnapshot } from "./release/build-snapshot.js"
+export type { BuildOptions, BuildReport } from "./release/options.js"
 export {
   type CelOptions,
   type ClusterOptions,
@@ -94,8 +97,8 @@ export type { ObjectStore } from "./storage/store.js"
 export { METRICS, type Metric } from "./vectors/metric.js"
 export { decodeNpy, type NpyArray } from "./vectors/npy.js"
 export { VERSION } from "./version.js"
-export { type BuildInput, buildSnapshot } from "./writer/build.js"
-export type { BuildOptions, BuildReport, Progress, Stage } from "./writer/options.js"
+export type { BuildInput } from "./writer/build.js"
+export type { Progress, Stage } from "./writer/options.js"
 export type { SourceFormat } from "./writer/sources/format.js"
 export { openSource, type SourceOptions } from "./writer/sources/open.js"
 export { type RecordsOptions, recordsSource } from "./writer/sources/records.js"

@@ -1,21 +1,18 @@
 /**
- * The wire form of manifests and pointers: version 1 of each.
+ * The wire form of manifests, version 1.
  *
  * Unknown keys are ignored, so that later versions may add some; an unknown `version` is refused. Everything that a
  * program would act on (keys, file names, shard numbers, sums) is checked here, once; what leaves this file is sound.
  */
 import { z } from "zod"
-import { corrupt, unsupported } from "../errors.js"
+import { corrupt } from "../errors.js"
 import { FIELD_TYPES, type Json } from "../records.js"
 import { STRATEGY_NAMES } from "../sharding/strategy.js"
 import { BACKEND_NAMES } from "../shards/backend.js"
 import { METRICS } from "../vectors/metric.js"
+import { decodeDocument, encodeDocument } from "./document.js"
 import { isRunId, isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
 import type { Manifest } from "./manifest.js"
-import { seal, unseal } from "./seal.js"
-
-const FORMAT = "vecsnap"
-const VERSION = 1
 
 const count = z.number().int().nonnegative()
 const time = z.iso.datetime().transform((text) => new Date(text))
@@ -28,10 +25,12 @@ const routingFile = file.extend({
   key: z.string().refine((key) => parseKey(key)?.kind === "routing", "a routing key"),
 })
 
-const manifestSchema = z.object({
+const schema = z.object({
   run,
   createdAt: time,
   base: run.nullable(),
+  // What is optional came after the first snapshots of this version.
+  basePublication: count.optional(),
   schema: z.object({
     dim: z.number().int().min(1),
     metric: z.enum(METRICS),
@@ -47,7 +46,6 @@ const manifestSchema = z.object({
     options: z.record(z.string(), z.unknown()),
     artifacts: z.array(routingFile),
   }),
-  // Came after the first snapshots of this version.
   locator: routingFile.extend({ index: file }).optional(),
   backend: z.enum(BACKEND_NAMES),
   rows: count,
@@ -67,9 +65,13 @@ const manifestSchema = z.object({
     skippedRows: count,
     duplicateRows: count,
     timingsMs: z.record(z.string(), z.number()),
+    norms: z
+      .object({ p05: z.number(), median: z.number(), p95: z.number(), zeroRows: count, rows: count })
+      .optional(),
   }),
   custom: z.record(z.string(), json),
 })
+const KIND = { format: "vecsnap", version: 1, schema }
 
 function isShardFolder(folder: string): boolean {
   const parsed = parseKey(`${folder}/file`)
@@ -77,14 +79,13 @@ function isShardFolder(folder: string): boolean {
 }
 
 export function encodeManifest(manifest: Manifest): Buffer {
-  const { run, createdAt, base, schema, sharding, artifacts, locator, backend, rows, shards, build, custom } =
-    manifest
-  return seal({
-    format: FORMAT,
-    version: VERSION,
+  const { run, createdAt, base, basePublication, schema, sharding, artifacts, locator } = manifest
+  const { backend, rows, shards, build, custom } = manifest
+  return encodeDocument(KIND, {
     run,
     createdAt: createdAt.toISOString(),
     base: base ?? null,
+    ...(basePublication !== undefined && { basePublication }),
     schema: { ...schema, model: schema.model ?? null },
     sharding: { ...sharding, artifacts },
     ...(locator && { locator }),
@@ -101,12 +102,13 @@ export function encodeManifest(manifest: Manifest): Buffer {
  * vecsnap wrote it; both name `key`.
  */
 export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
-  const wire = parseDocument(manifestSchema, bytes, key)
+  const wire = decodeDocument(KIND, bytes, key)
   const { sharding, schema, base, locator, ...rest } = wire
   const { artifacts, ...description } = sharding
   const manifest: Manifest = {
     ...rest,
     base: base ?? undefined,
+    basePublication: wire.basePublication,
     schema: { ...schema, model: schema.model ?? undefined },
     sharding: description,
     artifacts,
@@ -134,49 +136,4 @@ function findFault(manifest: Manifest, key: string): string | undefined {
     sum += rows
   }
   return sum === rows ? undefined : `its shards have ${sum} rows in all, but it says ${rows}`
-}
-
-/** `_CURRENT`: names the live manifest. The one object that is ever overwritten. */
-export interface Pointer {
-  /** Key of the live manifest. */
-  readonly manifest: string
-  readonly run: string
-  readonly publishedAt: Date
-}
-
-const pointerSchema = z.object({
-  manifest: z.string().refine((key) => parseKey(key)?.kind === "manifest", "a manifest's key"),
-  run,
-  publishedAt: time,
-})
-
-export function encodePointer({ manifest, run, publishedAt }: Pointer): Buffer {
-  return seal({ format: FORMAT, version: VERSION, manifest, run, publishedAt: publishedAt.toISOString() })
-}
-
-export function decodePointer(bytes: Uint8Array, key: string): Pointer {
-  return parseDocument(pointerSchema, bytes, key)
-}
-
-function parseDocument<S extends z.ZodType>(schema: S, bytes: Uint8Array, key: string): z.output<S> {
-  const document = unseal(bytes, key)
-  if (document.format !== FORMAT)
-    throw corrupt(`${key} has the format ${JSON.stringify(document.format)}, expected "${FORMAT}"`, { key })
-  if (document.version !== VERSION) {
-    throw unsupported(
-      `${key} has version ${document.version}; this vecsnap reads version ${VERSION}: use a newer one`,
-      {
-        key,
-        version: document.version,
-      },
-    )
-  }
-  const parsed = schema.safeParse(document)
-  if (parsed.success) return parsed.data
-  const [issue] = parsed.error.issues
-  throw corrupt(
-    `${key} is not valid: ${issue!.path.join(".") || "document"}: ${issue!.message}`,
-    { key },
-    parsed.error,
-  )
 }

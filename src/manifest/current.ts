@@ -1,11 +1,10 @@
-/**
- * The live snapshot: reading the pointer and its manifest, and moving the pointer, which is the commit point.
- */
-import { conflict, corrupt, notFound, type VecsnapError } from "../errors.js"
+/** The live snapshot: reading the pointer and its manifest. */
+import { corrupt, notFound, type VecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
-import { decodeManifest, decodePointer, encodePointer, type Pointer } from "./codec.js"
+import { decodeManifest } from "./codec.js"
 import { POINTER_KEY } from "./keys.js"
 import type { Manifest } from "./manifest.js"
+import { decodePointer, type Pointer } from "./pointer.js"
 
 // Far more than any real one has, and little enough to be read into memory whatever lies there.
 const POINTER_MAX_BYTES = 64 * 2 ** 10
@@ -79,39 +78,4 @@ export async function readSnapshot(
     )
   }
   return { pointer, manifest }
-}
-
-export interface PublishOptions extends CallOptions {
-  /** Replace whatever is live, even if it is not what this run started from. */
-  readonly force?: boolean | undefined
-  readonly now: Date
-}
-
-/**
- * Makes a manifest live: the commit point of a build.
- *
- * A run may replace only what was live when it started (`manifest.base`); otherwise somebody published meanwhile and
- * this run's input is older than theirs. That is decided by the pointer alone, so no clock takes part.
- * Throws `Conflict` and changes nothing if another run is live, or wins the race.
- */
-export async function publishManifest(
-  store: ObjectStore,
-  key: string,
-  manifest: Manifest,
-  { force = false, now, signal }: PublishOptions,
-): Promise<{ readonly replaced: string | undefined }> {
-  const live = await readPointer(store, { signal })
-  if (!force && live?.run !== manifest.base) {
-    const expected = manifest.base === undefined ? "nothing was live" : `run ${manifest.base} was live`
-    const actual = live === undefined ? "nothing is" : `run ${live.run} is`
-    throw conflict(
-      `${expected} at ${store.url} when run ${manifest.run} started, now ${actual}: look at it, then publish with force or build again`,
-      { url: store.url, expected: manifest.base, actual: live?.run },
-    )
-  }
-  const body = encodePointer({ manifest: key, run: manifest.run, publishedAt: now })
-  const precondition = live === undefined ? { ifAbsent: true } : { ifMatch: live.etag }
-  // The commit point: before this write the old snapshot is live, after it the new one.
-  await store.put(POINTER_KEY, body, { ...precondition, contentType: "application/json", signal })
-  return { replaced: live?.run }
 }

@@ -6,7 +6,9 @@
  * manifests/<time>-<run>.json                manifest
  * routing/<run>/<file>                       routing artifact
  * shards/<run>/<shard>/<attempt>/<file>      a file of a shard; <file> may contain "/"
- * runs/<run>.json                            run record
+ * runs/<run>.json                            run record, with the lease of a run that is going on
+ * pins/<run>.json                            protects the snapshot of a run from collection
+ * readers/<lease>.json                       lease of a reader: protects the snapshot that it has open
  * probes/<id>/<file>                         a trial write, removed at once; <file> may contain "/"
  * ```
  *
@@ -26,6 +28,8 @@ export type ParsedKey =
       readonly file: string
     }
   | { readonly kind: "run"; readonly run: string }
+  | { readonly kind: "pin"; readonly run: string }
+  | { readonly kind: "reader"; readonly lease: string }
   | { readonly kind: "probe"; readonly id: string; readonly file: string }
 
 export const POINTER_KEY = "_CURRENT"
@@ -34,9 +38,14 @@ export const MANIFEST_PREFIX = "manifests/"
 export const manifestKey = (time: Date, run: string): string =>
   `${MANIFEST_PREFIX}${formatTime(time)}-${run}.json`
 export const routingKey = (run: string, file: string): string => `routing/${run}/${file}`
-export const runKey = (run: string): string => `runs/${run}.json`
+export const RUN_PREFIX = "runs/"
+export const PIN_PREFIX = "pins/"
+export const READER_PREFIX = "readers/"
+export const runKey = (run: string): string => `${RUN_PREFIX}${run}.json`
+export const pinKey = (run: string): string => `${PIN_PREFIX}${run}.json`
+export const readerKey = (lease: string): string => `${READER_PREFIX}${lease}.json`
 
-/** What is written only to see how the store behaves. `id` is of the form of {@link newRunId}, fresh for each trial. */
+/** What is written only to see how the store behaves. `id` is of the form of {@link newId}, fresh for each trial. */
 export const probeKey = (id: string, file: string): string => `probes/${id}/${file}`
 
 /** The folder of one attempt at one shard; the shard's files are below it. */
@@ -46,8 +55,8 @@ export const shardFolder = (run: string, shard: number, attempt: number): string
 const RUN_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 const RUN_LENGTH = 12
 
-/** A new run id: 12 random characters of [0-9a-z], 62 bits. */
-export function newRunId(): string {
+/** A new id of a run, of a reader's lease or of one write: 12 random characters of [0-9a-z], 62 bits. */
+export function newId(): string {
   return Array.from({ length: RUN_LENGTH }, () => RUN_ALPHABET[randomInt(RUN_ALPHABET.length)]).join("")
 }
 
@@ -56,7 +65,7 @@ const TIME = String.raw`\d{8}T\d{6}\.\d{3}Z`
 const MANIFEST = new RegExp(`^manifests/(${TIME})-(${RUN})\\.json$`)
 const ROUTING = new RegExp(`^routing/(${RUN})/([^/]+)$`)
 const SHARD = new RegExp(`^shards/(${RUN})/(\\d{5,})/(\\d+)/(.+)$`)
-const RUN_RECORD = new RegExp(`^runs/(${RUN})\\.json$`)
+const NAMED = new RegExp(`^(runs|pins|readers)/(${RUN})\\.json$`)
 const PROBE = new RegExp(`^probes/(${RUN})/(.+)$`)
 const RUN_ID = new RegExp(`^${RUN}$`)
 
@@ -86,8 +95,10 @@ export function parseKey(key: string): ParsedKey | undefined {
       ? parsed
       : undefined
   }
-  const run = RUN_RECORD.exec(key)
-  if (run) return { kind: "run", run: run[1]! }
+  const [, folder, id] = NAMED.exec(key) ?? []
+  if (folder === "runs") return { kind: "run", run: id! }
+  if (folder === "pins") return { kind: "pin", run: id! }
+  if (folder === "readers") return { kind: "reader", lease: id! }
   const probe = PROBE.exec(key)
   if (probe && isSafeFileName(probe[2]!)) return { kind: "probe", id: probe[1]!, file: probe[2]! }
   return undefined

@@ -14,6 +14,8 @@ export interface Manifest {
   readonly createdAt: Date
   /** Run that was live when this one started, if any; publishing is refused if another one is live by then. */
   readonly base: string | undefined
+  /** Number of the publication that `base` was live by; see `pointer.ts`. */
+  readonly basePublication?: number | undefined
   readonly schema: SnapshotSchema
   readonly sharding: ShardingDescription
   /** Files that the strategy needs at query time. */
@@ -81,6 +83,19 @@ export interface BuildFacts {
   readonly duplicateRows: number
   /** Milliseconds by stage. */
   readonly timingsMs: Readonly<Record<string, number>>
+  /** Lengths of the vectors as they were given; absent in the first snapshots. */
+  readonly norms?: NormFigures | undefined
+}
+
+/** Quantiles of the Euclidean lengths of a sample of the vectors. */
+export interface NormFigures {
+  readonly p05: number
+  readonly median: number
+  readonly p95: number
+  /** Vectors of length zero among all rows. */
+  readonly zeroRows: number
+  /** Rows in the sample. */
+  readonly rows: number
 }
 
 /** What a backend must know of the snapshot to build or open its shards. */

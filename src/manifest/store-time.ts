@@ -1,6 +1,6 @@
 import { unavailable } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
-import { newRunId, probeKey } from "./keys.js"
+import { newId, probeKey } from "./keys.js"
 
 /** For removing the object after a failure, in which the store may have stopped to answer. */
 const REMOVAL_TIMEOUT_MS = 10_000
@@ -14,7 +14,7 @@ const REMOVAL_TIMEOUT_MS = 10_000
  * effort, as who may publish need not be allowed to delete: a probe that stays is for `gc`.
  */
 export async function storeTime(store: ObjectStore, { signal }: CallOptions = {}): Promise<Date> {
-  const key = probeKey(newRunId(), "time")
+  const key = probeKey(newId(), "time")
   try {
     await store.put(key, new TextEncoder().encode("vecsnap asks for the time"), { signal })
     const written = await store.head(key, { signal })

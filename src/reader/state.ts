@@ -2,13 +2,12 @@
  * All that a search needs of one snapshot, as one frozen value. `refresh` makes the next one aside and then replaces
  * one reference; a search keeps the state it started with.
  */
-import { invalidInput, notFound } from "../errors.js"
+import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { readArtifacts } from "../manifest/artifacts.js"
 import { type LivePointer, readManifest, readPointer, readSnapshot } from "../manifest/current.js"
 import { snapshotBytes } from "../manifest/figures.js"
-import { listManifests } from "../manifest/history.js"
-import { isRunId } from "../manifest/keys.js"
+import { assertRunId, findManifest } from "../manifest/history.js"
 import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
 import type { Id } from "../records.js"
 import { restoreStrategy } from "../sharding/strategies.js"
@@ -46,20 +45,14 @@ export async function findSnapshot(
   run: string,
   options?: CallOptions,
 ): Promise<FoundSnapshot & { readonly pointer: LivePointer | undefined }> {
-  if (!isRunId(run)) {
-    throw invalidInput(`option snapshot is "${run}", expected a run id: 12 characters of a-z and 0-9`, {
-      run,
-    })
-  }
+  assertRunId("snapshot", run)
   const live = await readPointer(store, options)
   if (live?.run === run) {
     const { manifest } = await readSnapshot(store, live, options)
     return { manifest, publishedAt: live.publishedAt, pointer: live }
   }
-  const found = (await listManifests(store, options)).find((entry) => entry.run === run)
-  if (found === undefined)
-    throw notFound(`${store.url} has no snapshot of run ${run}`, { url: store.url, run })
-  const manifest = await readManifest(store, found.key, options)
+  const { key } = await findManifest(store, run, options)
+  const manifest = await readManifest(store, key, options)
   return { manifest, publishedAt: manifest.createdAt, pointer: undefined }
 }
 

@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises"
+import { isVecsnapError } from "../errors.js"
 import type { ObjectStore, PutBody } from "./store.js"
 import { wrapStore } from "./wrap-store.js"
 
@@ -11,7 +12,7 @@ export interface RequestCounts {
   /** Whole listings, however many pages they took. */
   list: number
   delete: number
-  /** Calls that threw. */
+  /** Calls that threw, except those whose precondition did not hold. */
   failed: number
   /** Bytes of objects read. */
   bytesRead: number
@@ -45,7 +46,8 @@ export function withCounting(store: ObjectStore, counts: RequestCounts): ObjectS
     try {
       return await call()
     } catch (error) {
-      counts.failed++
+      // A precondition that does not hold is an answer.
+      if (!isVecsnapError(error, "Conflict")) counts.failed++
       throw error
     }
   }

@@ -1,12 +1,12 @@
 /**
- * A build, from a source to a live snapshot: the stages of the writer in order.
+ * A build, from a source to a stored snapshot: the stages of the writer in order.
  *
  * ```
- * source ─► sample ─► train ─► partition ─► duplicates ─► locator ─► shards (build, upload) ─► publish
+ * source ─► sample ─► train ─► partition ─► duplicates ─► locator ─► shards (build, upload) ─► manifest
  * ```
  *
- * Nothing is visible at the root until the last write, which moves the pointer. A failure or a crash before leaves the
- * old snapshot live, and at most files that no manifest names.
+ * Nothing of it is live: `release/` checks what was built and moves the pointer. A failure or a crash leaves at most files that
+ * no manifest names.
  */
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -14,9 +14,7 @@ import { join } from "node:path"
 import { invalidInput } from "../errors.js"
 import { writeArtifacts } from "../manifest/artifacts.js"
 import { encodeManifest } from "../manifest/codec.js"
-import { publishManifest, readPointer, readSnapshot } from "../manifest/current.js"
-import { shardFigures, snapshotBytes } from "../manifest/figures.js"
-import { manifestKey, newRunId, routingKey, shardFolder } from "../manifest/keys.js"
+import { manifestKey, routingKey, shardFolder } from "../manifest/keys.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
 import type { LocatorEntry, Manifest, ShardEntry } from "../manifest/manifest.js"
 import { type RecordBatch, rowPlace, type VectorRecord } from "../records.js"
@@ -32,43 +30,37 @@ import type { Strategy, StrategyContext } from "../sharding/strategy.js"
 import { backendByName } from "../shards/backends.js"
 import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
-import { createCounts, withCounting } from "../storage/with-counting.js"
 import type { Metric } from "../vectors/metric.js"
 import { findBadRows } from "../vectors/validate.js"
 import { VERSION } from "../version.js"
+import type { ActiveRun } from "./active-run.js"
 import { type BadRows, createBadRows } from "./bad-rows.js"
 import { takeRows } from "./batches.js"
 import { createIdLog, type Duplicates, findDuplicates } from "./id-log.js"
 import { writeLocator } from "./locator.js"
-import {
-  type BuildOptions,
-  type BuildReport,
-  type ResolvedBuildOptions,
-  resolveBuildOptions,
-} from "./options.js"
+import { type ResolvedWriterOptions, resolveWriterOptions, type WriterOptions } from "./options.js"
 import { type Partition, partition, spillPath } from "./partition.js"
-import { createRunRecorder } from "./run-record.js"
 import { buildShards } from "./shard-pool.js"
 import type { ShardTask } from "./shard-task.js"
 import { recordsSource } from "./sources/records.js"
 import type { Source } from "./sources/source.js"
 import { spooled } from "./spool.js"
-import { createStageClock, type StageClock } from "./stages.js"
+import type { StageClock } from "./stages.js"
 import { noRows, sampleVectors, strategyFromSnapshot } from "./train.js"
 
 /** What a build reads: a source made by `openSource`, or records in memory or from anywhere. */
 export type BuildInput = Source | Iterable<VectorRecord> | AsyncIterable<VectorRecord>
 
-/**
- * Builds a snapshot from the input and makes it live.
- *
- * Reads the input once, or twice where the strategy must be trained. Throws `InvalidInput` for bad options, rows or
- * duplicate ids, `Conflict` if another run was published since this one started, `Unavailable` if the store does not
- * answer, `Aborted` if the signal fires. Whatever is thrown, the snapshot that was live before still is, and the
- * temporary directory is gone.
- */
-export async function buildSnapshot(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
-  const resolved = resolveBuildOptions(options)
+/** A build whose options are checked. */
+export interface BuildPlan {
+  readonly source: Source
+  readonly options: ResolvedWriterOptions
+  readonly sharding: ResolvedSharding
+}
+
+/** Checks input and options before anything is read or written. Throws `InvalidInput`, or `Unsupported` without the backend's package. */
+export async function planBuild(input: BuildInput, options: WriterOptions): Promise<BuildPlan> {
+  const resolved = resolveWriterOptions(options)
   const sharding = resolveSharding(resolved.sharding)
   if (resolved.routingFrom !== undefined && !needsTraining(sharding)) {
     throw invalidInput(
@@ -78,49 +70,52 @@ export async function buildSnapshot(input: BuildInput, options: BuildOptions): P
   }
   const source = isSource(input) ? input : recordsSource(input, { fields: resolved.fields ?? {} })
   await backendByName(resolved.backend).assertInstalled("build")
+  return { source, options: resolved, sharding }
+}
 
-  const opened = typeof resolved.to === "string" ? openStore(resolved.to, resolved.store) : undefined
-  const counts = createCounts()
-  const store = withCounting(opened ?? (resolved.to as ObjectStore), counts)
-  const run = newRunId()
-  const startedAt = new Date()
-  const recorder = createRunRecorder(store, run, startedAt, resolved.logger)
-  const dir = await mkdtemp(join(resolved.tempDir ?? tmpdir(), `vecsnap-build-${run}-`))
+export interface BuildContext {
+  readonly store: ObjectStore
+  readonly run: Pick<ActiveRun, "run" | "startedAt" | "base" | "note">
+  readonly clock: StageClock
+  /** Ends the build with whatever is the signal's reason. */
+  readonly signal: AbortSignal
+}
+
+export interface BuiltSnapshot {
+  readonly key: string
+  readonly manifest: Manifest
+  /** The first few bad rows that were skipped, as sentences. */
+  readonly skippedReasons: readonly string[]
+}
+
+/**
+ * Builds a snapshot and stores it whole, manifest included, without making it live.
+ *
+ * Reads the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
+ */
+export async function buildUnpublished(plan: BuildPlan, context: BuildContext): Promise<BuiltSnapshot> {
+  const { tempDir } = plan.options
+  const dir = await mkdtemp(join(tempDir ?? tmpdir(), `vecsnap-build-${context.run.run}-`))
   try {
-    await recorder.write("running")
-    const report = await runStages({ source, options: resolved, sharding, store, run, startedAt, dir })
-    await recorder.write("succeeded", { manifest: report.manifest })
-    return { ...report, requests: { ...counts } }
-  } catch (error) {
-    await recorder.write("failed", { error })
-    throw error
+    return await runStages({ ...plan, ...context, dir })
   } finally {
     await rm(dir, { recursive: true, force: true })
-    opened?.close()
   }
 }
 
-interface Job {
-  readonly source: Source
-  readonly options: ResolvedBuildOptions
-  readonly sharding: ResolvedSharding
-  readonly store: ObjectStore
-  readonly run: string
-  readonly startedAt: Date
+interface Job extends BuildPlan, BuildContext {
   /** Temporary directory of this run. */
   readonly dir: string
 }
 
-async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
-  const { options, sharding, store, run, startedAt, dir } = job
-  const { signal } = options
-  const clock = createStageClock(options.onProgress, options.logger)
-  const base = await readBase(store, signal)
+async function runStages(job: Job): Promise<BuiltSnapshot> {
+  const { options, sharding, store, run, clock, dir, signal } = job
+  const base = run.base?.manifest
 
   // Training takes a reading of its own, so what can be read only once is kept on disk.
   const training = needsTraining(sharding) && options.routingFrom === undefined ? sharding : undefined
   const source = training && !job.source.repeatable ? spooled(job.source, join(dir, "spool")) : job.source
-  const trained = training && (await train({ ...job, source }, training, clock))
+  const trained = training && (await train({ ...job, source }, training))
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
   const idLog = createIdLog(dir)
   const partitioned = await clock.time("partition", (progress) =>
@@ -151,21 +146,22 @@ async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
   const locator = options.locator
     ? await clock.time("locator", async (): Promise<LocatorEntry> => {
         const file = await writeLocator(locatorPath, loggedIds, duplicates.drop)
-        return { key: routingKey(run, LOCATOR_FILE), ...file }
+        return { key: routingKey(run.run, LOCATOR_FILE), ...file }
       })
     : undefined
   const shards = await clock.time("shards", (progress) =>
     buildAndUpload(job, base, partitioned, duplicates, progress),
   )
 
-  return clock.time("publish", async () => {
-    const artifacts = await writeArtifacts(store, run, strategy.artifacts(), { signal })
+  return clock.time("manifest", async () => {
+    const artifacts = await writeArtifacts(store, run.run, strategy.artifacts(), { signal })
     if (locator) await store.put(locator.key, { file: locatorPath }, { ifAbsent: true, signal })
     const createdAt = new Date()
     const manifest: Manifest = {
-      run,
+      run: run.run,
       createdAt,
       base: base?.run,
+      basePublication: run.base?.pointer.number,
       schema: { ...schema, model: options.model },
       sharding: strategy.describe(),
       artifacts,
@@ -175,56 +171,28 @@ async function runStages(job: Job): Promise<Omit<BuildReport, "requests">> {
       rows: shards.reduce((sum, entry) => sum + entry.rows, 0),
       build: {
         tool: `vecsnap ${VERSION}`,
-        startedAt,
+        startedAt: run.startedAt,
         skippedRows: badRows.count,
         duplicateRows: duplicates.rows,
         timingsMs: clock.timingsMs(),
       },
       custom: options.custom,
     }
-    const key = manifestKey(createdAt, run)
+    const key = manifestKey(createdAt, run.run)
     await store.put(key, encodeManifest(manifest), {
       ifAbsent: true,
       contentType: "application/json",
       signal,
     })
-    const { replaced } = await publishManifest(store, key, manifest, {
-      force: options.force,
-      now: new Date(),
-      signal,
-    })
-    return {
-      run,
-      url: store.url,
-      manifest: key,
-      replaced,
-      rows: manifest.rows,
-      skippedRows: badRows.count,
-      skippedReasons: badRows.reasons,
-      duplicateRows: duplicates.rows,
-      dim: schema.dim,
-      shards: shardFigures(manifest),
-      bytes: snapshotBytes(manifest),
-      timingsMs: clock.timingsMs(),
-    }
+    run.note({ manifest: key })
+    return { key, manifest, skippedReasons: badRows.reasons }
   })
 }
 
-/** The live snapshot that this build starts from: the one it may replace, and whose unchanged shards it may reuse. */
-async function readBase(store: ObjectStore, signal: AbortSignal | undefined): Promise<Manifest | undefined> {
-  const pointer = await readPointer(store, { signal })
-  return pointer && (await readSnapshot(store, pointer, { signal })).manifest
-}
-
-async function train(job: Job, sharding: ResolvedCluster, clock: StageClock): Promise<Trained> {
-  const { source, options } = job
+async function train(job: Job, sharding: ResolvedCluster): Promise<Trained> {
+  const { source, options, clock, signal } = job
   // Rows that are skipped here are met again, and counted, when the input is partitioned.
-  const rows = validRows(
-    source,
-    options.metric,
-    createBadRows(options.onBadRow, options.maxBadRows),
-    options.signal,
-  )
+  const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), signal)
   const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
   const strategy = await clock.time("train", async (progress) =>
     trainStrategy(sharding, contextOf(job, dim), sample.vectors, ({ iteration }) =>
@@ -241,12 +209,12 @@ interface Trained {
 }
 
 async function untrainedStrategy(job: Job, dim: number): Promise<Strategy> {
-  const { options, sharding } = job
+  const { options, sharding, signal } = job
   const context = contextOf(job, dim)
   if (!needsTraining(sharding)) return createStrategy(sharding, context)
   const store = openStore(options.routingFrom!, options.store)
   try {
-    return await strategyFromSnapshot(store, sharding, context, options.signal)
+    return await strategyFromSnapshot(store, sharding, context, signal)
   } finally {
     store.close()
   }
@@ -291,9 +259,9 @@ async function buildAndUpload(
   duplicates: Duplicates,
   progress: (done: number, total?: number) => void,
 ): Promise<readonly ShardEntry[]> {
-  const { options, store, run, dir } = job
-  const { backend, parallelism, signal } = options
-  // Files of the live snapshot may be reused: should it be replaced and collected meanwhile, publishing is refused.
+  const { options, store, run, dir, signal } = job
+  const { backend, parallelism } = options
+  // Files of the base may be reused: the lease of this run protects them from collection.
   const reusable = new Map(options.reuse && base ? base.shards.map((entry) => [entry.shard, entry]) : [])
   const numbers = Array.from(rowsByShard.keys()).filter((shard) => rowsByShard[shard]! > 0)
   const tasks = numbers.map(
@@ -316,7 +284,7 @@ async function buildAndUpload(
       progress(++done, tasks.length)
       if (rows === 0) return undefined
       if (built === undefined) return reusable.get(shard)!
-      const folder = shardFolder(run, shard, 0)
+      const folder = shardFolder(run.run, shard, 0)
       for (const { name } of built.files) {
         await store.put(`${folder}/${name}`, { file: join(task.dir, name) }, { ifAbsent: true, signal })
       }

@@ -1,21 +1,16 @@
 /**
- * What a build takes and what it tells: options, progress and report.
+ * What the writer takes, and how it tells its progress.
  */
 import { assertWholeNumber, invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { silentLogger } from "../logger.js"
-import type { ShardFigures } from "../manifest/figures.js"
 import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/strategy.js"
 import { BACKEND_NAMES, type BackendName } from "../shards/backend.js"
 import type { StoreOptions } from "../storage/open.js"
-import type { ObjectStore } from "../storage/store.js"
-import type { RequestCounts } from "../storage/with-counting.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
 
-export interface BuildOptions {
-  /** Root of the snapshots: `s3://bucket/prefix`, a directory, `memory://name`, or an open store. */
-  readonly to: string | ObjectStore
+export interface WriterOptions {
   readonly sharding: ShardingOptions
   /** Default "cosine". */
   readonly metric?: Metric
@@ -39,8 +34,6 @@ export interface BuildOptions {
   readonly reuse?: boolean
   /** Write an id locator, with which readers look up ids without asking every shard; default true. */
   readonly locator?: boolean
-  /** Publish even if another run was published since this one started. */
-  readonly force?: boolean
   /** Shards built at the same time, each in a thread; default: the number of cores. */
   readonly parallelism?: number
   /** Where the run's temporary directory is made; default: the system's. Takes about the size of the input's vectors. */
@@ -51,7 +44,18 @@ export interface BuildOptions {
   readonly logger?: Logger
 }
 
-export const STAGES = ["sample", "train", "partition", "duplicates", "locator", "shards", "publish"] as const
+export const STAGES = [
+  "sample",
+  "train",
+  "partition",
+  "duplicates",
+  "locator",
+  "shards",
+  "manifest",
+  "gates",
+  "publish",
+  "collect",
+] as const
 export type Stage = (typeof STAGES)[number]
 
 export interface Progress {
@@ -60,36 +64,13 @@ export interface Progress {
   readonly done: number
   /** Known for some stages only. */
   readonly total: number | undefined
-  readonly unit: "rows" | "rounds" | "shards" | "objects"
-}
-
-export interface BuildReport {
-  readonly run: string
-  /** Root of the snapshot, as in `to`. */
-  readonly url: string
-  /** Key of the manifest, now live. */
-  readonly manifest: string
-  /** Run that was live before, if any. */
-  readonly replaced: string | undefined
-  readonly rows: number
-  readonly skippedRows: number
-  /** The first few bad rows that were skipped, as sentences. */
-  readonly skippedReasons: readonly string[]
-  readonly duplicateRows: number
-  readonly dim: number
-  readonly shards: ShardFigures
-  /** Bytes of all shard files, routing artifacts and the id locator of the snapshot. */
-  readonly bytes: number
-  /** Calls to the store by operation, and bytes written to it. */
-  readonly requests: Readonly<RequestCounts>
-  /** Milliseconds by stage, and in all. */
-  readonly timingsMs: Readonly<Record<string, number>>
+  readonly unit: "rows" | "rounds" | "shards" | "objects" | "gates"
 }
 
 /** Options with defaults filled in, checked once. */
-export type ResolvedBuildOptions = Required<
+export type ResolvedWriterOptions = Required<
   Pick<
-    BuildOptions,
+    WriterOptions,
     | "metric"
     | "backend"
     | "onBadRow"
@@ -97,14 +78,13 @@ export type ResolvedBuildOptions = Required<
     | "onDuplicate"
     | "reuse"
     | "locator"
-    | "force"
     | "custom"
     | "logger"
   >
 > &
-  BuildOptions
+  WriterOptions
 
-export function resolveBuildOptions(options: BuildOptions): ResolvedBuildOptions {
+export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOptions {
   oneOf("metric", options.metric, METRICS)
   oneOf("backend", options.backend, BACKEND_NAMES)
   oneOf("onBadRow", options.onBadRow, ["fail", "skip"])
@@ -120,7 +100,6 @@ export function resolveBuildOptions(options: BuildOptions): ResolvedBuildOptions
     onDuplicate: "fail",
     reuse: true,
     locator: true,
-    force: false,
     custom: {},
     logger: silentLogger,
     ...withoutUndefined(options),

@@ -16,7 +16,10 @@ const UNITS: Record<Stage, Progress["unit"]> = {
   duplicates: "rows",
   locator: "rows",
   shards: "shards",
+  manifest: "objects",
+  gates: "gates",
   publish: "objects",
+  collect: "objects",
 }
 
 export function createStageClock(

@@ -60,9 +60,11 @@ describe("a build", () => {
         replaced: undefined,
       })
       expect(report.shards).toMatchObject({ total: 4, empty: 0, reused: 0 })
-      expect(report.requests).toMatchObject({ list: 0, head: 0, failed: 0 })
-      // Four shards of one file, centroids, id locator, manifest, pointer, and two states of the run's record.
-      expect(report.requests.put).toBe(4 + 1 + 1 + 1 + 1 + 2)
+      // A look at each of the six files before the snapshot may become live, and at the store's time.
+      expect(report.requests).toMatchObject({ list: 0, head: 6 + 1, failed: 0 })
+      // Four shards of one file, centroids, id locator, manifest, pointer, the store's time; and the run's record when it begins,
+      // with a precondition that must be refused, before the pointer moves, and at the end.
+      expect(report.requests.put).toBe(4 + 1 + 1 + 1 + 1 + 1 + 4)
       expect([...stages]).toEqual(["sample", "train", "partition", "shards"])
 
       const { manifest } = await readLive(openStore(to))
@@ -122,7 +124,7 @@ describe("a build", () => {
       const same = await build(RECORDS, { routingFrom: to })
       expect(same.shards.reused).toBe(4)
       expect(same.replaced).toBe(first.run)
-      expect(same.requests.put).toBe(1 + 1 + 1 + 1 + 2)
+      expect(same.requests.put).toBe(1 + 1 + 1 + 1 + 1 + 4)
 
       const changed = RECORDS.map((record, n) => (n === 17 ? { ...record, payload: "changed" } : record))
       const one = await build(changed, { routingFrom: to })

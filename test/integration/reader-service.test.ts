@@ -8,8 +8,9 @@ import {
   openSnapshot,
   openStore,
   type RefreshResult,
+  readPointer,
 } from "../../src/index.js"
-import { encodePointer } from "../../src/manifest/codec.js"
+import { encodePointer } from "../../src/manifest/pointer.js"
 import { type S3Server, startS3Server } from "../servers/s3-server.js"
 import { FIELDS, makeRecords } from "../support/records.js"
 import { withTempDir } from "../support/stores.js"
@@ -187,9 +188,9 @@ describe("a reader in a service", () => {
   it("goes degraded, unhealthy and healthy again with its pointer and its age", () =>
     withRoot(async ({ url, store, open, build }) => {
       const direct = openStore(url, store)
-      const { manifest, run } = JSON.parse(Buffer.from((await direct.get("_CURRENT"))!.body).toString())
+      const { run, ...pointer } = (await readPointer(direct))!
       const publishedAt = new Date(Date.now() - 7_200_000)
-      await direct.put("_CURRENT", encodePointer({ manifest, run, publishedAt }))
+      await direct.put("_CURRENT", encodePointer({ ...pointer, run, publishedAt }))
       await using reader = await open({ maxAgeSeconds: 3600 })
       expect(await reader.health()).toMatchObject({ status: "degraded", snapshot: run })
       server.fault({ key: /_CURRENT$/, method: "GET" }, { do: "status", status: 503 }, 2)

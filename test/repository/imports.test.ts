@@ -12,6 +12,7 @@ const LAYERS = [
   ["storage", "vectors"],
   ["manifest", "shards", "sharding"],
   ["writer", "reader", "maintenance"],
+  ["release"],
   ["cli"],
 ]
 
@@ -42,7 +43,7 @@ const sources = ["src", "cli"].flatMap((top) =>
 )
 
 describe("imports", () => {
-  it("go one way: cli → writer, reader, maintenance → manifest, shards, sharding → storage, vectors", () => {
+  it("go one way: cli → release → writer, reader, maintenance → manifest, shards, sharding → storage, vectors", () => {
     const wrong: string[] = []
     for (const source of sources) {
       const from = folderOf(source)

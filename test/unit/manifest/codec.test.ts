@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { isVecsnapError } from "../../../src/errors.js"
-import { decodeManifest, decodePointer, encodeManifest, encodePointer } from "../../../src/manifest/codec.js"
+import { decodeManifest, encodeManifest } from "../../../src/manifest/codec.js"
 import { manifestKey } from "../../../src/manifest/keys.js"
 import type { Manifest } from "../../../src/manifest/manifest.js"
 import { seal } from "../../../src/manifest/seal.js"
@@ -57,6 +57,13 @@ const MANIFEST: Manifest = {
   },
   custom: { team: "search", big: 9007199254740993n },
 }
+/** Must equal what test/data/golden/manifest-v1-norms.json holds: both are optional in version 1. */
+const WITH_NORMS: Manifest = {
+  ...MANIFEST,
+  basePublication: 41,
+  build: { ...MANIFEST.build, norms: { p05: 0.5, median: 1, p95: 2.25, zeroRows: 3, rows: 9997 } },
+}
+
 /** Must equal what test/data/golden/manifest-v1-locator.json holds: `locator` is optional in version 1. */
 const WITH_LOCATOR: Manifest = {
   ...MANIFEST,
@@ -89,7 +96,7 @@ function altered(change: (wire: Record<string, unknown>) => void): Buffer {
 
 describe("manifest codec", () => {
   it("reads back what it wrote", () => {
-    for (const manifest of [MANIFEST, WITH_LOCATOR]) {
+    for (const manifest of [MANIFEST, WITH_LOCATOR, WITH_NORMS]) {
       expect(decodeManifest(encodeManifest(manifest), KEY)).toEqual(manifest)
     }
   })
@@ -97,6 +104,7 @@ describe("manifest codec", () => {
   it.each([
     ["manifest-v1.json", MANIFEST],
     ["manifest-v1-locator.json", WITH_LOCATOR],
+    ["manifest-v1-norms.json", WITH_NORMS],
   ])("reads the golden file %s, and still writes it byte for byte", (name, manifest) => {
     expect(decodeManifest(golden(name), KEY)).toEqual(manifest)
     expect(encodeManifest(manifest).toString()).toBe(golden(name).toString())
@@ -163,20 +171,5 @@ describe("manifest codec", () => {
     const bytes = altered(change)
     expect(() => decodeManifest(bytes, KEY)).toThrow(message)
     expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Corrupt")
-  })
-})
-
-describe("pointer codec", () => {
-  const pointer = { manifest: KEY, run: MANIFEST.run, publishedAt: new Date("2026-11-21T03:00:01.000Z") }
-
-  it("reads back what it wrote, and the golden file", () => {
-    expect(decodePointer(encodePointer(pointer), "_CURRENT")).toEqual(pointer)
-    expect(decodePointer(golden("pointer-v1.json"), "_CURRENT")).toEqual(pointer)
-    expect(encodePointer(pointer).toString()).toBe(golden("pointer-v1.json").toString())
-  })
-
-  it("refuses a pointer to anything but a manifest", () => {
-    const bytes = seal({ format: "vecsnap", version: 1, ...pointer, manifest: "../elsewhere.json" })
-    expect(tagOf(() => decodePointer(bytes, "_CURRENT"))).toBe("Corrupt")
   })
 })

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest"
 import {
   isSafeFileName,
   manifestKey,
-  newRunId,
+  newId,
   POINTER_KEY,
   parseKey,
   probeKey,
@@ -91,7 +91,7 @@ describe("keys", () => {
   })
 
   it("never repeat a run id", () => {
-    const ids = new Set(Array.from({ length: 10_000 }, newRunId))
+    const ids = new Set(Array.from({ length: 10_000 }, newId))
     expect(ids.size).toBe(10_000)
     for (const id of ids) expect(id).toMatch(/^[0-9a-z]{12}$/)
   })

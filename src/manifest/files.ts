@@ -1,0 +1,37 @@
+/** The files of a snapshot: what must be there, and whether it is. */
+import pMap from "p-map"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+import type { FileEntry, Manifest } from "./manifest.js"
+
+/** Every object that the manifest names: files of shards, routing artifacts, the id locator. */
+export function snapshotFiles({ shards, artifacts, locator }: Manifest): readonly FileEntry[] {
+  const shardFiles = shards.flatMap(({ folder, files }) =>
+    files.map(({ name, size, sha256 }) => ({ key: `${folder}/${name}`, size, sha256 })),
+  )
+  return [...shardFiles, ...artifacts, ...(locator ? [locator] : [])]
+}
+
+export interface MissingFile {
+  readonly key: string
+  /** "is missing", or "has 3 bytes, the manifest says 4". */
+  readonly problem: string
+}
+
+/** Files of the snapshot that are not there, or not with their size; one HEAD each, 32 at a time. */
+export async function findMissingFiles(
+  store: ObjectStore,
+  manifest: Manifest,
+  { signal }: CallOptions = {},
+): Promise<readonly MissingFile[]> {
+  const found = await pMap(
+    snapshotFiles(manifest),
+    async ({ key, size }): Promise<MissingFile | undefined> => {
+      const info = await store.head(key, { signal })
+      if (info?.size === size) return undefined
+      const problem = info === undefined ? "is missing" : `has ${info.size} bytes, the manifest says ${size}`
+      return { key, problem }
+    },
+    { concurrency: 32, signal },
+  )
+  return found.filter((file) => file !== undefined)
+}

@@ -1,0 +1,121 @@
+/**
+ * The pointer, `_CURRENT`: the one object that is ever overwritten, always by compare-and-set. It names the live
+ * manifest, remembers what was live before, and names the runs that a collection is about to remove.
+ *
+ * All that decides which snapshot may be live is in this one object, so that one compare-and-set settles every race:
+ * between publishers, and between a publisher and a collection. docs/decisions/0006-one-object-decides.md tells why.
+ */
+import { z } from "zod"
+import { decodeDocument, encodeDocument } from "./document.js"
+import { isRunId, newId, parseKey } from "./keys.js"
+
+/** How a snapshot became live: by a build or `publish`, by `rollback`, or by `verify --repair-pointer`. */
+export const PUBLICATION_ACTIONS = ["publish", "rollback", "repair"] as const
+export type PublicationAction = (typeof PUBLICATION_ACTIONS)[number]
+
+/** One move of the pointer to a snapshot. */
+export interface Publication {
+  /** Counts the publications of a root, from 1. A root of vecsnap 0.1 starts at 0. */
+  readonly number: number
+  readonly run: string
+  /** Key of the manifest. */
+  readonly manifest: string
+  /** By the store's clock. */
+  readonly publishedAt: Date
+  readonly action: PublicationAction
+}
+
+/** What is live, which makes a publication of its own properties, and what came before. */
+export interface Pointer extends Publication {
+  /** Earlier publications, newest first, at most {@link HISTORY_LIMIT}. */
+  readonly history: readonly Publication[]
+  /** Runs that a collection removes at this moment. They can't be published any more. */
+  readonly condemned: readonly string[]
+  /** Random id of this write: tells ours from another's, and no two pointers have the same bytes, hence ETag. */
+  readonly write: string
+}
+
+export type NextPointer = Omit<Pointer, "write">
+
+export const HISTORY_LIMIT = 100
+
+/** Runs condemned at a time, at most; keeps the pointer small. */
+export const CONDEMNED_LIMIT = 500
+
+const id = z.string().refine(isRunId, "12 characters of [0-9a-z]")
+const publication = z.object({
+  number: z.number().int().nonnegative().default(0),
+  run: id,
+  manifest: z.string().refine((key) => parseKey(key)?.kind === "manifest", "a manifest's key"),
+  publishedAt: z.iso.datetime().transform((text) => new Date(text)),
+  action: z.enum(PUBLICATION_ACTIONS).default("publish"),
+})
+// The first pointers of this version had nothing but the manifest, the run and the time.
+const schema = publication.extend({
+  history: z.array(publication).default([]),
+  condemned: z.array(id).default([]),
+  write: z.string().default(""),
+})
+const KIND = { format: "vecsnap", version: 1, schema }
+
+/** Writes a pointer under a new write id, unless one is given. */
+export function encodePointer(pointer: NextPointer, write: string = newId()): Buffer {
+  const { history, condemned } = pointer
+  return encodeDocument(KIND, {
+    ...wireOf(pointer),
+    history: history.map(wireOf),
+    condemned,
+    write,
+  })
+}
+
+const wireOf = ({ manifest, run, publishedAt, number, action }: Publication): object => ({
+  manifest,
+  run,
+  publishedAt: publishedAt.toISOString(),
+  number,
+  action,
+})
+
+/** Throws `Corrupt` or `Unsupported`, naming `key`. */
+export const decodePointer = (bytes: Uint8Array, key: string): Pointer => decodeDocument(KIND, bytes, key)
+
+/** The publication that is live. */
+export const liveOf = ({ number, run, manifest, publishedAt, action }: Publication): Publication => ({
+  number,
+  run,
+  manifest,
+  publishedAt,
+  action,
+})
+
+/** All publications that the pointer knows, newest first: the live one, then its history. */
+export const publicationsOf = (pointer: Pointer): readonly Publication[] => [
+  liveOf(pointer),
+  ...pointer.history,
+]
+
+/** The pointer after a publication. */
+export function withPublication(
+  live: Pointer | undefined,
+  next: Omit<Publication, "number">,
+): NextPointer & { readonly action: PublicationAction } {
+  return {
+    ...next,
+    number: (live?.number ?? 0) + 1,
+    history: live === undefined ? [] : publicationsOf(live).slice(0, HISTORY_LIMIT),
+    condemned: live?.condemned ?? [],
+  }
+}
+
+/** The pointer after runs were condemned. */
+export const withCondemned = (live: Pointer, runs: readonly string[]): NextPointer => ({
+  ...live,
+  condemned: [...new Set([...live.condemned, ...runs])],
+})
+
+/** The pointer after runs that were condemned are removed, or spared. */
+export const withoutCondemned = (live: Pointer, runs: ReadonlySet<string>): NextPointer => ({
+  ...live,
+  condemned: live.condemned.filter((run) => !runs.has(run)),
+})

@@ -1,0 +1,162 @@
+/**
+ * Moving the pointer: the commit point of builds, releases, rollbacks and repairs, and what collections use to exclude
+ * that a snapshot which they remove becomes live.
+ */
+import { conflict, corrupt, isVecsnapError, notFound, throwIfAborted, type VecsnapError } from "../errors.js"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { type LivePointer, readPointer } from "./current.js"
+import { findMissingFiles } from "./files.js"
+import { newId, POINTER_KEY } from "./keys.js"
+import type { Manifest } from "./manifest.js"
+import {
+  encodePointer,
+  type NextPointer,
+  type Publication,
+  type PublicationAction,
+  publicationsOf,
+  withPublication,
+} from "./pointer.js"
+import { storeTime } from "./store-time.js"
+
+/** What was live when somebody decided to publish: a publication, nothing at all, or whatever it may be. */
+export type ExpectedLive = Pick<Publication, "run" | "number"> | { readonly run: string } | undefined | "any"
+
+/** A pointer that keeps changing under us is given up after so many tries; each needs another writer in between. */
+const SWAP_ATTEMPTS = 10
+
+export interface PublishOptions extends CallOptions {
+  readonly action: PublicationAction
+  /** Refused with `Conflict` unless this is what is live still. */
+  readonly expected: ExpectedLive
+  /** Runs after the pointer was read and right before it is replaced; throws to prevent it. */
+  readonly confirm?: () => Promise<void>
+}
+
+export interface Published {
+  readonly publication: Publication
+  /** Run that was live before, if any. */
+  readonly replaced: string | undefined
+}
+
+/**
+ * Makes the manifest under `key` live.
+ *
+ * Only a snapshot whose files are all there, with their sizes, can become live. Whether another was published meanwhile is
+ * decided by the pointer alone, so no clock takes part.
+ *
+ * Throws `Conflict` and changes nothing if something else than `expected` is live, or if another wins the race;
+ * `NotFound` if the snapshot is being removed by a collection; `Corrupt` if files of it are missing. An abort is heeded up to
+ * the write of the pointer and not after, so that the outcome is known. A lost reply is settled by reading the pointer.
+ */
+export async function publishManifest(
+  store: ObjectStore,
+  key: string,
+  manifest: Manifest,
+  { action, expected, confirm, signal }: PublishOptions,
+): Promise<Published> {
+  const { run } = manifest
+  for (let attempt = 1; ; attempt++) {
+    const live = await readPointer(store, { signal })
+    if (expected !== "any" && !isExpected(live, expected)) throw superseded(store, run, expected, live)
+    if (live?.condemned.includes(run)) throw beingRemoved(store, run)
+    await assertComplete(store, key, manifest, { signal })
+    const publishedAt = await storeTime(store, { signal })
+    await confirm?.()
+    throwIfAborted(signal)
+    const next = withPublication(live, { run, manifest: key, publishedAt, action })
+    // The commit point: before this write the old snapshot is live, after it the new one.
+    if (await swapPointer(store, live, next)) return { publication: next, replaced: live?.run }
+    // The pointer changed since it was read; whether by another publication, the next round tells.
+    if (attempt === SWAP_ATTEMPTS) throw keepsChanging(store)
+  }
+}
+
+/**
+ * Replaces the pointer that was read as `live`, `undefined` if there was none, by `next`. False, and nothing happened,
+ * if the pointer had changed by then.
+ *
+ * Whether ours was written is told by its write id, or by its publication in the history of what came after: so a lost
+ * reply, a request that was sent twice, and a store that ignores preconditions are all told apart from success.
+ */
+export async function swapPointer(
+  store: ObjectStore,
+  live: LivePointer | undefined,
+  next: NextPointer,
+): Promise<boolean> {
+  const write = newId()
+  const precondition = live === undefined ? { ifAbsent: true } : { ifMatch: live.etag }
+  try {
+    await store.put(POINTER_KEY, encodePointer(next, write), {
+      ...precondition,
+      contentType: "application/json",
+    })
+  } catch (error) {
+    const unclear = isVecsnapError(error, "Conflict") || isVecsnapError(error, "Unavailable")
+    if (!unclear) throw error
+    const landed = await hasLanded(store, next, write, live).catch(() => {
+      throw error
+    })
+    if (!landed && isVecsnapError(error, "Unavailable")) throw error
+    return landed
+  }
+  // A store that heeds preconditions has settled it. One that ignores them lets another overwrite ours in the same moment,
+  // so look; if that fails, the store's word stands.
+  return hasLanded(store, next, write, live).catch(() => true)
+}
+
+async function hasLanded(
+  store: ObjectStore,
+  next: NextPointer,
+  write: string,
+  live: LivePointer | undefined,
+): Promise<boolean> {
+  const now = await readPointer(store)
+  if (now === undefined) return false
+  if (now.write === write) return true
+  const isPublication = next.number !== live?.number
+  return (
+    isPublication && publicationsOf(now).some(({ number, run }) => number === next.number && run === next.run)
+  )
+}
+
+function isExpected(live: LivePointer | undefined, expected: Exclude<ExpectedLive, "any">): boolean {
+  if (expected === undefined || live === undefined) return expected === live
+  return live.run === expected.run && (!("number" in expected) || live.number === expected.number)
+}
+
+async function assertComplete(
+  store: ObjectStore,
+  key: string,
+  manifest: Manifest,
+  options: CallOptions,
+): Promise<void> {
+  const [missing] = await findMissingFiles(store, manifest, options)
+  if (missing === undefined) return
+  throw corrupt(
+    `snapshot ${manifest.run} can't become live: ${missing.key} ${missing.problem}; build again, or publish another`,
+    { key, file: missing.key },
+  )
+}
+
+function superseded(
+  { url }: ObjectStore,
+  run: string,
+  expected: Exclude<ExpectedLive, "any">,
+  live: LivePointer | undefined,
+): VecsnapError {
+  const before = expected === undefined ? "nothing was live" : `run ${expected.run} was live`
+  const again = expected !== undefined && expected.run === live?.run ? " again" : ""
+  const now = live === undefined ? "nothing is" : `run ${live.run} is${again}`
+  return conflict(
+    `run ${run} is not published: ${before} at ${url} when it began, now ${now}; look at it, then publish with force or build again`,
+    { url, run, expected: expected?.run, actual: live?.run },
+  )
+}
+
+const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
+  notFound(`snapshot ${run} at ${url} is being removed by a collection`, { url, run })
+
+const keepsChanging = ({ url }: ObjectStore): VecsnapError =>
+  conflict(`${POINTER_KEY} at ${url} changed ${SWAP_ATTEMPTS} times while it was to be replaced: try again`, {
+    url,
+  })

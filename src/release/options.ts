@@ -1,0 +1,51 @@
+/** What a build and its release take together, and what they tell at the end. */
+import { assertWholeNumber } from "../errors.js"
+import type { ShardFigures } from "../manifest/figures.js"
+import type { ObjectStore } from "../storage/store.js"
+import type { RequestCounts } from "../storage/with-counting.js"
+import type { WriterOptions } from "../writer/options.js"
+
+/** Options of {@link buildSnapshot}: those of the writer, and how what was built is released. */
+export interface BuildOptions extends WriterOptions {
+  /** Root of the snapshots: `s3://bucket/prefix`, a directory, `memory://name`, or an open store. */
+  readonly to: string | ObjectStore
+  /** Make the snapshot live; default true. If not, `publishRun` does later. */
+  readonly publish?: boolean
+  /** Publish even if another run was published since this one started. */
+  readonly force?: boolean
+  /**
+   * The run is taken for dead, and what it wrote is collected in the end, if it gives no sign of life for so long; default 120 s,
+   * at least 30.
+   */
+  readonly leaseSeconds?: number
+}
+
+export interface BuildReport {
+  readonly run: string
+  /** Root of the snapshot, as in `to`. */
+  readonly url: string
+  /** Key of the manifest. */
+  readonly manifest: string
+  /** Whether the snapshot is live now. */
+  readonly published: boolean
+  /** Run that was live before, if any. */
+  readonly replaced: string | undefined
+  readonly rows: number
+  readonly skippedRows: number
+  /** The first few bad rows that were skipped, as sentences. */
+  readonly skippedReasons: readonly string[]
+  readonly duplicateRows: number
+  readonly dim: number
+  readonly shards: ShardFigures
+  /** Bytes of all shard files, routing artifacts and the id locator of the snapshot. */
+  readonly bytes: number
+  /** Calls to the store by operation, and bytes written to it. */
+  readonly requests: Readonly<RequestCounts>
+  /** Milliseconds by stage, and in all. */
+  readonly timingsMs: Readonly<Record<string, number>>
+}
+
+/** Throws `InvalidInput` for what is wrong with the options of the release; the writer checks its own. */
+export function checkReleaseOptions({ leaseSeconds }: BuildOptions): void {
+  assertWholeNumber("leaseSeconds", leaseSeconds, 30)
+}
