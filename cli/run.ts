@@ -11,7 +11,10 @@ import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
 import { infoCommand } from "./commands/info.js"
+import { publishCommand } from "./commands/publish.js"
 import { queryCommand } from "./commands/query.js"
+import { rollbackCommand } from "./commands/rollback.js"
+import { runsCommand } from "./commands/runs.js"
 import { shardsCommand } from "./commands/shards.js"
 import { warmCommand } from "./commands/warm.js"
 import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
@@ -69,6 +72,9 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     infoCommand,
     shardsCommand,
     historyCommand,
+    rollbackCommand,
+    publishCommand,
+    runsCommand,
     warmCommand,
     healthCommand,
     demoCommand,

@@ -18,6 +18,7 @@
  * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, publish.
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
+ * - `maintenance/`: {@link readHistory}, {@link rollback}, {@link listRuns}: looking after what was published.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
  * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
@@ -31,6 +32,15 @@ export {
 } from "./errors.js"
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
+export {
+  type History,
+  type HistoryOptions,
+  type HistoryPublication,
+  type HistorySnapshot,
+  readHistory,
+} from "./maintenance/history.js"
+export { type RollbackOptions, rollback } from "./maintenance/rollback.js"
+export { listRuns, type RunInfo } from "./maintenance/runs.js"
 export {
   type LivePointer,
   type LiveSnapshot,
@@ -48,6 +58,9 @@ export {
 } from "./manifest/figures.js"
 export { type HistoryEntry, listManifests } from "./manifest/history.js"
 export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.js"
+export type { Publication, PublicationAction } from "./manifest/pointer.js"
+export type { Published } from "./manifest/publish.js"
+export type { RunRecord, RunState } from "./manifest/run-record.js"
 export { openSnapshot, type Reader } from "./reader/reader.js"
 export type { QueryVector } from "./reader/search.js"
 export type {
@@ -82,6 +95,7 @@ export {
 } from "./records.js"
 export { buildSnapshot } from "./release/build-snapshot.js"
 export type { BuildOptions, BuildReport } from "./release/options.js"
+export { type PublishRunOptions, publishRun } from "./release/publish-run.js"
 export {
   type CelOptions,
   type ClusterOptions,

@@ -113,10 +113,12 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint): st
     paint,
   )
   const url = shellQuote(report.url)
-  return `${paint.green("published")} ${paint.bold(`snapshot ${report.run}`)} at ${report.url}
+  const done = report.published ? paint.green("published") : paint.yellow("built, not published,")
+  const next = report.published
+    ? [`query ${url} --like <id>`, `info ${url}`]
+    : [`query ${url} --snapshot ${report.run} --like <id>`, `publish ${url} ${report.run}`]
+  return `${done} ${paint.bold(`snapshot ${report.run}`)} at ${report.url}
 ${facts}
 Next:
-  vecsnap query ${url} --like <id>
-  vecsnap info ${url}
-`
+${next.map((command) => `  vecsnap ${command}\n`).join("")}`
 }

@@ -1,15 +1,11 @@
 import { Command } from "commander"
 import {
-  type HistoryEntry,
-  isVecsnapError,
-  type LivePointer,
-  listManifests,
-  type Manifest,
-  type ObjectStore,
-  readManifest,
-  readPointer,
+  type History,
+  type HistoryPublication,
+  type HistorySnapshot,
+  type Publication,
+  readHistory,
   snapshotBytes,
-  VecsnapError,
 } from "../../src/index.js"
 import {
   addOutputOptions,
@@ -24,6 +20,7 @@ import {
   type Column,
   formatBytes,
   formatCount,
+  formatDuration,
   formatTime,
   paintFor,
   renderTable,
@@ -31,6 +28,8 @@ import {
 } from "../render.js"
 
 const EXAMPLES = `
+A line per publication: a snapshot that a rollback made live again is there twice. "collected": its files are gone.
+
 Examples:
   vecsnap history s3://vectors/words
   vecsnap history ./.demo --limit 1 --json`
@@ -39,120 +38,118 @@ interface HistoryFlags extends StorageFlags, OutputFlags {
   readonly limit: number
 }
 
-/** A snapshot that was built; `problem` in place of its figures if its manifest cannot be read. */
-interface Row extends HistoryEntry {
-  readonly live: boolean
-  readonly manifest?: Manifest
-  readonly problem?: string
-}
-
-/** `vecsnap history`: the snapshots that were built at a root, newest first. */
+/** `vecsnap history`: the snapshots that were published at a root, newest first. */
 export function historyCommand(io: Io): Command {
   const command = new Command("history")
-    .description("list the snapshots that were built, newest first, and tell which one is live")
+    .description("list the snapshots that were published, newest first, and tell which one is live")
     .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
-    .option("--limit <n>", "snapshots listed at most", wholeNumber(1), 20)
+    .option("--limit <n>", "publications listed at most", wholeNumber(1), 20)
     .addHelpText("after", EXAMPLES)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: HistoryFlags) =>
     withStore(io, url, flags, async (store) => {
-      const [pointer, entries] = await Promise.all([
-        readPointer(store, { signal: io.signal }),
-        listManifests(store, { signal: io.signal }),
-      ])
-      if (entries.length === 0)
-        throw new VecsnapError("NotFound", `no snapshot was built at ${store.url} yet`, { url: store.url })
-      const rows = await readRows(store, entries.slice(0, flags.limit), pointer, io.signal)
-      if (flags.json) printJson(io, historyDocument(store.url, pointer, rows, entries.length))
-      else io.stdout.write(renderHistory(rows, entries.length, pointer, io))
+      const history = await readHistory(store, { limit: flags.limit, signal: io.signal })
+      if (flags.json) printJson(io, historyDocument(store.url, history))
+      else io.stdout.write(renderHistory(history, io))
     }),
   )
 }
 
-async function readRows(
-  store: ObjectStore,
-  entries: readonly HistoryEntry[],
-  pointer: LivePointer | undefined,
-  signal: AbortSignal,
-): Promise<readonly Row[]> {
-  const rows: Row[] = []
-  // One after the other: a history is short, and this way --limit bounds what is in memory.
-  for (const entry of entries) {
-    const live = entry.key === pointer?.manifest
-    try {
-      rows.push({ ...entry, live, manifest: await readManifest(store, entry.key, { signal }) })
-    } catch (error) {
-      // One damaged manifest must not hide the others: a history is what one looks at when something is damaged.
-      if (!["Corrupt", "NotFound", "Unsupported"].some((tag) => isVecsnapError(error) && error.tag === tag))
-        throw error
-      rows.push({ ...entry, live, problem: (error as Error).message })
-    }
-  }
-  return rows
-}
-
-function historyDocument(
-  url: string,
-  pointer: LivePointer | undefined,
-  rows: readonly Row[],
-  total: number,
-): object {
-  const snapshots = rows.map(({ key, run, createdAt, live, manifest, problem }) => ({
-    run,
-    manifest: key,
-    createdAt: createdAt.toISOString(),
-    live,
-    rows: manifest?.rows ?? null,
-    bytes: manifest ? snapshotBytes(manifest) : null,
-    shards: manifest?.sharding.shards ?? null,
-    strategy: manifest?.sharding.strategy ?? null,
-    backend: manifest?.backend ?? null,
-    problem: problem ?? null,
-  }))
+function historyDocument(url: string, { live, publications, unpublished, total }: History): object {
   return {
     url,
-    live: pointer?.run ?? null,
-    publishedAt: pointer?.publishedAt.toISOString() ?? null,
-    snapshots,
+    live: live?.run ?? null,
+    publishedAt: live?.publishedAt.toISOString() ?? null,
+    publications: publications.map((entry) => ({
+      ...publicationDocument(entry.publication),
+      live: entry.live,
+      replacedBy: entry.replacedBy ? publicationDocument(entry.replacedBy) : null,
+      ...snapshotDocument(entry),
+    })),
+    unpublished: unpublished.map((entry) => ({
+      run: entry.run,
+      createdAt: entry.createdAt.toISOString(),
+      ...snapshotDocument(entry),
+    })),
     total,
   }
 }
 
+const publicationDocument = ({ number, run, publishedAt, action }: Publication): object => ({
+  number,
+  run,
+  publishedAt: publishedAt.toISOString(),
+  action,
+})
+
+const snapshotDocument = ({ key, pinned, manifest, problem }: HistorySnapshot): object => ({
+  manifest: key,
+  createdAt: manifest?.createdAt.toISOString() ?? null,
+  rows: manifest?.rows ?? null,
+  bytes: manifest ? snapshotBytes(manifest) : null,
+  shards: manifest?.sharding.shards ?? null,
+  strategy: manifest?.sharding.strategy ?? null,
+  backend: manifest?.backend ?? null,
+  buildMs: manifest?.build.timingsMs.total ?? null,
+  pinned,
+  problem: problem ?? null,
+})
+
 const COLUMNS: readonly Column[] = [
   { title: "" },
-  { title: "built" },
+  { title: "published" },
   { title: "run" },
   { title: "rows", align: "right" },
   { title: "size", align: "right" },
   { title: "shards", align: "right" },
   { title: "strategy" },
   { title: "backend" },
+  { title: "built in", align: "right" },
   { title: "", flexible: true },
 ]
 
-function renderHistory(
-  rows: readonly Row[],
-  total: number,
-  pointer: LivePointer | undefined,
-  io: Io,
-): string {
-  const cells = rows.map(({ run, createdAt, live, manifest, problem }) => [
-    live ? "*" : "",
-    formatTime(createdAt),
-    run,
-    manifest ? formatCount(manifest.rows) : "",
-    manifest ? formatBytes(snapshotBytes(manifest)) : "",
-    manifest ? formatCount(manifest.sharding.shards) : "",
-    manifest?.sharding.strategy ?? "",
-    manifest?.backend ?? "",
-    problem ?? "",
+function renderHistory({ live, publications, unpublished, total }: History, io: Io): string {
+  const options = { width: widthOf(io.stdout), paint: paintFor(io.stdout, io.env) }
+  const published = publications.map((entry) => [
+    entry.live ? "*" : "",
+    formatTime(entry.publication.publishedAt),
+    ...snapshotCells(entry),
+    notesOf(entry),
   ])
-  const table = renderTable(COLUMNS, cells, { width: widthOf(io.stdout), paint: paintFor(io.stdout, io.env) })
-  const live =
-    pointer === undefined
-      ? "no snapshot is live"
-      : `* live: run ${pointer.run}, published ${formatTime(pointer.publishedAt)}`
-  const older = total - rows.length
-  return `${table}\n${live}${older > 0 ? `; ${formatCount(older)} older not listed (--limit)` : ""}\n`
+  const older = total - publications.length
+  const footer = [
+    live ? `* live: run ${live.run}, published ${formatTime(live.publishedAt)}` : "no snapshot is live",
+    older > 0 ? `${formatCount(older)} older not listed (--limit)` : "",
+  ].filter(Boolean)
+  const waiting = unpublished.map((entry) => [
+    "",
+    `built ${formatTime(entry.createdAt)}`,
+    ...snapshotCells(entry),
+    [entry.pinned ? "pinned" : "", entry.problem ?? ""].filter(Boolean).join("; "),
+  ])
+  const table = renderTable(COLUMNS, published, options)
+  if (waiting.length === 0) return `${table}\n${footer.join("; ")}\n`
+  const columns = COLUMNS.with(1, { title: "never published" })
+  return `${table}\n${footer.join("; ")}\n\n${renderTable(columns, waiting, options)}`
 }
+
+const snapshotCells = ({ run, manifest }: HistorySnapshot): string[] => [
+  run,
+  manifest ? formatCount(manifest.rows) : "",
+  manifest ? formatBytes(snapshotBytes(manifest)) : "",
+  manifest ? formatCount(manifest.sharding.shards) : "",
+  manifest?.sharding.strategy ?? "",
+  manifest?.backend ?? "",
+  manifest?.build.timingsMs.total === undefined ? "" : formatDuration(manifest.build.timingsMs.total),
+]
+
+const notesOf = ({ publication, replacedBy, pinned, problem }: HistoryPublication): string =>
+  [
+    publication.action === "publish" ? "" : `by ${publication.action}`,
+    pinned ? "pinned" : "",
+    replacedBy ? `replaced by ${replacedBy.run}` : "",
+    problem ?? "",
+  ]
+    .filter(Boolean)
+    .join("; ")

@@ -130,7 +130,12 @@ async function assertComplete(
   manifest: Manifest,
   options: CallOptions,
 ): Promise<void> {
-  const [missing] = await findMissingFiles(store, manifest, options)
+  // The manifest too, although somebody has read it: a collection may have come and gone since.
+  const found = await store.head(key, options)
+  const missing =
+    found === undefined
+      ? { key, problem: "is missing" }
+      : (await findMissingFiles(store, manifest, options))[0]
   if (missing === undefined) return
   throw corrupt(
     `snapshot ${manifest.run} can't become live: ${missing.key} ${missing.problem}; build again, or publish another`,

@@ -6,7 +6,7 @@ import { z } from "zod"
 import { isVecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { decodeDocument, encodeDocument } from "./document.js"
-import { isRunId, parseKey, RUN_PREFIX } from "./keys.js"
+import { isRunId, parseKey, RUN_PREFIX, runKey } from "./keys.js"
 
 /**
  * `running` is what a run says of itself as long as it can; a record that is no longer renewed says so still.
@@ -168,4 +168,21 @@ export async function* listRunRecords(
     const found = await readRunRecord(store, key, options)
     if (found !== undefined) yield found
   }
+}
+
+/** Writes into the record of a run that its snapshot is live, if there is such a record and nobody writes it meanwhile. */
+export async function notePublished(
+  store: ObjectStore,
+  run: string,
+  options: CallOptions = {},
+): Promise<void> {
+  const key = runKey(run)
+  const found = await readRunRecord(store, key, options)
+  if (found?.record === undefined) return
+  const record: RunRecord = { ...found.record, state: "succeeded", published: true, error: undefined }
+  await store.put(key, encodeRunRecord(record), {
+    ...options,
+    ifMatch: found.etag,
+    contentType: "application/json",
+  })
 }

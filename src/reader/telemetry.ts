@@ -5,19 +5,12 @@
  * Names and attributes are documented in docs/metrics.md. Attributes have few values: roots, outcomes, error tags; never
  * an id, a key or a query.
  */
-import {
-  type Attributes,
-  type BatchObservableResult,
-  metrics,
-  type Span,
-  SpanStatusCode,
-  trace,
-} from "@opentelemetry/api"
-import { type ErrorTag, invalidInput, isVecsnapError, messageOf } from "../errors.js"
+import { type Attributes, type BatchObservableResult, metrics, type Span } from "@opentelemetry/api"
+import { invalidInput } from "../errors.js"
+import { type FailureTag, inSpan, markFailed, SCOPE, tagOf, tracer } from "../tracing.js"
 import { VERSION } from "../version.js"
 import type { RefreshResult, SearchResult } from "./types.js"
 
-const SCOPE = "vecsnap"
 /** Seconds; a search in memory takes a millisecond, one that downloads shards takes seconds. */
 export const DURATION_BOUNDS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
@@ -29,8 +22,6 @@ export type Operation = "search" | "get" | "open" | "download" | "refresh"
 /** Of a search: `partial` if a shard has failed and that was allowed. */
 export type SearchOutcome = "complete" | "partial" | "failed"
 export type RefreshOutcome = "changed" | "unchanged" | "failed"
-/** The tag of an error of ours; `Unexpected` for any other. */
-export type FailureTag = ErrorTag | "Unexpected"
 
 /** Is told what happens in a reader. Must not throw. */
 export interface ReaderObserver {
@@ -151,7 +142,7 @@ export function createTelemetry(reader: object, root: string, gauges: () => Read
 
 /** Traces the choice of shards, inside a search; pure work, so without metrics of its own. */
 export const traceRoute = <T>(work: () => T): T =>
-  trace.getTracer(SCOPE, VERSION).startActiveSpan("vecsnap.route", (span) => {
+  tracer().startActiveSpan("vecsnap.route", (span) => {
     try {
       return work()
     } catch (error) {
@@ -256,35 +247,6 @@ function createOtelObserver(
 
 /** Seconds since a snapshot was published. */
 export const ageSeconds = (publishedAt: Date): number => (Date.now() - publishedAt.getTime()) / 1000
-
-function inSpan<T>(
-  operation: Operation,
-  attributes: Attributes,
-  work: (span: Span) => Promise<T>,
-): Promise<T> {
-  return trace
-    .getTracer(SCOPE, VERSION)
-    .startActiveSpan(`vecsnap.${operation}`, { attributes }, async (span) => {
-      try {
-        return await work(span)
-      } catch (error) {
-        markFailed(span, error)
-        throw error
-      } finally {
-        span.end()
-      }
-    })
-}
-
-function markFailed(span: Span, error: unknown): void {
-  span.setAttribute("error.type", tagOf(error))
-  span.setStatus({
-    code: SpanStatusCode.ERROR,
-    message: messageOf(error),
-  })
-}
-
-const tagOf = (error: unknown): FailureTag => (isVecsnapError(error) ? error.tag : "Unexpected")
 
 function outcomeOf(results: readonly SearchResult[] | undefined): SearchOutcome {
   if (results === undefined) return "failed"

@@ -23,6 +23,7 @@ import {
 } from "../writer/build.js"
 import { createStageClock, type StageClock } from "../writer/stages.js"
 import { type BuildOptions, type BuildReport, checkReleaseOptions } from "./options.js"
+import { observeBuild } from "./telemetry.js"
 
 /**
  * Builds a snapshot from the input and makes it live.
@@ -33,6 +34,11 @@ import { type BuildOptions, type BuildReport, checkReleaseOptions } from "./opti
  * the temporary directory is gone.
  */
 export async function buildSnapshot(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
+  const url = typeof options.to === "string" ? options.to : options.to.url
+  return observeBuild(url, () => runBuild(input, options))
+}
+
+async function runBuild(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
   checkReleaseOptions(options)
   const plan = await planBuild(input, options)
   const opened = typeof options.to === "string" ? openStore(options.to, options.store) : undefined

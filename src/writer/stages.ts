@@ -1,5 +1,6 @@
 /** Times the stages of a build and passes their progress on. */
 import type { Logger } from "../logger.js"
+import { inSpan } from "../tracing.js"
 import type { Progress, Stage } from "./options.js"
 
 export interface StageClock {
@@ -32,7 +33,9 @@ export function createStageClock(
     async time(stage, work) {
       const stageStart = performance.now()
       logger.debug({ stage }, "stage started")
-      const result = await work((done, total) => onProgress?.({ stage, done, total, unit: UNITS[stage] }))
+      const progress = (done: number, total?: number): void =>
+        onProgress?.({ stage, done, total, unit: UNITS[stage] })
+      const result = await inSpan(`build.${stage}`, {}, () => work(progress))
       timings[stage] = Math.round((timings[stage] ?? 0) + performance.now() - stageStart)
       logger.info({ stage, durationMs: timings[stage] }, "stage done")
       return result

@@ -173,16 +173,99 @@ describe("from build to query", () => {
     const history = await vecsnapJson("history", "./words")
     expect(history.live).toBe(report.run)
     expect(
-      history.snapshots.map(({ run, live, rows }: Record<string, unknown>) => [run, live, rows]),
+      history.publications.map(({ run, live, rows, number }: Record<string, unknown>) => [
+        number,
+        run,
+        live,
+        rows,
+      ]),
     ).toEqual([
-      [report.run, true, 12],
-      [run, false, 12],
+      [2, report.run, true, 12],
+      [1, run, false, 12],
     ])
+    expect(history.publications[1].replacedBy.run).toBe(report.run)
     const { out } = await vecsnap("history", "./words", "--limit", "1")
     expect(out).toContain(`* live: run ${report.run}`)
     expect(out).toContain("1 older not listed (--limit)")
     const shards = await vecsnap("shards", "./words")
     expect(shards.out.match(new RegExp(`run ${run}`, "g"))).toHaveLength(3)
+  })
+})
+
+describe("releases", () => {
+  const BUILD = [
+    "build",
+    "words.jsonl",
+    "--to",
+    "./released",
+    "--strategy",
+    "explicit",
+    "--shards",
+    "3",
+    "--shard-column",
+    "part",
+  ]
+  let first: string
+  let second: string
+  beforeAll(async () => {
+    first = (await vecsnapJson(...BUILD)).run
+    const report = await vecsnapJson(...BUILD, "--no-publish")
+    expect(report).toMatchObject({ published: false, replaced: null })
+    second = report.run
+  })
+
+  test("what was built with --no-publish can be queried, and is live once it is published", async () => {
+    expect((await vecsnapJson("info", "./released")).run).toBe(first)
+    const query = ["query", "./released", "--vector", "[1,0.5]", "--shards", "all", "-k", "1"]
+    expect(await vecsnapJson(...query, "--snapshot", second)).toMatchObject({
+      snapshot: second,
+      hits: [{ id: "w1" }],
+    })
+    expect((await vecsnapJson(...query)).snapshot).toBe(first)
+    const waiting = await vecsnap("history", "./released")
+    expect(waiting.out).toMatch(new RegExp(`never published[^]*${second}`))
+    expect(await vecsnapJson("publish", "./released", second)).toMatchObject({
+      run: second,
+      replaced: first,
+      number: 2,
+    })
+    const again = await vecsnap("publish", "./released", second)
+    expect(again.out).toBe(`snapshot ${second} is live already at ./released\n`)
+  })
+
+  test("a rollback makes the earlier one live, and another finds none before it", async () => {
+    const { out } = await vecsnap("rollback", "./released")
+    expect(out).toBe(`rolled back to snapshot ${first} at ./released; before, run ${second} was live\n`)
+    const none = await vecsnap("rollback", "./released")
+    expect(none.code).toBe(3)
+    expect(none.err).toContain(`can't go back by 1 from run ${first}`)
+    expect(await vecsnapJson("rollback", "./released", "--to", second)).toMatchObject({
+      action: "rollback",
+      number: 4,
+    })
+  })
+
+  test("runs tells how each of them ended", async () => {
+    const failed = await vecsnap(
+      "build",
+      "bad-path.jsonl",
+      "--to",
+      "./released",
+      "--strategy",
+      "lsh",
+      "--shards",
+      "2",
+    )
+    expect(failed.code).not.toBe(0)
+    const { runs } = await vecsnapJson("runs", "./released")
+    expect(
+      runs.map(({ run, state, published, live }: Record<string, unknown>) => [run, state, published, live]),
+    ).toEqual([
+      [second, "succeeded", true, true],
+      [first, "succeeded", true, false],
+    ])
+    const { out } = await vecsnap("runs", "./released", "--limit", "1")
+    expect(out).toContain("1 older not listed (--limit)")
   })
 })
 
@@ -270,9 +353,9 @@ describe("errors are a sentence and an exit code", () => {
     const { code, err } = await vecsnap("info", "./damaged")
     expect(code).toBe(6)
     expect(err).toContain(`error: ${manifest} is damaged`)
-    const { snapshots } = await vecsnapJson("history", "./damaged")
-    expect(snapshots).toMatchObject([{ run, live: true, rows: null }])
-    expect(snapshots[0].problem).toContain("is damaged")
+    const { publications } = await vecsnapJson("history", "./damaged")
+    expect(publications).toMatchObject([{ run, live: true, rows: null }])
+    expect(publications[0].problem).toContain("is damaged")
   })
 })
 

@@ -81,6 +81,8 @@ function withRoot(work: (root: string, cacheDir: string) => Promise<void>): Prom
   })
 }
 
+const notOfBuilds = (name: string): boolean => !name.startsWith("vecsnap.build.")
+
 const build = (to: string, shards = 3) =>
   buildSnapshot(RECORDS, { to, fields: FIELDS, sharding: { strategy: "cluster", shards } })
 
@@ -95,7 +97,7 @@ describe("telemetry of a reader", () => {
         await build(root, 2)
         await reader.refresh()
         const collected = await collect(root)
-        expect(Object.keys(collected).sort()).toEqual([
+        expect(Object.keys(collected).filter(notOfBuilds).sort()).toEqual([
           "vecsnap.open_shards",
           "vecsnap.queue.length",
           "vecsnap.refreshes",
@@ -185,4 +187,42 @@ describe("telemetry of a reader", () => {
         { attributes: { "vecsnap.outcome": "failed" }, value: 1 },
       ])
     }))
+})
+
+describe("telemetry of a build", () => {
+  const options = { fields: FIELDS, sharding: { strategy: "lsh", shards: 2 } } as const
+
+  it("records durations, outcome and figures, in a span with one for each stage", async () => {
+    const to = `memory://telemetry-${randomUUID()}`
+    const report = await buildSnapshot(RECORDS, { to, ...options, publish: false })
+    const collected = await collect(to)
+    expect(collected["vecsnap.build.duration"]).toMatchObject([
+      { attributes: { "vecsnap.outcome": "unpublished" }, value: { count: 1 } },
+    ])
+    expect(collected["vecsnap.build.rows"]).toEqual([{ attributes: {}, value: 120 }])
+    expect(collected["vecsnap.build.size"]).toEqual([{ attributes: {}, value: report.bytes }])
+    const stages = collected["vecsnap.build.stage.duration"]!.map(
+      ({ attributes }) => attributes["vecsnap.stage"],
+    )
+    expect(stages).toEqual(expect.arrayContaining(["partition", "shards", "manifest"]))
+    expect(spanTree()).toEqual(
+      expect.arrayContaining([
+        ["vecsnap.build", undefined],
+        ["vecsnap.build.partition", "vecsnap.build"],
+        ["vecsnap.build.shards", "vecsnap.build"],
+      ]),
+    )
+  })
+
+  it("counts what failed, by tag", async () => {
+    const to = `memory://telemetry-${randomUUID()}`
+    await expect(buildSnapshot([RECORDS[0]!, RECORDS[0]!], { to, ...options })).rejects.toThrow()
+    const collected = await collect(to)
+    expect(collected["vecsnap.build.duration"]).toMatchObject([
+      { attributes: { "vecsnap.outcome": "failed" } },
+    ])
+    expect(collected["vecsnap.errors"]).toEqual([
+      { attributes: { "vecsnap.operation": "build", "error.type": "InvalidInput" }, value: 1 },
+    ])
+  })
 })

@@ -6,7 +6,10 @@ import { EXIT_CODES, EXIT_CODES_HELP } from "../../../cli/exit-codes.js"
 import { run } from "../../../cli/run.js"
 import { captureIo } from "./capture.js"
 
-const COMMANDS = ["build", "query", "get", "info", "shards", "history", "warm", "health", "demo"]
+const COMMANDS = [
+  ...["build", "query", "get", "info", "shards", "history", "rollback", "publish", "runs"],
+  ...["warm", "health", "demo"],
+]
 
 test("--help lists every command and every exit code, on stdout", async () => {
   const io = captureIo()
@@ -113,7 +116,7 @@ test("nothing published is NotFound, exit code 3", async () => {
   for (const command of ["info", "shards", "history"]) {
     const io = captureIo()
     expect(await run([command, dir], io)).toBe(3)
-    expect(io.err()).toMatch(/^error: no snapshot (is published|was built) at /)
+    expect(io.err()).toMatch(/^error: no snapshot is published at /)
   }
   await rm(dir, { recursive: true })
 })

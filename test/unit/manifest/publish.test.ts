@@ -1,55 +1,20 @@
 import { randomUUID } from "node:crypto"
 import { describe, expect, it } from "vitest"
 import { conflict, unavailable } from "../../../src/errors.js"
-import { encodeManifest } from "../../../src/manifest/codec.js"
 import { readPointer } from "../../../src/manifest/current.js"
-import { manifestKey, POINTER_KEY, shardFolder } from "../../../src/manifest/keys.js"
-import type { Manifest } from "../../../src/manifest/manifest.js"
+import { POINTER_KEY } from "../../../src/manifest/keys.js"
 import { encodePointer, withCondemned } from "../../../src/manifest/pointer.js"
 import { type ExpectedLive, publishManifest, swapPointer } from "../../../src/manifest/publish.js"
 import { openMemoryStore } from "../../../src/storage/memory.js"
 import type { ObjectStore, PutBody, PutOptions } from "../../../src/storage/store.js"
 import { wrapStore } from "../../../src/storage/wrap-store.js"
+import { storeTiny } from "../../support/tiny-snapshot.js"
 
 const A = "aaaaaaaaaaaa"
 const B = "bbbbbbbbbbbb"
 const C = "cccccccccccc"
-const SHARD = Buffer.from("a shard")
 
 const freshStore = (): ObjectStore => openMemoryStore(randomUUID())
-
-/** A complete snapshot of one shard, stored. */
-async function storeSnapshot(store: ObjectStore, run: string): Promise<{ key: string; manifest: Manifest }> {
-  const createdAt = new Date("2026-11-21T03:00:00Z")
-  const folder = shardFolder(run, 0, 0)
-  const manifest: Manifest = {
-    run,
-    createdAt,
-    base: undefined,
-    schema: { dim: 1, metric: "l2", id: { type: "string", wide: false }, fields: [], model: undefined },
-    sharding: { strategy: "explicit", shards: 1, options: {} },
-    artifacts: [],
-    locator: undefined,
-    backend: "sqlite-vec",
-    shards: [
-      {
-        shard: 0,
-        rows: 1,
-        folder,
-        files: [{ name: "shard.db", size: SHARD.length, sha256: "0".repeat(64) }],
-        index: { kind: "flat" },
-        fingerprint: "0".repeat(64),
-      },
-    ],
-    rows: 1,
-    build: { tool: "test", startedAt: createdAt, skippedRows: 0, duplicateRows: 0, timingsMs: {} },
-    custom: {},
-  }
-  const key = manifestKey(createdAt, run)
-  await store.put(`${folder}/shard.db`, SHARD)
-  await store.put(key, encodeManifest(manifest))
-  return { key, manifest }
-}
 
 async function publish(
   store: ObjectStore,
@@ -57,7 +22,7 @@ async function publish(
   expected: ExpectedLive,
   confirm?: () => Promise<void>,
 ) {
-  const { key, manifest } = await storeSnapshot(store, run)
+  const { key, manifest } = await storeTiny(store, run)
   return publishManifest(store, key, manifest, {
     action: "publish",
     expected,
@@ -110,13 +75,23 @@ describe("publishing", () => {
 
   it("refuses a snapshot of which a file is missing or has another size", async () => {
     const store = freshStore()
-    const { key, manifest } = await storeSnapshot(store, A)
+    const { key, manifest } = await storeTiny(store, A)
     const file = `${manifest.shards[0]!.folder}/shard.db`
     const attempt = () => publishManifest(store, key, manifest, { action: "publish", expected: undefined })
     await store.put(file, Buffer.from("short"))
     await expect(attempt()).rejects.toThrow(`${file} has 5 bytes, the manifest says 7`)
     await store.delete([file])
     await expect(attempt()).rejects.toThrow(`${file} is missing`)
+    expect(await liveRun(store)).toBeUndefined()
+  })
+
+  it("refuses a snapshot whose manifest a collection has removed since it was read", async () => {
+    const store = freshStore()
+    const { key, manifest } = await storeTiny(store, A)
+    await store.delete([key])
+    await expect(
+      publishManifest(store, key, manifest, { action: "publish", expected: undefined }),
+    ).rejects.toThrow(`${key} is missing`)
     expect(await liveRun(store)).toBeUndefined()
   })
 
@@ -185,7 +160,7 @@ describe("publishing", () => {
   it("notices that a store which ignores preconditions let another overwrite it", async () => {
     const store = freshStore()
     await publish(store, A, undefined)
-    const other = await storeSnapshot(store, C)
+    const other = await storeTiny(store, C)
     const overwritten = aroundPointer(store, async (write) => {
       const live = (await readPointer(store))!
       const reply = await write()
@@ -207,7 +182,7 @@ describe("publishing", () => {
 
   it("heeds an abort up to the write of the pointer", async () => {
     const store = freshStore()
-    const { key, manifest } = await storeSnapshot(store, A)
+    const { key, manifest } = await storeTiny(store, A)
     const stop = new AbortController()
     const confirm = async () => stop.abort()
     await expect(

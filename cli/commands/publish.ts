@@ -1,0 +1,50 @@
+import { Command } from "commander"
+import { publishRun } from "../../src/index.js"
+import {
+  addOutputOptions,
+  addStorageOptions,
+  type OutputFlags,
+  type StorageFlags,
+  withoutUndefined,
+} from "../arguments.js"
+import { type Io, printJson } from "../io.js"
+import { withStore } from "../open.js"
+import { publishedDocument, renderPublished } from "../published.js"
+
+const NOTES = `
+As a build does, it replaces only what was live when the run started; --force replaces whatever is live.
+
+Examples:
+  vecsnap publish s3://vectors/words k3v9x2m4q7ab
+
+After a build that was left to be looked at:
+  vecsnap build words.parquet --to s3://vectors/words --strategy cluster --shards 64 --no-publish
+  vecsnap query s3://vectors/words --snapshot k3v9x2m4q7ab --like dog
+  vecsnap publish s3://vectors/words k3v9x2m4q7ab`
+
+interface PublishFlags extends StorageFlags, OutputFlags {
+  readonly force?: boolean
+}
+
+/** `vecsnap publish`: makes the snapshot of a run live that was built without. */
+export function publishCommand(io: Io): Command {
+  const command = new Command("publish")
+    .description("make a snapshot live that was built with --no-publish")
+    .argument("<url>", "root of the snapshots")
+    .argument("<run>", "the run that built it, see `vecsnap runs`")
+    .option("--force", "publish even if another run was published since this one started")
+    .addHelpText("after", NOTES)
+  addStorageOptions(command)
+  addOutputOptions(command)
+  return command.action((url: string, run: string, flags: PublishFlags) =>
+    withStore(io, url, flags, async (store) => {
+      const published = await publishRun(
+        store,
+        run,
+        withoutUndefined({ force: flags.force, signal: io.signal }),
+      )
+      if (flags.json) printJson(io, publishedDocument(store.url, published))
+      else io.stdout.write(renderPublished("published", store.url, published, io))
+    }),
+  )
+}

@@ -1,0 +1,109 @@
+/** What was published at a root, newest first, and what of it is there still. */
+import pMap from "p-map"
+import { isVecsnapError, messageOf } from "../errors.js"
+import { nothingPublished, readManifest, readPointer } from "../manifest/current.js"
+import { type HistoryEntry, listManifests } from "../manifest/history.js"
+import { PIN_PREFIX, parseKey } from "../manifest/keys.js"
+import type { Manifest } from "../manifest/manifest.js"
+import { type Publication, publicationsOf } from "../manifest/pointer.js"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+
+/** A snapshot of the history: what its manifest says, or why it can't be read. */
+export interface HistorySnapshot {
+  readonly run: string
+  /** Key of the manifest. */
+  readonly key: string
+  readonly pinned: boolean
+  /** Absent if the manifest is damaged, or gone with the snapshot, as `problem` tells. */
+  readonly manifest?: Manifest
+  readonly problem?: string
+}
+
+export interface HistoryPublication extends HistorySnapshot {
+  readonly publication: Publication
+  readonly live: boolean
+  /** The publication that came next; absent for the live one. */
+  readonly replacedBy: Publication | undefined
+}
+
+export interface History {
+  readonly live: Publication | undefined
+  /** Newest first, `limit` at most. */
+  readonly publications: readonly HistoryPublication[]
+  /** Publications that the pointer remembers. */
+  readonly total: number
+  /** Snapshots that were built and never published, newest first, `limit` at most. */
+  readonly unpublished: readonly (HistorySnapshot & Pick<HistoryEntry, "createdAt">)[]
+}
+
+export interface HistoryOptions extends CallOptions {
+  /** Publications read, newest first; default: all that the pointer remembers, 101 at most. */
+  readonly limit?: number
+}
+
+/** Manifests in memory at a time are as many as are asked for; those being read are bounded too. */
+const CONCURRENCY = 8
+
+/** Reads the history of a root. Throws `NotFound` if nothing was ever built there. A damaged manifest hides no other. */
+export async function readHistory(
+  store: ObjectStore,
+  { limit = Number.POSITIVE_INFINITY, signal }: HistoryOptions = {},
+): Promise<History> {
+  const pointer = await readPointer(store, { signal })
+  const stored = await listManifests(store, { signal })
+  if (pointer === undefined && stored.length === 0) throw nothingPublished(store)
+  const pins = await readPins(store, { signal })
+  const publications = pointer ? publicationsOf(pointer) : []
+  const known = new Set(publications.map(({ run }) => run))
+
+  const read = async (run: string, key: string): Promise<HistorySnapshot> => ({
+    run,
+    key,
+    pinned: pins.has(run),
+    ...(await readOrExplain(store, key, { signal })),
+  })
+  const unpublished = stored.filter(({ run }) => !known.has(run)).slice(0, limit)
+  return {
+    live: publications[0],
+    publications: await pMap(
+      publications.slice(0, limit),
+      async (publication, i) => ({
+        ...(await read(publication.run, publication.manifest)),
+        publication,
+        live: i === 0,
+        replacedBy: publications[i - 1],
+      }),
+      { concurrency: CONCURRENCY },
+    ),
+    total: publications.length,
+    unpublished: await pMap(
+      unpublished,
+      async ({ run, key, createdAt }) => ({ ...(await read(run, key)), createdAt }),
+      { concurrency: CONCURRENCY },
+    ),
+  }
+}
+
+async function readPins(store: ObjectStore, options: CallOptions): Promise<ReadonlySet<string>> {
+  const pins = new Set<string>()
+  for await (const { key } of store.list(PIN_PREFIX, options)) {
+    const parsed = parseKey(key)
+    if (parsed?.kind === "pin") pins.add(parsed.run)
+  }
+  return pins
+}
+
+async function readOrExplain(
+  store: ObjectStore,
+  key: string,
+  options: CallOptions,
+): Promise<Pick<HistorySnapshot, "manifest" | "problem">> {
+  try {
+    return { manifest: await readManifest(store, key, options) }
+  } catch (error) {
+    if (isVecsnapError(error, "NotFound")) return { problem: "collected" }
+    if (isVecsnapError(error, "Corrupt") || isVecsnapError(error, "Unsupported"))
+      return { problem: messageOf(error) }
+    throw error
+  }
+}

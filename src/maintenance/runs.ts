@@ -1,0 +1,44 @@
+/** The runs at a root: what they do, or how they ended. */
+import { readPointer } from "../manifest/current.js"
+import { listRunRecords, type RunRecord, type RunState } from "../manifest/run-record.js"
+import { storeTime } from "../manifest/store-time.js"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+
+export interface RunInfo {
+  readonly run: string
+  /** By the record, but `abandoned` if it says `running` and its lease is over; `unknown` if it can't be read. */
+  readonly state: RunState | "unknown"
+  readonly live: boolean
+  /** By the store's clock: when the record was last written. */
+  readonly renewedAt: Date
+  /** Absent if the record can't be read, as `problem` tells. */
+  readonly record?: RunRecord
+  readonly problem?: string
+}
+
+/** All runs whose records are there, those that started last first. */
+export async function listRuns(store: ObjectStore, options: CallOptions = {}): Promise<readonly RunInfo[]> {
+  const live = await readPointer(store, options)
+  // Who may only read is told by this machine's clock.
+  const now = await storeTime(store, options).catch(() => new Date())
+  const runs: RunInfo[] = []
+  for await (const { run, record, problem, lastModified } of listRunRecords(store, options)) {
+    runs.push({
+      run,
+      state: record === undefined ? "unknown" : stateOf(record, lastModified, now),
+      live: live?.run === run,
+      renewedAt: lastModified,
+      ...(record && { record }),
+      ...(problem !== undefined && { problem }),
+    })
+  }
+  return runs.sort((a, b) => startOf(b) - startOf(a))
+}
+
+const startOf = ({ record, renewedAt }: RunInfo): number => (record?.startedAt ?? renewedAt).getTime()
+
+/** What a run does, at the time `now` of the store's clock. */
+export function stateOf({ state, leaseSeconds }: RunRecord, renewedAt: Date, now: Date): RunState {
+  const over = now.getTime() - renewedAt.getTime() > leaseSeconds * 1000
+  return state === "running" && over ? "abandoned" : state
+}
