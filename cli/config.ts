@@ -17,90 +17,14 @@
 import { readFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import { parse, YAMLParseError } from "yaml"
-import { z } from "zod"
-import {
-  BACKEND_NAMES,
-  FIELD_TYPES,
-  type Json,
-  METRICS,
-  STRATEGY_NAMES,
-  stringifyJson,
-} from "../src/index.js"
+import type { z } from "zod"
+import { stringifyJson } from "../src/index.js"
+import { type Config, KEYS_OF_GROUPS, schema } from "./config/schema.js"
 import { nearest, usageError } from "./usage-error.js"
 
+export type { Config }
+
 export const CONFIG_FILE = "vecsnap.yaml"
-
-// The message of every leaf says what was expected; what was found is added when an issue is reported.
-const text = z.string("a text").min(1, "a text that is not empty")
-const flag = z.boolean("true or false")
-const wholeNumber = (least: number): z.ZodNumber => {
-  const expected = `a whole number from ${least}`
-  return z.number(expected).int(expected).min(least, expected)
-}
-const oneOf = <const T extends readonly string[]>(names: T) => z.enum(names, `one of ${names.join(", ")}`)
-const oneOrMoreTexts = z.union([text, z.array(text).min(1, "at least one text")], "a text or a list of texts")
-
-const json: z.ZodType<Json> = z.lazy(() =>
-  z.union(
-    [z.string(), z.number(), z.bigint(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)],
-    "a JSON value",
-  ),
-)
-
-const sharding = z.strictObject({
-  strategy: oneOf(STRATEGY_NAMES).optional(),
-  shards: wholeNumber(1).optional(),
-  probes: wholeNumber(1).optional(),
-  bits: wholeNumber(1).optional(),
-  seed: wholeNumber(0).optional(),
-  iterations: wholeNumber(1).optional(),
-  "sample-rows": wholeNumber(1).optional(),
-  cel: text.optional(),
-  values: z
-    .array(z.union([z.string(), z.number(), z.bigint()]), "a list of texts or whole numbers")
-    .min(1, "at least one value")
-    .optional(),
-})
-
-const storage = z.strictObject({
-  endpoint: text.optional(),
-  region: text.optional(),
-  "path-style": flag.optional(),
-})
-
-const schema = z.strictObject({
-  input: oneOrMoreTexts.transform((input) => (typeof input === "string" ? [input] : input)).optional(),
-  sql: text.optional(),
-  format: text.optional(),
-  ids: text.optional(),
-  "id-column": text.optional(),
-  "id-type": oneOf(["string", "int64"]).optional(),
-  "vector-column": text.optional(),
-  fields: z.record(z.string(), oneOf(FIELD_TYPES), "a map of field names to types").optional(),
-  "payload-columns": z.array(text, "a list of column names").optional(),
-  "shard-column": text.optional(),
-  to: text.optional(),
-  metric: oneOf(METRICS).optional(),
-  backend: oneOf(BACKEND_NAMES).optional(),
-  sharding: sharding.optional(),
-  "routing-from": text.optional(),
-  "on-bad-row": oneOf(["fail", "skip"]).optional(),
-  "max-bad-rows": wholeNumber(0).optional(),
-  "on-duplicate": oneOf(["fail", "first", "last"]).optional(),
-  parallelism: wholeNumber(1).optional(),
-  "temp-dir": text.optional(),
-  model: text.optional(),
-  custom: z.record(z.string(), json, "a map").optional(),
-  storage: storage.optional(),
-})
-
-/** Settings of the file, checked; keys as in the file. */
-export type Config = z.output<typeof schema>
-
-const GROUPS: Readonly<Record<string, readonly string[]>> = {
-  sharding: Object.keys(sharding.shape),
-  storage: Object.keys(storage.shape),
-}
 
 /**
  * Reads the configuration: `path` if given, else `vecsnap.yaml` in `cwd` if there is one, else nothing is configured.
@@ -163,17 +87,21 @@ function describeIssue(issue: z.core.$ZodIssue, data: unknown, file: string): Er
 }
 
 function unknownKey(path: readonly string[], key: string, file: string): Error {
-  const siblings = path.length === 0 ? Object.keys(schema.shape) : (GROUPS[path.join(".")] ?? [])
-  const name = [...path, key].join(".")
-  const suggestion = [nearest(key, siblings)]
-    .filter((near) => near !== undefined)
-    .map((near) => [...path, near].join("."))
+  const siblings = KEYS_OF_GROUPS.get(path.join(".")) ?? []
+  const near = nearest(key, siblings)
   // "shards" at the top: right word, wrong place.
-  for (const [group, keys] of Object.entries(GROUPS))
-    if (keys.includes(key)) suggestion.unshift(`${group}.${key}`)
+  const elsewhere = path.length > 0 ? undefined : groupWith(key)
+  const name = [...path, key].join(".")
+  const suggestion = elsewhere ?? (near === undefined ? undefined : [...path, near].join("."))
   const hint =
-    suggestion.length > 0 ? `did you mean ${suggestion[0]}?` : `expected one of ${siblings.join(", ")}`
+    suggestion !== undefined ? `did you mean ${suggestion}?` : `expected one of ${siblings.join(", ")}`
   return usageError(`${file}: unknown key ${name}: ${hint}`, { file, key: name })
+}
+
+/** The key of that name in the first group that has one. */
+function groupWith(key: string): string | undefined {
+  for (const [group, keys] of KEYS_OF_GROUPS) if (group !== "" && keys.includes(key)) return `${group}.${key}`
+  return undefined
 }
 
 function shownValue(value: unknown): string {
