@@ -8,7 +8,7 @@ import { captureIo } from "./capture.js"
 
 const COMMANDS = [
   ...["build", "query", "get", "info", "shards", "history", "rollback", "publish", "runs"],
-  ...["warm", "health", "demo"],
+  ...["warm", "health", "doctor", "config", "demo"],
 ]
 
 test("--help lists every command and every exit code, on stdout", async () => {
@@ -24,6 +24,15 @@ test.each(COMMANDS)("%s --help has examples of itself", async (name) => {
   expect(await run([name, "--help"], io)).toBe(0)
   expect(io.out()).toContain(`Examples:\n  vecsnap ${name}`)
   expect(io.out()).toContain("--json")
+})
+
+test("subcommands have help of their own, and errors that say what to change", async () => {
+  const help = captureIo()
+  expect(await run(["config", "check", "--help"], help)).toBe(0)
+  expect(help.out()).toContain("Examples:\n  vecsnap config check\n")
+  const wrong = captureIo()
+  expect(await run(["config", "check", "--jsno"], wrong)).toBe(2)
+  expect(wrong.err()).toBe("error: unknown option '--jsno' (Did you mean --json?)\n")
 })
 
 test("health --help documents the exit codes for monitors", async () => {
