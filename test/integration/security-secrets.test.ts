@@ -24,7 +24,7 @@ const PASSWORD = "planted-passw0rd"
 const SIGNATURE = "planted5ignature"
 const PLANTED = [ACCESS_KEY, WRONG_KEY, SECRET_KEY, TOKEN, PASSWORD, SIGNATURE]
 
-const RECORDS = makeRecords(60, { dim: 4 })
+const RECORDS = makeRecords(60, { dim: 4, shards: 2 })
 const SHARDING = { strategy: "explicit", shards: 2 } as const
 const BUILD = { sharding: SHARDING, fields: FIELDS } as const
 const RETRY = { attempts: 2, firstDelayMs: 1 }
