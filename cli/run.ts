@@ -118,8 +118,12 @@ function fromCommander(error: unknown): unknown {
   if (!(error instanceof CommanderError)) return error
   // "vecsnap" alone: the help is on stderr already.
   if (error.code === "commander.help") return usageError("no command is given")
-  const sentence = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ")
-  return usageError(sentence, {}, error)
+  const sentence = error.message
+    .replace(/^error: /, "")
+    .replace(/\s*\n\s*/g, " ")
+    // What was given to an option that does not exist may be a secret, as in --secret-key=….
+    .replace(/^(unknown option '-[^'=]*)=.*?'/, "$1=…'")
+  return usageError(sentence)
 }
 
 /** Whatever a command failed with after a signal, it was stopped by the user. */

@@ -7,12 +7,22 @@
 import { z } from "zod"
 import { corrupt } from "../errors.js"
 import { FIELD_TYPES, type Json } from "../records.js"
+import { MAX_SHARDS } from "../sharding/options.js"
 import { STRATEGY_NAMES } from "../sharding/strategy.js"
 import { BACKEND_NAMES } from "../shards/backend.js"
+import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
 import { decodeDocument, encodeDocument } from "./document.js"
 import { isRunId, isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
-import type { Manifest } from "./manifest.js"
+import { INDEX_MAX_BYTES } from "./locator.js"
+import type { Manifest, ShardFile } from "./manifest.js"
+
+const FILE_NAME_MAX_BYTES = 255
+
+/** More than any model has; what is sized by it stays within memory. */
+const DIM_MAX = 2 ** 20
+/** Routing artifacts are read whole when a snapshot is opened. */
+const ARTIFACTS_MAX_BYTES = 512 * 2 ** 20
 
 const count = z.number().int().nonnegative()
 const time = z.iso.datetime().transform((text) => new Date(text))
@@ -32,7 +42,7 @@ const schema = z.object({
   // What is optional came after the first snapshots of this version.
   basePublication: count.optional(),
   schema: z.object({
-    dim: z.number().int().min(1),
+    dim: z.number().int().min(1).max(DIM_MAX),
     metric: z.enum(METRICS),
     id: z.object({ type: z.enum(["string", "int64"]), wide: z.boolean() }),
     fields: z.array(
@@ -42,7 +52,7 @@ const schema = z.object({
   }),
   sharding: z.object({
     strategy: z.enum(STRATEGY_NAMES),
-    shards: z.number().int().min(1),
+    shards: z.number().int().min(1).max(MAX_SHARDS),
     options: z.record(z.string(), z.unknown()),
     artifacts: z.array(routingFile),
   }),
@@ -54,7 +64,9 @@ const schema = z.object({
       shard: count,
       rows: z.number().int().min(1),
       folder: z.string().refine(isShardFolder, "a shard's folder"),
-      files: z.array(file.extend({ name: z.string().refine(isSafeFileName, "a relative file name") })).min(1),
+      files: z
+        .array(file.extend({ name: z.string().refine(isShardFileName, "a relative file name") }))
+        .min(1),
       index: z.object({ kind: z.string() }).catchall(z.union([z.string(), z.number(), z.boolean()])),
       fingerprint: sha256,
     }),
@@ -72,6 +84,14 @@ const schema = z.object({
   custom: z.record(z.string(), json),
 })
 const KIND = { format: "vecsnap", version: 1, schema }
+
+// The local cache keeps files of its own beside those of a shard; their names start with a dot. Parts of names are as
+// long as file systems take, and "C:" is a drive.
+function isShardFileName(name: string): boolean {
+  const isPart = (part: string): boolean =>
+    !part.startsWith(".") && !part.includes(":") && Buffer.byteLength(part) <= FILE_NAME_MAX_BYTES
+  return isSafeFileName(name) && name.split("/").every(isPart)
+}
 
 function isShardFolder(folder: string): boolean {
   const parsed = parseKey(`${folder}/file`)
@@ -122,18 +142,37 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
 
 /** What a schema can't express: sums, order and ranges across the shards. */
 function findFault(manifest: Manifest, key: string): string | undefined {
-  const { run, createdAt, sharding, locator, shards, rows } = manifest
+  const { run, createdAt, sharding, artifacts, locator, shards, rows } = manifest
   if (manifestKey(createdAt, run) !== key)
     return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
-  if (locator && locator.index.size > locator.size)
+  if (locator && locator.index.size > Math.min(locator.size, INDEX_MAX_BYTES))
     return `the index of its locator has ${locator.index.size} of ${locator.size} bytes`
+  const artifactBytes = artifacts.reduce((sum, { size }) => sum + size, 0)
+  if (artifactBytes > ARTIFACTS_MAX_BYTES)
+    return `its routing artifacts have ${artifactBytes} bytes, expected at most ${ARTIFACTS_MAX_BYTES}`
   let previous = -1
   let sum = 0
-  for (const { shard, rows } of shards) {
+  for (const { shard, rows, folder, files } of shards) {
+    const fault = findFileFault(folder, files)
+    if (fault !== undefined) return `shard ${shard} ${fault}`
     if (shard >= sharding.shards) return `it lists shard ${shard} of ${sharding.shards}`
     if (shard <= previous) return `shard ${shard} follows shard ${previous}`
     previous = shard
     sum += rows
   }
   return sum === rows ? undefined : `its shards have ${sum} rows in all, but it says ${rows}`
+}
+
+/** What of a shard's files cannot be: names that no key has, or that two files cannot have beside one another. */
+function findFileFault(folder: string, files: readonly ShardFile[]): string | undefined {
+  // As file systems see it that do not tell cases or forms of Unicode apart.
+  const names = files.map(({ name }) => name.normalize("NFC").toLowerCase())
+  const taken = new Set(names)
+  if (taken.size < names.length) return "has two files of one name"
+  for (const [i, name] of names.entries()) {
+    if (!isKey(`${folder}/${files[i]!.name}`)) return `has a file whose name is not part of a key`
+    for (let end = name.lastIndexOf("/"); end > 0; end = name.lastIndexOf("/", end - 1))
+      if (taken.has(name.slice(0, end))) return `has a file below another`
+  }
+  return undefined
 }

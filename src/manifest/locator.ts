@@ -21,6 +21,9 @@ import type { Id } from "../records.js"
 import { hashValue } from "../sharding/hash.js"
 import type { LocatorEntry } from "./manifest.js"
 
+/** The longest index that is read, into memory: that of 11 billion rows. */
+export const INDEX_MAX_BYTES = 64 * 2 ** 20
+
 /** Name of the locator among the routing artifacts of its run. */
 export const LOCATOR_FILE = "ids.bin"
 export const ENTRY_BYTES = 12
@@ -31,6 +34,8 @@ const MAGIC = Buffer.from("VSNAPIDS")
 const VERSION = 1
 const HEADER_BYTES = 24
 const INDEX_ROW_BYTES = 24
+/** Blocks are read into memory several at a time. */
+const ENTRIES_PER_BLOCK_MAX = 65_536
 const INT64_MIN = -(2n ** 63n)
 const INT64_MAX = 2n ** 63n - 1n
 
@@ -97,6 +102,13 @@ export function decodeLocatorIndex(bytes: Uint8Array, locator: LocatorEntry, row
     )
   }
   const entriesPerBlock = buffer.readUInt32LE(12)
+  if (entriesPerBlock < 1 || entriesPerBlock > ENTRIES_PER_BLOCK_MAX) {
+    throw corrupt(`${key} has blocks of ${entriesPerBlock} entries, expected 1 to ${ENTRIES_PER_BLOCK_MAX}`, {
+      key,
+      expected: ENTRIES_PER_BLOCK_MAX,
+      actual: entriesPerBlock,
+    })
+  }
   const entries = Number(buffer.readBigUInt64LE(16))
   if (entries !== rows) {
     throw corrupt(`${key} has ${entries} entries, but its snapshot has ${rows} rows`, {
@@ -121,6 +133,10 @@ export function decodeLocatorIndex(bytes: Uint8Array, locator: LocatorEntry, row
       checksum: buffer.readBigUInt64LE(at + 16),
     }
   })
+  const unordered = blocks.findIndex(
+    ({ firstHash, lastHash }, i) => firstHash > lastHash || (i > 0 && firstHash < blocks[i - 1]!.lastHash),
+  )
+  if (unordered >= 0) throw corrupt(`${key} has an index that is out of order at block ${unordered}`, { key })
   return { entries, entriesPerBlock, blocks }
 }
 

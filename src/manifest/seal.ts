@@ -14,7 +14,7 @@
  * So a flipped byte anywhere in a pointer or manifest is noticed, and no second object is needed for it.
  */
 import { createHash } from "node:crypto"
-import { corrupt } from "../errors.js"
+import { corrupt, messageOf } from "../errors.js"
 import { parseJson, stringifyJson } from "../json.js"
 import type { Json } from "../records.js"
 
@@ -40,9 +40,17 @@ export function unseal(bytes: Uint8Array, key: string): Readonly<Record<string, 
       sizeBytes: buffer.length,
     })
   }
-  const document = parseJson(buffer.toString())
+  const document = parsed(buffer.toString(), key)
   if (document === null || typeof document !== "object" || Array.isArray(document)) {
     throw corrupt(`${key} is not a JSON object`, { key })
   }
   return document as Readonly<Record<string, Json>>
+}
+
+function parsed(text: string, key: string): Json {
+  try {
+    return parseJson(text)
+  } catch (error) {
+    throw corrupt(`${key} is not JSON: ${messageOf(error)}`, { key }, error)
+  }
 }

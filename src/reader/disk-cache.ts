@@ -16,9 +16,22 @@
  * The last use of a content is the modification time of its directory, which claiming and releasing renew by
  * themselves. Owners that were killed leave their files behind; see `disk-owner.ts` for who counts as gone.
  *
+ * Symbolic links are not followed out of the cache: a content is a directory, and its files are files, or it is not there.
+ *
  * Files are not synced to the device: after a power failure a file may be short, which every claim notices by its size.
  */
-import { mkdir, readdir, rename, rm, stat, statfs, utimes, writeFile } from "node:fs/promises"
+import {
+  lstat,
+  mkdir,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  stat,
+  statfs,
+  utimes,
+  writeFile,
+} from "node:fs/promises"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { unavailable } from "../errors.js"
@@ -220,6 +233,8 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
     addedBytes = 0
     bound ??= defaultBytes(seenBytes, await freeBytes())
     const free = await freeBytes()
+    // Before anything is evicted for it: no eviction makes room for what is larger than the disk.
+    if (needBytes > free + seenBytes) throw diskFull(needBytes, free + seenBytes)
     const excessBytes = Math.max(seenBytes + addingBytes + needBytes - bound, needBytes - free)
     let freedBytes = 0
     for (const { name, sizeBytes } of byLastUse(contents)) {
@@ -227,13 +242,16 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
       if (await evict(name)) freedBytes += sizeBytes
     }
     seenBytes -= freedBytes
-    if (needBytes > free + freedBytes) {
-      throw unavailable(
-        `the disk of ${directory} is full: a shard takes ${needBytes} bytes, ${free + freedBytes} are free`,
-        { path: directory, code: "ENOSPC", expected: needBytes, actual: free + freedBytes },
-      )
-    }
+    if (needBytes > free + freedBytes) throw diskFull(needBytes, free + freedBytes)
   }
+
+  const diskFull = (needBytes: number, freeBytes: number): Error =>
+    unavailable(`the disk of ${directory} is full: a shard takes ${needBytes} bytes, ${freeBytes} are free`, {
+      path: directory,
+      code: "ENOSPC",
+      expected: needBytes,
+      actual: freeBytes,
+    })
 
   async function listContents(): Promise<readonly ListedContent[]> {
     const names = await readdir(directory).catch(() => [])
@@ -245,10 +263,11 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
   async function listContent(name: string): Promise<ListedContent | undefined> {
     const dir = pathOf(name)
     try {
-      const { mtimeMs } = await stat(dir)
+      const { mtimeMs } = await lstat(dir)
+      if (!(await isDirectory(dir))) return undefined
       const entries = await readdir(dir, { recursive: true })
       // Marks come and go.
-      const infos = await Promise.all(entries.map((entry) => stat(join(dir, entry)).catch(() => undefined)))
+      const infos = await Promise.all(entries.map((entry) => lstat(join(dir, entry)).catch(() => undefined)))
       const sizes = infos.map((info) => (info?.isFile() ? info.size : 0))
       return { name, lastUsedMs: mtimeMs, sizeBytes: sizes.reduce((sum, size) => sum + size, 0) }
     } catch {
@@ -324,11 +343,19 @@ export const sizeOf = ({ files }: Content): number => files.reduce((sum, { size 
 
 /** Whether a directory holds all files at full size. What is in them was verified before it got its name. */
 async function isComplete(dir: string, { files }: Content): Promise<boolean> {
+  if (!(await isDirectory(dir))) return false
+  const realDir = await realpath(dir)
   for (const { name, size } of files) {
-    const info = await stat(join(dir, name)).catch(() => undefined)
-    if (info?.size !== size) return false
+    const path = join(realDir, name)
+    const info = await lstat(path).catch(() => undefined)
+    if (!info?.isFile() || info.size !== size || (await realpath(path)) !== path) return false
   }
   return true
+}
+
+/** Whether there is a directory, not a link to one. */
+async function isDirectory(path: string): Promise<boolean> {
+  return (await lstat(path).catch(() => undefined))?.isDirectory() === true
 }
 
 /**

@@ -31,6 +31,12 @@ type Expr = ReturnType<typeof parse>["expr"]
 
 const SHARD_HASH = "shard_hash"
 
+// An expression comes out of a manifest, and runs on the thread of whoever opens the snapshot. Without macros it takes a
+// step per operator; a regular expression is RE2, which takes time in proportion to its text.
+const EXPRESSION_MAX_LENGTH = 10_000
+const EXPRESSION_MAX_DEPTH = 200
+const EXPRESSION_MAX_STEPS = 100_000
+
 // An integer that does not fit in 64 bits with a sign throws, which CEL reports as its error.
 const shardHash = (value: bigint | string | Uint8Array) => celUint(hashValue(value))
 
@@ -65,7 +71,20 @@ export interface CelProgram {
 export function compileCel(expression: string, declared: readonly Field[]): CelProgram {
   const fail = (reason: string, cause?: unknown) =>
     invalidInput(`the sharding expression ${quote(expression)} ${reason}`, { expression }, cause)
+  if (expression.length > EXPRESSION_MAX_LENGTH) {
+    throw invalidInput(
+      `the sharding expression has ${expression.length} characters, expected at most ${EXPRESSION_MAX_LENGTH}`,
+      { expected: EXPRESSION_MAX_LENGTH, got: expression.length },
+    )
+  }
   const parsed = parseCel(expression, fail)
+  const levels = levelsOf(parsed.expr)
+  if (levels.length > EXPRESSION_MAX_DEPTH)
+    throw fail(`has ${levels.length} levels, expected at most ${EXPRESSION_MAX_DEPTH}`)
+  const steps = stepsOf(levels.flat())
+  if (steps > EXPRESSION_MAX_STEPS) {
+    throw fail(`may take ${steps.toExponential(0)} steps, expected at most ${EXPRESSION_MAX_STEPS}`)
+  }
   const names = namesIn(parsed.expr)
   const unknown = [...names.variables].find((name) => !declared.some((field) => field.name === name))
   if (unknown !== undefined) {
@@ -168,6 +187,56 @@ const TYPE_NAMES = ["int", "uint", "double", "bool", "string", "bytes", "list", 
 
 /** Operators and helpers of macros have other names, with signs. */
 const FUNCTION_NAME = /^[A-Za-z]\w*$/
+
+/** The expressions that an expression consists of. */
+function partsOf(expression: Expr | undefined): readonly (Expr | undefined)[] {
+  const kind = expression?.exprKind
+  switch (kind?.case) {
+    case "selectExpr":
+      return [kind.value.operand]
+    case "callExpr":
+      return [kind.value.target, ...kind.value.args]
+    case "listExpr":
+      return kind.value.elements
+    case "structExpr":
+      return kind.value.entries.flatMap(({ keyKind, value }) => [
+        keyKind.case === "mapKey" ? keyKind.value : undefined,
+        value,
+      ])
+    case "comprehensionExpr": {
+      const { iterRange, accuInit, loopCondition, loopStep, result } = kind.value
+      return [iterRange, accuInit, loopCondition, loopStep, result]
+    }
+    default:
+      return []
+  }
+}
+
+/** An expression and all that it consists of, level by level: not recursive, since too many levels are looked for. */
+function levelsOf(expression: Expr): readonly (readonly (Expr | undefined)[])[] {
+  const levels: (readonly (Expr | undefined)[])[] = [[expression]]
+  for (let level = partsOf(expression); level.length > 0; level = level.flatMap(partsOf)) levels.push(level)
+  return levels
+}
+
+/**
+ * A bound of the steps that an evaluation takes. Values of fields are scalars, so that the elements to loop over are all in
+ * the text; each loop goes over them once for every step of the loops around it, and each "+" may double what is
+ * looped over.
+ */
+function stepsOf(all: readonly (Expr | undefined)[]): number {
+  let loops = 0
+  let additions = 0
+  let elements = 1
+  for (const each of all) {
+    const kind = each?.exprKind
+    if (kind?.case === "comprehensionExpr") loops++
+    else if (kind?.case === "callExpr" && kind.value.function === "_+_") additions++
+    else if (kind?.case === "listExpr") elements = Math.max(elements, kind.value.elements.length)
+    else if (kind?.case === "structExpr") elements = Math.max(elements, kind.value.entries.length)
+  }
+  return loops === 0 ? all.length : all.length * elements ** loops * 2 ** additions
+}
 
 /** The variables and functions that an expression names; not those that macros such as `exists` bind inside it. */
 function namesIn(expression: Expr): { variables: Set<string>; functions: Set<string> } {

@@ -29,6 +29,7 @@ import { conflict, corrupt, invalidInput, isVecsnapError, throwIfAborted, unsupp
 import { createFile, errorCode, fileError, readRange } from "./files.js"
 import { createReplaceLock, type ReplaceLock } from "./local-lock.js"
 import {
+  assertExpectedSize,
   assertFits,
   assertKey,
   assertOnePrecondition,
@@ -41,6 +42,7 @@ import type {
   CallOptions,
   ChangedObject,
   DeleteFailure,
+  GetFileOptions,
   GetOptions,
   ListedObject,
   ObjectInfo,
@@ -113,12 +115,14 @@ class LocalStore implements ObjectStore {
     return info?.etag === etag ? "unchanged" : this.get(key, options)
   }
 
-  async getFile(key: string, target: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {
+  async getFile(key: string, target: string, options: GetFileOptions = {}): Promise<ObjectInfo | undefined> {
+    const { signal } = options
     const path = this.#pathOf(key)
     for (;;) {
       throwIfAborted(signal)
       const before = await infoIfFile(path)
       if (before === undefined) return undefined
+      assertExpectedSize(options, before.size, path, key)
       try {
         // Shares the blocks on file systems that can (Btrfs, XFS, APFS). Removes its own partial file when it fails.
         await copyFile(path, target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
@@ -388,7 +392,8 @@ async function syncDirectory(path: string): Promise<void> {
 /** The open file at `path`; undefined if there is none, or a directory. */
 async function openIfFile(path: string): Promise<FileHandle | undefined> {
   try {
-    const handle = await open(path, "r")
+    // A named pipe would be waited for, by one of the few threads that do this.
+    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
     if ((await handle.stat()).isFile()) return handle
     await handle.close()
     return undefined

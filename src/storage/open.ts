@@ -61,8 +61,8 @@ function openBackend(url: string, s3: S3Settings | undefined, retry: Retry): Obj
 export function parseStoreUrl(url: string): StoreLocation {
   const [, scheme, rest] = /^(s3|file|memory):(.*)$/is.exec(url) ?? []
   if (scheme === undefined || rest === undefined) {
-    if (/^[a-z][a-z0-9+.-]*:\/\//i.test(url)) {
-      const shown = url.slice(0, url.indexOf("://") + 3)
+    if (/^([a-z][a-z0-9+.-]*:\/\/|https?:)/i.test(url)) {
+      const shown = /^[^:]*:(\/\/)?/.exec(url)![0]
       throw invalidInput(`a store must be at s3://, file:// or memory://, or a path, got ${shown}...`, {
         got: shown,
       })
@@ -90,7 +90,7 @@ export function parseStoreUrl(url: string): StoreLocation {
 function parseS3(url: string, rest: string): StoreLocation {
   const [, bucket, path] = /^\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,254})(?:\/(.*))?$/s.exec(rest) ?? []
   if (bucket === undefined)
-    throw invalidInput(`an S3 URL must look like s3://bucket/prefix, got ${url}`, { got: url })
+    throw invalidInput(`an S3 URL must look like s3://bucket/prefix, got ${shown(url)}`, { got: shown(url) })
   const prefix = path?.replace(/\/$/, "") ?? ""
   if (prefix !== "") assertPrefix(`${prefix}/`)
   return { kind: "s3", bucket, prefix }
@@ -99,17 +99,20 @@ function parseS3(url: string, rest: string): StoreLocation {
 function parseFile(url: string): StoreLocation {
   try {
     return { kind: "file", directory: fileURLToPath(url) }
-  } catch (error) {
-    throw invalidInput(`a file URL must look like file:///directory, got ${url}`, { got: url }, error)
+  } catch {
+    throw invalidInput(`a file URL must look like file:///directory, got ${shown(url)}`, { got: shown(url) })
   }
 }
 
 function parseMemory(url: string, rest: string): StoreLocation {
   const [, name] = /^\/\/(.+?)\/?$/s.exec(rest) ?? []
   if (name === undefined)
-    throw invalidInput(`a memory URL must look like memory://name, got ${url}`, { got: url })
+    throw invalidInput(`a memory URL must look like memory://name, got ${shown(url)}`, { got: shown(url) })
   return { kind: "memory", name }
 }
+
+/** A URL that is wrong, for a message; not what may be a password. */
+const shown = (url: string): string => (url.includes("@") ? url.replace(/:.*@/s, ":…@") : url)
 
 // The root directory keeps its slash.
 function withoutTrailingSlash(text: string): string {

@@ -3,7 +3,7 @@
  * for all, so that a snapshot can be copied from any store to any other.
  */
 import { corrupt, invalidInput } from "../errors.js"
-import type { GetOptions, PutOptions } from "./store.js"
+import type { GetFileOptions, GetOptions, PutOptions } from "./store.js"
 
 /** The limit of S3, in bytes of UTF-8. */
 const MAX_KEY_BYTES = 1024
@@ -64,6 +64,21 @@ export function assertFits(
   throw corrupt(`${place} has ${sizeBytes} bytes, expected at most ${maxBytes}`, {
     key,
     expected: maxBytes,
+    got: sizeBytes,
+  })
+}
+
+/** Throws `Corrupt` if the size of an object is known to be another. `place` is its full name. */
+export function assertExpectedSize(
+  { expectedBytes }: GetFileOptions,
+  sizeBytes: number,
+  place: string,
+  key: string,
+): void {
+  if (expectedBytes === undefined || sizeBytes === expectedBytes) return
+  throw corrupt(`${place} has ${sizeBytes} bytes, expected ${expectedBytes}`, {
+    key,
+    expected: expectedBytes,
     got: sizeBytes,
   })
 }

@@ -47,7 +47,7 @@ export async function createS3Client(settings: S3Settings): Promise<S3Client> {
   const checksums = settings.requestChecksums === "when-supported" ? "WHEN_SUPPORTED" : "WHEN_REQUIRED"
   // The SDK would print that releases after the one we pin need a newer Node. It is for us to act on that.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= "true"
-  return new S3Client({
+  const client = new S3Client({
     ...(endpoint !== undefined && { endpoint }),
     ...(region !== undefined && { region }),
     ...(settings.credentials !== undefined && { credentials: { ...settings.credentials } }),
@@ -65,16 +65,56 @@ export async function createS3Client(settings: S3Settings): Promise<S3Client> {
       httpsAgent: new HttpsAgent({ keepAlive: true, maxSockets: MAX_SOCKETS }),
     },
   })
+  hideCredentials(client)
+  return client
+}
+
+/**
+ * Takes out of errors what a request said of the credentials, should the answer repeat it: stores explain why a signature does
+ * not match, and proxies print the whole request. (The secret key is in no request.)
+ */
+function hideCredentials(client: S3Client): void {
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      try {
+        return await next(args)
+      } catch (error) {
+        if (error instanceof Error) hideIn(error, credentialsIn(args.request))
+        throw error
+      }
+    },
+    // Last of its step: after the request was signed, before it is sent and its answer read.
+    { step: "finalizeRequest", priority: "low", name: "hideCredentials" },
+  )
+}
+
+function credentialsIn(request: unknown): readonly string[] {
+  const { headers = {} } = request as { readonly headers?: Readonly<Record<string, string>> }
+  const headerOf = (name: string): string =>
+    Object.entries(headers).find(([header]) => header.toLowerCase() === name)?.[1] ?? ""
+  const authorization = headerOf("authorization")
+  const accessKey = /Credential=([^/,]+)/.exec(authorization)?.[1] ?? ""
+  const signature = /Signature=(\w+)/.exec(authorization)?.[1] ?? ""
+  return [headerOf("x-amz-security-token"), accessKey, signature].filter((value) => value !== "")
+}
+
+function hideIn(error: Error, values: readonly string[]): void {
+  const hidden = (text: string): string => values.reduce((rest, value) => rest.replaceAll(value, "…"), text)
+  const { message, stack } = error
+  error.message = hidden(message)
+  if (stack !== undefined) error.stack = hidden(stack)
 }
 
 function assertEndpoint(endpoint: string): void {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined
-  // Not shown: it may hold a password.
-  if (url?.username || url?.password) {
-    throw invalidInput("the S3 endpoint must not contain a user name or password; use credentials instead")
+  // Never shown: wherever a password or a signature was put, it is not where it is looked for.
+  if (url?.username || url?.password || url?.search || url?.hash) {
+    throw invalidInput(
+      "the S3 endpoint must not contain a user name, a password, a query or a fragment; use credentials instead",
+    )
   }
-  if (url?.protocol !== "http:" && url?.protocol !== "https:") {
-    throw invalidInput(`the S3 endpoint must be an http:// or https:// URL, got "${endpoint}"`, { endpoint })
+  if (!/^https?:\/\//i.test(endpoint) || url === undefined) {
+    throw invalidInput('the S3 endpoint must be an http:// or https:// URL, as in "http://127.0.0.1:9000"')
   }
 }
 

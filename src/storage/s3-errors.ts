@@ -71,9 +71,9 @@ export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal
 // The SDK's errors hold the whole exchange, request headers included, and so perhaps a session token.
 function bare(error: unknown): unknown {
   if (!(error instanceof Error)) return error
-  const copy = new Error(error.message)
+  const copy = new Error(withoutCommand(error.message))
   copy.name = error.name
-  if (error.stack !== undefined) copy.stack = error.stack
+  if (error.stack !== undefined) copy.stack = error.stack.replace(error.message, copy.message)
   return copy
 }
 
@@ -139,8 +139,12 @@ function failureOf(error: unknown): Failure {
   if (!(error instanceof Error)) return { status: undefined, code: "unknown error", message: String(error) }
   const { $metadata: metadata } = error as { readonly $metadata?: { readonly httpStatusCode?: number } }
   const code = error.name === "Error" ? (errorCode(error) ?? settingFault(error)) : error.name
-  return { status: metadata?.httpStatusCode, code, message: error.message }
+  return { status: metadata?.httpStatusCode, code, message: withoutCommand(error.message) }
 }
+
+// Of a program that was to give credentials, and failed, Node tells the command line and all that it printed.
+const withoutCommand = (message: string): string =>
+  message.replace(/Command failed:.*/s, "the credential_process of the profile failed")
 
 // The SDK has no code for what is wrong with its settings.
 function settingFault(error: Error): string {

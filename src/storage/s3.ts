@@ -26,7 +26,15 @@ import {
 } from "../errors.js"
 import { createFile, withBody } from "./files.js"
 import type { Retry } from "./retry.js"
-import { assertFits, assertKey, assertOnePrecondition, assertPrefix, assertRange, isKey } from "./rules.js"
+import {
+  assertExpectedSize,
+  assertFits,
+  assertKey,
+  assertOnePrecondition,
+  assertPrefix,
+  assertRange,
+  isKey,
+} from "./rules.js"
 import { createS3Client, type S3Settings } from "./s3-client.js"
 import { s3Error } from "./s3-errors.js"
 import { type Precondition, planParts, type S3Send, uploadInParts } from "./s3-multipart.js"
@@ -35,6 +43,7 @@ import type {
   CallOptions,
   ChangedObject,
   DeleteFailure,
+  GetFileOptions,
   GetOptions,
   ListedObject,
   ObjectInfo,
@@ -136,18 +145,23 @@ class S3Store implements ObjectStore {
     })
   }
 
-  async getFile(key: string, path: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {
+  async getFile(key: string, path: string, options: GetFileOptions = {}): Promise<ObjectInfo | undefined> {
+    const { signal, expectedBytes } = options
     const command = new GetObjectCommand(this.#target(key))
-    return this.#read(key, signal, async (client, options) => {
-      const output = await client.send(command, options)
+    return this.#read(key, signal, async (client, sendOptions) => {
+      const output = await client.send(command, sendOptions)
       const body = bodyOf(output)
+      const place = `${this.url}/${key}`
       try {
+        if (output.ContentLength !== undefined) assertExpectedSize(options, output.ContentLength, place, key)
         return await createFile(path, async (handle) => {
           const file = handle.createWriteStream()
-          await pipeline(body, file)
+          // Not all stores announce a length.
+          await pipeline(body, upTo(expectedBytes, place, key), file)
           const size = file.bytesWritten
           const expected = output.ContentLength ?? size
           if (size !== expected) throw this.#wrongLength(key, expected, size)
+          assertExpectedSize(options, size, place, key)
           return infoOf(output, size)
         })
       } finally {
@@ -365,6 +379,17 @@ function bodyOf({ Body }: GetObjectCommandOutput): Readable {
   if (Body instanceof Readable) return Body
   throw unsupported("the store answered a read without a body")
 }
+
+/** Passes a body on until it has more bytes than it may have. */
+const upTo = (maxBytes: number | undefined, place: string, key: string) =>
+  async function* (body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    let size = 0
+    for await (const chunk of body) {
+      size += chunk.length
+      assertFits(maxBytes === undefined ? {} : { maxBytes }, size, place, key)
+      yield chunk
+    }
+  }
 
 /** Reads a body to its end, unless `assertFits` throws for the size announced, or for what has arrived so far. */
 async function collect(

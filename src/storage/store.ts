@@ -60,7 +60,10 @@ export interface GetOptions extends WholeGetOptions {
 }
 
 export interface GetFileOptions extends CallOptions {
-  /** Size of the object, if the caller knows it: a limit on bytes then counts them before they are read. */
+  /**
+   * Size of the object, if the caller knows it. `Corrupt` if it has another, before more than that is written; and a
+   * limit on bytes counts them before they are read.
+   */
   readonly expectedBytes?: number
 }
 

@@ -42,6 +42,9 @@ const MAGIC = Uint8Array.of(0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59) // \x93NUMPY
 /** A header of ours takes 118 bytes; one of a plain array never needs more than a few hundred. */
 const MAX_HEADER_BYTES = 65_536
 
+/** NumPy's own limit. Bringing an array into C order looks at every axis for every value. */
+const MAX_AXES = 64
+
 /** This many bytes from the start of a file always hold its whole header. */
 export const NPY_HEADER_BYTES = MAGIC.length + 2 + 4 + MAX_HEADER_BYTES
 
@@ -79,6 +82,9 @@ export function parseNpyHeader(bytes: Uint8Array, name: string): NpyHeader {
       name,
       descr,
     })
+  }
+  if (shape.length > MAX_AXES) {
+    throw corrupt(`${name} has ${shape.length} axes, expected ${MAX_AXES} at most`, { name })
   }
   const items = shape.reduce((product, length) => product * length, 1)
   const itemBytes = ITEM_BYTES[type]

@@ -13,7 +13,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { invalidInput } from "../errors.js"
 import { writeArtifacts } from "../manifest/artifacts.js"
-import { encodeManifest } from "../manifest/codec.js"
+import { decodeManifest, encodeManifest } from "../manifest/codec.js"
 import { manifestKey, routingKey, shardFolder } from "../manifest/keys.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
 import type { LocatorEntry, Manifest, ShardEntry } from "../manifest/manifest.js"
@@ -179,7 +179,10 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
       custom: options.custom,
     }
     const key = manifestKey(createdAt, run.run)
-    await store.put(key, encodeManifest(manifest), {
+    const body = encodeManifest(manifest)
+    // Readers have bounds for what a manifest may say: nothing that they would refuse may become live.
+    decodeManifest(body, key)
+    await store.put(key, body, {
       ifAbsent: true,
       contentType: "application/json",
       signal,

@@ -65,9 +65,21 @@ function readIndex(file: string, { kind, partitions, probes, maxNorm = 0 }: Inde
     typeof partitions === "number" &&
     typeof probes === "number" &&
     typeof maxNorm === "number"
+  // They go into native code as they are.
+  const sound = known && isCount(partitions, PARTITIONS_MAX) && isCount(probes, partitions) && maxNorm >= 0
+  if (known && !sound) {
+    throw corrupt(
+      `${file} cannot have an index of ${partitions} partitions, ${probes} probes and norm ${maxNorm}`,
+      { file },
+    )
+  }
   if (!known) throw corrupt(`${file} cannot have an index of kind "${kind}": expected "ivf_flat"`, { file })
   return { partitions, probes, maxNorm }
 }
+
+const PARTITIONS_MAX = 2 ** 20
+const isCount = (value: number, most: number): boolean =>
+  Number.isInteger(value) && value >= 1 && value <= most
 
 /** The number of rows, once it is clear that the table is complete, indexed and belongs to the snapshot. */
 async function checkTable(table: Table, file: string, spec: ShardSpec): Promise<number> {

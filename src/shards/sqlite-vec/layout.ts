@@ -49,6 +49,18 @@ export function chunkRows(rows: number): number {
 }
 
 export function schemaSql(spec: ShardSpec, rows: number): string {
+  return `
+    ${META_SQL};
+    ${recordsSql(spec)};
+    CREATE VIRTUAL TABLE vec_index USING vec0(
+      vector float[${spec.dim}] distance_metric=${VEC0_METRIC[spec.metric]}, chunk_size=${chunkRows(rows)}
+    );`
+}
+
+const META_SQL =
+  "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID"
+
+function recordsSql(spec: ShardSpec): string {
   const idType = spec.id.type === "string" ? "TEXT" : "INTEGER"
   const columns = [
     "position INTEGER PRIMARY KEY",
@@ -56,13 +68,39 @@ export function schemaSql(spec: ShardSpec, rows: number): string {
     ...spec.fields.map((field, i) => `c${i} ${COLUMN_TYPE[field.type]}`),
     "payload TEXT",
   ]
-  return `
-    CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE records (${columns.join(", ")}) STRICT;
-    CREATE VIRTUAL TABLE vec_index USING vec0(
-      vector float[${spec.dim}] distance_metric=${VEC0_METRIC[spec.metric]}, chunk_size=${chunkRows(rows)}
-    );`
+  return `CREATE TABLE records (${columns.join(", ")}) STRICT`
 }
+
+/**
+ * The tables that we read, by name, each with the statement that must have made it: sqlite-vec's own for its shadow
+ * tables. Anything else under these names (a view, a generated column, a table without its index) could make a
+ * plain SELECT compute whatever its author likes, for as long as they like.
+ */
+export function tablesRead(spec: ShardSpec): ReadonlyMap<string, string> {
+  return new Map([
+    ["meta", META_SQL],
+    ["records", recordsSql(spec)],
+    [
+      "vec_index_chunks",
+      'CREATE TABLE "vec_index_chunks"(chunk_id INTEGER PRIMARY KEY AUTOINCREMENT,size INTEGER NOT NULL,validity BLOB NOT NULL,rowids BLOB NOT NULL)',
+    ],
+    [
+      "vec_index_vector_chunks00",
+      'CREATE TABLE "vec_index_vector_chunks00"(rowid PRIMARY KEY,vectors BLOB NOT NULL)',
+    ],
+  ])
+}
+
+/** All else that a shard's database has besides {@link tablesRead}: what sqlite-vec and SQLite make for themselves. */
+export const OBJECTS_BESIDE: readonly string[] = [
+  "vec_index",
+  "vec_index_info",
+  "vec_index_rowids",
+  "sqlite_sequence",
+  "sqlite_autoindex_records_1",
+  "sqlite_autoindex_vec_index_info_1",
+  "sqlite_autoindex_vec_index_vector_chunks00_1",
+]
 
 export const INSERT_META = "INSERT INTO meta (key, value) VALUES (?, ?)"
 export const INSERT_VECTOR = "INSERT INTO vec_index (rowid, vector) VALUES (?, ?)"
@@ -72,8 +110,13 @@ export function insertRecordSql(spec: ShardSpec): string {
   return `INSERT INTO records (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`
 }
 
-export const SELECT_META = "SELECT key, value FROM meta"
-export const SELECT_EXTENT = "SELECT count(*), min(position), max(position) FROM records"
+export const SELECT_SCHEMA = "SELECT type, name, sql FROM sqlite_schema"
+// Nothing is read without a bound: pages of a hostile file may lead to one another without end.
+export const SELECT_META = "SELECT key, value FROM meta LIMIT 100"
+/** How many records there are, counted up to the bound given, and the range of their positions. */
+export const SELECT_EXTENT =
+  "SELECT (SELECT count(*) FROM (SELECT 1 FROM records LIMIT ?)), " +
+  "(SELECT min(position) FROM records), (SELECT max(position) FROM records)"
 export const SELECT_CHUNKS = "SELECT chunk_id, size, validity, rowids FROM vec_index_chunks ORDER BY chunk_id"
 export const SELECT_CHUNK_VECTORS = "SELECT vectors FROM vec_index_vector_chunks00 WHERE rowid = ?"
 export const SELECT_POSITION = "SELECT position FROM records WHERE id = ?"

@@ -1,7 +1,7 @@
 /**
  * Reading a shard file. All of this is synchronous and runs in worker threads.
  */
-import { statSync } from "node:fs"
+import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs"
 import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
 import { createScanTable, type ScanTable } from "../../vectors/scan.js"
@@ -9,12 +9,15 @@ import type { ShardSpec } from "../backend.js"
 import { checkFacts } from "../stored.js"
 import {
   FORMAT,
+  OBJECTS_BESIDE,
   SELECT_CHUNK_VECTORS,
   SELECT_CHUNKS,
   SELECT_EXTENT,
   SELECT_META,
   SELECT_POSITION,
+  SELECT_SCHEMA,
   selectRecordSql,
+  tablesRead,
   VERSION,
 } from "./layout.js"
 
@@ -56,15 +59,19 @@ export function openShardFile(Sqlite: typeof Database, file: string, spec: Shard
   const sizeBytes = statSync(file, { throwIfNoEntry: false })?.size
   if (sizeBytes === undefined) throw corrupt(`${file} is missing`, { file })
   return reading(file, () => {
+    assertAlone(file)
     const db = new Sqlite(file, { readonly: true, fileMustExist: true })
     try {
-      // The file comes from elsewhere: its schema may not call functions with side effects.
+      // The file comes from elsewhere: its schema may not call functions with side effects. Extensions cannot be
+      // loaded by SQL, and the driver leaves SQLite's defensive mode on.
       db.pragma("trusted_schema = OFF")
+      db.pragma("query_only = ON")
       db.pragma("cell_size_check = ON")
       // In KiB. Many shards are open at once, and each would come to hold 16 MB of pages.
       db.pragma("cache_size = -1024")
       db.defaultSafeIntegers(true)
       checkSize(db, file, sizeBytes)
+      checkSchema(db, file, spec)
       return new SqliteShard(db, file, spec)
     } catch (error) {
       db.close()
@@ -163,6 +170,28 @@ class SqliteShard implements OpenShard {
   }
 }
 
+/**
+ * A shard has neither journal nor write-ahead log: SQLite would play back what lies beside the file under such a name, and
+ * for a file whose header asks for a log it would write one.
+ */
+function assertAlone(file: string): void {
+  for (const suffix of ["-journal", "-wal", "-shm"]) {
+    if (existsSync(file + suffix))
+      throw corrupt(`${file} has ${file}${suffix} beside it, expected it to be alone`, { file })
+  }
+  const header = Buffer.alloc(20)
+  const descriptor = openSync(file, "r")
+  try {
+    readSync(descriptor, header)
+  } finally {
+    closeSync(descriptor)
+  }
+  // "File format write version" and "read version": 1 for rollback journals, 2 for a write-ahead log.
+  const [write, read] = [header[18], header[19]]
+  if (write !== 1 || read !== 1)
+    throw corrupt(`${file} has the file format ${write}/${read}, expected 1/1`, { file })
+}
+
 /** The first `length` floats of a blob; copied only if they do not lie where a Float32Array can. */
 function asFloats(blob: Uint8Array, length: number): Float32Array {
   const bytes = blob.byteOffset % 4 === 0 ? blob : new Uint8Array(blob)
@@ -176,6 +205,21 @@ function checkSize(db: Database.Database, file: string, sizeBytes: number): void
   if (BigInt(sizeBytes) !== pages * pageBytes) {
     throw corrupt(`${file} is incomplete: expected ${pages * pageBytes} bytes, got ${sizeBytes}`, { file })
   }
+}
+
+/** Looks at what there is before anything of it is queried. */
+function checkSchema(db: Database.Database, file: string, spec: ShardSpec): void {
+  const missing = new Map(tablesRead(spec))
+  for (const row of db.prepare(SELECT_SCHEMA).raw().iterate()) {
+    const [type, name, sql] = row as [string, string, string | null]
+    const known = type === "table" && missing.get(name) === sql
+    if (known) missing.delete(name)
+    else if (missing.has(name) || !OBJECTS_BESIDE.includes(name)) {
+      throw corrupt(`${file} has the ${type} "${name}", which is not that of a shard`, { file, name, sql })
+    }
+  }
+  const [name] = missing.keys()
+  if (name !== undefined) throw corrupt(`${file} has no table "${name}"`, { file, name })
 }
 
 /** The number of rows that the file says it has, once it is clear that the file belongs to the snapshot. */
@@ -193,7 +237,10 @@ function readRowCount(db: Database.Database, file: string, spec: ShardSpec): num
   }
   checkFacts(file, facts, spec)
   const rows = Number(meta.get("rows"))
-  const extent = db.prepare(SELECT_EXTENT).raw().get() as bigint[]
+  const extent = db
+    .prepare(SELECT_EXTENT)
+    .raw()
+    .get(Number.isSafeInteger(rows) ? rows + 1 : 0) as bigint[]
   const expected = [rows, 1, rows]
   if (!(rows >= 1) || expected.some((value, i) => Number(extent[i]) !== value)) {
     throw corrupt(`${file}: expected ${meta.get("rows")} records numbered from 1, got ${extent}`, { file })
@@ -201,14 +248,17 @@ function readRowCount(db: Database.Database, file: string, spec: ShardSpec): num
   return rows
 }
 
+/** As the file has it: a file may hold anything in a column that is not strict. */
+interface StoredChunk {
+  readonly chunk_id: bigint
+  readonly size: unknown
+  readonly validity: unknown
+  readonly rowids: unknown
+}
+
 /** The chunks of the vec0 table, which must hold rowids 1 to `rows` in order and without gaps. */
 function readChunks(db: Database.Database, file: string, rows: number): Chunk[] {
-  const stored = db.prepare(SELECT_CHUNKS).all() as {
-    readonly chunk_id: bigint
-    readonly size: bigint
-    readonly validity: Uint8Array
-    readonly rowids: Uint8Array
-  }[]
+  const stored = db.prepare(SELECT_CHUNKS).iterate() as IterableIterator<StoredChunk>
   const chunks: Chunk[] = []
   let firstRow = 0
   for (const { chunk_id: id, size: storedSize, validity, rowids } of stored) {
@@ -216,8 +266,10 @@ function readChunks(db: Database.Database, file: string, rows: number): Chunk[] 
     const used = Math.min(size, rows - firstRow)
     const sound =
       used > 0 &&
-      size === Number(stored[0]!.size) &&
+      size === (chunks[0]?.size ?? size) &&
+      validity instanceof Uint8Array &&
       validity.byteLength === size / 8 &&
+      rowids instanceof Uint8Array &&
       rowids.byteLength === size * 8 &&
       holdsRows(validity, rowids, firstRow, used)
     if (!sound)

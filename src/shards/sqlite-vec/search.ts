@@ -1,8 +1,18 @@
-import type { FieldValue } from "../../records.js"
+import { corrupt } from "../../errors.js"
+import type { FieldType, FieldValue, IdType } from "../../records.js"
 import { scan } from "../../vectors/scan.js"
 import { TopK } from "../../vectors/topk.js"
 import type { StoredColumns } from "../stored.js"
 import type { OpenShard } from "./open.js"
+
+// What SQLite hands back where the file is sound: integers as `bigint`, whatever their size.
+const ID_VALUE: Readonly<Record<IdType, string>> = { string: "string", int64: "bigint" }
+const FIELD_VALUE: Readonly<Record<FieldType, string>> = {
+  string: "string",
+  int64: "bigint",
+  float64: "number",
+  bool: "bigint",
+}
 
 /** The answer to a search, in columns, nearest first. */
 export interface Hits extends StoredColumns {
@@ -32,12 +42,20 @@ export function readColumns(shard: OpenShard, rows: Iterable<number>): StoredCol
   const payloads: (string | null)[] = []
   for (const row of rows) {
     const record = shard.readRecord(row)
-    ids.push(record[0] as string | bigint)
+    const misfit = (what: string, value: unknown): Error =>
+      corrupt(`${shard.file}: row ${row + 1} has a ${typeof value} for its ${what}`, { file: shard.file })
+    const [id] = record
+    if (typeof id !== ID_VALUE[shard.spec.id.type]) throw misfit("id", id)
+    ids.push(id as string | bigint)
     shard.spec.fields.forEach((field, i) => {
-      const value = record[i + 1] as FieldValue
-      fields[i]!.push(field.type === "bool" && value !== null ? value === 1n : value)
+      const value = record[i + 1]
+      if (value !== null && typeof value !== FIELD_VALUE[field.type])
+        throw misfit(`field "${field.name}"`, value)
+      fields[i]!.push(field.type === "bool" && value !== null ? value === 1n : (value as FieldValue))
     })
-    payloads.push(record[fields.length + 1] as string | null)
+    const payload = record[fields.length + 1]
+    if (payload !== null && typeof payload !== "string") throw misfit("payload", payload)
+    payloads.push(payload)
   }
   return { ids, fields, payloads }
 }

@@ -175,7 +175,7 @@ describe("the id locator", () => {
       [encoded, entry, rows + 1, "Corrupt", /ids\.bin has 4 entries, but its snapshot has 5 rows/],
       [encoded, { ...entry, size: entry.size + 1 }, rows, "Corrupt", /ids\.bin has 121 bytes/],
       [encoded.subarray(0, -1), entry, rows, "Corrupt", /an index of 71/],
-      [altered((copy) => copy.writeUInt32LE(0, 12)), entry, rows, "Corrupt", /4 entries take Infinity/],
+      [altered((copy) => copy.writeUInt32LE(0, 12)), entry, rows, "Corrupt", /blocks of 0 entries/],
       [altered((copy) => copy.writeUInt8(0)), entry, rows, "Corrupt", /does not begin with VSNAPIDS/],
       [encoded.subarray(0, 7), entry, rows, "Corrupt", /does not begin with VSNAPIDS/],
       [altered((copy) => copy.writeUInt32LE(2, 8)), entry, rows, "Unsupported", /ids\.bin has version 2/],

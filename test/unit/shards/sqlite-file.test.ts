@@ -78,7 +78,7 @@ describe("a sqlite-vec shard file", () => {
   // Statements that leave a sound database behind, of which something is wrong.
   it.each([
     ["another version", "UPDATE meta SET value = '2' WHERE key = 'version'", "wrong format"],
-    ["no meta", "DROP TABLE meta", "not a readable shard"],
+    ["no meta", "DROP TABLE meta", 'no table "meta"'],
     ["another row count", "UPDATE meta SET value = '1199' WHERE key = 'rows'", "1199 records"],
     ["no row count", "DELETE FROM meta WHERE key = 'rows'", "undefined records"],
     ["a record missing", "DELETE FROM records WHERE position = 7", "1200 records"],

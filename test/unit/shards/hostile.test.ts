@@ -1,0 +1,192 @@
+/** Shard files whose checksums are right, by somebody who means harm: an error or right hits, and nothing else. */
+import { existsSync } from "node:fs"
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import Sqlite from "better-sqlite3"
+import fc from "fast-check"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { isVecsnapError } from "../../../src/errors.js"
+import { createPool as createLancePool } from "../../../src/shards/lancedb/pool.js"
+import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
+import { openShardFile } from "../../../src/shards/sqlite-vec/open.js"
+import { searchShard } from "../../../src/shards/sqlite-vec/search.js"
+import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+
+const SPEC = specOf(8, { fields: [{ name: "n", type: "int64" }] })
+const QUERY = noise(8, 99)
+const ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+
+let root: string
+let sound: string
+let copies = 0
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), "vecsnap-hostile-"))
+  await mkdir(join(root, "sound"))
+  await buildShard(rowsOf(noiseRows(40, 8), SPEC), join(root, "sound"), SPEC)
+  sound = join(root, "sound", "shard.db")
+})
+
+afterAll(() => rm(root, { recursive: true }))
+
+function read(file: string) {
+  const shard = openShardFile(Sqlite, file, SPEC)
+  try {
+    const hits = searchShard(shard, QUERY, 50)
+    shard.findRow("r0003")
+    return hits
+  } finally {
+    shard.close()
+  }
+}
+
+/** A copy of the sound file, changed by SQL that needs no permission. */
+async function changed(sql: string): Promise<string> {
+  const file = join(root, `${copies++}.db`)
+  await copyFile(sound, file)
+  const db = new Sqlite(file)
+  db.unsafeMode()
+  db.exec(sql)
+  db.close()
+  return file
+}
+
+const REPLACE_RECORDS = "DROP TABLE records"
+
+describe("a hostile SQLite file", () => {
+  it.each([
+    [
+      "a view without end in place of a table",
+      `${REPLACE_RECORDS}; CREATE VIEW records AS ${ENDLESS} SELECT x AS position, 'a' AS id, 1 AS c0, NULL AS payload FROM c`,
+      /the view "records"/,
+    ],
+    [
+      "a view in place of the vectors",
+      `DROP TABLE vec_index_vector_chunks00; CREATE VIEW vec_index_vector_chunks00 AS ${ENDLESS} SELECT x AS vectors FROM c`,
+      /the view "vec_index_vector_chunks00"/,
+    ],
+    [
+      "a view that loads an extension",
+      "DROP TABLE meta; CREATE VIEW meta AS SELECT load_extension('/tmp/x') AS key, 1 AS value",
+      /the view "meta"/,
+    ],
+    [
+      "a virtual table in place of a table",
+      `${REPLACE_RECORDS}; CREATE VIRTUAL TABLE records USING fts5(id, c0, payload)`,
+      /records/,
+    ],
+    [
+      "generated columns",
+      `${REPLACE_RECORDS}; CREATE TABLE records (position INTEGER PRIMARY KEY, id TEXT AS (upper(hex(position))), c0 INTEGER, payload TEXT)`,
+      /the table "records"/,
+    ],
+    [
+      "a table without its index",
+      `${REPLACE_RECORDS}; CREATE TABLE records (position INTEGER PRIMARY KEY, id TEXT, c0, payload)`,
+      /the table "records"/,
+    ],
+    ["a trigger", "CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM records; END", /the trigger "t"/],
+    ["statistics for the planner", "ANALYZE", /the table "sqlite_stat/],
+    ["one table more", "CREATE TABLE more (x)", /the table "more"/],
+    ["a write-ahead log", "PRAGMA journal_mode = WAL", /file format 2\/2/],
+    ["a number for a size", "UPDATE vec_index_chunks SET validity = 5", /vector chunk 1/],
+    ["a text for a blob", "UPDATE vec_index_vector_chunks00 SET vectors = 'x'", /vector chunk 1/],
+    ["a giant blob", "UPDATE vec_index_vector_chunks00 SET vectors = zeroblob(50000000)", /vector chunk 1/],
+    ["a negative row count", "UPDATE meta SET value = '-1' WHERE key = 'rows'", /records numbered from 1/],
+    ["an absurd row count", "UPDATE meta SET value = '1e300' WHERE key = 'rows'", /records numbered from 1/],
+  ])("with %s is Corrupt", async (_, sql, message) => {
+    const file = await changed(sql)
+    expect(() => read(file)).toThrow(
+      expect.objectContaining({ tag: "Corrupt", message: expect.stringMatching(message) }),
+    )
+  })
+
+  it.each(["-journal", "-wal", "-shm"])(
+    "with a %s beside it is Corrupt, and nothing is played back",
+    async (suffix) => {
+      const file = await changed("SELECT 1")
+      await writeFile(file + suffix, "hostile")
+      expect(() => read(file)).toThrow(expect.objectContaining({ tag: "Corrupt" }))
+      expect(await readFile(file + suffix, "utf8")).toBe("hostile")
+    },
+  )
+
+  it("is not written to, nor beside", async () => {
+    const file = await changed("SELECT 1")
+    const before = await readFile(file)
+    const shard = openShardFile(Sqlite, file, SPEC)
+    searchShard(shard, QUERY, 5)
+    expect(existsSync(`${file}-wal`) || existsSync(`${file}-shm`) || existsSync(`${file}-journal`)).toBe(
+      false,
+    )
+    shard.close()
+    expect((await readFile(file)).equals(before)).toBe(true)
+  })
+
+  it("with values of other types in its columns is Corrupt", async () => {
+    // Written through a schema that is not strict, which is then put back as it was.
+    const strict = "replace(sql, ') STRICT', ')')"
+    const file = await changed(
+      `PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = ${strict} WHERE name = 'records'; PRAGMA writable_schema = RESET`,
+    )
+    const db = new Sqlite(file)
+    db.unsafeMode()
+    db.exec("UPDATE records SET c0 = 'text' WHERE position = 3; PRAGMA writable_schema = ON")
+    db.exec("UPDATE sqlite_schema SET sql = sql || ' STRICT' WHERE name = 'records'")
+    db.close()
+    expect(() => read(file)).toThrow(
+      expect.objectContaining({
+        tag: "Corrupt",
+        message: expect.stringMatching(/a string for its field "n"/),
+      }),
+    )
+  })
+
+  it("with any bytes changed gives right hits or an error that names it", async () => {
+    const bytes = await readFile(sound)
+    const file = join(root, "flipped.db")
+    const expected = read(sound)
+    const known = new Set(expected.ids)
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 })), {
+          minLength: 1,
+          maxLength: 8,
+        }),
+        async (flips) => {
+          const damaged = Buffer.from(bytes)
+          for (const [at, mask] of flips) damaged[at]! ^= mask
+          await writeFile(file, damaged)
+          try {
+            const hits = read(file)
+            expect(hits.ids).toHaveLength(known.size)
+          } catch (error) {
+            if (!isVecsnapError(error)) throw error
+            expect(["Corrupt", "Unavailable"]).toContain(error.tag)
+            expect(error.message).toContain(file)
+          }
+        },
+      ),
+      { numRuns: 300, seed: 11 },
+    )
+  })
+})
+
+describe("a hostile LanceDB index description", () => {
+  it.each([
+    { partitions: 0, probes: 1 },
+    { partitions: 4, probes: 0 },
+    { partitions: 4, probes: 5 },
+    { partitions: 4, probes: 1.5 },
+    { partitions: 2 ** 40, probes: 1 },
+    { partitions: 4, probes: 1e300 },
+    { partitions: 4, probes: 1, maxNorm: -1 },
+  ])("of %j does not reach native code", async (index) => {
+    const pool = createLancePool({})
+    await expect(pool.open(root, SPEC, { kind: "ivf_flat", ...index })).rejects.toMatchObject({
+      tag: "Corrupt",
+    })
+    await pool.close()
+  })
+})
