@@ -7,6 +7,7 @@
  * routing/<run>/<file>                       routing artifact
  * shards/<run>/<shard>/<attempt>/<file>      a file of a shard; <file> may contain "/"
  * runs/<run>.json                            run record
+ * probes/<id>/<file>                         a trial write, removed at once; <file> may contain "/"
  * ```
  *
  * `<time>` is UTC without separators, so that keys sort by time; `<shard>` has at least five digits.
@@ -25,6 +26,7 @@ export type ParsedKey =
       readonly file: string
     }
   | { readonly kind: "run"; readonly run: string }
+  | { readonly kind: "probe"; readonly id: string; readonly file: string }
 
 export const POINTER_KEY = "_CURRENT"
 export const MANIFEST_PREFIX = "manifests/"
@@ -33,6 +35,9 @@ export const manifestKey = (time: Date, run: string): string =>
   `${MANIFEST_PREFIX}${formatTime(time)}-${run}.json`
 export const routingKey = (run: string, file: string): string => `routing/${run}/${file}`
 export const runKey = (run: string): string => `runs/${run}.json`
+
+/** What is written only to see how the store behaves. `id` is of the form of {@link newRunId}, fresh for each trial. */
+export const probeKey = (id: string, file: string): string => `probes/${id}/${file}`
 
 /** The folder of one attempt at one shard; the shard's files are below it. */
 export const shardFolder = (run: string, shard: number, attempt: number): string =>
@@ -52,6 +57,7 @@ const MANIFEST = new RegExp(`^manifests/(${TIME})-(${RUN})\\.json$`)
 const ROUTING = new RegExp(`^routing/(${RUN})/([^/]+)$`)
 const SHARD = new RegExp(`^shards/(${RUN})/(\\d{5,})/(\\d+)/(.+)$`)
 const RUN_RECORD = new RegExp(`^runs/(${RUN})\\.json$`)
+const PROBE = new RegExp(`^probes/(${RUN})/(.+)$`)
 const RUN_ID = new RegExp(`^${RUN}$`)
 
 export const isRunId = (text: string): boolean => RUN_ID.test(text)
@@ -82,6 +88,8 @@ export function parseKey(key: string): ParsedKey | undefined {
   }
   const run = RUN_RECORD.exec(key)
   if (run) return { kind: "run", run: run[1]! }
+  const probe = PROBE.exec(key)
+  if (probe && isSafeFileName(probe[2]!)) return { kind: "probe", id: probe[1]!, file: probe[2]! }
   return undefined
 }
 

@@ -6,6 +6,7 @@ import {
   newRunId,
   POINTER_KEY,
   parseKey,
+  probeKey,
   routingKey,
   runKey,
   shardFolder,
@@ -28,6 +29,7 @@ describe("keys", () => {
           expect(parseKey(manifestKey(time, run))).toEqual({ kind: "manifest", time, run })
           expect(parseKey(runKey(run))).toEqual({ kind: "run", run })
           expect(parseKey(routingKey(run, path[0]!))).toEqual({ kind: "routing", run, file: path[0] })
+          expect(parseKey(probeKey(run, file))).toEqual({ kind: "probe", id: run, file })
           const folder = shardFolder(run, shard, attempt)
           expect(parseKey(`${folder}/${file}`)).toEqual({ kind: "shard", run, shard, attempt, file })
         },
@@ -59,6 +61,9 @@ describe("keys", () => {
     "shards/000000000000/00001/00/shard.db",
     "shards/000000000000/00001/0/../../x",
     "shards/000000000000/00001/0//etc/passwd",
+    "probes/000000000000/",
+    "probes/short/file",
+    "probes/000000000000/a/../b",
     "somebody/else.txt",
   ])("that are not ours are not recognised: %j", (key) => {
     expect(parseKey(key)).toBeUndefined()
