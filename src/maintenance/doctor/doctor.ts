@@ -141,9 +141,11 @@ async function cleanUp({ store, prefix, written }: Probe, limitMs: number): Prom
     reason = messageOf(error)
   })
   try {
+    const left = await list()
+    remaining = left.length
     // A write that was given up may have landed after all.
-    await remove(await list())
-    remaining = (await list()).length
+    await remove(left)
+    if (left.length > 0) remaining = (await list()).length
   } catch (error) {
     // Who may not list relies on what the removal said.
     reason ??= remaining === 0 ? undefined : messageOf(error)

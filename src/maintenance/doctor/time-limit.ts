@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events"
 import { aborted, unavailable } from "../../errors.js"
 
 /**
@@ -11,6 +12,8 @@ export async function withinLimit<T>(
 ): Promise<T> {
   const limit = new AbortController()
   const signal = callerSignal === undefined ? limit.signal : AbortSignal.any([callerSignal, limit.signal])
+  // Many calls at a time may rightly wait for it; Node would print a warning from the eleventh on.
+  setMaxListeners(0, signal)
   const timer = setTimeout(() => limit.abort(), limitMs)
   const ended = new Promise<never>((_, reject) => {
     const end = (): void =>
