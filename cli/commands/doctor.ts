@@ -14,7 +14,7 @@ import { withStore } from "../open.js"
 import { displayWidth, formatValue, type Paint, paintFor, widthOf } from "../render.js"
 
 const NOTES = `
-It writes, races for and removes some 1,200 small objects and two of 16 MiB, all below probes/ of the root, and
+It writes, races for and removes some 1,100 small objects and two of 16 MiB, all below probes/ of the root, and
 nothing else. Exits with 0 if the store is fit, warnings included; 8 if something that vecsnap needs does not
 work; 7 if the store cannot be reached; 2 if credentials or settings are wrong; 3 if the bucket does not exist.
 

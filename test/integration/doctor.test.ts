@@ -367,7 +367,7 @@ const cases: readonly Case[] = [
     }),
     found: { connection: "warning", objects: "failed", permissions: "failed" },
     finding: /refuses to say/,
-    summary: /cannot be used for anything/,
+    summary: /too little is allowed/,
   },
 ]
 

@@ -72,8 +72,9 @@ function summaryOf(checks: readonly Check[]): string {
     const check = byName.get(name)
     return check?.verdict !== "failed" && check?.error === undefined
   }
-  const canRead = works("objects") || works("connection")
-  const possible = USES.filter(({ needs }) => canRead && needs.every(works)).map(({ use }) => use)
+  if (!works("objects") && !works("connection"))
+    return "With these credentials too little is allowed to try anything out."
+  const possible = USES.filter(({ needs }) => needs.every(works)).map(({ use }) => use)
   const impossible = USES.map(({ use }) => use).filter((use) => !possible.includes(use))
   const sentences = [
     possible.length === 0

@@ -198,11 +198,16 @@ describe("the diagnosis", () => {
       "Nothing can be said about this store until it can be reached with these settings.",
     ],
     [
-      "nothing",
+      "too little",
       [
         check("connection", "warning", { error: "InvalidInput" }),
         check("objects", "failed", { error: "InvalidInput" }),
       ],
+      "With these credentials too little is allowed to try anything out.",
+    ],
+    [
+      "nothing",
+      [check("ranges", "failed"), check("listing", "failed")],
       "This store cannot be used for anything that vecsnap does.",
     ],
   ] as const)("says what the store can be used for: %s", (_, checks, summary) => {
