@@ -8,6 +8,7 @@ import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
 import { configCommand } from "./commands/config.js"
 import { demoCommand } from "./commands/demo.js"
+import { doctorCommand } from "./commands/doctor.js"
 import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
@@ -79,6 +80,7 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     warmCommand,
     healthCommand,
     configCommand,
+    doctorCommand,
     demoCommand,
   ]
   for (const create of commands) program.addCommand(create(io, exitWith))

@@ -20,6 +20,7 @@
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
  * - `maintenance/`: {@link readHistory}, {@link rollback}, {@link listRuns}: looking after what was published.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
+ * - `maintenance/`: {@link diagnoseStore}, which tries out a store.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
  * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
  * - `errors.ts`: what can go wrong, by what to do next; `records.ts`: what goes in and comes out.
@@ -32,6 +33,8 @@ export {
 } from "./errors.js"
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
+export type { Check, CheckName, Diagnosis, Verdict } from "./maintenance/doctor/diagnosis.js"
+export { type DoctorOptions, diagnoseStore } from "./maintenance/doctor/doctor.js"
 export {
   type History,
   type HistoryOptions,
