@@ -14,7 +14,7 @@
  * Two processes that fill the same content race for the rename; whoever loses uses the winner's.
  *
  * The last use of a content is the modification time of its directory, which claiming and releasing renew by
- * themselves. Owners that were killed leave their files behind; see `disk-owner.ts` for who counts as gone.
+ * themselves. Owners that were killed leave their files behind; see `owner.ts` for who counts as gone.
  *
  * Symbolic links are not followed out of the cache: a content is a directory, and its files are files, or it is not there.
  *
@@ -35,9 +35,9 @@ import {
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { unavailable } from "../errors.js"
+import { isOwnerGone, newOwnerName, RENEW_MS } from "../owner.js"
 import { errorCode, fileError } from "../storage/files.js"
 import { createSemaphore } from "../storage/semaphore.js"
-import { isOwnerGone, newOwnerName, RENEW_MS } from "./disk-owner.js"
 
 /** What a directory holds, and under which name: 40 hex digits. */
 export interface Content {

@@ -8,7 +8,7 @@
  * Nothing of it is live: `release/` checks what was built and moves the pointer. A failure or a crash leaves at most files that
  * no manifest names.
  */
-import { mkdtemp, rm } from "node:fs/promises"
+import { rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { invalidInput } from "../errors.js"
@@ -46,6 +46,7 @@ import { recordsSource } from "./sources/records.js"
 import type { Source } from "./sources/source.js"
 import { spooled } from "./spool.js"
 import type { StageClock } from "./stages.js"
+import { makeTempDir } from "./temp-dir.js"
 import { noRows, sampleVectors, strategyFromSnapshot } from "./train.js"
 
 /** What a build reads: a source made by `openSource`, or records in memory or from anywhere. */
@@ -94,8 +95,7 @@ export interface BuiltSnapshot {
  * Reads the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
  */
 export async function buildUnpublished(plan: BuildPlan, context: BuildContext): Promise<BuiltSnapshot> {
-  const { tempDir } = plan.options
-  const dir = await mkdtemp(join(tempDir ?? tmpdir(), `vecsnap-build-${context.run.run}-`))
+  const dir = await makeTempDir(plan.options.tempDir ?? tmpdir())
   try {
     return await runStages({ ...plan, ...context, dir })
   } finally {

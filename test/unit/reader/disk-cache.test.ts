@@ -4,8 +4,8 @@ import { mkdir, readdir, rename, stat, utimes, writeFile } from "node:fs/promise
 import { join } from "node:path"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
+import { ABANDONED_MS, isOwnerGone, newOwnerName } from "../../../src/owner.js"
 import { byLastUse, type Content, createDiskCache, defaultBytes } from "../../../src/reader/disk-cache.js"
-import { ABANDONED_MS, isOwnerGone, newOwnerName } from "../../../src/reader/disk-owner.js"
 import { withTempDir } from "../../support/stores.js"
 
 /** A content of one file; its name tells its number. */

@@ -1,6 +1,6 @@
 /**
- * Who owns a file or directory of the disk cache, told by its name, and whether the owner is gone. Processes of several
- * hosts or containers may share a cache, so a process number alone says nothing.
+ * Who owns a file or directory on disk, told by its name, and whether the owner is gone. Processes of several hosts or
+ * containers may share a directory, so a process number alone says nothing.
  */
 import { createHash, randomUUID } from "node:crypto"
 import { readlinkSync } from "node:fs"
@@ -19,7 +19,11 @@ export const newOwnerName = (): string => `${HOST}-${process.pid}-${randomUUID()
 
 /** Whether the process that chose this name is gone, or has not renewed it for {@link ABANDONED_MS}. */
 export function isOwnerGone(name: string, renewedMs: number, nowMs = Date.now()): boolean {
-  if (nowMs - renewedMs > ABANDONED_MS) return true
+  return nowMs - renewedMs > ABANDONED_MS || isProcessGone(name)
+}
+
+/** Whether the process that chose this name ran where this one does, and is gone. */
+export function isProcessGone(name: string): boolean {
   const [, host, pid] = /^([0-9a-f]{8})-(\d+)-[0-9a-f]{8}$/.exec(name) ?? []
   return host === HOST && !isRunning(Number(pid))
 }
