@@ -17,7 +17,9 @@ import {
   STRATEGY_NAMES,
   type StoreOptions,
 } from "../src/index.js"
+import { GATE_NAMES, type GateName } from "./config/schema.js"
 import type { Config } from "./config.js"
+import { DURATION, durationSeconds } from "./duration.js"
 import { nearest, usageError } from "./usage-error.js"
 
 // ---- Values ---------------------------------------------------------------------------------------------------
@@ -44,6 +46,31 @@ export function parseSeconds(text: string): number {
   throw new InvalidArgumentError(
     "Expected seconds above 0, at most 24 days, such as 90, 90s, 15m, 26h or 2d.",
   )
+}
+
+/** A time in seconds from a text with a unit: "30m", "6h", "2d". */
+export function parseDuration(text: string): number {
+  const seconds = durationSeconds(text)
+  if (seconds === undefined) throw new InvalidArgumentError(`Expected ${DURATION}.`)
+  return seconds
+}
+
+/** A number of days above 0: "7", "0.5". */
+export function parseDays(text: string): number {
+  const days = /^\d{1,9}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN
+  if (days > 0) return days
+  throw new InvalidArgumentError("Expected a number of days above 0.")
+}
+
+/** Names of gates: "rows,skew". */
+export function parseGates(text: string): readonly GateName[] {
+  return parseNames(text).map((name) => {
+    const gate = GATE_NAMES.find((known) => known === name)
+    if (gate !== undefined) return gate
+    const near = nearest(name, GATE_NAMES)
+    const hint = near === undefined ? "" : ` Did you mean ${near}?`
+    throw new InvalidArgumentError(`Expected gates out of ${GATE_NAMES.join(", ")}, got ${name}.${hint}`)
+  })
 }
 
 /** "all" or a whole number from 1. */
@@ -332,7 +359,47 @@ export function addShardingOptions(command: Command): Command {
     )
 }
 
-export interface BuildFlags extends MappingFlags, ShardingFlags, StorageFlags, OutputFlags {
+/** What happens after the build: gates, publishing, retention. */
+export interface ReleaseFlags {
+  /** False with --no-publish, true with --publish. */
+  readonly publish?: boolean
+  readonly allow?: readonly GateName[]
+  readonly keepLast?: number
+  readonly keepDays?: number
+  /** --grace, in seconds. */
+  readonly grace?: number
+  readonly leaseSeconds?: number
+  readonly summaryFile?: string
+}
+
+function addReleaseOptions(command: Command): Command {
+  return (
+    command
+      // The positive one first: else commander sets `true` where neither is given.
+      .option("--publish", "publish even if vecsnap.yaml says not to")
+      .option("--no-publish", "build only; `vecsnap publish` makes the snapshot live later")
+      .option("--allow <gates>", `gates that may fail: ${GATE_NAMES.join(", ")}`, parseGates)
+      .option(
+        "--keep-last <n>",
+        "after publishing, keep this many snapshots, the live one included",
+        wholeNumber(1),
+      )
+      .option("--keep-days <days>", "after publishing, keep the snapshots of this many days", parseDays)
+      .option(
+        "--grace <duration>",
+        "collect nothing younger than this, such as 30m or 2d; default: 6h",
+        parseDuration,
+      )
+      .option(
+        "--lease-seconds <n>",
+        "a run that is silent for this long counts as dead; default: 120",
+        wholeNumber(30),
+      )
+      .option("--summary-file <file>", "write the JSON summary to this file too, also after a failure")
+  )
+}
+
+export interface BuildFlags extends MappingFlags, ShardingFlags, ReleaseFlags, StorageFlags, OutputFlags {
   readonly to?: string
   readonly metric?: string
   readonly backend?: string
@@ -353,7 +420,7 @@ export interface BuildFlags extends MappingFlags, ShardingFlags, StorageFlags, O
 }
 
 export function addBuildOptions(command: Command): Command {
-  return command
+  command
     .option("--to <url>", "root of the snapshots: s3://bucket/prefix or a directory")
     .addOption(new Option("--metric <name>", "distance; default: cosine").choices([...METRICS]))
     .addOption(new Option("--backend <name>", "shard index; default: sqlite-vec").choices([...BACKEND_NAMES]))
@@ -379,4 +446,5 @@ export function addBuildOptions(command: Command): Command {
     .option("--model <label>", "embedding model, recorded in the snapshot")
     .option("--custom <key=value>", "recorded in the snapshot; repeatable", collectPair)
     .option("-q, --quiet", "no progress on stderr")
+  return addReleaseOptions(command)
 }

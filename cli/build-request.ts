@@ -2,8 +2,16 @@
  * From flags and configuration to what a build is asked for. Pure; flags override the configuration.
  */
 import type { BuildOptions, Json, ShardingOptions, SourceOptions, StrategyName } from "../src/index.js"
-import { type BuildFlags, type ShardingFlags, storeOptions, withoutUndefined } from "./arguments.js"
+import {
+  type BuildFlags,
+  type ReleaseFlags,
+  type ShardingFlags,
+  storeOptions,
+  withoutUndefined,
+} from "./arguments.js"
+import type { GateName } from "./config/schema.js"
 import type { Config } from "./config.js"
+import { durationSeconds } from "./duration.js"
 import { usageError } from "./usage-error.js"
 
 export interface BuildRequest {
@@ -146,4 +154,95 @@ function fromConfig({ "sample-rows": sampleRows, ...rest }: NonNullable<Config["
 function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string, Json>> | undefined {
   if (flags.custom === undefined && config.custom === undefined) return undefined
   return { ...config.custom, ...flags.custom }
+}
+
+/** Limits that a built snapshot must keep before it is published; an absent one is not checked. */
+export interface GateOptions {
+  readonly rows?: {
+    readonly min?: number
+    readonly maxDropPercent?: number
+    readonly maxGrowPercent?: number
+  }
+  readonly skippedRows?: { readonly maxPercent: number }
+  readonly duplicates?: { readonly maxPercent: number }
+  readonly skew?: { readonly max: number }
+  readonly norms?: { readonly maxDriftPercent: number }
+  readonly zeroNorms?: { readonly maxPercent: number }
+  readonly centroidDrift?: { readonly max: number }
+  readonly overlap?: {
+    readonly min: number
+    readonly queries?: number
+    readonly k?: number
+    readonly probes?: number | "all"
+  }
+}
+
+export interface RetentionOptions {
+  readonly keepLast?: number
+  readonly keepDays?: number
+  readonly keepUnpublishedDays?: number
+  readonly graceSeconds?: number
+}
+
+/** What follows a build. */
+export interface ReleaseRequest {
+  readonly gates: GateOptions
+  /** Gates that may fail, without repeats. */
+  readonly allow: readonly GateName[]
+  /** Absent if nothing is to be collected. */
+  readonly retention?: RetentionOptions
+  readonly publish: boolean
+  /** Default: the library's. */
+  readonly leaseSeconds?: number
+  readonly summaryFile?: string
+}
+
+/**
+ * Gates, retention and publishing. Flags override the configuration, except that `--allow` adds to `gates.allow`: who
+ * lets one gate pass tonight must not close those that are always open.
+ */
+export function resolveRelease(flags: ReleaseFlags, config: Config): ReleaseRequest {
+  const retention = resolveRetention(flags, config)
+  return withoutUndefined({
+    gates: resolveGates(config),
+    allow: [...new Set([...(config.gates?.allow ?? []), ...(flags.allow ?? [])])],
+    retention: Object.keys(retention).length === 0 ? undefined : retention,
+    publish: flags.publish ?? config.publish ?? true,
+    leaseSeconds: flags.leaseSeconds ?? config["lease-seconds"],
+    summaryFile: flags.summaryFile ?? config["summary-file"],
+  })
+}
+
+function resolveGates({ gates = {} }: Config): GateOptions {
+  const { rows, norms, overlap } = gates
+  return withoutUndefined({
+    rows:
+      rows &&
+      withoutUndefined({
+        min: rows.min,
+        maxDropPercent: rows["max-drop-percent"],
+        maxGrowPercent: rows["max-grow-percent"],
+      }),
+    skippedRows: maxPercent(gates["skipped-rows"]),
+    duplicates: maxPercent(gates.duplicates),
+    skew: gates.skew,
+    norms: norms && { maxDriftPercent: norms["max-drift-percent"] },
+    zeroNorms: maxPercent(gates["zero-norms"]),
+    centroidDrift: gates["centroid-drift"],
+    overlap: overlap && withoutUndefined(overlap),
+  })
+}
+
+const maxPercent = (gate: { readonly "max-percent": number } | undefined) =>
+  gate && { maxPercent: gate["max-percent"] }
+
+function resolveRetention(flags: ReleaseFlags, { retention = {} }: Config): RetentionOptions {
+  // The schema has checked the text.
+  const configuredGrace = retention.grace === undefined ? undefined : durationSeconds(retention.grace)
+  return withoutUndefined({
+    keepLast: flags.keepLast ?? retention["keep-last"],
+    keepDays: flags.keepDays ?? retention["keep-days"],
+    keepUnpublishedDays: retention["keep-unpublished-days"],
+    graceSeconds: flags.grace ?? configuredGrace,
+  })
 }

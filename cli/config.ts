@@ -12,172 +12,115 @@
  * storage: { region: eu-central-1 }
  * ```
  *
- * There is no key for credentials: they come from the environment or the AWS profile, never from a file of ours.
+ * Texts may hold environment variables, `${NAME}`. There is no key for credentials: the AWS SDK takes them from the
+ * environment or the AWS profile. docs/configuration.md explains every key.
  */
-import { readFile } from "node:fs/promises"
+import { createReadStream } from "node:fs"
 import { resolve } from "node:path"
-import { parse, YAMLParseError } from "yaml"
-import { z } from "zod"
-import {
-  BACKEND_NAMES,
-  FIELD_TYPES,
-  type Json,
-  METRICS,
-  STRATEGY_NAMES,
-  stringifyJson,
-} from "../src/index.js"
-import { nearest, usageError } from "./usage-error.js"
+import type { VecsnapError } from "../src/index.js"
+import { describeIssue, describeVariableFault } from "./config/faults.js"
+import { type Path, valueAt, withValueAt } from "./config/path.js"
+import { type Config, schema } from "./config/schema.js"
+import { type Environment, isVariable, scalarOf, substituteVariables } from "./config/variables.js"
+import { parseYaml } from "./config/yaml.js"
+import type { Io } from "./io.js"
+import { usageError } from "./usage-error.js"
+
+export type { Config }
 
 export const CONFIG_FILE = "vecsnap.yaml"
 
-// The message of every leaf says what was expected; what was found is added when an issue is reported.
-const text = z.string("a text").min(1, "a text that is not empty")
-const flag = z.boolean("true or false")
-const wholeNumber = (least: number): z.ZodNumber => {
-  const expected = `a whole number from ${least}`
-  return z.number(expected).int(expected).min(least, expected)
-}
-const oneOf = <const T extends readonly string[]>(names: T) => z.enum(names, `one of ${names.join(", ")}`)
-const oneOrMoreTexts = z.union([text, z.array(text).min(1, "at least one text")], "a text or a list of texts")
-
-const json: z.ZodType<Json> = z.lazy(() =>
-  z.union(
-    [z.string(), z.number(), z.bigint(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)],
-    "a JSON value",
-  ),
-)
-
-const sharding = z.strictObject({
-  strategy: oneOf(STRATEGY_NAMES).optional(),
-  shards: wholeNumber(1).optional(),
-  probes: wholeNumber(1).optional(),
-  bits: wholeNumber(1).optional(),
-  seed: wholeNumber(0).optional(),
-  iterations: wholeNumber(1).optional(),
-  "sample-rows": wholeNumber(1).optional(),
-  cel: text.optional(),
-  values: z
-    .array(z.union([z.string(), z.number(), z.bigint()]), "a list of texts or whole numbers")
-    .min(1, "at least one value")
-    .optional(),
-})
-
-const storage = z.strictObject({
-  endpoint: text.optional(),
-  region: text.optional(),
-  "path-style": flag.optional(),
-})
-
-const schema = z.strictObject({
-  input: oneOrMoreTexts.transform((input) => (typeof input === "string" ? [input] : input)).optional(),
-  sql: text.optional(),
-  format: text.optional(),
-  ids: text.optional(),
-  "id-column": text.optional(),
-  "id-type": oneOf(["string", "int64"]).optional(),
-  "vector-column": text.optional(),
-  fields: z.record(z.string(), oneOf(FIELD_TYPES), "a map of field names to types").optional(),
-  "payload-columns": z.array(text, "a list of column names").optional(),
-  "shard-column": text.optional(),
-  to: text.optional(),
-  metric: oneOf(METRICS).optional(),
-  backend: oneOf(BACKEND_NAMES).optional(),
-  sharding: sharding.optional(),
-  "routing-from": text.optional(),
-  "on-bad-row": oneOf(["fail", "skip"]).optional(),
-  "max-bad-rows": wholeNumber(0).optional(),
-  "on-duplicate": oneOf(["fail", "first", "last"]).optional(),
-  parallelism: wholeNumber(1).optional(),
-  "temp-dir": text.optional(),
-  model: text.optional(),
-  custom: z.record(z.string(), json, "a map").optional(),
-  storage: storage.optional(),
-})
-
-/** Settings of the file, checked; keys as in the file. */
-export type Config = z.output<typeof schema>
-
-const GROUPS: Readonly<Record<string, readonly string[]>> = {
-  sharding: Object.keys(sharding.shape),
-  storage: Object.keys(storage.shape),
-}
+/** Most bytes of a configuration; more is refused before anything is parsed. */
+const MAX_CONFIG_BYTES = 1024 * 1024
 
 /**
- * Reads the configuration: `path` if given, else `vecsnap.yaml` in `cwd` if there is one, else nothing is configured.
- * Throws `InvalidInput`, naming file, key and the value found, for whatever is wrong with it.
+ * Reads the configuration: `path` if given, else `vecsnap.yaml` in the working directory if there is one, else nothing
+ * is configured. Throws `InvalidInput`, naming file, key and the value found, for whatever is wrong with it.
  */
-export async function loadConfig(path: string | undefined, cwd: string): Promise<Config> {
+export async function loadConfig(path: string | undefined, io: Pick<Io, "cwd" | "env">): Promise<Config> {
+  const content = await readConfig(path, io.cwd)
+  return content === undefined ? {} : parseConfig(content, path ?? CONFIG_FILE, io.env)
+}
+
+/** Parses and checks the text of a configuration, as {@link loadConfig} does; `file` is for messages. */
+export function parseConfig(content: string, file: string, env: Environment = {}): Config {
+  const { config, faults } = checkConfig(content, file, env)
+  if (config !== undefined) return config
+  const [{ message, details, cause }, ...others] = faults as [VecsnapError, ...VecsnapError[]]
+  if (others.length === 0) throw faults[0]
+  const more = others.length === 1 ? "1 more fault" : `${others.length} more faults`
+  throw usageError(`${message}; and ${more}, which \`vecsnap config check\` lists`, details, cause)
+}
+
+/** Text of the file; `undefined` if none is named and there is none. */
+export async function readConfig(path: string | undefined, cwd: string): Promise<string | undefined> {
   const file = path ?? CONFIG_FILE
-  let content: string
+  const chunks: Buffer[] = []
   try {
-    content = await readFile(resolve(cwd, file), "utf8")
+    // One byte more than allowed tells that there is more, also of what has no size, such as a pipe.
+    for await (const chunk of createReadStream(resolve(cwd, file), { end: MAX_CONFIG_BYTES }))
+      chunks.push(chunk)
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
-    if (path === undefined && code === "ENOENT") return {}
+    if (path === undefined && code === "ENOENT") return undefined
     throw usageError(`the configuration ${file} cannot be read (${code})`, { file }, error)
   }
-  return parseConfig(content, file)
-}
-
-/** Parses and checks the text of a configuration; `file` is for messages. */
-export function parseConfig(content: string, file: string): Config {
-  const data = parseYaml(content, file)
-  const parsed = schema.safeParse(data)
-  if (parsed.success) return parsed.data
-  throw describeIssue(parsed.error.issues[0]!, data, file)
-}
-
-function parseYaml(content: string, file: string): unknown {
-  try {
-    // Integers as bigint first, since a large one would be rounded; an empty file is an empty configuration.
-    return narrowIntegers(parse(content, { intAsBigInt: true })) ?? {}
-  } catch (error) {
-    if (!(error instanceof YAMLParseError)) throw error
-    const line = error.linePos?.[0].line
-    const [problem] = error.message.split(/ at line|\n/)
+  const bytes = Buffer.concat(chunks)
+  if (bytes.length > MAX_CONFIG_BYTES) {
     throw usageError(
-      `${file}${line === undefined ? "" : `:${line}`} is not valid YAML: ${problem}`,
-      { file, line },
-      error,
+      `the configuration ${file} is too large: expected at most ${MAX_CONFIG_BYTES} bytes, found more`,
+      {
+        file,
+        maxBytes: MAX_CONFIG_BYTES,
+      },
     )
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes)
+  } catch (error) {
+    throw usageError(`the configuration ${file} is not a text in UTF-8`, { file }, error)
   }
 }
 
-function narrowIntegers(value: unknown): unknown {
-  if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : value
-  if (Array.isArray(value)) return value.map(narrowIntegers)
-  if (value === null || typeof value !== "object") return value
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, narrowIntegers(item)]))
+export interface CheckedConfig {
+  /** Absent if there are faults. */
+  readonly config?: Config
+  /** What the file says, aliases replaced and variables not; absent if it is not YAML. */
+  readonly settings?: unknown
+  /** All that is wrong, one `InvalidInput` each. None holds the value of a variable. */
+  readonly faults: readonly VecsnapError[]
 }
 
-function describeIssue(issue: z.core.$ZodIssue, data: unknown, file: string): Error {
-  const path = issue.path.map(String)
-  if (issue.code === "unrecognized_keys") return unknownKey(path, issue.keys[0]!, file)
-  const found = path.reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], data)
-  const key = path.join(".")
-  const expected = path.length === 0 ? "a map of settings" : issue.message
-  return usageError(
-    `${file}: ${key === "" ? "" : `${key}: `}expected ${expected}, found ${shownValue(found)}`,
-    { file, key, found },
+/** Parses and checks the text of a configuration to its end. */
+export function checkConfig(content: string, file: string, env: Environment): CheckedConfig {
+  const yaml = parseYaml(content, file)
+  if ("faults" in yaml) return yaml
+  const settings = yaml.data
+  const substituted = substituteVariables(settings, env)
+  const parsed = parseSettings(substituted.data, settings)
+  if (parsed.success && substituted.faults.length === 0) return { config: parsed.data, settings, faults: [] }
+  // A text whose variables are not known is not checked either.
+  const unknown = new Set(substituted.faults.map(({ path }) => JSON.stringify(path)))
+  const issues = (parsed.error?.issues ?? []).filter(({ path }) => !unknown.has(JSON.stringify(path)))
+  const faults = [
+    ...substituted.faults.map((fault) => describeVariableFault(fault, file)),
+    ...issues.flatMap((issue) => describeIssue(issue, settings, file)),
+  ]
+  // Two rules of one value, "whole" and "from 1", have one message.
+  return { settings, faults: [...new Map(faults.map((fault) => [fault.message, fault])).values()] }
+}
+
+/** Checks data against the schema. Where the text of a variable is refused, the number or flag it spells is tried. */
+function parseSettings(data: unknown, settings: unknown): ReturnType<typeof schema.safeParse> {
+  const parsed = schema.safeParse(data)
+  if (parsed.success) return parsed
+  const scalars = parsed.error.issues.flatMap(({ path }) => {
+    const text = isVariable(valueAt(settings, path as Path)) ? valueAt(data, path as Path) : undefined
+    const scalar = typeof text === "string" ? scalarOf(text) : undefined
+    return scalar === undefined ? [] : [{ path: path as Path, scalar }]
+  })
+  if (scalars.length === 0) return parsed
+  return schema.safeParse(
+    scalars.reduce((changed, { path, scalar }) => withValueAt(changed, path, scalar), data),
   )
-}
-
-function unknownKey(path: readonly string[], key: string, file: string): Error {
-  const siblings = path.length === 0 ? Object.keys(schema.shape) : (GROUPS[path.join(".")] ?? [])
-  const name = [...path, key].join(".")
-  const suggestion = [nearest(key, siblings)]
-    .filter((near) => near !== undefined)
-    .map((near) => [...path, near].join("."))
-  // "shards" at the top: right word, wrong place.
-  for (const [group, keys] of Object.entries(GROUPS))
-    if (keys.includes(key)) suggestion.unshift(`${group}.${key}`)
-  const hint =
-    suggestion.length > 0 ? `did you mean ${suggestion[0]}?` : `expected one of ${siblings.join(", ")}`
-  return usageError(`${file}: unknown key ${name}: ${hint}`, { file, key: name })
-}
-
-function shownValue(value: unknown): string {
-  if (value === undefined) return "nothing"
-  if (typeof value === "number" || typeof value === "bigint") return String(value)
-  return stringifyJson(value)
 }

@@ -14,7 +14,7 @@ export async function withStore<T>(
   flags: StorageFlags,
   use: (store: ObjectStore) => Promise<T>,
 ): Promise<T> {
-  const config = await loadConfig(flags.config, io.cwd)
+  const config = await loadConfig(flags.config, io)
   const store = await openStore(rootUrl(argument, config), storeOptions(flags, config))
   try {
     return await use(store)
@@ -35,7 +35,7 @@ export async function withReader<T>(
   use: (reader: Reader) => Promise<T>,
   more: Pick<OpenOptions, "maxAgeSeconds"> = {},
 ): Promise<T> {
-  const config = await loadConfig(flags.config, io.cwd)
+  const config = await loadConfig(flags.config, io)
   const line = (text: string): void => void io.stderr.write(`${text}\n`)
   const options: OpenOptions = withoutUndefined({
     ...more,

@@ -6,6 +6,7 @@ import { inspect } from "node:util"
 import { Command, CommanderError } from "commander"
 import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
+import { configCommand } from "./commands/config.js"
 import { demoCommand } from "./commands/demo.js"
 import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
@@ -71,11 +72,12 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     historyCommand,
     warmCommand,
     healthCommand,
+    configCommand,
     demoCommand,
   ]
   for (const create of commands) program.addCommand(create(io, exitWith))
   const width = widthOf(io.stdout)
-  for (const command of [program, ...program.commands]) {
+  for (const command of withSubcommands(program)) {
     command
       .exitOverride()
       .showSuggestionAfterError()
@@ -91,6 +93,11 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
   }
   return program
 }
+
+const withSubcommands = (command: Command): readonly Command[] => [
+  command,
+  ...command.commands.flatMap(withSubcommands),
+]
 
 /** Version of the package. This file is dist/cli/run.js in it. */
 function packageVersion(): string {

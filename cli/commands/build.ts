@@ -47,7 +47,7 @@ export function buildCommand(io: Io): Command {
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action(async (inputs: readonly string[], flags: BuildFlags) => {
-    const config = await loadConfig(flags.config, io.cwd)
+    const config = await loadConfig(flags.config, io)
     const report = await runBuild(resolveBuild(inputs, flags, config), flags, io)
     if (flags.json) printJson(io, { ...report, replaced: report.replaced ?? null })
     else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env)))

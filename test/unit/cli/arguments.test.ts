@@ -3,7 +3,10 @@ import { expect, test } from "vitest"
 import {
   collectPair,
   parseContext,
+  parseDays,
+  parseDuration,
   parseFields,
+  parseGates,
   parseId,
   parseNames,
   parseProbes,
@@ -115,4 +118,22 @@ test("flags override the storage settings of the configuration, one by one", () 
     s3: { endpoint: "http://127.0.0.1:1", region: "eu", forcePathStyle: false },
   })
   expect(storeOptions({}, {})).toEqual({})
+})
+
+test("durations have a unit", () => {
+  expect(["90s", "30m", "1.5h", "2d", "0s"].map(parseDuration)).toEqual([90, 1800, 5400, 172_800, 0])
+  for (const text of ["6", "", "6 h", "-1h", "h", "6w", "1e3s", ".5h", "9999999999d"])
+    expect(() => parseDuration(text), text).toThrow("Expected a duration such as 90s, 30m, 6h or 2d.")
+})
+
+test("days are a number above 0", () => {
+  expect(["7", "0.5"].map(parseDays)).toEqual([7, 0.5])
+  for (const text of ["0", "-1", "7d", "", "1e3", "Infinity"])
+    expect(() => parseDays(text), text).toThrow("Expected a number of days above 0.")
+})
+
+test("gates are named exactly", () => {
+  expect(parseGates("rows, zero-norms")).toEqual(["rows", "zero-norms"])
+  expect(() => parseGates("rows,skews")).toThrow("got skews. Did you mean skew?")
+  expect(() => parseGates("everything")).toThrow(/^Expected gates out of rows, dim, .*, got everything\.$/)
 })

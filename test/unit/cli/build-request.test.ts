@@ -1,6 +1,7 @@
+import { Command } from "commander"
 import { describe, expect, test } from "vitest"
-import type { BuildFlags } from "../../../cli/arguments.js"
-import { resolveBuild, resolveSharding } from "../../../cli/build-request.js"
+import { addBuildOptions, type BuildFlags } from "../../../cli/arguments.js"
+import { resolveBuild, resolveRelease, resolveSharding } from "../../../cli/build-request.js"
 import { type Config, parseConfig } from "../../../cli/config.js"
 
 const config = parseConfig(
@@ -121,5 +122,68 @@ describe("sharding", () => {
       values: ["a", "b"],
     })
     expect(resolveSharding({}, configured)).toEqual({ strategy: "cel", expression: "x", shards: 4 })
+  })
+})
+
+describe("release", () => {
+  const configured = parseConfig(
+    `
+gates:
+  rows: { min: 1, max-drop-percent: 5, max-grow-percent: 200 }
+  allow: [dim, model]
+  skipped-rows: { max-percent: 1 }
+  duplicates: { max-percent: 2.5 }
+  skew: { max: 3 }
+  norms: { max-drift-percent: 10 }
+  zero-norms: { max-percent: 0 }
+  centroid-drift: { max: 0.2 }
+  overlap: { min: 0.8, queries: 50, k: 5, probes: all }
+retention: { keep-last: 7, keep-days: 30, keep-unpublished-days: 2, grace: 90m }
+publish: false
+lease-seconds: 60
+summary-file: out.json
+`,
+    "vecsnap.yaml",
+  )
+  const flagsOf = (...args: string[]): BuildFlags =>
+    addBuildOptions(new Command()).parse(args, { from: "user" }).opts()
+
+  test("the configuration alone", () => {
+    expect(resolveRelease(flagsOf(), configured)).toEqual({
+      gates: {
+        rows: { min: 1, maxDropPercent: 5, maxGrowPercent: 200 },
+        skippedRows: { maxPercent: 1 },
+        duplicates: { maxPercent: 2.5 },
+        skew: { max: 3 },
+        norms: { maxDriftPercent: 10 },
+        zeroNorms: { maxPercent: 0 },
+        centroidDrift: { max: 0.2 },
+        overlap: { min: 0.8, queries: 50, k: 5, probes: "all" },
+      },
+      allow: ["dim", "model"],
+      retention: { keepLast: 7, keepDays: 30, keepUnpublishedDays: 2, graceSeconds: 5400 },
+      publish: false,
+      leaseSeconds: 60,
+      summaryFile: "out.json",
+    })
+  })
+
+  test("flags override it, and --allow adds to it", () => {
+    const flags = flagsOf(
+      ...["--publish", "--allow", "skew,dim", "--keep-last", "3", "--keep-days", "0.5"],
+      ...["--grace", "2d", "--lease-seconds", "30", "--summary-file", "flag.json"],
+    )
+    expect(resolveRelease(flags, configured)).toMatchObject({
+      allow: ["dim", "model", "skew"],
+      retention: { keepLast: 3, keepDays: 0.5, keepUnpublishedDays: 2, graceSeconds: 172_800 },
+      publish: true,
+      leaseSeconds: 30,
+      summaryFile: "flag.json",
+    })
+  })
+
+  test("nothing configured: published, nothing checked that can be left out, nothing collected", () => {
+    expect(resolveRelease(flagsOf(), {})).toEqual({ gates: {}, allow: [], publish: true })
+    expect(resolveRelease(flagsOf("--no-publish"), {})).toEqual({ gates: {}, allow: [], publish: false })
   })
 })

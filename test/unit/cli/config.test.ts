@@ -83,15 +83,15 @@ describe("where it is found", () => {
   afterEach(() => rm(dir, { recursive: true }))
 
   test("vecsnap.yaml in the working directory, or nothing", async () => {
-    expect(await loadConfig(undefined, dir)).toEqual({})
+    expect(await loadConfig(undefined, { cwd: dir, env: {} })).toEqual({})
     await writeFile(join(dir, "vecsnap.yaml"), "model: m1")
-    expect(await loadConfig(undefined, dir)).toEqual({ model: "m1" })
+    expect(await loadConfig(undefined, { cwd: dir, env: {} })).toEqual({ model: "m1" })
   })
 
   test("a file that is named must be there", async () => {
     await writeFile(join(dir, "other.yaml"), "model: m2")
-    expect(await loadConfig("other.yaml", dir)).toEqual({ model: "m2" })
-    await expect(loadConfig("absent.yaml", dir)).rejects.toThrow(
+    expect(await loadConfig("other.yaml", { cwd: dir, env: {} })).toEqual({ model: "m2" })
+    await expect(loadConfig("absent.yaml", { cwd: dir, env: {} })).rejects.toThrow(
       expect.objectContaining({
         tag: "InvalidInput",
         message: "the configuration absent.yaml cannot be read (ENOENT)",

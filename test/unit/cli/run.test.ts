@@ -6,7 +6,7 @@ import { EXIT_CODES, EXIT_CODES_HELP } from "../../../cli/exit-codes.js"
 import { run } from "../../../cli/run.js"
 import { captureIo } from "./capture.js"
 
-const COMMANDS = ["build", "query", "get", "info", "shards", "history", "warm", "health", "demo"]
+const COMMANDS = ["build", "query", "get", "info", "shards", "history", "warm", "health", "config", "demo"]
 
 test("--help lists every command and every exit code, on stdout", async () => {
   const io = captureIo()
@@ -21,6 +21,15 @@ test.each(COMMANDS)("%s --help has examples of itself", async (name) => {
   expect(await run([name, "--help"], io)).toBe(0)
   expect(io.out()).toContain(`Examples:\n  vecsnap ${name}`)
   expect(io.out()).toContain("--json")
+})
+
+test("subcommands have help of their own, and errors that say what to change", async () => {
+  const help = captureIo()
+  expect(await run(["config", "check", "--help"], help)).toBe(0)
+  expect(help.out()).toContain("Examples:\n  vecsnap config check\n")
+  const wrong = captureIo()
+  expect(await run(["config", "check", "--jsno"], wrong)).toBe(2)
+  expect(wrong.err()).toBe("error: unknown option '--jsno' (Did you mean --json?)\n")
 })
 
 test("health --help documents the exit codes for monitors", async () => {

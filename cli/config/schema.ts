@@ -1,0 +1,223 @@
+/**
+ * The keys of `vecsnap.yaml`, their types and what they mean. Keys are named like the flags of `vecsnap build`.
+ *
+ * Defaults are not applied here: an absent key is absent, so that a flag and then the library decide. Those in the
+ * descriptions are for people and for editors.
+ */
+import { z } from "zod"
+import { BACKEND_NAMES, FIELD_TYPES, type Json, METRICS, STRATEGY_NAMES } from "../../src/index.js"
+import { DURATION, durationSeconds } from "../duration.js"
+
+/** The gates, as `gates.allow` and `--allow` name them. */
+export const GATE_NAMES = [
+  "rows",
+  "dim",
+  "metric",
+  "model",
+  "skipped-rows",
+  "duplicates",
+  "skew",
+  "norms",
+  "zero-norms",
+  "centroid-drift",
+  "overlap",
+] as const
+export type GateName = (typeof GATE_NAMES)[number]
+
+// The message of every leaf says what was expected; what was found is added when a fault is reported.
+const text = z.string("a text").min(1, "a text that is not empty")
+const flag = z.boolean("true or false")
+const wholeNumber = (least: number): z.ZodNumber => {
+  const expected = `a whole number from ${least}`
+  return z.number(expected).int(expected).min(least, expected)
+}
+const numberFrom = (least: number): z.ZodNumber => {
+  const expected = `a number from ${least}`
+  return z.number(expected).min(least, expected)
+}
+const numberAbove = (limit: number): z.ZodNumber => {
+  const expected = `a number above ${limit}`
+  return z.number(expected).gt(limit, expected)
+}
+const numberBetween = (least: number, most: number): z.ZodNumber => {
+  const expected = `a number from ${least} to ${most}`
+  return z.number(expected).min(least, expected).max(most, expected)
+}
+const percent = numberBetween(0, 100)
+const duration = z.string(DURATION).refine((value) => durationSeconds(value) !== undefined, DURATION)
+const oneOf = <const T extends readonly string[]>(names: T) => z.enum(names, `one of ${names.join(", ")}`)
+const oneOrMoreTexts = z.union([text, z.array(text).min(1, "at least one text")], "a text or a list of texts")
+
+const json: z.ZodType<Json> = z
+  .lazy(() =>
+    z.union(
+      [z.string(), z.number(), z.bigint(), z.boolean(), z.null(), z.array(json), z.record(z.string(), json)],
+      "a JSON value",
+    ),
+  )
+  .meta({ id: "json" })
+
+const sharding = z.strictObject({
+  strategy: oneOf(STRATEGY_NAMES).optional().describe("How records and queries find shards."),
+  shards: wholeNumber(1).optional().describe("Number of shards."),
+  probes: wholeNumber(1)
+    .optional()
+    .describe("cluster, lsh: shards searched per query unless it says otherwise."),
+  bits: wholeNumber(1).optional().describe("lsh: number of hyperplanes."),
+  seed: wholeNumber(0).optional().describe("cluster, lsh: seed of all random choices. Default: 1."),
+  iterations: wholeNumber(1).optional().describe("cluster: rounds of k-means at most."),
+  "sample-rows": wholeNumber(1).optional().describe("cluster: rows to train on."),
+  cel: text.optional().describe("cel: expression over the fields that names a record's shard."),
+  values: z
+    .array(z.union([z.string(), z.number(), z.bigint()]), "a list of texts or whole numbers")
+    .min(1, "at least one value")
+    .optional()
+    .describe("cel: what the expression may answer; the position is the shard."),
+})
+
+const storage = z.strictObject({
+  endpoint: text.optional().describe("S3: address of the server. Default: AWS_ENDPOINT_URL_S3, else AWS."),
+  region: text.optional().describe("S3: region. Default: from the environment or the AWS profile."),
+  "path-style": flag
+    .optional()
+    .describe(
+      "S3: bucket in the path rather than in the host name. Default: true with an endpoint of its own.",
+    ),
+})
+
+// A gate with one limit needs it: `skew: {}` would look like a gate and be none.
+const gates = z.strictObject({
+  allow: z
+    .array(oneOf(GATE_NAMES), "a list of gate names")
+    .optional()
+    .describe("Gates that may fail; --allow adds to them."),
+  rows: z
+    .strictObject({
+      min: wholeNumber(0).optional().describe("Fewest rows."),
+      "max-drop-percent": percent
+        .optional()
+        .describe("How much smaller than the live snapshot it may be, in percent of that."),
+      "max-grow-percent": numberFrom(0)
+        .optional()
+        .describe("How much larger than the live snapshot it may be, in percent of that."),
+    })
+    .optional()
+    .describe("Number of rows, alone and against the live snapshot."),
+  "skipped-rows": z
+    .strictObject({ "max-percent": percent.describe("In percent, from 0 to 100.") })
+    .optional()
+    .describe("Share of the rows read that were bad and left out."),
+  duplicates: z
+    .strictObject({ "max-percent": percent.describe("In percent, from 0 to 100.") })
+    .optional()
+    .describe("Share of the rows read whose id was there before."),
+  skew: z
+    .strictObject({ max: numberFrom(1).describe("At least 1.") })
+    .optional()
+    .describe("Rows of the largest shard over the average."),
+  norms: z
+    .strictObject({ "max-drift-percent": numberFrom(0).describe("In percent of the live snapshot's.") })
+    .optional()
+    .describe("How far the median norm of the vectors is from the live snapshot's."),
+  "zero-norms": z
+    .strictObject({ "max-percent": percent.describe("In percent, from 0 to 100.") })
+    .optional()
+    .describe("Share of the vectors that are all zeros."),
+  "centroid-drift": z
+    .strictObject({ max: numberFrom(0).describe("At least 0.") })
+    .optional()
+    .describe("How far the mean vector is from the live snapshot's."),
+  overlap: z
+    .strictObject({
+      min: numberBetween(0, 1).describe("Least share of equal hits, from 0 to 1."),
+      queries: wholeNumber(1).optional().describe("Sample queries. Default: 100."),
+      k: wholeNumber(1).optional().describe("Hits per query. Default: 10."),
+      probes: z
+        .union([wholeNumber(1), z.literal("all")], 'a whole number from 1, or "all"')
+        .optional()
+        .describe('Shards searched per query, or "all". Default: the snapshot\'s.'),
+    })
+    .optional()
+    .describe("Sample queries on both snapshots: share of equal hits, for ids in both."),
+})
+
+const retention = z.strictObject({
+  "keep-last": wholeNumber(1).optional().describe("Published snapshots kept, the live one included."),
+  "keep-days": numberAbove(0).optional().describe("Published snapshots of this many days are kept."),
+  "keep-unpublished-days": numberAbove(0)
+    .optional()
+    .describe("Days that snapshots which were never published are kept. Default: 7."),
+  grace: duration
+    .optional()
+    .describe("Nothing younger than this is collected: a number with s, m, h or d. Default: 6h."),
+})
+
+export const schema = z.strictObject({
+  input: oneOrMoreTexts
+    .transform((input) => (typeof input === "string" ? [input] : input))
+    .optional()
+    .describe("Files, globs or s3:// objects; a list or one."),
+  sql: text.optional().describe("Reads the rows of an SQL query over files (DuckDB) instead of inputs."),
+  format: text.optional().describe("Format of the inputs. Default: by the file name's ending."),
+  ids: text.optional().describe("Ids of .npy vectors, a file with one per line."),
+  "id-column": text.optional().describe("Column of the ids. Default: id."),
+  "id-type": oneOf(["string", "int64"]).optional().describe("Type of the ids. Default: by the input."),
+  "vector-column": text.optional().describe("Column of the vectors. Default: vector."),
+  fields: z
+    .record(z.string(), oneOf(FIELD_TYPES), "a map of field names to types")
+    .optional()
+    .describe("Typed columns to route and filter on: a map of names to types."),
+  "payload-columns": z
+    .array(text, "a list of column names")
+    .optional()
+    .describe("Columns kept as payload. Default: all others; [] for none."),
+  "shard-column": text.optional().describe("Column of the shard numbers, for the strategy explicit."),
+  to: text.optional().describe("Root of the snapshots: s3://bucket/prefix or a directory."),
+  metric: oneOf(METRICS).optional().describe("Distance. Default: cosine."),
+  backend: oneOf(BACKEND_NAMES).optional().describe("Shard index. Default: sqlite-vec."),
+  sharding: sharding.optional().describe("How the records are parted."),
+  "routing-from": text
+    .optional()
+    .describe("Takes trained routing from the live snapshot there instead of training."),
+  "on-bad-row": oneOf(["fail", "skip"])
+    .optional()
+    .describe("Whether a bad row ends the build or is left out. Default: fail."),
+  "max-bad-rows": wholeNumber(0)
+    .optional()
+    .describe("With on-bad-row: skip, more end the build. Default: 1000."),
+  "on-duplicate": oneOf(["fail", "first", "last"])
+    .optional()
+    .describe("Which of the rows with one id counts. Default: fail."),
+  parallelism: wholeNumber(1)
+    .optional()
+    .describe("Shards built at the same time. Default: the number of cores."),
+  "temp-dir": text.optional().describe("Where the temporary directory is made. Default: the system's."),
+  model: text.optional().describe("Label of the embedding model, recorded in the snapshot."),
+  custom: z.record(z.string(), json, "a map").optional().describe("Anything else to record in the snapshot."),
+  gates: gates.optional().describe("Limits that a built snapshot must keep before it is published."),
+  retention: retention.optional().describe("What is collected after publishing. Default: nothing."),
+  publish: flag.optional().describe("Whether what was built becomes live. Default: true."),
+  "lease-seconds": wholeNumber(30)
+    .optional()
+    .describe("A run that is silent for this long counts as dead. Default: 120."),
+  "summary-file": text.optional().describe("The JSON summary of a build is written to this file too."),
+  storage: storage
+    .optional()
+    .describe(
+      "How the object store is reached. Credentials have no key: they come from the AWS environment or profile.",
+    ),
+})
+
+/** Settings of the file, checked; keys as in the file. */
+export type Config = z.output<typeof schema>
+
+/** Keys of each map of settings, by its path: "" is the file itself, "gates.rows" a group in a group. */
+export const KEYS_OF_GROUPS: ReadonlyMap<string, readonly string[]> = new Map(groupsOf("", schema))
+
+function groupsOf(path: string, group: z.ZodObject): [path: string, keys: readonly string[]][] {
+  const nested = Object.entries(group.shape).flatMap(([key, value]) => {
+    const inner = value instanceof z.ZodOptional ? value.unwrap() : value
+    return inner instanceof z.ZodObject ? groupsOf(path === "" ? key : `${path}.${key}`, inner) : []
+  })
+  return [[path, Object.keys(group.shape)], ...nested]
+}
