@@ -9,6 +9,8 @@ import {
   FIELD_TYPES,
   type FieldType,
   type FieldValue,
+  GATE_NAMES,
+  type GateName,
   type Id,
   METRICS,
   parseJson,
@@ -17,7 +19,6 @@ import {
   STRATEGY_NAMES,
   type StoreOptions,
 } from "../src/index.js"
-import { GATE_NAMES, type GateName } from "./config/schema.js"
 import type { Config } from "./config.js"
 import { DURATION, durationSeconds } from "./duration.js"
 import { nearest, usageError } from "./usage-error.js"

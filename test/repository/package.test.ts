@@ -11,6 +11,7 @@ describe("package", () => {
       [
         "BACKEND_NAMES",
         "FIELD_TYPES",
+        "GATE_NAMES",
         "METRICS",
         "STRATEGY_NAMES",
         "VERSION",
@@ -18,6 +19,7 @@ describe("package", () => {
         "buildSnapshot",
         "decodeNpy",
         "emptyShards",
+        "findManifest",
         "isVecsnapError",
         "listManifests",
         "openSnapshot",
