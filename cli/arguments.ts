@@ -261,6 +261,17 @@ export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["fields"]):
     context: flags.context && parseContext(flags.context, fields),
   })
 
+export interface SnapshotFlags {
+  readonly snapshot?: string
+}
+
+export function addSnapshotOption(command: Command): Command {
+  return command.option(
+    "--snapshot <run>",
+    "the snapshot of this run, whether live or not; default: the live one",
+  )
+}
+
 export function addReaderOptions(command: Command): Command {
   return command.option(
     "--cache-dir <dir>",

@@ -1,7 +1,15 @@
 /**
  * From flags and configuration to what a build is asked for. Pure; flags override the configuration.
  */
-import type { BuildOptions, GateName, GateOptions, Json, ShardingOptions, SourceOptions, StrategyName } from "../src/index.js"
+import type {
+  BuildOptions,
+  GateName,
+  GateOptions,
+  Json,
+  ShardingOptions,
+  SourceOptions,
+  StrategyName,
+} from "../src/index.js"
 import {
   type BuildFlags,
   type ReleaseFlags,

@@ -5,7 +5,14 @@
  * descriptions are for people and for editors.
  */
 import { z } from "zod"
-import { BACKEND_NAMES, FIELD_TYPES, GATE_NAMES, type Json, METRICS, STRATEGY_NAMES } from "../../src/index.js"
+import {
+  BACKEND_NAMES,
+  FIELD_TYPES,
+  GATE_NAMES,
+  type Json,
+  METRICS,
+  STRATEGY_NAMES,
+} from "../../src/index.js"
 import { DURATION, durationSeconds } from "../duration.js"
 
 // The message of every leaf says what was expected; what was found is added when a fault is reported.

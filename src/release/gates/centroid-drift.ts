@@ -14,7 +14,8 @@ export async function measureCentroidDrift(
   options: CallOptions,
 ): Promise<Measurement> {
   const other = [candidate, live].find(({ sharding }) => sharding.strategy !== "cluster")
-  if (other) return { missing: `snapshot ${other.run} has the strategy ${other.sharding.strategy}: no centroids` }
+  if (other)
+    return { missing: `snapshot ${other.run} has the strategy ${other.sharding.strategy}: no centroids` }
   const { dim, metric } = candidate.schema
   if (dim !== live.schema.dim || metric !== live.schema.metric)
     return { missing: "centroids of another dimension or metric can't be compared" }

@@ -47,7 +47,9 @@ const JUDGES: Readonly<Record<GateName, (facts: GateFacts) => Judged | undefined
   model: judgeModel,
   "skipped-rows": ({ candidate, options: { skippedRows } }) => {
     const { skippedRows: skipped } = candidate.build
-    return skippedRows && judgeShare(skipped, rowsRead(candidate), skippedRows.maxPercent, "rows read", "were bad")
+    return (
+      skippedRows && judgeShare(skipped, rowsRead(candidate), skippedRows.maxPercent, "rows read", "were bad")
+    )
   },
   duplicates: ({ candidate, options: { duplicates } }) => {
     const { duplicateRows } = candidate.build
@@ -100,9 +102,15 @@ function judgeRows({ candidate, live, options }: GateFacts): Judged | undefined 
   // Of nothing there are no percents.
   const before = live !== undefined && live.rows > 0 ? live.rows : undefined
   if (before !== undefined && maxDropPercent !== undefined)
-    limit(`at most ${maxDropPercent}% fewer than ${before}`, percentOf(before - rows, before) <= maxDropPercent)
+    limit(
+      `at most ${maxDropPercent}% fewer than ${before}`,
+      percentOf(before - rows, before) <= maxDropPercent,
+    )
   if (before !== undefined && maxGrowPercent !== undefined)
-    limit(`at most ${maxGrowPercent}% more than ${before}`, percentOf(rows - before, before) <= maxGrowPercent)
+    limit(
+      `at most ${maxGrowPercent}% more than ${before}`,
+      percentOf(rows - before, before) <= maxGrowPercent,
+    )
   if (limits.length === 0) return notApplicable(NOTHING_LIVE)
   return {
     limit: limits.join(", "),
@@ -143,7 +151,8 @@ function judgeModel({ candidate, live }: GateFacts): Judged {
   if (live === undefined) return notApplicable(NOTHING_LIVE)
   const value = candidate.schema.model
   const expected = live.schema.model
-  if (value === undefined && expected === undefined) return notApplicable("neither snapshot has a model label")
+  if (value === undefined && expected === undefined)
+    return notApplicable("neither snapshot has a model label")
   const same = value === expected
   const name = (label: string | undefined): string => (label === undefined ? "none" : JSON.stringify(label))
   return {

@@ -44,7 +44,10 @@ export async function measureOverlap(
   if (dim !== live.schema.dim || metric !== live.schema.metric)
     return { missing: "searches under another dimension or metric can't be compared" }
   if (id.type !== live.schema.id.type)
-    return { value: 0, reason: `ids were of type ${live.schema.id.type} and are ${id.type} now: none is in both` }
+    return {
+      value: 0,
+      reason: `ids were of type ${live.schema.id.type} and are ${id.type} now: none is in both`,
+    }
   const cacheDir = await mkdtemp(join(tempDir ?? tmpdir(), `vecsnap-gates-${candidate.run}-`))
   const open = ({ run }: Manifest): Promise<Reader> =>
     openSnapshot(store, { snapshot: run, cacheDir, logger, ...(signal && { signal }) })
@@ -100,27 +103,29 @@ export function sharedPart(found: readonly string[], expected: readonly string[]
 }
 
 /**
- * Ids of `count` records, or of as many as the snapshot has, each once; the same for the same snapshot.
+ * Ids of `count` records at most, each once; the same for the same snapshot.
  *
  * Shards can't be listed, only searched. So records are drawn at random from those nearest to random directions in random
- * shards, larger shards more often; of a snapshot of few records, all are.
+ * shards, larger shards more often. From a small snapshot they are drawn at random from all.
  */
-export async function drawIds(
+async function drawIds(
   reader: Reader,
   { shards, schema, rows, build }: Manifest,
   count: number,
   signal: AbortSignal | undefined,
 ): Promise<readonly Id[]> {
   const random = createRandom(SEED)
-  const directions = Math.min(count, DIRECTIONS)
-  const wanted = directionsByShard(shards, rows, directions, random)
-  const drawn = new Map<string, Id>()
-  const length = build.norms?.median || 1
+  const directions = rows <= NEAREST ? 1 : Math.min(count, DIRECTIONS)
   const perDirection = Math.ceil(count / directions)
   const k = Math.max(NEAREST, perDirection)
-  for (const [shard, times] of wanted) {
+  const length = build.norms?.median || 1
+  const looks: ReadonlyMap<number | "all", number> =
+    directions === 1 ? new Map([["all", 1]]) : directionsByShard(shards, rows, directions, random)
+  const drawn = new Map<string, Id>()
+  for (const [shard, times] of looks) {
     const vectors = Array.from({ length: times }, () => randomVector(schema.dim, length, random))
-    const results = await reader.searchMany(vectors, withSignal({ k, shards: [shard] }, signal))
+    const route: RouteOptions = { shards: shard === "all" ? shard : [shard] }
+    const results = await reader.searchMany(vectors, withSignal({ ...route, k }, signal))
     for (const { hits } of results) {
       const ids = hits.map(({ id }) => id)
       for (let n = 0; n < perDirection && ids.length > 0; n++) {
@@ -188,7 +193,13 @@ async function neighbours(
   const found: (readonly string[])[] = records.map(() => [])
   for (const [shard, places] of groups) {
     const route: RouteOptions =
-      shard !== undefined ? { shards: [shard] } : probes === "all" ? { shards: "all" } : probes ? { probes } : {}
+      shard !== undefined
+        ? { shards: [shard] }
+        : probes === "all"
+          ? { shards: "all" }
+          : probes
+            ? { probes }
+            : {}
     const results = await reader.searchMany(
       places.map((place) => vectors[place]!),
       withSignal({ ...route, k: k + 1 }, signal),
@@ -206,5 +217,7 @@ async function neighbours(
   return found
 }
 
-const withSignal = <T extends object>(options: T, signal: AbortSignal | undefined): T & { signal?: AbortSignal } =>
-  signal === undefined ? options : { ...options, signal }
+const withSignal = <T extends object>(
+  options: T,
+  signal: AbortSignal | undefined,
+): T & { signal?: AbortSignal } => (signal === undefined ? options : { ...options, signal })
