@@ -117,7 +117,7 @@ const gates = z.strictObject({
   "centroid-drift": z
     .strictObject({ max: numberFrom(0).describe("At least 0.") })
     .optional()
-    .describe("How far the mean vector is from the live snapshot's."),
+    .describe("cluster: how far the centroids are from the nearest ones of the live snapshot, on average."),
   overlap: z
     .strictObject({
       min: numberBetween(0, 1).describe("Least share of equal hits, from 0 to 1."),

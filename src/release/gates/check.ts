@@ -1,5 +1,5 @@
 /** Checks the gates of a stored snapshot: measures what needs measuring, judges, and refuses. */
-import { gateRefused, isVecsnapError, messageOf, throwIfAborted, type VecsnapError } from "../../errors.js"
+import { gateRefused, messageOf, throwIfAborted, type VecsnapError } from "../../errors.js"
 import type { Logger } from "../../logger.js"
 import { manifestKey } from "../../manifest/keys.js"
 import type { Manifest } from "../../manifest/manifest.js"
@@ -76,7 +76,7 @@ async function measure({
       return await work()
     } catch (error) {
       throwIfAborted(context.signal)
-      if (!allow.includes(gate) || isVecsnapError(error, "Aborted")) throw error
+      if (!allow.includes(gate)) throw error
       return { failed: messageOf(error) }
     }
   }
