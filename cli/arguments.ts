@@ -9,6 +9,8 @@ import {
   FIELD_TYPES,
   type FieldType,
   type FieldValue,
+  GATE_NAMES,
+  type GateName,
   type Id,
   METRICS,
   parseJson,
@@ -17,7 +19,6 @@ import {
   STRATEGY_NAMES,
   type StoreOptions,
 } from "../src/index.js"
-import { GATE_NAMES, type GateName } from "./config/schema.js"
 import type { Config } from "./config.js"
 import { DURATION, durationSeconds } from "./duration.js"
 import { nearest, usageError } from "./usage-error.js"
@@ -259,6 +260,17 @@ export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["fields"]):
     shards: flags.shards,
     context: flags.context && parseContext(flags.context, fields),
   })
+
+export interface SnapshotFlags {
+  readonly snapshot?: string
+}
+
+export function addSnapshotOption(command: Command): Command {
+  return command.option(
+    "--snapshot <run>",
+    "the snapshot of this run, whether live or not; default: the live one",
+  )
+}
 
 export function addReaderOptions(command: Command): Command {
   return command.option(

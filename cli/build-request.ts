@@ -1,7 +1,15 @@
 /**
  * From flags and configuration to what a build is asked for. Pure; flags override the configuration.
  */
-import type { BuildOptions, Json, ShardingOptions, SourceOptions, StrategyName } from "../src/index.js"
+import type {
+  BuildOptions,
+  GateName,
+  GateOptions,
+  Json,
+  ShardingOptions,
+  SourceOptions,
+  StrategyName,
+} from "../src/index.js"
 import {
   type BuildFlags,
   type ReleaseFlags,
@@ -9,7 +17,6 @@ import {
   storeOptions,
   withoutUndefined,
 } from "./arguments.js"
-import type { GateName } from "./config/schema.js"
 import type { Config } from "./config.js"
 import { durationSeconds } from "./duration.js"
 import { usageError } from "./usage-error.js"
@@ -154,27 +161,6 @@ function fromConfig({ "sample-rows": sampleRows, ...rest }: NonNullable<Config["
 function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string, Json>> | undefined {
   if (flags.custom === undefined && config.custom === undefined) return undefined
   return { ...config.custom, ...flags.custom }
-}
-
-/** Limits that a built snapshot must keep before it is published; an absent one is not checked. */
-export interface GateOptions {
-  readonly rows?: {
-    readonly min?: number
-    readonly maxDropPercent?: number
-    readonly maxGrowPercent?: number
-  }
-  readonly skippedRows?: { readonly maxPercent: number }
-  readonly duplicates?: { readonly maxPercent: number }
-  readonly skew?: { readonly max: number }
-  readonly norms?: { readonly maxDriftPercent: number }
-  readonly zeroNorms?: { readonly maxPercent: number }
-  readonly centroidDrift?: { readonly max: number }
-  readonly overlap?: {
-    readonly min: number
-    readonly queries?: number
-    readonly k?: number
-    readonly probes?: number | "all"
-  }
 }
 
 export interface RetentionOptions {

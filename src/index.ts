@@ -15,7 +15,7 @@
  *
  * The map of the package:
  *
- * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, publish.
+ * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish.
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
  * - `maintenance/`: {@link readHistory}, {@link rollback}, {@link listRuns}: looking after what was published.
@@ -59,7 +59,7 @@ export {
   shardRun,
   snapshotBytes,
 } from "./manifest/figures.js"
-export { type HistoryEntry, listManifests } from "./manifest/history.js"
+export { findManifest, type HistoryEntry, listManifests } from "./manifest/history.js"
 export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.js"
 export type { Publication, PublicationAction } from "./manifest/pointer.js"
 export type { Published } from "./manifest/publish.js"
@@ -97,6 +97,13 @@ export {
   type VectorRecord,
 } from "./records.js"
 export { buildSnapshot } from "./release/build-snapshot.js"
+export {
+  GATE_NAMES,
+  type GateName,
+  type GateOptions,
+  type GateResult,
+  type GateVerdict,
+} from "./release/gates/options.js"
 export type { BuildOptions, BuildReport } from "./release/options.js"
 export { type PublishRunOptions, publishRun } from "./release/publish-run.js"
 export {

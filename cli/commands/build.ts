@@ -8,8 +8,9 @@ import {
   addStorageOptions,
   type BuildFlags,
 } from "../arguments.js"
-import { type BuildRequest, resolveBuild } from "../build-request.js"
+import { type BuildRequest, type ReleaseRequest, resolveBuild, resolveRelease } from "../build-request.js"
 import { loadConfig } from "../config.js"
+import { printRefusal, renderGates } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
 import { createLogger, createProgress } from "../progress.js"
 import {
@@ -21,6 +22,7 @@ import {
   plainPaint,
   renderFacts,
   shellQuote,
+  widthOf,
 } from "../render.js"
 import { describeTimings } from "./info.js"
 
@@ -33,6 +35,7 @@ Examples:
   vecsnap build 'day/*.parquet' --to s3://vectors/days --strategy explicit --shards 7 --shard-column weekday
   vecsnap build --sql "select id, emb as vector, tenant from 'in.parquet'" --fields tenant:string \\
       --to s3://vectors/tenants --strategy cel --cel 'shard_hash(tenant) % 16u' --shards 16
+  vecsnap build words.parquet --to ./words --strategy cluster --shards 16 --allow rows
   zcat words.jsonl.gz | vecsnap build - --format jsonl --to ./words --strategy lsh --shards 8 --json`
 
 /** `vecsnap build`: builds a snapshot and makes it live. */
@@ -48,10 +51,24 @@ export function buildCommand(io: Io): Command {
   addOutputOptions(command)
   return command.action(async (inputs: readonly string[], flags: BuildFlags) => {
     const config = await loadConfig(flags.config, io)
-    const report = await runBuild(resolveBuild(inputs, flags, config), flags, io)
-    if (flags.json) printJson(io, { ...report, replaced: report.replaced ?? null })
-    else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env)))
+    const request = withRelease(resolveBuild(inputs, flags, config), resolveRelease(flags, config))
+    try {
+      const report = await runBuild(request, flags, io)
+      if (flags.json) printJson(io, { ...report, replaced: report.replaced ?? null })
+      else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env), widthOf(io.stdout)))
+    } catch (error) {
+      if (!flags.json) printRefusal(error, io)
+      throw error
+    }
   })
+}
+
+function withRelease(request: BuildRequest, release: ReleaseRequest): BuildRequest {
+  const { gates, allow, publish, leaseSeconds } = release
+  return {
+    ...request,
+    build: { ...request.build, gates, allow, publish, ...(leaseSeconds !== undefined && { leaseSeconds }) },
+  }
 }
 
 /** Builds, with progress and warnings on stderr. */
@@ -75,7 +92,7 @@ export async function runBuild(
   }
 }
 
-export function renderReport(report: BuildReport, paint: Paint = plainPaint): string {
+export function renderReport(report: BuildReport, paint: Paint = plainPaint, width?: number): string {
   const {
     rows,
     dim,
@@ -113,12 +130,17 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint): st
     paint,
   )
   const url = shellQuote(report.url)
-  const done = report.published ? paint.green("published") : paint.yellow("built, not published,")
+  // The first snapshot of a root has nothing to be compared with: a table would say no more.
+  const judged = report.gates.some(({ verdict }) => verdict !== "not applicable")
+  const gates = judged ? `
+${renderGates(report.gates, { paint, width })}` : ""
+  const done = report.published ? paint.green("published") : paint.yellow("built, not published:")
   const next = report.published
     ? [`query ${url} --like <id>`, `info ${url}`]
     : [`query ${url} --snapshot ${report.run} --like <id>`, `publish ${url} ${report.run}`]
   return `${done} ${paint.bold(`snapshot ${report.run}`)} at ${report.url}
-${facts}
+${facts}${gates}
 Next:
-${next.map((command) => `  vecsnap ${command}\n`).join("")}`
+${next.map((command) => `  vecsnap ${command}
+`).join("")}`
 }

@@ -175,6 +175,7 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
         skippedRows: badRows.count,
         duplicateRows: duplicates.rows,
         timingsMs: clock.timingsMs(),
+        norms: partitioned.norms,
       },
       custom: options.custom,
     }

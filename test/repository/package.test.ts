@@ -11,6 +11,7 @@ describe("package", () => {
       [
         "BACKEND_NAMES",
         "FIELD_TYPES",
+        "GATE_NAMES",
         "METRICS",
         "STRATEGY_NAMES",
         "VERSION",
@@ -19,6 +20,7 @@ describe("package", () => {
         "decodeNpy",
         "diagnoseStore",
         "emptyShards",
+        "findManifest",
         "isVecsnapError",
         "listManifests",
         "listRuns",
