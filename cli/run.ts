@@ -9,15 +9,18 @@ import { buildCommand } from "./commands/build.js"
 import { configCommand } from "./commands/config.js"
 import { demoCommand } from "./commands/demo.js"
 import { doctorCommand } from "./commands/doctor.js"
+import { gcCommand } from "./commands/gc.js"
 import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
 import { infoCommand } from "./commands/info.js"
+import { pinCommand } from "./commands/pin.js"
 import { publishCommand } from "./commands/publish.js"
 import { queryCommand } from "./commands/query.js"
 import { rollbackCommand } from "./commands/rollback.js"
 import { runsCommand } from "./commands/runs.js"
 import { shardsCommand } from "./commands/shards.js"
+import { unpinCommand } from "./commands/unpin.js"
 import { warmCommand } from "./commands/warm.js"
 import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
@@ -77,6 +80,9 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     rollbackCommand,
     publishCommand,
     runsCommand,
+    gcCommand,
+    pinCommand,
+    unpinCommand,
     warmCommand,
     healthCommand,
     configCommand,

@@ -19,6 +19,7 @@
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
  * - `maintenance/`: {@link readHistory}, {@link rollback}, {@link listRuns}: looking after what was published.
+ * - `maintenance/`: {@link collect}, {@link pin}: what goes, and what stays.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
  * - `maintenance/`: {@link diagnoseStore}, which tries out a store.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
@@ -35,6 +36,14 @@ export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
 export type { Check, CheckName, Diagnosis, Verdict } from "./maintenance/doctor/diagnosis.js"
 export { type DoctorOptions, diagnoseStore } from "./maintenance/doctor/doctor.js"
+export { collect } from "./maintenance/gc/collect.js"
+export type {
+  CollectOptions,
+  CollectProgress,
+  CollectReport,
+  RemovableKind,
+  RemovedObjects,
+} from "./maintenance/gc/report.js"
 export {
   type History,
   type HistoryOptions,
@@ -42,6 +51,7 @@ export {
   type HistorySnapshot,
   readHistory,
 } from "./maintenance/history.js"
+export { type Pin, type PinOptions, pin, unpin } from "./maintenance/pins.js"
 export { type RollbackOptions, rollback } from "./maintenance/rollback.js"
 export { listRuns, type RunInfo } from "./maintenance/runs.js"
 export {

@@ -132,8 +132,10 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint, wid
   const url = shellQuote(report.url)
   // The first snapshot of a root has nothing to be compared with: a table would say no more.
   const judged = report.gates.some(({ verdict }) => verdict !== "not applicable")
-  const gates = judged ? `
-${renderGates(report.gates, { paint, width })}` : ""
+  const gates = judged
+    ? `
+${renderGates(report.gates, { paint, width })}`
+    : ""
   const done = report.published ? paint.green("published") : paint.yellow("built, not published:")
   const next = report.published
     ? [`query ${url} --like <id>`, `info ${url}`]
@@ -141,6 +143,10 @@ ${renderGates(report.gates, { paint, width })}` : ""
   return `${done} ${paint.bold(`snapshot ${report.run}`)} at ${report.url}
 ${facts}${gates}
 Next:
-${next.map((command) => `  vecsnap ${command}
-`).join("")}`
+${next
+  .map(
+    (command) => `  vecsnap ${command}
+`,
+  )
+  .join("")}`
 }

@@ -17,6 +17,7 @@ describe("package", () => {
         "VERSION",
         "VecsnapError",
         "buildSnapshot",
+        "collect",
         "decodeNpy",
         "diagnoseStore",
         "emptyShards",
@@ -28,6 +29,7 @@ describe("package", () => {
         "openSource",
         "openStore",
         "parseJson",
+        "pin",
         "publishRun",
         "readHistory",
         "readLive",
@@ -40,6 +42,7 @@ describe("package", () => {
         "shardRun",
         "snapshotBytes",
         "stringifyJson",
+        "unpin",
       ]
     `)
   })
