@@ -13,6 +13,7 @@ import { historyCommand } from "./commands/history.js"
 import { infoCommand } from "./commands/info.js"
 import { queryCommand } from "./commands/query.js"
 import { shardsCommand } from "./commands/shards.js"
+import { verifyCommand } from "./commands/verify.js"
 import { warmCommand } from "./commands/warm.js"
 import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
@@ -69,6 +70,7 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     infoCommand,
     shardsCommand,
     historyCommand,
+    verifyCommand,
     warmCommand,
     healthCommand,
     demoCommand,

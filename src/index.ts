@@ -32,6 +32,22 @@ export {
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
 export {
+  type RejectedSnapshot,
+  type RepairOptions,
+  type RepairPlan,
+  type RepairReport,
+  repairPointer,
+} from "./maintenance/verify/repair.js"
+export type { Checked } from "./maintenance/verify/snapshot.js"
+export {
+  type DepthOptions,
+  type Fault,
+  type VerifiedSnapshot,
+  type VerifyOptions,
+  type VerifyReport,
+  verifyRoot,
+} from "./maintenance/verify/verify.js"
+export {
   type LivePointer,
   type LiveSnapshot,
   readLive,

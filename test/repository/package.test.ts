@@ -28,11 +28,13 @@ describe("package", () => {
         "readManifest",
         "readPointer",
         "recordsSource",
+        "repairPointer",
         "shardBytes",
         "shardFigures",
         "shardRun",
         "snapshotBytes",
         "stringifyJson",
+        "verifyRoot",
       ]
     `)
   })
