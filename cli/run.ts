@@ -7,6 +7,7 @@ import { Command, CommanderError } from "commander"
 import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
 import { demoCommand } from "./commands/demo.js"
+import { diffCommand } from "./commands/diff.js"
 import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
@@ -71,6 +72,7 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     shardsCommand,
     historyCommand,
     verifyCommand,
+    diffCommand,
     warmCommand,
     healthCommand,
     demoCommand,

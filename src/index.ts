@@ -18,6 +18,7 @@
  * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, publish.
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
+ * - `maintenance/`: {@link verifyRoot}, {@link repairPointer}, {@link diffSnapshots}.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
  * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
@@ -31,6 +32,16 @@ export {
 } from "./errors.js"
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
+export {
+  type ChangedRows,
+  type DiffOptions,
+  diffSnapshots,
+  type SnapshotDiff,
+  type SnapshotFigures,
+} from "./maintenance/diff/diff.js"
+export type { ParameterChange } from "./maintenance/diff/parameters.js"
+export type { CentroidShift } from "./maintenance/diff/routing.js"
+export type { RowChange, RowPart } from "./maintenance/diff/rows.js"
 export {
   type RejectedSnapshot,
   type RepairOptions,

@@ -17,6 +17,7 @@ describe("package", () => {
         "VecsnapError",
         "buildSnapshot",
         "decodeNpy",
+        "diffSnapshots",
         "emptyShards",
         "isVecsnapError",
         "listManifests",
