@@ -8,6 +8,7 @@ import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
 import { configCommand } from "./commands/config.js"
 import { demoCommand } from "./commands/demo.js"
+import { diffCommand } from "./commands/diff.js"
 import { doctorCommand } from "./commands/doctor.js"
 import { gcCommand } from "./commands/gc.js"
 import { getCommand } from "./commands/get.js"
@@ -21,6 +22,7 @@ import { rollbackCommand } from "./commands/rollback.js"
 import { runsCommand } from "./commands/runs.js"
 import { shardsCommand } from "./commands/shards.js"
 import { unpinCommand } from "./commands/unpin.js"
+import { verifyCommand } from "./commands/verify.js"
 import { warmCommand } from "./commands/warm.js"
 import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
@@ -83,6 +85,8 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     gcCommand,
     pinCommand,
     unpinCommand,
+    verifyCommand,
+    diffCommand,
     warmCommand,
     healthCommand,
     configCommand,

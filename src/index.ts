@@ -18,10 +18,9 @@
  * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish.
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
- * - `maintenance/`: {@link readHistory}, {@link rollback}, {@link listRuns}: looking after what was published.
- * - `maintenance/`: {@link collect}, {@link pin}: what goes, and what stays.
+ * - `maintenance/`: what is done to a root from time to time: {@link readHistory}, {@link rollback}, {@link collect}, {@link pin},
+ *   {@link verifyRoot}, {@link repairPointer}, {@link diffSnapshots}, {@link listRuns}, {@link diagnoseStore}.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
- * - `maintenance/`: {@link diagnoseStore}, which tries out a store.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
  * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
  * - `errors.ts`: what can go wrong, by what to do next; `records.ts`: what goes in and comes out.
@@ -34,6 +33,16 @@ export {
 } from "./errors.js"
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
+export {
+  type ChangedRows,
+  type DiffOptions,
+  diffSnapshots,
+  type SnapshotDiff,
+  type SnapshotFigures,
+} from "./maintenance/diff/diff.js"
+export type { ParameterChange } from "./maintenance/diff/parameters.js"
+export type { CentroidShift } from "./maintenance/diff/routing.js"
+export type { RowChange, RowPart } from "./maintenance/diff/rows.js"
 export type { Check, CheckName, Diagnosis, Verdict } from "./maintenance/doctor/diagnosis.js"
 export { type DoctorOptions, diagnoseStore } from "./maintenance/doctor/doctor.js"
 export { collect } from "./maintenance/gc/collect.js"
@@ -54,6 +63,22 @@ export {
 export { type Pin, type PinOptions, pin, unpin } from "./maintenance/pins.js"
 export { type RollbackOptions, rollback } from "./maintenance/rollback.js"
 export { listRuns, type RunInfo } from "./maintenance/runs.js"
+export {
+  type RejectedSnapshot,
+  type RepairOptions,
+  type RepairPlan,
+  type RepairReport,
+  repairPointer,
+} from "./maintenance/verify/repair.js"
+export type { Checked } from "./maintenance/verify/snapshot.js"
+export {
+  type DepthOptions,
+  type Fault,
+  type VerifiedSnapshot,
+  type VerifyOptions,
+  type VerifyReport,
+  verifyRoot,
+} from "./maintenance/verify/verify.js"
 export {
   type LivePointer,
   type LiveSnapshot,

@@ -1,5 +1,5 @@
 /** The live snapshot: reading the pointer and its manifest. */
-import { corrupt, notFound, type VecsnapError } from "../errors.js"
+import { corrupt, isVecsnapError, notFound, type VecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { decodeManifest } from "./codec.js"
 import { POINTER_KEY } from "./keys.js"
@@ -22,6 +22,30 @@ export async function readPointer(
 ): Promise<LivePointer | undefined> {
   const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
   return object && { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
+}
+
+/** A pointer whose bytes are no pointer: which version of the object that is, and what is wrong with it. */
+export interface DamagedPointer {
+  readonly etag: string
+  readonly problem: string
+}
+
+/**
+ * What lies where the pointer belongs, for repairs. That it is damaged is no exception, but a finding. Throws `Unsupported` if a
+ * later version of vecsnap wrote it.
+ */
+export async function inspectPointer(
+  store: ObjectStore,
+  options?: CallOptions,
+): Promise<LivePointer | DamagedPointer | undefined> {
+  // The version first: what is then found damaged is this one, or a later one, which a repair will not replace.
+  const info = await store.head(POINTER_KEY, options)
+  try {
+    return await readPointer(store, options)
+  } catch (error) {
+    if (!isVecsnapError(error, "Corrupt") || info === undefined) throw error
+    return { etag: info.etag, problem: error.message }
+  }
 }
 
 /** The pointer, unless it is still the version with the ETag `etag`; see {@link ObjectStore.getIfChanged}. */

@@ -72,6 +72,41 @@ export async function publishManifest(
 }
 
 /**
+ * Makes a manifest live where the pointer's bytes are no pointer any more; `etag` is that of these bytes. For repairs.
+ *
+ * Its history is lost with it, and so are the numbers of publications. The new number must not be one that was given before:
+ * a build that began under the old one would take it for its base. So it is the store's time in seconds, which no root
+ * reaches by counting.
+ *
+ * Throws `Conflict` and changes nothing if something else lies there by now, `Corrupt` if files of the snapshot are missing.
+ */
+export async function replaceDamagedPointer(
+  store: ObjectStore,
+  etag: string,
+  key: string,
+  manifest: Manifest,
+  { signal }: CallOptions = {},
+): Promise<Published> {
+  await assertComplete(store, key, manifest, { signal })
+  const publishedAt = await storeTime(store, { signal })
+  throwIfAborted(signal)
+  const first = withPublication(undefined, {
+    run: manifest.run,
+    manifest: key,
+    publishedAt,
+    action: "repair",
+  })
+  const next = { ...first, number: Math.floor(publishedAt.getTime() / 1000) }
+  if (await swapPointer(store, { etag }, next)) return { publication: next, replaced: undefined }
+  throw conflict(`${POINTER_KEY} at ${store.url} was replaced while it was repaired: look at it`, {
+    url: store.url,
+  })
+}
+
+/** The version of the pointer that is replaced; its number, unless it is damaged. */
+type Replaced = Pick<LivePointer, "etag"> & Partial<Pick<LivePointer, "number">>
+
+/**
  * Replaces the pointer that was read as `live`, `undefined` if there was none, by `next`. False, and nothing happened,
  * if the pointer had changed by then.
  *
@@ -80,7 +115,7 @@ export async function publishManifest(
  */
 export async function swapPointer(
   store: ObjectStore,
-  live: LivePointer | undefined,
+  live: Replaced | undefined,
   next: NextPointer,
 ): Promise<boolean> {
   const write = newId()
@@ -108,7 +143,7 @@ async function hasLanded(
   store: ObjectStore,
   next: NextPointer,
   write: string,
-  live: LivePointer | undefined,
+  live: Replaced | undefined,
 ): Promise<boolean> {
   const now = await readPointer(store)
   if (now === undefined) return false

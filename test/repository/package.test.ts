@@ -20,6 +20,7 @@ describe("package", () => {
         "collect",
         "decodeNpy",
         "diagnoseStore",
+        "diffSnapshots",
         "emptyShards",
         "findManifest",
         "isVecsnapError",
@@ -36,6 +37,7 @@ describe("package", () => {
         "readManifest",
         "readPointer",
         "recordsSource",
+        "repairPointer",
         "rollback",
         "shardBytes",
         "shardFigures",
@@ -43,6 +45,7 @@ describe("package", () => {
         "snapshotBytes",
         "stringifyJson",
         "unpin",
+        "verifyRoot",
       ]
     `)
   })
