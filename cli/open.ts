@@ -22,7 +22,7 @@ import {
   storeOptions,
   withoutUndefined,
 } from "./arguments.js"
-import { loadConfig } from "./config.js"
+import { type Config, loadConfig } from "./config.js"
 import type { Io } from "./io.js"
 import { createLogger } from "./progress.js"
 
@@ -31,12 +31,12 @@ export async function withStore<T>(
   io: Io,
   argument: string | undefined,
   flags: StorageFlags,
-  use: (store: ObjectStore) => Promise<T>,
+  use: (store: ObjectStore, config: Config) => Promise<T>,
 ): Promise<T> {
   const config = await loadConfig(flags.config, io)
   const store = await openStore(rootUrl(argument, config), storeOptions(flags, config))
   try {
-    return await use(store)
+    return await use(store, config)
   } finally {
     store.close()
   }

@@ -140,7 +140,8 @@ export {
   type GateVerdict,
 } from "./release/gates/options.js"
 export type { BuildOptions, BuildReport } from "./release/options.js"
-export { type PublishRunOptions, publishRun } from "./release/publish-run.js"
+export { type PublishedRun, type PublishRunOptions, publishRun } from "./release/publish-run.js"
+export type { CollectSummary, RetentionOptions } from "./release/retention.js"
 export {
   type CelOptions,
   type ClusterOptions,

@@ -1,5 +1,5 @@
 import { Command } from "commander"
-import { type BuildReport, buildSnapshot, openSource } from "../../src/index.js"
+import { type BuildReport, buildSnapshot, type CollectSummary, openSource } from "../../src/index.js"
 import {
   addBuildOptions,
   addMappingOptions,
@@ -8,7 +8,7 @@ import {
   addStorageOptions,
   type BuildFlags,
 } from "../arguments.js"
-import { type BuildRequest, type ReleaseRequest, resolveBuild, resolveRelease } from "../build-request.js"
+import { type BuildRequest, resolveBuild } from "../build-request.js"
 import { loadConfig } from "../config.js"
 import { printRefusal, renderGates } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
@@ -24,6 +24,7 @@ import {
   shellQuote,
   widthOf,
 } from "../render.js"
+import { withSummary } from "../summary.js"
 import { describeTimings } from "./info.js"
 
 const NOTES = `
@@ -50,26 +51,34 @@ export function buildCommand(io: Io): Command {
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action(async (inputs: readonly string[], flags: BuildFlags) => {
-    const config = await loadConfig(flags.config, io)
-    const request = withRelease(resolveBuild(inputs, flags, config), resolveRelease(flags, config))
-    try {
-      const report = await runBuild(request, flags, io)
-      if (flags.json) printJson(io, { ...report, replaced: report.replaced ?? null })
-      else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env), widthOf(io.stdout)))
-    } catch (error) {
-      if (!flags.json) printRefusal(error, io)
-      throw error
-    }
+    // A configuration that can't be read names no summary file, but the flag does.
+    let summaryFile = flags.summaryFile
+    return withSummary(
+      () => summaryFile,
+      io,
+      async () => {
+        const config = await loadConfig(flags.config, io)
+        summaryFile ??= config["summary-file"]
+        try {
+          const report = await runBuild(resolveBuild(inputs, flags, config), flags, io)
+          const document = reportDocument(report)
+          if (flags.json) printJson(io, document)
+          else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env), widthOf(io.stdout)))
+          return document
+        } catch (error) {
+          if (!flags.json) printRefusal(error, io)
+          throw error
+        }
+      },
+    )
   })
 }
 
-function withRelease(request: BuildRequest, release: ReleaseRequest): BuildRequest {
-  const { gates, allow, publish, leaseSeconds } = release
-  return {
-    ...request,
-    build: { ...request.build, gates, allow, publish, ...(leaseSeconds !== undefined && { leaseSeconds }) },
-  }
-}
+const reportDocument = (report: BuildReport): object => ({
+  ...report,
+  replaced: report.replaced ?? null,
+  collected: report.collected ?? null,
+})
 
 /** Builds, with progress and warnings on stderr. */
 export async function runBuild(
@@ -126,6 +135,7 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint, wid
       ["time", describeTimings(report.timingsMs)],
       ["requests", requests.join(", ") || undefined],
       ["replaced", report.replaced === undefined ? undefined : `run ${report.replaced}`],
+      ["collected", report.collected && describeCollected(report.collected)],
     ],
     paint,
   )
@@ -150,3 +160,8 @@ ${next
   )
   .join("")}`
 }
+
+const describeCollected = (collected: CollectSummary): string =>
+  "failure" in collected
+    ? `nothing: ${collected.failure}`
+    : `${countOf(collected.snapshots.length, "snapshot")}, ${countOf(collected.objects, "object")}, ${formatBytes(collected.bytes)}`

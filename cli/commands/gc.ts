@@ -1,14 +1,14 @@
 import { Command } from "commander"
-import { type CollectOptions, type CollectReport, collect } from "../../src/index.js"
+import { type CollectReport, collect } from "../../src/index.js"
 import {
   addOutputOptions,
+  addRetentionOptions,
   addStorageOptions,
   type OutputFlags,
-  parseSeconds,
+  type RetentionFlags,
   type StorageFlags,
-  wholeNumber,
-  withoutUndefined,
 } from "../arguments.js"
+import { resolveRetention } from "../build-request.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
 import { createLogger } from "../progress.js"
@@ -21,26 +21,9 @@ Examples:
   vecsnap gc s3://vectors/words --keep-last 7 --keep-days 30 --yes
   vecsnap gc ./.demo --json`
 
-interface RetentionFlags {
-  /** Seconds. */
-  readonly grace?: number
-  readonly keepLast?: number
-  readonly keepDays?: number
-  readonly keepUnpublishedDays?: number
-}
-
 interface GcFlags extends StorageFlags, OutputFlags, RetentionFlags {
   readonly yes?: boolean
 }
-
-/** What is kept, from the flags; what is not given, the library decides. */
-const retentionOf = ({
-  grace,
-  keepLast,
-  keepDays,
-  keepUnpublishedDays,
-}: RetentionFlags): Pick<CollectOptions, "graceSeconds" | "keepLast" | "keepDays" | "keepUnpublishedDays"> =>
-  withoutUndefined({ graceSeconds: grace, keepLast, keepDays, keepUnpublishedDays })
 
 /** `vecsnap gc`: removes what nothing needs any more. */
 export function gcCommand(io: Io): Command {
@@ -50,22 +33,15 @@ export function gcCommand(io: Io): Command {
     )
     .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
     .option("--yes", "remove; default: only show")
-    .option("--grace <time>", "keep what was written or live within this time; default: 6h", parseSeconds)
-    .option("--keep-last <n>", "keep the last n that were live, 1 to 100; default: 3", wholeNumber(1))
-    .option("--keep-days <d>", "keep what was built within d days; default: 0", wholeNumber(0))
-    .option(
-      "--keep-unpublished-days <d>",
-      "keep what was never live, and records of failed runs, for d days; default: 7",
-      wholeNumber(0),
-    )
     .addHelpText("after", EXAMPLES)
+  addRetentionOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: GcFlags) =>
-    withStore(io, url, flags, async (store) => {
+    withStore(io, url, flags, async (store, config) => {
       const line = (text: string): void => void io.stderr.write(`${text}\n`)
       const report = await collect(store, {
-        ...retentionOf(flags),
+        ...resolveRetention(flags, config),
         yes: flags.yes ?? false,
         signal: io.signal,
         logger: createLogger(io, { line }, flags.debug),

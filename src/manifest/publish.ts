@@ -57,7 +57,7 @@ export async function publishManifest(
   const { run } = manifest
   for (let attempt = 1; ; attempt++) {
     const live = await readPointer(store, { signal })
-    if (expected !== "any" && !isExpected(live, expected)) throw superseded(store, run, expected, live)
+    assertExpected(store, run, live, expected)
     if (live?.condemned.includes(run)) throw beingRemoved(store, run)
     await assertComplete(store, key, manifest, { signal })
     const publishedAt = await storeTime(store, { signal })
@@ -152,6 +152,16 @@ async function hasLanded(
   return (
     isPublication && publicationsOf(now).some(({ number, run }) => number === next.number && run === next.run)
   )
+}
+
+/** Throws `Conflict` if something else than `expected` is live, so that `run` may not replace it. */
+export function assertExpected(
+  store: ObjectStore,
+  run: string,
+  live: LivePointer | undefined,
+  expected: ExpectedLive,
+): void {
+  if (expected !== "any" && !isExpected(live, expected)) throw superseded(store, run, expected, live)
 }
 
 function isExpected(live: LivePointer | undefined, expected: Exclude<ExpectedLive, "any">): boolean {

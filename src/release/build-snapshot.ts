@@ -27,6 +27,7 @@ import { createStageClock, type StageClock } from "../writer/stages.js"
 import { checkGates } from "./gates/check.js"
 import type { GateResult } from "./gates/options.js"
 import { type BuildOptions, type BuildReport, checkReleaseOptions } from "./options.js"
+import { collectAfterwards } from "./retention.js"
 import { observeBuild } from "./telemetry.js"
 
 /**
@@ -77,11 +78,17 @@ async function buildAndRelease(
     run.note({ counts: countsOf(built) })
     const released = options.publish === false ? undefined : await release(built)
     await run.end({ stage: "done", published: released !== undefined })
+    const { retention } = options
+    const collected =
+      released && retention
+        ? await clock.time("collect", () => collectAfterwards(store, retention, plan.options.logger, options))
+        : undefined
     return {
       ...reportOf(built, store, clock),
       gates: released?.gates ?? [],
       published: released !== undefined,
       replaced: released?.published.replaced,
+      collected,
     }
   } catch (thrown) {
     // Whatever it was that failed when the lease was lost: that it was lost is what there is to tell.
@@ -132,7 +139,7 @@ function reportOf(
   { key, manifest, skippedReasons }: BuiltSnapshot,
   { url }: ObjectStore,
   clock: StageClock,
-): Omit<BuildReport, "requests" | "gates" | "published" | "replaced"> {
+): Omit<BuildReport, "requests" | "gates" | "published" | "replaced" | "collected"> {
   const { run, rows, schema, build } = manifest
   return {
     run,

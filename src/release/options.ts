@@ -5,6 +5,7 @@ import type { ObjectStore } from "../storage/store.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { WriterOptions } from "../writer/options.js"
 import { checkGateOptions, type GateName, type GateOptions, type GateResult } from "./gates/options.js"
+import { type CollectSummary, checkRetention, type RetentionOptions } from "./retention.js"
 
 /** Options of {@link buildSnapshot}: those of the writer, and how what was built is released. */
 export interface BuildOptions extends WriterOptions {
@@ -19,6 +20,8 @@ export interface BuildOptions extends WriterOptions {
   readonly gates?: GateOptions
   /** Gates that may refuse all the same. */
   readonly allow?: readonly GateName[]
+  /** Collect what is no longer needed after publishing; default: collect nothing. If that fails, the report tells. */
+  readonly retention?: RetentionOptions
   /** Publish even if another run was published since this one started. */
   readonly force?: boolean
   /**
@@ -38,6 +41,8 @@ export interface BuildReport {
   readonly published: boolean
   /** Run that was live before, if any. */
   readonly replaced: string | undefined
+  /** What was collected afterwards, or why nothing was; undefined if nothing was to be. */
+  readonly collected: CollectSummary | undefined
   readonly rows: number
   readonly skippedRows: number
   /** The first few bad rows that were skipped, as sentences. */
@@ -56,7 +61,8 @@ export interface BuildReport {
 }
 
 /** Throws `InvalidInput` for what is wrong with the options of the release; the writer checks its own. */
-export function checkReleaseOptions({ leaseSeconds, gates, allow }: BuildOptions): void {
+export function checkReleaseOptions({ leaseSeconds, gates, allow, retention }: BuildOptions): void {
   assertWholeNumber("leaseSeconds", leaseSeconds, 30)
   checkGateOptions(gates, allow)
+  checkRetention(retention)
 }
