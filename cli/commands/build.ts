@@ -53,7 +53,7 @@ export function buildCommand(io: Io): Command {
   return command.action(async (inputs: readonly string[], flags: BuildFlags) => {
     // A configuration that can't be read names no summary file, but the flag does.
     let summaryFile = flags.summaryFile
-    return withSummary(
+    await withSummary(
       () => summaryFile,
       io,
       async () => {
