@@ -178,10 +178,10 @@ export function resolveRelease(flags: ReleaseFlags, config: Config): ReleaseRequ
   // A grace period alone is a setting for `vecsnap gc`, and no wish to collect after every build.
   const collects = retention.keepLast !== undefined || retention.keepDays !== undefined
   return withoutUndefined({
-    gates: resolveGates(config),
-    allow: resolveAllow(flags.allow, config),
+    gates: config.gates && resolveGates(config),
+    allow: config.gates?.allow || flags.allow ? resolveAllow(flags.allow, config) : undefined,
     retention: collects ? retention : undefined,
-    publish: flags.publish ?? config.publish ?? true,
+    publish: flags.publish ?? config.publish,
     leaseSeconds: flags.leaseSeconds ?? config["lease-seconds"],
   })
 }

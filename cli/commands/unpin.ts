@@ -5,7 +5,8 @@ import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
 
 const EXAMPLES = `
-Example:
+Examples:
+  vecsnap unpin ./.demo 2kd03j1m4x9a --json
   vecsnap unpin s3://vectors/words 2kd03j1m4x9a`
 
 interface UnpinFlags extends StorageFlags, OutputFlags {}

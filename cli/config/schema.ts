@@ -133,14 +133,22 @@ const gates = z.strictObject({
 })
 
 const retention = z.strictObject({
-  "keep-last": wholeNumber(1).optional().describe("Published snapshots kept, the live one included."),
-  "keep-days": numberAbove(0).optional().describe("Published snapshots of this many days are kept."),
+  "keep-last": wholeNumber(1)
+    .optional()
+    .describe(
+      "Published snapshots kept, the live one included; 1 to 100. Default: 3. A build collects if it is set.",
+    ),
+  "keep-days": numberAbove(0)
+    .optional()
+    .describe("Snapshots built within so many days are kept too. A build collects if it is set."),
   "keep-unpublished-days": numberAbove(0)
     .optional()
     .describe("Days that snapshots which were never published are kept. Default: 7."),
   grace: duration
     .optional()
-    .describe("Nothing younger than this is collected: a number with s, m, h or d. Default: 6h."),
+    .describe(
+      "Nothing written or live within this time is collected: a number with s, m, h or d. Default: 6h.",
+    ),
 })
 
 export const schema = z.strictObject({
