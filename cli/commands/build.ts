@@ -164,4 +164,6 @@ ${next
 const describeCollected = (collected: CollectSummary): string =>
   "failure" in collected
     ? `nothing: ${collected.failure}`
-    : `${countOf(collected.snapshots.length, "snapshot")}, ${countOf(collected.objects, "object")}, ${formatBytes(collected.bytes)}`
+    : collected.objects === 0
+      ? "nothing"
+      : `${countOf(collected.snapshots.length, "snapshot")}, ${countOf(collected.objects, "object")}, ${formatBytes(collected.bytes)}`

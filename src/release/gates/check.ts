@@ -5,7 +5,7 @@ import { manifestKey } from "../../manifest/keys.js"
 import type { Manifest } from "../../manifest/manifest.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { measureCentroidDrift } from "./centroid-drift.js"
-import { judgeGates, type Measurement } from "./judge.js"
+import { judgeGates, type Measurement, shortNumber } from "./judge.js"
 import type { GateName, GateOptions, GateResult } from "./options.js"
 import { measureOverlap } from "./overlap.js"
 
@@ -85,9 +85,7 @@ async function measure({
 function refusal({ url }: ObjectStore, manifest: Manifest, results: readonly GateResult[]): VecsnapError {
   const { run, createdAt } = manifest
   const refused = results.filter(({ verdict }) => verdict === "refused")
-  const faults = refused.map(
-    ({ gate, value, limit }) => `${gate} is ${value ?? "not known"}, expected ${limit}`,
-  )
+  const faults = refused.map(({ gate, value, limit }) => `${gate} is ${shownValue(value)}, expected ${limit}`)
   const names = refused.map(({ gate }) => gate).join(",")
   return gateRefused(
     `run ${run} is not published: ${faults.join("; ")}; ` +
@@ -96,3 +94,6 @@ function refusal({ url }: ObjectStore, manifest: Manifest, results: readonly Gat
     { url, run, manifest: manifestKey(createdAt, run), gates: results },
   )
 }
+
+const shownValue = (value: GateResult["value"]): string =>
+  typeof value === "number" ? String(shortNumber(value)) : (value ?? "not known")

@@ -66,7 +66,7 @@ const JUDGES: Readonly<Record<GateName, (facts: GateFacts) => Judged | undefined
       figures.skew,
       skew.max,
       "",
-      `the largest shard has ${figures.largestRows} rows, the average ${short(average)}`,
+      `the largest shard has ${figures.largestRows} rows, the average ${shortNumber(average)}`,
     )
   },
   norms: judgeNorms,
@@ -122,7 +122,7 @@ function judgeRows({ candidate, live, options }: GateFacts): Judged | undefined 
 
 function compare(rows: number, before: number): string {
   if (rows === before) return "as many as the live snapshot"
-  const percent = short(percentOf(Math.abs(rows - before), before))
+  const percent = shortNumber(percentOf(Math.abs(rows - before), before))
   return `${percent}% ${rows < before ? "fewer" : "more"} than the ${before} of the live snapshot`
 }
 
@@ -177,7 +177,7 @@ function judgeNorms({ candidate, live, options: { norms } }: GateFacts): Judged 
     percentOf(Math.abs(now - before), before),
     norms.maxDriftPercent,
     "%",
-    `the median length of the vectors was ${short(before)} and is ${short(now)} now`,
+    `the median length of the vectors was ${shortNumber(before)} and is ${shortNumber(now)} now`,
   )
 }
 
@@ -221,4 +221,5 @@ const notApplicable = (reason: string): Judged => ({
 const rowsRead = ({ rows, build }: Manifest): number => rows + build.skippedRows + build.duplicateRows
 const percentOf = (part: number, whole: number): number => (whole === 0 ? 0 : (100 * part) / whole)
 /** Six digits: enough to see on which side of a limit a value lies, almost always. */
-const short = (value: number): number => Number(value.toPrecision(6))
+/** Six digits; more would not be read. */
+export const shortNumber = (value: number): number => Number(value.toPrecision(6))
