@@ -4,6 +4,8 @@
 import { createHash } from "node:crypto"
 import { gateRefused, isVecsnapError, messageOf } from "../../src/errors.js"
 import { silentLogger } from "../../src/logger.js"
+import { collect } from "../../src/maintenance/gc/collect.js"
+import { pin, unpin } from "../../src/maintenance/pins.js"
 import { encodeManifest } from "../../src/manifest/codec.js"
 import { readManifest, readPointer, readSnapshot } from "../../src/manifest/current.js"
 import { snapshotFiles } from "../../src/manifest/files.js"
@@ -150,7 +152,11 @@ export const rollback: Script = async (scene, actor, store) => {
   if (target === undefined) return
   const manifest = await readManifest(store, target.manifest)
   await world.sleep(actor, world.chance.magnitude(1, 60_000))
-  await publish(scene, actor, store, target.manifest, manifest, { action: "rollback", explicit: true, expected })
+  await publish(scene, actor, store, target.manifest, manifest, {
+    action: "rollback",
+    explicit: true,
+    expected,
+  })
 }
 
 /** A service that has a snapshot open, and downloads a shard now and then as long as it may rely on it. */
@@ -178,6 +184,30 @@ export const reader: Script = async (scene, actor, store) => {
     else if (sha256(object.body) !== file.sha256) missing(`${file.key} is another`)
   }
 }
+
+/** Somebody who wants to keep a snapshot, often one that a collection would like to remove, for a while or for ever. */
+export const pinner: Script = async ({ world, invariants, graceMs }, actor, store) => {
+  const entries = await listManifests(store)
+  if (entries.length === 0) return
+  // Few that pin the same: the oldest, which others want to be gone.
+  const { run } = world.chance.happens(0.7) ? entries.at(-1)! : world.chance.pick(entries)
+  const begunMs = world.nowMs
+  await pin(store, run)
+  world.log(actor, () => `has pinned ${run}`)
+  invariants.pins.acknowledge(run, begunMs)
+  if (world.chance.happens(0.6)) return
+  await world.sleep(actor, world.chance.magnitude(1000, graceMs))
+  invariants.pins.unpinning(run)
+  await unpin(store, run)
+  invariants.pins.unpinned(run)
+}
+
+/** Removes what is garbage. */
+export const collector =
+  (keepLast: number): Script =>
+  async ({ graceMs }, _actor, store) => {
+    await collect(store, { yes: true, keepLast, graceSeconds: graceMs / 1000, keepUnpublishedDays: 0 })
+  }
 
 /** Publishes, and tells the invariants what was answered. */
 async function publish(

@@ -2,7 +2,7 @@
  * The simulated store: objects in memory behind a network that delays, loses, repeats and refuses, as the seed decides.
  */
 import { createHash } from "node:crypto"
-import { aborted, conflict, corrupt, throwIfAborted, unavailable } from "../../src/errors.js"
+import { aborted, conflict, corrupt, messageOf, throwIfAborted, unavailable } from "../../src/errors.js"
 import { POINTER_KEY, RUN_PREFIX } from "../../src/manifest/keys.js"
 import { assertFits, assertKey, compareKeys } from "../../src/storage/rules.js"
 import type {
@@ -67,11 +67,15 @@ export interface BucketOptions {
 }
 
 const PAGE = 5
-const LATEST_ARRIVAL_MS = 30_000
+/** How much more often one is stopped at a nasty moment, where `nasty` is asked for. */
+const NASTY_FACTOR = 8
+/** A request that its caller gave up arrives so much later, at most. */
+export const LATEST_ARRIVAL_MS = 30_000
 
 export class Bucket {
   readonly objects = new Map<string, SimulatedObject>()
   faults: FaultRates = NO_FAULTS
+  stalls = 0
   readonly #world: World
   readonly #options: BucketOptions
   #observer: Observer | undefined
@@ -134,7 +138,9 @@ export class Bucket {
       delete: (keys, options) => {
         for (const key of keys) assertKey(key)
         const kept = new Set(
-          keys.filter(() => this.faults.partialDelete > 0 && this.#world.chance.happens(this.faults.partialDelete)),
+          keys.filter(
+            () => this.faults.partialDelete > 0 && this.#world.chance.happens(this.faults.partialDelete),
+          ),
         )
         const effect = {
           writes: true,
@@ -179,90 +185,94 @@ export class Bucket {
     effect: Effect<T>,
     { signal }: CallOptions,
   ): Promise<T> {
+    const request: Request<T> = { actor, what, key, ...effect, signal }
     const { chance } = this.#world
     return new Promise((resolve, reject) => {
-      const log = (outcome: string): void => this.#world.log(actor, () => `${what} ${key} ${outcome}`)
-      const attempt = (): T => {
-        try {
-          const result = effect.now()
-          log(result === undefined ? "missing" : "ok")
-          return result
-        } catch (error) {
-          log((error as Error).message)
-          throw error
-        }
+      throwIfAborted(signal)
+      if (actor.crashed) return
+      if (chance.happens(this.faults.stall * this.#nastiness(request))) {
+        const ms = chance.magnitude(1000, this.#options.longestStallMs)
+        this.#log(request, `stalls for ${Math.round(ms / 1000)} s before`)
+        this.stalls++
+        actor.stalledUntilMs = this.#world.nowMs + ms
       }
-      const settle = (act: () => T): void => {
+      this.#world.after(chance.magnitude(1, actor.latencyMs), actor, () => {
         try {
-          resolve(act())
+          const reply = this.#arrive(request)
+          if (reply !== NO_ONE_LISTENS) resolve(reply)
         } catch (error) {
           reject(error)
         }
-      }
-      const noAnswer = (): never => {
-        throw unavailable(`the store does not answer (${what} ${key})`)
-      }
-      const arriveLater = (): void => {
-        this.#world.after(chance.magnitude(10, LATEST_ARRIVAL_MS), undefined, () => {
-          this.#world.log(actor, () => `${what} ${key} arrives late`)
-          try {
-            effect.now()
-          } catch {
-            // Nobody hears of it.
-          }
-        })
-      }
-
-      const arrive = (): void => {
-        const { faults } = this
-        const factor = faults.nasty && isNastyMoment(what, key) ? 8 : 1
-        if (chance.happens(faults.crash * factor)) {
-          const done = chance.happens(0.5)
-          log(`and crashes ${done ? "after" : "before"} it`)
-          if (done) ignoreErrors(effect.now)
-          else if (effect.writes && chance.happens(0.2)) arriveLater()
-          return this.#world.crash(actor)
-        }
-        if (signal?.aborted) {
-          // Whether it arrived is not known to who gave up.
-          if (chance.happens(0.5)) ignoreErrors(attempt)
-          return reject(aborted("the request was aborted", {}, signal.reason))
-        }
-        if (chance.happens(faults.unavailable)) return settle(noAnswer)
-        if (effect.conditional && chance.happens(faults.refused)) {
-          return settle(() => {
-            log("refused")
-            throw conflict(`${key}: a conditional request is going on`, { key })
-          })
-        }
-        if (!effect.writes) return settle(attempt)
-        if (chance.happens(faults.lostReply)) {
-          ignoreErrors(attempt)
-          log("reply lost")
-          return settle(noAnswer)
-        }
-        if (chance.happens(faults.late)) {
-          arriveLater()
-          return settle(chance.happens(0.5) ? noAnswer : attempt)
-        }
-        if (chance.happens(faults.doubled)) ignoreErrors(attempt)
-        settle(attempt)
-      }
-
-      // Where one is stopped before a request is sent, one is stopped after the request before it.
-      const nastyFactor = this.faults.nasty && isNastyMoment(what, key) ? 8 : 1
-      if (chance.happens(this.faults.stall * nastyFactor)) {
-        const ms = chance.magnitude(1000, this.#options.longestStallMs)
-        log(`stalls for ${Math.round(ms / 1000)} s before`)
-        actor.stalledUntilMs = this.#world.nowMs + ms
-      }
-      try {
-        throwIfAborted(signal)
-      } catch (error) {
-        return reject(error)
-      }
-      if (!actor.crashed) this.#world.after(chance.magnitude(1, actor.latencyMs), actor, arrive)
+      })
     })
+  }
+
+  /** What becomes of a request: its reply, thrown if it is an error. */
+  #arrive<T>(request: Request<T>): T | typeof NO_ONE_LISTENS {
+    const { actor, what, key, signal, writes } = request
+    const { faults } = this
+    const { chance } = this.#world
+    const attempt = (): T => this.#attempt(request)
+    const noAnswer = (): never => {
+      throw unavailable(`the store does not answer (${what} ${key})`)
+    }
+    if (chance.happens(faults.crash * this.#nastiness(request))) {
+      const done = chance.happens(0.5)
+      this.#log(request, `and crashes ${done ? "after" : "before"} it`)
+      if (done) ignoreErrors(attempt)
+      else if (writes && chance.happens(0.2)) this.#arriveLater(request)
+      this.#world.crash(actor)
+      return NO_ONE_LISTENS
+    }
+    if (signal?.aborted) {
+      // Whether it arrived is not known to who gave up.
+      if (chance.happens(0.5)) ignoreErrors(attempt)
+      throw aborted("the request was aborted", {}, signal.reason)
+    }
+    if (chance.happens(faults.unavailable)) return noAnswer()
+    if (request.conditional && chance.happens(faults.refused)) {
+      this.#log(request, "refused")
+      throw conflict(`${key}: a conditional request is going on`, { key })
+    }
+    if (!writes) return attempt()
+    if (chance.happens(faults.lostReply)) {
+      ignoreErrors(attempt)
+      this.#log(request, "reply lost")
+      return noAnswer()
+    }
+    if (chance.happens(faults.late)) {
+      this.#arriveLater(request)
+      if (chance.happens(0.5)) return noAnswer()
+    } else if (chance.happens(faults.doubled)) {
+      ignoreErrors(attempt)
+    }
+    return attempt()
+  }
+
+  #attempt<T>(request: Request<T>): T {
+    try {
+      const result = request.now()
+      this.#log(request, result === undefined ? "missing" : "ok")
+      return result
+    } catch (error) {
+      this.#log(request, messageOf(error))
+      throw error
+    }
+  }
+
+  #arriveLater(request: Request<unknown>): void {
+    this.#world.after(this.#world.chance.magnitude(10, LATEST_ARRIVAL_MS), undefined, () => {
+      this.#log(request, "arrives late")
+      ignoreErrors(() => this.#attempt(request))
+    })
+  }
+
+  #nastiness({ what, key }: Request<unknown>): number {
+    return this.faults.nasty && isNastyMoment(what, key) ? NASTY_FACTOR : 1
+  }
+
+  #log({ actor, what, key }: Request<unknown>, outcome: string): void {
+    this.#world.log(actor, () => `${what} ${key} ${outcome}`)
   }
 
   #put(
@@ -301,6 +311,16 @@ interface Effect<T> {
   readonly conditional: boolean
   readonly now: () => T
 }
+
+interface Request<T> extends Effect<T> {
+  readonly actor: Actor
+  readonly what: string
+  readonly key: string
+  readonly signal: AbortSignal | undefined
+}
+
+/** In place of a reply to a process that is gone. */
+const NO_ONE_LISTENS = Symbol("no one listens")
 
 const reading = <T>(now: () => T): Effect<T> => ({ writes: false, conditional: false, now })
 

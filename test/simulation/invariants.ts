@@ -8,7 +8,7 @@ import { POINTER_KEY, parseKey, runKey } from "../../src/manifest/keys.js"
 import type { Manifest } from "../../src/manifest/manifest.js"
 import { decodePointer, HISTORY_LIMIT, type Pointer, publicationsOf } from "../../src/manifest/pointer.js"
 import { decodeRunRecord } from "../../src/manifest/run-record.js"
-import type { Bucket, Observer, SimulatedObject } from "./bucket.js"
+import { type Bucket, LATEST_ARRIVAL_MS, type Observer, type SimulatedObject } from "./bucket.js"
 import type { Actor, World } from "./world.js"
 
 /** Times at the store are whole seconds. */
@@ -50,12 +50,12 @@ export class Invariants implements Observer {
   /** Every snapshot that was ever whole, by run. */
   readonly snapshots = new Map<string, Snapshot>()
   readonly refused = new Set<string>()
-  /** Runs whose pin was acknowledged and not taken back. */
-  readonly pinned = new Set<string>()
+  readonly pins: PinLedger
   /** Runs that a reader holds by a lease that it renews. */
   readonly held = new Map<Actor, { readonly run: string; readonly untilMs: () => number }>()
   /** Bases that were promised to a run. */
   readonly bases = new Map<string, string>()
+  removed = 0
   readonly #bucket: Bucket
   readonly #world: World
   readonly #promises: Promises
@@ -69,6 +69,7 @@ export class Invariants implements Observer {
     this.#world = world
     this.#bucket = bucket
     this.#promises = promises
+    this.pins = new PinLedger(world)
     bucket.observe(this)
   }
 
@@ -107,10 +108,14 @@ export class Invariants implements Observer {
 
   deleted(key: string, object: SimulatedObject): void {
     this.#changed = true
+    this.removed++
     if (key === POINTER_KEY) this.fail("the pointer names a complete snapshot", "the pointer was deleted")
     const { nowMs } = this.#world
     const parsed = parseKey(key)
-    if (parsed === undefined) return this.fail("only what is ours is deleted", key)
+    if (parsed === undefined) {
+      this.fail("only what is ours is deleted", key)
+      return
+    }
     for (const { key: manifestKey, manifest, files, liveUntilMs, writtenMs } of this.snapshots.values()) {
       if (key !== manifestKey && !files.has(key)) continue
       const { run } = manifest
@@ -123,16 +128,17 @@ export class Invariants implements Observer {
       }
       if (writtenMs > graceStartMs)
         this.fail("nothing within grace is deleted", `${key} of ${run}, which has just been built`)
-      if (this.pinned.has(run)) this.fail("nothing pinned is deleted", `${key} of ${run}`)
+      if (this.pins.holds(run)) this.fail("nothing pinned is deleted", `${key} of ${run}`)
       for (const { run: heldRun, untilMs } of this.held.values()) {
-        if (heldRun === run && nowMs <= untilMs()) this.fail("nothing leased is deleted", `${key} of ${run}, held by a reader`)
+        if (heldRun === run && nowMs <= untilMs())
+          this.fail("nothing leased is deleted", `${key} of ${run}, held by a reader`)
       }
       for (const [builder, base] of this.bases) {
         if (base === run && this.#isLeased(builder))
           this.fail("nothing leased is deleted", `${key} of ${run}, the base of ${builder}`)
       }
     }
-    if ((parsed.kind === "shard" || parsed.kind === "routing" || parsed.kind === "manifest")) {
+    if (parsed.kind === "shard" || parsed.kind === "routing" || parsed.kind === "manifest") {
       if (this.#isLeased(parsed.run)) this.fail("nothing leased is deleted", `${key} of a run that goes on`)
       if (object.lastModified.getTime() > nowMs - this.#promises.graceMs + CLOCK_STEP_MS)
         this.fail("nothing within grace is deleted", `${key}, which was just written`)
@@ -148,20 +154,59 @@ export class Invariants implements Observer {
   published(publishCall: number, { number, run }: Omit<Entry, "publishCall">): void {
     if (!this.#promises.onlyOneWins) return
     if (!this.#chain.some((entry) => entry.number === number && entry.run === run))
-      this.fail("exactly one wins each swap", `call ${publishCall} was told that ${run} is publication ${number}`)
+      this.fail(
+        "exactly one wins each swap",
+        `call ${publishCall} was told that ${run} is publication ${number}`,
+      )
   }
 
   /** It was said that nothing was published. */
   notPublished(publishCall: number): void {
+    if (!this.#promises.onlyOneWins) return
     this.#calls[publishCall]!.notPublished = true
     if (this.#chain.some((entry) => entry.publishCall === publishCall))
-      this.fail("exactly one wins each swap", `call ${publishCall} has published and was told that it has not`)
+      this.fail(
+        "exactly one wins each swap",
+        `call ${publishCall} has published and was told that it has not`,
+      )
+  }
+
+  /** All is collected: nothing is left but what is live, among the last, or pinned. */
+  checkNoGarbage(keepLast: number): void {
+    const { objects } = this.#bucket
+    const present = new Set<string>()
+    const pinned = new Set<string>()
+    for (const [key, { body }] of objects) {
+      const parsed = parseKey(key)
+      if (parsed?.kind === "manifest") present.add(parsed.run)
+      if (parsed?.kind === "pin" && JSON.parse(Buffer.from(body).toString()).confirmed === true)
+        pinned.add(parsed.run)
+    }
+    const published = this.#pointer === undefined ? [] : publicationsOf(this.#pointer).map(({ run }) => run)
+    const last = [...new Set(published)].filter((run) => present.has(run)).slice(0, keepLast)
+    const runs = new Set([...last, ...pinned])
+    const files = new Set([...runs].flatMap((run) => [...(this.snapshots.get(run)?.files.keys() ?? [])]))
+    for (const key of objects.keys()) {
+      const parsed = parseKey(key)
+      const isOfKept =
+        parsed !== undefined &&
+        "run" in parsed &&
+        runs.has(parsed.run) &&
+        ["manifest", "run", "pin"].includes(parsed.kind)
+      if (key !== POINTER_KEY && !isOfKept && !files.has(key))
+        this.fail("garbage is deleted at last", `${key} is left`)
+    }
+    if (this.#pointer?.condemned.length)
+      this.fail("garbage is deleted at last", `condemned is left [${this.#pointer.condemned}]`)
   }
 
   #pointerWritten(next: Pointer, publishCall: number): void {
     const live = this.#pointer
     this.#pointer = next
-    this.#world.log(undefined, () => `live: ${next.run}, publication ${next.number}, condemned [${next.condemned}]`)
+    this.#world.log(
+      undefined,
+      () => `live: ${next.run}, publication ${next.number}, condemned [${next.condemned}]`,
+    )
     if (this.#promises.onlyOneWins && !isSuccessor(live, next)) {
       this.fail(
         "exactly one wins each swap",
@@ -171,8 +216,11 @@ export class Invariants implements Observer {
     if (live !== undefined && live.number === next.number && live.run === next.run) return
     const { number, run } = next
     this.#chain.push({ number, run, publishCall })
-    if (this.#calls[publishCall]!.notPublished && this.#promises.onlyOneWins)
-      this.fail("exactly one wins each swap", `call ${publishCall} published after it was told that it has not`)
+    if (this.#calls[publishCall]!.notPublished)
+      this.fail(
+        "exactly one wins each swap",
+        `call ${publishCall} published after it was told that it has not`,
+      )
     if (this.refused.has(run) && !this.#calls[publishCall]!.explicit)
       this.fail("what gates refuse is never live", run)
     const before = live && this.snapshots.get(live.run)
@@ -186,7 +234,10 @@ export class Invariants implements Observer {
     if (this.#pointer === undefined) return
     const { run, manifest: key } = this.#pointer
     const stored = this.#bucket.objects.get(key)
-    if (stored === undefined) return this.fail(invariant, `the manifest of ${run} is missing`)
+    if (stored === undefined) {
+      this.fail(invariant, `the manifest of ${run} is missing`)
+      return
+    }
     for (const [file, sha256] of this.snapshots.get(run)!.files) {
       const object = this.#bucket.objects.get(file)
       if (object?.sha256 !== sha256)
@@ -201,6 +252,36 @@ export class Invariants implements Observer {
     const record = decodeRunRecord(object.body, runKey(run))
     const untilMs = object.lastModified.getTime() + record.leaseSeconds * 1000
     return record.state === "running" && this.#world.nowMs <= untilMs
+  }
+}
+
+/** Which snapshots are pinned for certain: acknowledged, and no unpinning since the pin was begun. */
+export class PinLedger {
+  readonly #world: World
+  readonly #pinned = new Set<string>()
+  readonly #lastUnpinMs = new Map<string, number>()
+
+  constructor(world: World) {
+    this.#world = world
+  }
+
+  holds(run: string): boolean {
+    return this.#pinned.has(run)
+  }
+
+  acknowledge(run: string, begunMs: number): void {
+    const lastMs = this.#lastUnpinMs.get(run)
+    if (lastMs === undefined || begunMs > lastMs) this.#pinned.add(run)
+  }
+
+  /** Until `unpinned`, and as long after that as a request may be on its way, no pin is certain. */
+  unpinning(run: string): void {
+    this.#pinned.delete(run)
+    this.#lastUnpinMs.set(run, Number.POSITIVE_INFINITY)
+  }
+
+  unpinned(run: string): void {
+    this.#lastUnpinMs.set(run, this.#world.nowMs + LATEST_ARRIVAL_MS)
   }
 }
 

@@ -2,26 +2,75 @@
  * One schedule: a seed decides who works at a root, when, what goes wrong and in which order all of it happens.
  */
 import { messageOf } from "../../src/errors.js"
-import { builder, publisher, reader, rollback, type Scene, type Script, storeOf } from "./actors.js"
-import { Bucket, type FaultRates, NO_FAULTS } from "./bucket.js"
+import {
+  builder,
+  collector,
+  pinner,
+  publisher,
+  reader,
+  rollback,
+  type Scene,
+  type Script,
+  storeOf,
+} from "./actors.js"
+import { Bucket, type FaultRates, LATEST_ARRIVAL_MS, NO_FAULTS } from "./bucket.js"
 import { Invariants, Violation } from "./invariants.js"
 import { type Actor, type Chance, insideWorld, World } from "./world.js"
 
 const GRACE_MS = 10 * 60_000
 const HOUR_MS = 3_600_000
+/** After which no garbage may be left. */
+const COLLECTIONS = 4
+
+/**
+ * What the store and those who work there have promised each other.
+ *
+ * - `conditional`: the store heeds preconditions. Everything must hold, whoever does what and when.
+ * - `one at a time`: it ignores them, but nobody writes while another does, as docs/operations.md asks for. Everything must
+ *   hold then too.
+ * - `no collection`: it ignores them, several publish at a time, and nobody collects meanwhile. Of two publications one may
+ *   undo the other, so it is not looked at who won; all else must hold.
+ */
+export const MODES = ["conditional", "one at a time", "no collection"] as const
+export type Mode = (typeof MODES)[number]
+
+/** Most schedules are with conditions, one of eight is without. */
+export const modeOf = (seed: number): Mode =>
+  seed % 16 === 0 ? "one at a time" : seed % 16 === 8 ? "no collection" : "conditional"
+
+/** What has happened. */
+export interface Counts {
+  readonly steps: number
+  readonly publications: number
+  readonly crashes: number
+  readonly stalls: number
+  /** Objects removed. */
+  readonly removed: number
+}
 
 export interface Outcome {
   readonly seed: number
-  readonly steps: number
-  readonly publications: number
+  readonly mode: Mode
+  readonly counts: Counts
   readonly violation: Violation | undefined
 }
 
-/** Runs the schedule of a seed. `trace` gets a line for every step. */
-export async function runSchedule(seed: number, trace?: (line: string) => void): Promise<Outcome> {
+export interface ScheduleOptions {
+  /** Gets a line for every step. */
+  readonly trace?: ((line: string) => void) | undefined
+  /** Breaks the promise of the mode: the store ignores preconditions. To see that the simulation finds it. */
+  readonly broken?: boolean
+}
+
+/** Runs the schedule of a seed. */
+export async function runSchedule(
+  seed: number,
+  { trace, broken = false }: ScheduleOptions = {},
+): Promise<Outcome> {
   const world = new World(seed, trace)
+  const mode = modeOf(seed)
   return insideWorld(world, async () => {
-    const stage = new Stage(world)
+    const stage = new Stage(world, mode, mode === "conditional" && !broken)
     const violation = await stage.play().then(
       () => undefined,
       (error) => {
@@ -29,7 +78,7 @@ export async function runSchedule(seed: number, trace?: (line: string) => void):
         throw new Error(`seed ${seed}: ${messageOf(error)}`, { cause: error })
       },
     )
-    return { seed, steps: world.steps, publications: stage.invariants.pointer?.number ?? 0, violation }
+    return { seed, mode, counts: stage.counts(), violation }
   })
 }
 
@@ -39,14 +88,22 @@ class Stage implements Scene {
   readonly invariants: Invariants
   readonly graceMs = GRACE_MS
   readonly #chance: Chance
+  readonly #mode: Mode
   #actors = 0
-  #going = 0
 
-  constructor(world: World) {
+  constructor(world: World, mode: Mode, preconditions: boolean) {
     this.world = world
+    this.#mode = mode
     this.#chance = world.chance
-    this.bucket = new Bucket(world, { preconditions: true, longestStallMs: 3 * GRACE_MS })
-    this.invariants = new Invariants(world, this.bucket, { graceMs: GRACE_MS, onlyOneWins: true })
+    this.bucket = new Bucket(world, { preconditions, longestStallMs: 3 * GRACE_MS })
+    const onlyOneWins = mode !== "no collection"
+    this.invariants = new Invariants(world, this.bucket, { graceMs: GRACE_MS, onlyOneWins })
+  }
+
+  counts(): Counts {
+    const { steps, crashes } = this.world
+    const { pointer, removed } = this.invariants
+    return { steps, crashes, removed, stalls: this.bucket.stalls, publications: pointer?.number ?? 0 }
   }
 
   async play(): Promise<void> {
@@ -70,9 +127,13 @@ class Stage implements Scene {
     this.bucket.faults = drawFaults(this.#chance)
     const spanMs = this.#chance.pick([1000, 60_000, 20 * 60_000, 2 * HOUR_MS])
     const cast = 3 + this.#chance.below(8)
+    const isSerial = this.#mode === "one at a time"
     for (let i = 0; i < cast; i++) {
       const { name, script } = drawRole(this.#chance)
-      this.#start(name, this.#chance.below(spanMs), script)
+      if (name === "collector" && this.#mode === "no collection") continue
+      this.#start(name, isSerial ? 0 : this.#chance.below(spanMs), script)
+      if (isSerial && name !== "reader") await this.#run()
+      if (isSerial) await this.#run(LATEST_ARRIVAL_MS)
     }
     await this.#run()
   }
@@ -81,6 +142,12 @@ class Stage implements Scene {
   async #aftermath(): Promise<void> {
     this.bucket.faults = NO_FAULTS
     await this.#run(GRACE_MS + HOUR_MS)
+    await this.#nightSucceeds()
+    await this.#run(GRACE_MS + HOUR_MS)
+    await this.#garbageGoes()
+  }
+
+  async #nightSucceeds(): Promise<void> {
     const before = this.invariants.pointer?.number ?? 0
     this.#start("builder", 0, builder({ publishes: true, refused: false }))
     await this.#run()
@@ -94,6 +161,18 @@ class Stage implements Scene {
     }
   }
 
+  /** A dead run is ended by one collection and its files go with a later one, so it takes some. */
+  async #garbageGoes(): Promise<void> {
+    const keepLast = 1 + this.#chance.below(2)
+    for (let round = 0; round < COLLECTIONS; round++) {
+      this.#start("collector", 0, collector(keepLast))
+      await this.#run()
+      await this.#run(GRACE_MS + HOUR_MS)
+    }
+    this.invariants.checkNoGarbage(keepLast)
+    this.invariants.check()
+  }
+
   #start(kind: string, delayMs: number, script: Script): void {
     const { world } = this
     const chance = this.#chance
@@ -105,7 +184,6 @@ class Stage implements Scene {
       stalledUntilMs: 0,
       publishCall: -1,
     }
-    this.#going++
     world.after(delayMs, actor, () => {
       world.log(actor, () => `starts, its clock off by ${Math.round(actor.skewMs / 1000)} s`)
       script(this, actor, storeOf(this, actor)).then(
@@ -145,6 +223,10 @@ function drawRole(chance: Chance): { readonly name: string; readonly script: Scr
     { name: "refused", script: builder({ publishes: true, refused: true }) },
     { name: "publisher", script: publisher },
     { name: "rollback", script: rollback },
+    { name: "pinner", script: pinner },
+    { name: "collector", script: collector(1 + chance.below(2)) },
+    { name: "collector", script: collector(1) },
+    { name: "collector", script: collector(1) },
     { name: "reader", script: reader },
     { name: "reader", script: reader },
   ])

@@ -51,6 +51,7 @@ export class World {
   readonly chance: Chance
   nowMs = START_MS
   steps = 0
+  crashes = 0
   /** The actor that runs at this moment: its clock is the one that `Date` shows. */
   current: Actor | undefined
   readonly #waiting = new Set<Waiting>()
@@ -102,6 +103,7 @@ export class World {
   /** The process is gone: whatever it waits for never happens, and what it has sent may or may not have arrived. */
   crash(actor: Actor): void {
     actor.crashed = true
+    this.crashes++
     for (const waiting of this.#waiting) if (waiting.actor === actor) this.#waiting.delete(waiting)
   }
 
