@@ -7,12 +7,15 @@ import { Command, CommanderError } from "commander"
 import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
 import { demoCommand } from "./commands/demo.js"
+import { gcCommand } from "./commands/gc.js"
 import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
 import { infoCommand } from "./commands/info.js"
+import { pinCommand } from "./commands/pin.js"
 import { queryCommand } from "./commands/query.js"
 import { shardsCommand } from "./commands/shards.js"
+import { unpinCommand } from "./commands/unpin.js"
 import { warmCommand } from "./commands/warm.js"
 import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
@@ -69,6 +72,9 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     infoCommand,
     shardsCommand,
     historyCommand,
+    gcCommand,
+    pinCommand,
+    unpinCommand,
     warmCommand,
     healthCommand,
     demoCommand,

@@ -18,6 +18,7 @@
  * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, publish.
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
+ * - `maintenance/`: {@link collect}, {@link pin}: what goes, and what stays.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
  * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
@@ -31,6 +32,15 @@ export {
 } from "./errors.js"
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
+export { collect } from "./maintenance/gc/collect.js"
+export type {
+  CollectOptions,
+  CollectProgress,
+  CollectReport,
+  RemovableKind,
+  RemovedObjects,
+} from "./maintenance/gc/report.js"
+export { type Pin, type PinOptions, pin, unpin } from "./maintenance/pins.js"
 export {
   type LivePointer,
   type LiveSnapshot,

@@ -41,11 +41,11 @@ export interface Published {
 /**
  * Makes the manifest under `key` live.
  *
- * Only a snapshot whose files are all there, with their sizes, can become live. Whether another was published meanwhile is
+ * Only a snapshot whose manifest and files are all there, with their sizes, can become live. Whether another was published meanwhile is
  * decided by the pointer alone, so no clock takes part.
  *
  * Throws `Conflict` and changes nothing if something else than `expected` is live, or if another wins the race;
- * `NotFound` if the snapshot is being removed by a collection; `Corrupt` if files of it are missing. An abort is heeded up to
+ * `NotFound` if the snapshot is being removed by a collection, or was; `Corrupt` if files of it are missing. An abort is heeded up to
  * the write of the pointer and not after, so that the outcome is known. A lost reply is settled by reading the pointer.
  */
 export async function publishManifest(
@@ -130,6 +130,9 @@ async function assertComplete(
   manifest: Manifest,
   options: CallOptions,
 ): Promise<void> {
+  // After the pointer was read: a collection condemns a run there before it removes the manifest, and takes the run from the
+  // list only when the manifest is gone. So what is seen here is there when the pointer moves.
+  if ((await store.head(key, options)) === undefined) throw beingRemoved(store, manifest.run)
   const [missing] = await findMissingFiles(store, manifest, options)
   if (missing === undefined) return
   throw corrupt(
@@ -154,7 +157,7 @@ function superseded(
 }
 
 const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
-  notFound(`snapshot ${run} at ${url} is being removed by a collection`, { url, run })
+  notFound(`snapshot ${run} at ${url} is being removed by a collection, or was`, { url, run })
 
 const keepsChanging = ({ url }: ObjectStore): VecsnapError =>
   conflict(`${POINTER_KEY} at ${url} changed ${SWAP_ATTEMPTS} times while it was to be replaced: try again`, {

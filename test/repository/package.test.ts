@@ -16,6 +16,7 @@ describe("package", () => {
         "VERSION",
         "VecsnapError",
         "buildSnapshot",
+        "collect",
         "decodeNpy",
         "emptyShards",
         "isVecsnapError",
@@ -24,6 +25,7 @@ describe("package", () => {
         "openSource",
         "openStore",
         "parseJson",
+        "pin",
         "readLive",
         "readManifest",
         "readPointer",
@@ -33,6 +35,7 @@ describe("package", () => {
         "shardRun",
         "snapshotBytes",
         "stringifyJson",
+        "unpin",
       ]
     `)
   })
