@@ -120,6 +120,16 @@ describe("publishing", () => {
     expect(await liveRun(store)).toBeUndefined()
   })
 
+  it("refuses a snapshot whose manifest is gone, though its files are there", async () => {
+    const store = freshStore()
+    const { key, manifest } = await storeSnapshot(store, A)
+    await store.delete([key])
+    await expect(
+      publishManifest(store, key, manifest, { action: "publish", expected: undefined }),
+    ).rejects.toMatchObject({ tag: "NotFound" })
+    expect(await liveRun(store)).toBeUndefined()
+  })
+
   it("refuses a run that a collection has condemned", async () => {
     const store = freshStore()
     await publish(store, A, undefined)
