@@ -15,6 +15,7 @@ import {
   type PublicationAction,
   publicationsOf,
   withPublication,
+  withTimesOf,
 } from "./pointer.js"
 import { storeTime } from "./store-time.js"
 
@@ -86,7 +87,7 @@ export async function swapPointer(
   const write = newId()
   const precondition = live === undefined ? { ifAbsent: true } : { ifMatch: live.etag }
   try {
-    await store.put(POINTER_KEY, encodePointer(next, write), {
+    await store.put(POINTER_KEY, encodePointer(withTimesOf(live, next), write), {
       ...precondition,
       contentType: "application/json",
     })

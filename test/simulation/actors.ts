@@ -13,6 +13,7 @@ import { listManifests } from "../../src/manifest/history.js"
 import { manifestKey, shardFolder } from "../../src/manifest/keys.js"
 import type { Manifest, ShardEntry } from "../../src/manifest/manifest.js"
 import { type PublishOptions, publishManifest } from "../../src/manifest/publish.js"
+import { createSnapshotLease, type LeaseClock } from "../../src/reader/lease.js"
 import { createRetry } from "../../src/storage/retry.js"
 import type { ObjectStore } from "../../src/storage/store.js"
 import { withRetry } from "../../src/storage/with-retry.js"
@@ -22,6 +23,7 @@ import type { Invariants } from "./invariants.js"
 import type { Actor, World } from "./world.js"
 
 export const LEASE_SECONDS = 60
+const READER_LEASE_SECONDS = 120
 const SHARDS = 2
 
 /** What the actors of a schedule have in common. */
@@ -75,19 +77,23 @@ export const builder =
       await run.end({ published: publishes })
     } catch (thrown) {
       const error = run.lost.aborted ? run.lost.reason : thrown
+      if (run.lost.aborted) invariants.leaseLost(run.run, actor)
       await run.end({ error })
       throw error
     }
   }
 
 async function build(
-  { world }: Scene,
+  { world, graceMs }: Scene,
   actor: Actor,
   store: ObjectStore,
   { run, startedAt, base, lost: signal, note }: ActiveRun,
 ): Promise<{ key: string; manifest: Manifest }> {
   const { chance } = world
-  const stepMs = chance.magnitude(1, 60_000)
+  // Some take far longer than lease and grace.
+  const stepMs = chance.happens(0.2)
+    ? chance.magnitude(graceMs / 2, 2 * graceMs)
+    : chance.magnitude(1, 60_000)
   const shards: ShardEntry[] = []
   for (let shard = 0; shard < SHARDS; shard++) {
     const reusable = base?.manifest.shards[shard]
@@ -148,7 +154,9 @@ export const publisher: Script = async (scene, actor, store) => {
 export const rollback: Script = async (scene, actor, store) => {
   const { world } = scene
   const expected = await readPointer(store)
-  const target = expected?.history.length ? world.chance.pick(expected.history) : undefined
+  // The oldest is what a collection would like to remove.
+  const oldest = expected?.history.at(-1)
+  const target = oldest && (world.chance.happens(0.5) ? oldest : world.chance.pick(expected!.history))
   if (target === undefined) return
   const manifest = await readManifest(store, target.manifest)
   await world.sleep(actor, world.chance.magnitude(1, 60_000))
@@ -160,30 +168,63 @@ export const rollback: Script = async (scene, actor, store) => {
 }
 
 /** A service that has a snapshot open, and downloads a shard now and then as long as it may rely on it. */
-export const reader: Script = async (scene, actor, store) => {
-  const { world, invariants, graceMs } = scene
-  const pointer = await readPointer(store)
-  if (pointer === undefined) return
-  const openedMs = world.nowMs
-  const mayRely = (): boolean => world.nowMs - openedMs < graceMs - 1000
-  const missing = (what: string): void => {
-    if (!mayRely()) return
-    const seconds = Math.round((world.nowMs - openedMs) / 1000)
-    invariants.fail("a reader can finish", `${actor.name} opened ${pointer.run} ${seconds} s ago: ${what}`)
+export const reader =
+  (withLease: boolean): Script =>
+  async (scene, actor, store) => {
+    const { world, invariants, graceMs } = scene
+    const pointer = await readPointer(store)
+    if (pointer === undefined) return
+    const openedMs = world.nowMs
+    const clock = leaseClock(world, actor)
+    const lease = createSnapshotLease(
+      store,
+      withLease && { seconds: READER_LEASE_SECONDS },
+      silentLogger,
+      clock,
+    )
+    try {
+      await lease?.protect(pointer.run, undefined)
+      const endMs = openedMs + (lease === undefined ? 1 : 3) * graceMs - 1000
+      const mayRely = (): boolean => world.nowMs < endMs && lease?.over() === undefined
+      const missing = (what: string): void => {
+        if (!mayRely()) return
+        const seconds = Math.round((world.nowMs - openedMs) / 1000)
+        invariants.fail(
+          "a reader can finish",
+          `${actor.name} opened ${pointer.run} ${seconds} s ago: ${what}`,
+        )
+      }
+      const snapshot = await readSnapshot(store, pointer).catch((error) => {
+        if (!isVecsnapError(error, "Unavailable")) missing(messageOf(error))
+        throw error
+      })
+      const files = snapshotFiles(snapshot.manifest)
+      while (mayRely()) {
+        await world.sleep(actor, world.chance.magnitude(1000, graceMs))
+        const file = world.chance.pick(files)
+        const object = await store.get(file.key)
+        if (object === undefined) missing(`${file.key} is missing`)
+        else if (sha256(object.body) !== file.sha256) missing(`${file.key} is another`)
+      }
+    } finally {
+      await lease?.end()
+    }
   }
-  const snapshot = await readSnapshot(store, pointer).catch((error) => {
-    if (!isVecsnapError(error, "Unavailable")) missing(messageOf(error))
-    throw error
-  })
-  const files = snapshotFiles(snapshot.manifest)
-  while (mayRely()) {
-    await world.sleep(actor, world.chance.magnitude(1000, graceMs))
-    const file = world.chance.pick(files)
-    const object = await store.get(file.key)
-    if (object === undefined) missing(`${file.key} is missing`)
-    else if (sha256(object.body) !== file.sha256) missing(`${file.key} is another`)
-  }
-}
+
+const leaseClock = (world: World, actor: Actor): LeaseClock => ({
+  nowMs: world.clockOf(actor).now,
+  every(ms, callback) {
+    let cancel = (): void => {}
+    const next = (): void => {
+      cancel = world.after(ms, actor, () => {
+        callback()
+        next()
+      })
+    }
+    next()
+    return () => cancel()
+  },
+})
 
 /** Somebody who wants to keep a snapshot, often one that a collection would like to remove, for a while or for ever. */
 export const pinner: Script = async ({ world, invariants, graceMs }, actor, store) => {
@@ -218,7 +259,7 @@ async function publish(
   manifest: Manifest,
   options: PublishOptions & { readonly explicit: boolean },
 ): Promise<void> {
-  const call = invariants.newCall(options.explicit)
+  const call = invariants.newCall(options)
   actor.publishCall = call
   try {
     const { publication } = await publishManifest(store, key, manifest, options)

@@ -54,9 +54,18 @@ export interface SimulatedObject extends StoredObject {
   readonly sha256: string
 }
 
+/** One write, at the moment in which it takes effect. */
+export interface Write {
+  readonly object: SimulatedObject
+  readonly before: SimulatedObject | undefined
+  readonly actor: Actor
+  /** What the actor was publishing when it sent the request. */
+  readonly publishCall: number
+}
+
 /** Is told of everything that changes, as it does. */
 export interface Observer {
-  written(key: string, object: SimulatedObject, actor: Actor, publishCall: number): void
+  written(key: string, write: Write): void
   deleted(key: string, object: SimulatedObject): void
 }
 
@@ -194,6 +203,7 @@ export class Bucket {
         const ms = chance.magnitude(1000, this.#options.longestStallMs)
         this.#log(request, `stalls for ${Math.round(ms / 1000)} s before`)
         this.stalls++
+        actor.stalls++
         actor.stalledUntilMs = this.#world.nowMs + ms
       }
       this.#world.after(chance.magnitude(1, actor.latencyMs), actor, () => {
@@ -294,7 +304,7 @@ export class Bucket {
     const lastModified = new Date(Math.floor(this.#world.nowMs / 1000) * 1000)
     const object = { body, size: body.length, etag, sha256, lastModified }
     this.objects.set(key, object)
-    this.#observer?.written(key, object, actor, publishCall)
+    this.#observer?.written(key, { object, before: existing, actor, publishCall })
     return { etag }
   }
 

@@ -7,8 +7,9 @@ import { snapshotFiles } from "../../src/manifest/files.js"
 import { POINTER_KEY, parseKey, runKey } from "../../src/manifest/keys.js"
 import type { Manifest } from "../../src/manifest/manifest.js"
 import { decodePointer, HISTORY_LIMIT, type Pointer, publicationsOf } from "../../src/manifest/pointer.js"
+import type { ExpectedLive } from "../../src/manifest/publish.js"
 import { decodeRunRecord } from "../../src/manifest/run-record.js"
-import { type Bucket, LATEST_ARRIVAL_MS, type Observer, type SimulatedObject } from "./bucket.js"
+import { type Bucket, LATEST_ARRIVAL_MS, type Observer, type SimulatedObject, type Write } from "./bucket.js"
 import type { Actor, World } from "./world.js"
 
 /** Times at the store are whole seconds. */
@@ -51,8 +52,6 @@ export class Invariants implements Observer {
   readonly snapshots = new Map<string, Snapshot>()
   readonly refused = new Set<string>()
   readonly pins: PinLedger
-  /** Runs that a reader holds by a lease that it renews. */
-  readonly held = new Map<Actor, { readonly run: string; readonly untilMs: () => number }>()
   /** Bases that were promised to a run. */
   readonly bases = new Map<string, string>()
   removed = 0
@@ -60,7 +59,12 @@ export class Invariants implements Observer {
   readonly #world: World
   readonly #promises: Promises
   readonly #chain: Entry[] = []
-  readonly #calls: { readonly explicit: boolean; notPublished: boolean }[] = []
+  readonly #calls: { readonly explicit: boolean; readonly expected: ExpectedLive; notPublished: boolean }[] =
+    []
+  /** Runs that another than their process has ended. */
+  readonly #ended = new Set<string>()
+  /** Which process a run is of. */
+  readonly #owners = new Map<string, Actor>()
   #pointer: Pointer | undefined
   #changed = false
   #violation: Violation | undefined
@@ -89,10 +93,12 @@ export class Invariants implements Observer {
     if (this.#violation !== undefined) throw this.#violation
   }
 
-  written(key: string, object: SimulatedObject, _actor: Actor, publishCall: number): void {
+  written(key: string, { object, before, actor, publishCall }: Write): void {
     this.#changed = true
+    const parsed = parseKey(key)
+    if (parsed?.kind === "run") this.#runWritten(parsed.run, before, actor)
     if (key === POINTER_KEY) this.#pointerWritten(decodePointer(object.body, key), publishCall)
-    if (parseKey(key)?.kind === "manifest") {
+    if (parsed?.kind === "manifest") {
       const manifest = decodeManifest(object.body, key)
       const files = new Map(snapshotFiles(manifest).map(({ key, sha256 }) => [key, sha256]))
       const known = this.snapshots.get(manifest.run)
@@ -129,10 +135,6 @@ export class Invariants implements Observer {
       if (writtenMs > graceStartMs)
         this.fail("nothing within grace is deleted", `${key} of ${run}, which has just been built`)
       if (this.pins.holds(run)) this.fail("nothing pinned is deleted", `${key} of ${run}`)
-      for (const { run: heldRun, untilMs } of this.held.values()) {
-        if (heldRun === run && nowMs <= untilMs())
-          this.fail("nothing leased is deleted", `${key} of ${run}, held by a reader`)
-      }
       for (const [builder, base] of this.bases) {
         if (base === run && this.#isLeased(builder))
           this.fail("nothing leased is deleted", `${key} of ${run}, the base of ${builder}`)
@@ -146,8 +148,14 @@ export class Invariants implements Observer {
   }
 
   /** Somebody begins to publish; `explicit` if it is by his own decision, whatever the gates said. */
-  newCall(explicit: boolean): number {
-    return this.#calls.push({ explicit, notPublished: false }) - 1
+  newCall({ explicit, expected }: { readonly explicit: boolean; readonly expected: ExpectedLive }): number {
+    return this.#calls.push({ explicit, expected, notPublished: false }) - 1
+  }
+
+  /** A run was told that its lease is lost. */
+  leaseLost(run: string, actor: Actor): void {
+    if (!this.#ended.has(run) && this.#bucket.faults.refused === 0)
+      this.fail("only who stands still loses the lease", `${run} of ${actor.name}, which nobody has ended`)
   }
 
   /** A publication was acknowledged. */
@@ -215,6 +223,12 @@ export class Invariants implements Observer {
     }
     if (live !== undefined && live.number === next.number && live.run === next.run) return
     const { number, run } = next
+    const { expected } = this.#calls[publishCall]!
+    if (this.#promises.onlyOneWins && !isWhat(expected, live))
+      this.fail(
+        "what is live is replaced by who knows it",
+        `${run} replaces ${live?.run}, publication ${live?.number}`,
+      )
     this.#chain.push({ number, run, publishCall })
     if (this.#calls[publishCall]!.notPublished)
       this.fail(
@@ -245,14 +259,27 @@ export class Invariants implements Observer {
     }
   }
 
+  #runWritten(run: string, before: SimulatedObject | undefined, actor: Actor): void {
+    const owner = this.#owners.get(run)
+    if (owner === undefined) this.#owners.set(run, actor)
+    if (owner === undefined || owner === actor) return
+    this.#ended.add(run)
+    if (this.#isLeased(run, before)) this.fail("nothing leased is ended", `${run} by ${actor.name}`)
+  }
+
   /** Whether the run is registered, going on, and renewed in time. */
-  #isLeased(run: string): boolean {
-    const object = this.#bucket.objects.get(runKey(run))
+  #isLeased(run: string, object = this.#bucket.objects.get(runKey(run))): boolean {
     if (object === undefined) return false
     const record = decodeRunRecord(object.body, runKey(run))
     const untilMs = object.lastModified.getTime() + record.leaseSeconds * 1000
     return record.state === "running" && this.#world.nowMs <= untilMs
   }
+}
+
+function isWhat(expected: ExpectedLive, live: Pointer | undefined): boolean {
+  if (expected === "any") return true
+  if (expected === undefined || live === undefined) return expected === live
+  return expected.run === live.run && (!("number" in expected) || expected.number === live.number)
 }
 
 /** Which snapshots are pinned for certain: acknowledged, and no unpinning since the pin was begun. */

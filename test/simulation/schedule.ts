@@ -126,10 +126,8 @@ class Stage implements Scene {
   async #turmoil(): Promise<void> {
     this.bucket.faults = drawFaults(this.#chance)
     const spanMs = this.#chance.pick([1000, 60_000, 20 * 60_000, 2 * HOUR_MS])
-    const cast = 3 + this.#chance.below(8)
     const isSerial = this.#mode === "one at a time"
-    for (let i = 0; i < cast; i++) {
-      const { name, script } = drawRole(this.#chance)
+    for (const { name, script } of drawCast(this.#chance)) {
       if (name === "collector" && this.#mode === "no collection") continue
       this.#start(name, isSerial ? 0 : this.#chance.below(spanMs), script)
       if (isSerial && name !== "reader") await this.#run()
@@ -183,6 +181,7 @@ class Stage implements Scene {
       crashed: false,
       stalledUntilMs: 0,
       publishCall: -1,
+      stalls: 0,
     }
     world.after(delayMs, actor, () => {
       world.log(actor, () => `starts, its clock off by ${Math.round(actor.skewMs / 1000)} s`)
@@ -215,19 +214,29 @@ function drawFaults(chance: Chance): FaultRates {
   }
 }
 
-function drawRole(chance: Chance): { readonly name: string; readonly script: Script } {
-  return chance.pick([
+interface Role {
+  readonly name: string
+  readonly script: Script
+}
+
+/** Who takes part: everybody, or few kinds, so that those meet in the same moment again and again. */
+function drawCast(chance: Chance): readonly Role[] {
+  const roles: readonly Role[] = [
     { name: "builder", script: builder({ publishes: true, refused: false }) },
     { name: "builder", script: builder({ publishes: true, refused: false }) },
-    { name: "builder", script: builder({ publishes: false, refused: false }) },
+    { name: "unpublished", script: builder({ publishes: false, refused: false }) },
     { name: "refused", script: builder({ publishes: true, refused: true }) },
     { name: "publisher", script: publisher },
     { name: "rollback", script: rollback },
+    { name: "reader", script: reader(false) },
+    { name: "reader", script: reader(true) },
     { name: "pinner", script: pinner },
-    { name: "collector", script: collector(1 + chance.below(2)) },
+    { name: "collector", script: collector(2) },
     { name: "collector", script: collector(1) },
     { name: "collector", script: collector(1) },
-    { name: "reader", script: reader },
-    { name: "reader", script: reader },
-  ])
+  ]
+  const kinds = chance.happens(0.4)
+    ? roles
+    : [chance.pick(roles), chance.pick(roles), { name: "collector", script: collector(1) }]
+  return Array.from({ length: 3 + chance.below(8) }, () => chance.pick(kinds))
 }

@@ -12,6 +12,9 @@ import { seededRandom } from "../support/records.js"
 
 const START_MS = Date.UTC(2026, 10, 21, 3)
 
+/** A hundred times what a schedule takes: somebody goes round and round. */
+const MOST_STEPS = 50_000
+
 /** A process: what crashes, stalls, and has a clock that may be wrong, as one. */
 export interface Actor {
   readonly name: string
@@ -23,6 +26,7 @@ export interface Actor {
   stalledUntilMs: number
   /** Counts what it tried to publish, so that a write of the pointer is told apart from an earlier one. */
   publishCall: number
+  stalls: number
 }
 
 interface Waiting {
@@ -116,7 +120,7 @@ export class World {
       this.#waiting.delete(next)
       this.nowMs = Math.max(this.nowMs, momentOf(next))
       this.current = next.actor
-      this.steps++
+      if (++this.steps > MOST_STEPS) throw new Error(`the schedule does not end within ${MOST_STEPS} steps`)
       next.happen()
       // Promises that are settled run on before an immediate does.
       await new Promise((resolve) => setImmediate(resolve))
