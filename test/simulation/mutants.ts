@@ -155,6 +155,12 @@ const MUTANTS: readonly Mutant[] = [
     from: "if (isWithin(graceSeconds, lastModified, now))\n        return false;",
     to: "",
   },
+  {
+    name: "when a snapshot was replaced is what its successor thought before it moved the pointer",
+    file: RULES,
+    from: "i === 1 ? liveSinceOf(pointer) : next.publishedAt",
+    to: "next.publishedAt",
+  },
   { name: "what is live is not kept", file: RULES, from: "if (isLive)\n", to: "if (false)\n" },
   {
     name: "files that several snapshots share are not marked",
