@@ -15,6 +15,7 @@ import {
   type PublicationAction,
   publicationsOf,
   withPublication,
+  withTimesOf,
 } from "./pointer.js"
 import { storeTime } from "./store-time.js"
 
@@ -103,8 +104,11 @@ export async function replaceDamagedPointer(
   })
 }
 
-/** The version of the pointer that is replaced; its number, unless it is damaged. */
-type Replaced = Pick<LivePointer, "etag"> & Partial<Pick<LivePointer, "number">>
+/** The pointer that is replaced, or, if it is damaged, which version of the object it is. */
+type Replaced = LivePointer | Pick<LivePointer, "etag">
+
+const readable = (replaced: Replaced | undefined): LivePointer | undefined =>
+  replaced !== undefined && "write" in replaced ? replaced : undefined
 
 /**
  * Replaces the pointer that was read as `live`, `undefined` if there was none, by `next`. False, and nothing happened,
@@ -121,7 +125,7 @@ export async function swapPointer(
   const write = newId()
   const precondition = live === undefined ? { ifAbsent: true } : { ifMatch: live.etag }
   try {
-    await store.put(POINTER_KEY, encodePointer(next, write), {
+    await store.put(POINTER_KEY, encodePointer(withTimesOf(readable(live), next), write), {
       ...precondition,
       contentType: "application/json",
     })
@@ -148,7 +152,7 @@ async function hasLanded(
   const now = await readPointer(store)
   if (now === undefined) return false
   if (now.write === write) return true
-  const isPublication = next.number !== live?.number
+  const isPublication = next.number !== readable(live)?.number
   return (
     isPublication && publicationsOf(now).some(({ number, run }) => number === next.number && run === next.run)
   )

@@ -5,7 +5,7 @@
  * only shrink what goes.
  */
 import type { ParsedKey } from "../../manifest/keys.js"
-import { type Pointer, publicationsOf } from "../../manifest/pointer.js"
+import { liveSinceOf, publicationsOf, type StoredPointer } from "../../manifest/pointer.js"
 import type { StoredReaderLease } from "../../manifest/reader-lease.js"
 import type { StoredRunRecord } from "../../manifest/run-record.js"
 import type { StoredPin } from "../pins.js"
@@ -41,7 +41,7 @@ export interface Protectors {
 /** What was found at a root. */
 export interface Survey extends Protectors {
   readonly now: Date
-  readonly pointer: Pointer
+  readonly pointer: StoredPointer
   readonly manifests: readonly StoredManifest[]
 }
 
@@ -146,12 +146,13 @@ export function keepReasons(
 }
 
 /** When each run was last replaced by another publication, as far as the history goes; not for what is live. */
-function replacementTimes(pointer: Pointer): ReadonlyMap<string, Date> {
+function replacementTimes(pointer: StoredPointer): ReadonlyMap<string, Date> {
   const times = new Map<string, Date>()
   const publications = publicationsOf(pointer)
   for (const [i, { run }] of publications.entries()) {
     const next = publications[i - 1]
-    if (next !== undefined && !times.has(run)) times.set(run, next.publishedAt)
+    if (next !== undefined && !times.has(run))
+      times.set(run, i === 1 ? liveSinceOf(pointer) : next.publishedAt)
   }
   return times
 }

@@ -12,7 +12,7 @@ import {
   RUN_PREFIX,
 } from "../../manifest/keys.js"
 import type { Manifest } from "../../manifest/manifest.js"
-import type { Pointer } from "../../manifest/pointer.js"
+import type { StoredPointer } from "../../manifest/pointer.js"
 import { listReaderLeases } from "../../manifest/reader-lease.js"
 import { listRunRecords } from "../../manifest/run-record.js"
 import type { CallOptions, ListedObject, ObjectStore } from "../../storage/store.js"
@@ -42,7 +42,7 @@ export async function readProtectors(store: ObjectStore, options: CallOptions): 
  */
 export async function readSurvey(
   store: ObjectStore,
-  pointer: Pointer,
+  pointer: StoredPointer,
   now: Date,
   options: CallOptions,
 ): Promise<Survey> {

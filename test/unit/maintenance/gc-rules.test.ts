@@ -43,7 +43,13 @@ const survey: fc.Arbitrary<Survey> = fc
   })
   .map(({ live, history, condemned, ages, pins, leases, records }) => ({
     now: NOW,
-    pointer: { ...live, history, condemned: condemned.filter((run) => run !== live.run), write: "w" },
+    pointer: {
+      ...live,
+      history,
+      condemned: condemned.filter((run) => run !== live.run),
+      write: "w",
+      lastModified: live.publishedAt,
+    },
     manifests: RUNS.map((run, i) => ({
       key: manifestOf(run),
       run,
