@@ -91,10 +91,10 @@ async function buildAndRelease(
       collected,
     }
   } catch (thrown) {
-    // Whatever it was that failed when the lease was lost: that it was lost is what there is to tell.
-    const error = run.lost.aborted ? run.lost.reason : thrown
-    await run.end({ error })
-    throw error
+    await run.end({ error: thrown })
+    // Whatever it was that failed when the lease was lost: that it was lost is what there is to tell. The last record may be what
+    // finds out, as when a collection has taken the files of a build that slept.
+    throw run.lost.aborted ? run.lost.reason : thrown
   }
 
   async function release({ key, manifest }: BuiltSnapshot): Promise<Released> {
