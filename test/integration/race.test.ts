@@ -26,6 +26,8 @@ import { keysOf } from "../support/roots.js"
 import { s3Root, withTempDir } from "../support/stores.js"
 
 const SEED = 2026
+/** Of the calls at which one may sleep, every so many are tried; RACE_STEP=1 tries all. The simulation tries them at random. */
+const STEP = Number(process.env.RACE_STEP ?? 3)
 
 const AT_POINTER: Halt = { number: 0, among: "writes", key: "_CURRENT", act: "wait" }
 const atCall = (number: number): Halt => ({ number, among: "calls", act: "wait" })
@@ -223,7 +225,7 @@ describe(`races, seed ${SEED}`, () => {
         withArena(async (arena) => {
           const wins = { mover: 0, collection: 0 }
           for (const sleeper of [0, 1]) {
-            for (let number = 0, halted = true; halted; number++) {
+            for (let number = sleeper, halted = true; halted; number += STEP) {
               const race = await prepare(arena)
               const operations: [Operation, Operation] =
                 sleeper === 0 ? [race.move, { do: "collect" }] : [{ do: "collect" }, race.move]
@@ -233,12 +235,12 @@ describe(`races, seed ${SEED}`, () => {
               wins[won ? "mover" : "collection"]++
             }
           }
-          expect(wins.mover).toBeGreaterThan(3)
-          expect(wins.collection).toBeGreaterThan(3)
+          expect(wins.mover).toBeGreaterThan(1)
+          expect(wins.collection).toBeGreaterThan(1)
         }),
       )
 
-      it("leave a whole snapshot live when both go on from anywhere, 10 times", () =>
+      it("leave a whole snapshot live when both go on from anywhere, 10 times", { timeout: 120_000 }, () =>
         withArena(async (arena) => {
           const random = seededRandom(SEED)
           for (let round = 0; round < 10; round++) {
@@ -247,7 +249,8 @@ describe(`races, seed ${SEED}`, () => {
             const outcomes = await together(arena, [race.move, { do: "collect" }], halts)
             await settle(arena, race, ...outcomes)
           }
-        }))
+        }),
+      )
     },
   )
 })
