@@ -1,57 +1,154 @@
 import fc from "fast-check"
-import { describe, expect, test } from "vitest"
+import { afterEach, describe, expect, test, vi } from "vitest"
 import { distance } from "../../../src/vectors/distance.js"
-import { METRICS } from "../../../src/vectors/metric.js"
+import { METRICS, type Metric } from "../../../src/vectors/metric.js"
 import { createRandom } from "../../../src/vectors/random.js"
-import { createScanTable, scan } from "../../../src/vectors/scan.js"
+import * as scanning from "../../../src/vectors/scan.js"
+import type { RankedRows } from "../../../src/vectors/topk.js"
 
 /** By definition: all distances, sorted by (distance, row). */
-function bruteForce(metric: (typeof METRICS)[number], vectors: Float32Array, query: Float32Array, k: number) {
+function bruteForce(
+  metric: Metric,
+  vectors: Float32Array,
+  query: Float32Array,
+  k: number,
+  isAllowed: (row: number) => boolean = () => true,
+) {
   const dim = query.length
   const all = Array.from({ length: vectors.length / dim }, (_, row) => ({
     row,
     distance: distance(metric, query, vectors.subarray(row * dim, (row + 1) * dim)),
-  }))
+  })).filter(({ row }) => isAllowed(row))
   return all.sort((a, b) => a.distance - b.distance || a.row - b.row).slice(0, k)
 }
 
-describe.each(METRICS)("scan, %s", (metric) => {
-  test("equals sorting all distances, to the last bit", () => {
-    // Few values, so that ties are common.
-    const element = fc.constantFrom(-1, -0.5, 0, 0.1, 1, 3)
-    const cases = fc.record({
-      dim: fc.integer({ min: 1, max: 9 }),
-      rows: fc.integer({ min: 0, max: 30 }),
-      k: fc.integer({ min: 1, max: 40 }),
-      elements: fc.infiniteStream(element),
-    })
-    fc.assert(
-      fc.property(cases, ({ dim, rows, k, elements }) => {
-        const vectors = Float32Array.from(elements.take(rows * dim))
-        const query = Float32Array.from(elements.take(dim))
-        const found = scan(createScanTable(metric, vectors, dim), query, k)
-        const expected = bruteForce(metric, vectors, query, k)
-        expect([...found.ranks]).toEqual(expected.map((hit) => hit.row))
-        expect([...found.distances]).toEqual(expected.map((hit) => hit.distance))
-      }),
+function expectSame(found: RankedRows, expected: ReturnType<typeof bruteForce>): void {
+  expect([...found.ranks]).toEqual(expected.map((hit) => hit.row))
+  expect([...found.distances]).toEqual(expected.map((hit) => hit.distance))
+}
+
+/** Few values, so that ties are common; tenths, so that rounding is; and what overflows or vanishes in float32. */
+const VALUES = {
+  ordinary: [-1, -0.5, 0, 0.1, 1, 3],
+  "nearly equal": [0.1, 0.1 + 2 ** -27, 0.1 + 2 ** -26, 0.1 - 2 ** -27],
+  extreme: [0, 1e-45, -1e-45, 1e-30, 1e-13, 1, 1e12, -1e12, 1e20, -3.4e38, 3.4e38],
+}
+
+afterEach(() => {
+  vi.unstubAllEnvs()
+  vi.resetModules()
+})
+
+describe.each(["simd", "plain"] as const)("the %s kernel", (kernel) => {
+  /** A copy of the modules under test that has the kernel asked for. */
+  async function load(): Promise<typeof scanning> {
+    vi.resetModules()
+    if (kernel === "plain") vi.stubEnv("VECSNAP_KERNEL", "plain")
+    const { kernelInUse } = await import("../../../src/vectors/kernel.js")
+    expect(kernelInUse()).toBe(kernel)
+    return import("../../../src/vectors/scan.js")
+  }
+
+  describe.each(METRICS)("%s", (metric) => {
+    test.each(Object.entries(VALUES))(
+      "equals sorting all distances, to the last bit: %s values",
+      async (_, values) => {
+        const { allocateVectors, createScanTable, scanMany } = await load()
+        const cases = fc.record({
+          dim: fc.integer({ min: 1, max: 21 }),
+          rows: fc.integer({ min: 0, max: 90 }),
+          k: fc.integer({ min: 1, max: 40 }),
+          queries: fc.integer({ min: 1, max: 11 }),
+          inPlace: fc.boolean(),
+          allowed: fc.option(fc.uint8Array({ minLength: 12, maxLength: 12 })),
+          elements: fc.infiniteStream(fc.constantFrom(...values)),
+        })
+        fc.assert(
+          fc.property(cases, ({ dim, rows, k, queries, inPlace, allowed, elements }) => {
+            const vectors = inPlace ? allocateVectors(rows, dim) : new Float32Array(rows * dim)
+            vectors.set([...elements.take(rows * dim)])
+            const asked = Float32Array.from(elements.take(queries * dim))
+            const options = { allowed: allowed ?? undefined }
+            const found = scanMany(createScanTable(metric, vectors, dim), asked, k, options)
+            const isAllowed = (row: number) =>
+              allowed === null || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
+            expect(found.length).toBe(queries)
+            for (const [i, ranked] of found.entries()) {
+              const query = asked.subarray(i * dim, (i + 1) * dim)
+              expectSame(ranked, bruteForce(metric, vectors, query, k, isAllowed))
+            }
+          }),
+        )
+      },
     )
+
+    test.each([3, 2500])("over many steps of the kernel, k = %i", async (k) => {
+      const { allocateVectors, createScanTable, scan, scanMany } = await load()
+      const random = createRandom(1)
+      const dim = 7
+      const vectors = allocateVectors(6001, dim)
+      for (let i = 0; i < vectors.length; i++) vectors[i] = random.gaussian()
+      const queries = Float32Array.from({ length: 3 * dim }, random.gaussian)
+      const found = scanMany(createScanTable(metric, vectors, dim), queries, k)
+      for (let i = 0; i < 3; i++) {
+        const query = queries.subarray(i * dim, (i + 1) * dim)
+        const expected = bruteForce(metric, vectors, query, k)
+        expectSame(found[i]!, expected)
+        expectSame(scan(createScanTable(metric, vectors.slice(), dim), query, k), expected)
+      }
+    })
+
+    test("over several tables, whatever their order and the length of their rows", async () => {
+      const { createScanTable, NearestRows } = await load()
+      const random = createRandom(2)
+      const dim = 5
+      // The longest rows first: what their scores may be off by counts for the rows after them, too.
+      const scales = [2 ** 30, 1, 2 ** 100, 2 ** -10]
+      const vectors = Float32Array.from({ length: 400 * dim }, (_, i) => {
+        return (1 + random.gaussian() * 2 ** -22) * scales[Math.floor(i / dim / 100)]!
+      })
+      const query = Float32Array.of(1, -1, 1, -1, 1)
+      const nearest = new NearestRows(metric, query, dim, 20)
+      for (const part of [1, 3, 0, 2]) {
+        const rows = vectors.slice(part * 100 * dim, (part + 1) * 100 * dim)
+        nearest.add(createScanTable(metric, rows, dim), part * 100)
+      }
+      expectSame(nearest.takeSorted()[0]!, bruteForce(metric, vectors, query, 20))
+    })
   })
 
-  test("over many steps of the kernel, with a large k", () => {
-    const random = createRandom(1)
-    const dim = 7
-    const vectors = Float32Array.from({ length: 3001 * dim }, random.gaussian)
-    const query = Float32Array.from({ length: dim }, random.gaussian)
-    const found = scan(createScanTable(metric, vectors, dim), query, 2500)
-    const expected = bruteForce(metric, vectors, query, 2500)
-    expect([...found.ranks]).toEqual(expected.map((hit) => hit.row))
-    expect([...found.distances]).toEqual(expected.map((hit) => hit.distance))
+  test("k that is not an integer of 1 or more is refused", async () => {
+    const { createScanTable, scan } = await load()
+    const table = createScanTable("l2", Float32Array.of(1), 1)
+    for (const k of [0, -1, 1.5, Number.NaN]) {
+      expect(() => scan(table, Float32Array.of(1), k)).toThrow(`k must be an integer of 1 or more, got ${k}`)
+    }
   })
 })
 
-test("k that is not an integer of 1 or more is refused", () => {
-  const table = createScanTable("l2", Float32Array.of(1), 1)
-  for (const k of [0, -1, 1.5, Number.NaN]) {
-    expect(() => scan(table, Float32Array.of(1), k)).toThrow(`k must be an integer of 1 or more, got ${k}`)
+test("differences that float32 cannot see decide all the same", () => {
+  const { allocateVectors, createScanTable, scan } = scanning
+  const random = createRandom(3)
+  const dim = 300
+  const base = Float32Array.from({ length: dim }, random.gaussian)
+  for (const metric of METRICS) {
+    const vectors = allocateVectors(3000, dim)
+    for (let row = 0; row < 3000; row++) {
+      vectors.set(base, row * dim)
+      // The last bit of one element.
+      const at = row * dim + random.below(dim)
+      vectors[at] = vectors[at]! * (1 + (random.below(2) === 0 ? 1 : -1) * 2 ** -23)
+    }
+    const query = Float32Array.from({ length: dim }, random.gaussian)
+    expectSame(scan(createScanTable(metric, vectors, dim), query, 10), bruteForce(metric, vectors, query, 10))
   }
+})
+
+test("memory for vectors is that of the kernel, and as much as is said", () => {
+  const vectors = scanning.allocateVectors(1000, 100)
+  expect(vectors.length).toBe(100_000)
+  const stated = scanning.vectorMemoryBytes("l2", 1000, 100)
+  expect(stated).toBeGreaterThan(400_000)
+  // Whole pages of 64 KiB.
+  expect(vectors.buffer.byteLength).toBe(Math.ceil(stated / 2 ** 16) * 2 ** 16)
 })
