@@ -98,6 +98,18 @@ test("scores and margins differ from those in float64 by no more than the bound"
   )
 })
 
+test("rows so short that products vanish in float32", () => {
+  const unit = 2 ** -149
+  const table = createPointTable(
+    Float32Array.of(0.29, 0.29, 0.31, 0.2),
+    2,
+    () => 0,
+    () => 1,
+  )
+  // Times 5 that is 1.45 + 1.45 and 1.55 + 1, in units; rounded, 1 + 1 and 2 + 1.
+  expect([...bestPoints(Float32Array.of(5 * unit, 5 * unit), table)]).toEqual([0])
+})
+
 test("more rows than a tile holds", () => {
   const dim = 3
   const points = 5

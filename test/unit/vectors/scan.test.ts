@@ -28,11 +28,10 @@ function expectSame(found: RankedRows, expected: ReturnType<typeof bruteForce>):
 }
 
 /** Few values, so that ties are common; tenths, so that rounding is; and what overflows or vanishes in float32. */
-const VALUES = {
-  ordinary: [-1, -0.5, 0, 0.1, 1, 3],
-  "nearly equal": [0.1, 0.1 + 2 ** -27, 0.1 + 2 ** -26, 0.1 - 2 ** -27],
-  extreme: [0, 1e-45, -1e-45, 1e-30, 1e-13, 1, 1e12, -1e12, 1e20, -3.4e38, 3.4e38],
-}
+const ORDINARY = [-1, -0.5, 0, 0.1, 1, 3]
+const NEARLY_EQUAL = [0.1, 0.1 + 2 ** -27, 0.1 + 2 ** -26, 0.1 - 2 ** -27]
+const EXTREME = [0, 1e-45, -1e-45, 1e-30, 1e-13, 1, 1e12, -1e12, 1e20, -3.4e38, 3.4e38]
+const TINY = [1e-45, 3e-45, -4e-45, 1e-44]
 
 afterEach(() => {
   vi.unstubAllEnvs()
@@ -50,37 +49,41 @@ describe.each(["simd", "plain"] as const)("the %s kernel", (kernel) => {
   }
 
   describe.each(METRICS)("%s", (metric) => {
-    test.each(Object.entries(VALUES))(
-      "equals sorting all distances, to the last bit: %s values",
-      async (_, values) => {
-        const { allocateVectors, createScanTable, scanMany } = await load()
-        const cases = fc.record({
-          dim: fc.integer({ min: 1, max: 21 }),
-          rows: fc.integer({ min: 0, max: 90 }),
-          k: fc.integer({ min: 1, max: 40 }),
-          queries: fc.integer({ min: 1, max: 11 }),
-          inPlace: fc.boolean(),
-          allowed: fc.option(fc.uint8Array({ minLength: 12, maxLength: 12 })),
-          elements: fc.infiniteStream(fc.constantFrom(...values)),
-        })
-        fc.assert(
-          fc.property(cases, ({ dim, rows, k, queries, inPlace, allowed, elements }) => {
-            const vectors = inPlace ? allocateVectors(rows, dim) : new Float32Array(rows * dim)
-            vectors.set([...elements.take(rows * dim)])
-            const asked = Float32Array.from(elements.take(queries * dim))
-            const options = { allowed: allowed ?? undefined }
-            const found = scanMany(createScanTable(metric, vectors, dim), asked, k, options)
-            const isAllowed = (row: number) =>
-              allowed === null || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
-            expect(found.length).toBe(queries)
-            for (const [i, ranked] of found.entries()) {
-              const query = asked.subarray(i * dim, (i + 1) * dim)
-              expectSame(ranked, bruteForce(metric, vectors, query, k, isAllowed))
-            }
-          }),
-        )
-      },
-    )
+    test.each([
+      ["ordinary", ORDINARY, ORDINARY],
+      ["nearly equal", NEARLY_EQUAL, ORDINARY],
+      ["extreme", EXTREME, EXTREME],
+      ["ordinary rows, extreme queries", ORDINARY, EXTREME],
+      ["ordinary rows, tiny queries", ORDINARY, TINY],
+      ["tiny rows, ordinary queries", TINY, ORDINARY],
+    ])("equals sorting all distances, to the last bit: %s", async (_, values, queryValues) => {
+      const { allocateVectors, createScanTable, scanMany } = await load()
+      const cases = fc.record({
+        dim: fc.integer({ min: 1, max: 21 }),
+        rows: fc.integer({ min: 0, max: 90 }),
+        k: fc.integer({ min: 1, max: 40 }),
+        queries: fc.integer({ min: 1, max: 11 }),
+        inPlace: fc.boolean(),
+        allowed: fc.option(fc.uint8Array({ minLength: 12, maxLength: 12 })),
+        elements: fc.infiniteStream(fc.constantFrom(...values)),
+        queryElements: fc.infiniteStream(fc.constantFrom(...queryValues)),
+      })
+      fc.assert(
+        fc.property(cases, ({ dim, rows, k, queries, inPlace, allowed, elements, queryElements }) => {
+          const vectors = inPlace ? allocateVectors(rows, dim) : new Float32Array(rows * dim)
+          vectors.set([...elements.take(rows * dim)])
+          const asked = Float32Array.from(queryElements.take(queries * dim))
+          const options = { allowed: allowed ?? undefined }
+          const found = scanMany(createScanTable(metric, vectors, dim), asked, k, options)
+          const isAllowed = (row: number) => allowed === null || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
+          expect(found.length).toBe(queries)
+          for (const [i, ranked] of found.entries()) {
+            const query = asked.subarray(i * dim, (i + 1) * dim)
+            expectSame(ranked, bruteForce(metric, vectors, query, k, isAllowed))
+          }
+        }),
+      )
+    })
 
     test.each([3, 2500])("over many steps of the kernel, k = %i", async (k) => {
       const { allocateVectors, createScanTable, scan, scanMany } = await load()
@@ -98,22 +101,41 @@ describe.each(["simd", "plain"] as const)("the %s kernel", (kernel) => {
       }
     })
 
-    test("over several tables, whatever their order and the length of their rows", async () => {
+    test("over several tables, of long rows first and then of short ones", async () => {
       const { createScanTable, NearestRows } = await load()
       const random = createRandom(2)
+      const dim = 8
+      const query = Float32Array.from({ length: dim }, random.gaussian)
+      const long = Float32Array.from({ length: 200 * dim }, () => random.gaussian() * 2 ** 30)
+      const short = Float32Array.from({ length: 200 * dim }, () => random.gaussian() * 2 ** 4)
+      for (let start = 0; start < long.length; start += dim) {
+        // Products of the same size as those of the short rows, but off by as much in float32.
+        let sum = 0
+        for (let i = 0; i < dim - 1; i++) sum += long[start + i]! * query[i]!
+        long[start + dim - 1] = -sum / query[dim - 1]!
+      }
+      const nearest = new NearestRows(metric, query, dim, 100)
+      nearest.add(createScanTable(metric, long, dim), 0)
+      nearest.add(createScanTable(metric, short, dim), 200)
+      const all = new Float32Array([...long, ...short])
+      expectSame(nearest.takeSorted()[0]!, bruteForce(metric, all, query, 100))
+    })
+
+    test("tables in any order, ordinary and not", async () => {
+      const { createScanTable, NearestRows } = await load()
+      const random = createRandom(4)
       const dim = 5
-      // The longest rows first: what their scores may be off by counts for the rows after them, too.
-      const scales = [2 ** 30, 1, 2 ** 100, 2 ** -10]
+      const scales = [1, 2 ** 100, 2 ** -10, 2 ** -100]
       const vectors = Float32Array.from({ length: 400 * dim }, (_, i) => {
-        return (1 + random.gaussian() * 2 ** -22) * scales[Math.floor(i / dim / 100)]!
+        return random.gaussian() * scales[Math.floor(i / dim / 100)]!
       })
-      const query = Float32Array.of(1, -1, 1, -1, 1)
-      const nearest = new NearestRows(metric, query, dim, 20)
-      for (const part of [1, 3, 0, 2]) {
+      const query = Float32Array.from({ length: dim }, random.gaussian)
+      const nearest = new NearestRows(metric, query, dim, 150)
+      for (const part of [2, 1, 3, 0]) {
         const rows = vectors.slice(part * 100 * dim, (part + 1) * 100 * dim)
         nearest.add(createScanTable(metric, rows, dim), part * 100)
       }
-      expectSame(nearest.takeSorted()[0]!, bruteForce(metric, vectors, query, 20))
+      expectSame(nearest.takeSorted()[0]!, bruteForce(metric, vectors, query, 150))
     })
   })
 
@@ -131,13 +153,13 @@ test("differences that float32 cannot see decide all the same", () => {
   const random = createRandom(3)
   const dim = 300
   const base = Float32Array.from({ length: dim }, random.gaussian)
-  for (const metric of METRICS) {
+  for (const [metric, bits] of METRICS.flatMap((metric) =>
+    [22, 20, 18].map((bits) => [metric, bits] as const),
+  )) {
     const vectors = allocateVectors(3000, dim)
     for (let row = 0; row < 3000; row++) {
-      vectors.set(base, row * dim)
-      // The last bit of one element.
-      const at = row * dim + random.below(dim)
-      vectors[at] = vectors[at]! * (1 + (random.below(2) === 0 ? 1 : -1) * 2 ** -23)
+      // A few of the last bits: the sums differ by about as much as float32 loses in them.
+      for (let i = 0; i < dim; i++) vectors[row * dim + i] = base[i]! * (1 + random.gaussian() * 2 ** -bits)
     }
     const query = Float32Array.from({ length: dim }, random.gaussian)
     expectSame(scan(createScanTable(metric, vectors, dim), query, 10), bruteForce(metric, vectors, query, 10))
