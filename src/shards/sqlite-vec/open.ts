@@ -141,7 +141,7 @@ class SqliteShard implements OpenShard {
   load(): void {
     if (this.#loaded !== undefined) return
     const { dim, metric } = this.spec
-    const vectors = allocateVectors(this.rows, dim)
+    const vectors = allocateVectors(metric, this.rows, dim)
     for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
     this.#loaded = createScanTable(metric, vectors, dim)
     this.#norms.clear()

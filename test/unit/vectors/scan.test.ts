@@ -70,7 +70,7 @@ describe.each(["simd", "plain"] as const)("the %s kernel", (kernel) => {
       })
       fc.assert(
         fc.property(cases, ({ dim, rows, k, queries, inPlace, allowed, elements, queryElements }) => {
-          const vectors = inPlace ? allocateVectors(rows, dim) : new Float32Array(rows * dim)
+          const vectors = inPlace ? allocateVectors(metric, rows, dim) : new Float32Array(rows * dim)
           vectors.set([...elements.take(rows * dim)])
           const asked = Float32Array.from(queryElements.take(queries * dim))
           const options = { allowed: allowed ?? undefined }
@@ -89,7 +89,7 @@ describe.each(["simd", "plain"] as const)("the %s kernel", (kernel) => {
       const { allocateVectors, createScanTable, scan, scanMany } = await load()
       const random = createRandom(1)
       const dim = 7
-      const vectors = allocateVectors(6001, dim)
+      const vectors = allocateVectors(metric, 6001, dim)
       for (let i = 0; i < vectors.length; i++) vectors[i] = random.gaussian()
       const queries = Float32Array.from({ length: 3 * dim }, random.gaussian)
       const found = scanMany(createScanTable(metric, vectors, dim), queries, k)
@@ -156,7 +156,7 @@ test("differences that float32 cannot see decide all the same", () => {
   for (const [metric, bits] of METRICS.flatMap((metric) =>
     [22, 20, 18].map((bits) => [metric, bits] as const),
   )) {
-    const vectors = allocateVectors(3000, dim)
+    const vectors = allocateVectors(metric, 3000, dim)
     for (let row = 0; row < 3000; row++) {
       // A few of the last bits: the sums differ by about as much as float32 loses in them.
       for (let i = 0; i < dim; i++) vectors[row * dim + i] = base[i]! * (1 + random.gaussian() * 2 ** -bits)
@@ -167,7 +167,7 @@ test("differences that float32 cannot see decide all the same", () => {
 })
 
 test("memory for vectors is that of the kernel, and as much as is said", () => {
-  const vectors = scanning.allocateVectors(1000, 100)
+  const vectors = scanning.allocateVectors("l2", 1000, 100)
   expect(vectors.length).toBe(100_000)
   const stated = scanning.vectorMemoryBytes("l2", 1000, 100)
   expect(stated).toBeGreaterThan(400_000)
