@@ -34,6 +34,7 @@ const EXTREME = [0, 1e-45, -1e-45, 1e-30, 1e-13, 1, 1e12, -1e12, 1e20, -3.4e38, 
 const TINY = [1e-45, 3e-45, -4e-45, 1e-44]
 
 afterEach(() => {
+  vi.restoreAllMocks()
   vi.unstubAllEnvs()
   vi.resetModules()
 })
@@ -173,4 +174,26 @@ test("memory for vectors is that of the kernel, and as much as is said", () => {
   expect(stated).toBeGreaterThan(400_000)
   // Whole pages of 64 KiB.
   expect(vectors.buffer.byteLength).toBe(Math.ceil(stated / 2 ** 16) * 2 ** 16)
+})
+
+test("where the system refuses memory for the kernel, all goes on without", async () => {
+  vi.resetModules()
+  vi.spyOn(WebAssembly, "Memory").mockImplementation(function refuse() {
+    throw new RangeError("WebAssembly.Memory(): could not allocate memory")
+  })
+  const { allocateVectors, createScanTable, scan } = await import("../../../src/vectors/scan.js")
+  const { bestPoints, createPointTable } = await import("../../../src/vectors/kernel.js")
+  const vectors = allocateVectors("l2", 3, 2)
+  expect(vectors.buffer.byteLength).toBe(24)
+  vectors.set([0, 0, 3, 4, 1, 0])
+  const found = scan(createScanTable("l2", vectors, 2), Float32Array.of(0, 0), 2)
+  expect([...found.ranks]).toEqual([0, 2])
+  expect([...found.distances]).toEqual([0, 1])
+  const points = createPointTable(
+    Float32Array.of(1, 0, 0, 1),
+    2,
+    () => 0,
+    () => 1,
+  )
+  expect([...bestPoints(vectors, points)]).toEqual([0, 1, 0])
 })
