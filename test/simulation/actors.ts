@@ -22,7 +22,7 @@ import type { Bucket } from "./bucket.js"
 import type { Invariants } from "./invariants.js"
 import type { Actor, World } from "./world.js"
 
-export const LEASE_SECONDS = 60
+export const LEASE_SECONDS = 120
 const READER_LEASE_SECONDS = 120
 const SHARDS = 2
 
