@@ -233,6 +233,9 @@ export class Invariants implements Observer {
         `publication ${next.number} (${next.run}) follows ${live?.number} (${live?.run}) with a history of ${next.history.map(({ number, run }) => `${number} ${run}`)}`,
       )
     }
+    for (const run of next.condemned)
+      if (!live?.condemned.includes(run) && this.#isLeased(run))
+        this.fail("nothing leased is condemned", `${run}, which goes on`)
     if (live !== undefined && live.number === next.number && live.run === next.run) return
     const { number, run } = next
     const { expected } = this.#calls[publishCall]!

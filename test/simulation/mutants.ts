@@ -243,14 +243,14 @@ const MUTANTS: readonly Mutant[] = [
     file: RULES,
     from: "!verdict.untouchable.has(parsed.run)",
     to: "true",
-    breaks: ["nothing leased is deleted", "nothing within grace is deleted"],
+    breaks: ["nothing leased is condemned", "nothing leased is deleted"],
   },
   {
     name: "leases of runs are not heeded",
     file: RULES,
     from: 'record.state === "running" && isWithin(record.leaseSeconds + graceSeconds, lastModified, now)',
     to: "false",
-    breaks: ["nothing leased is deleted", "nothing leased is ended"],
+    breaks: ["nothing leased is deleted", "nothing leased is ended", "nothing leased is condemned"],
   },
   {
     name: "the base of a run is not spared",

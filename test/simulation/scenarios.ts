@@ -14,7 +14,7 @@ import { swapPointer } from "../../src/manifest/publish.js"
 import { createRetry } from "../../src/storage/retry.js"
 import type { ObjectStore } from "../../src/storage/store.js"
 import { withRetry } from "../../src/storage/with-retry.js"
-import { builder, LEASE_SECONDS, publish, type Scene } from "./actors.js"
+import { builder, LEASE_SECONDS, publish, reader, type Scene } from "./actors.js"
 import { Bucket } from "./bucket.js"
 import { Invariants } from "./invariants.js"
 import { type Actor, insideWorld, World } from "./world.js"
@@ -193,7 +193,7 @@ const scenario = (
   play: () => {
     const stage = new Stage()
     // Builders reuse all shards of their base, or none.
-    stage.world.chance.happens = () => reuses
+    stage.world.chance.happens = (probability) => reuses && probability === 0.5
     return insideWorld(stage.world, () => stage.play(plot))
   },
 })
@@ -224,7 +224,7 @@ export const SCENARIOS: readonly Scenario[] = [
   scenario("a run stands still before it notes its base, which a collection removes", async (stage) => {
     await stage.night()
     const { moment, hook } = stopBefore(isOn("put", "runs/"))
-    const building = stage.night(hook)
+    const building = isRefused(stage.night(hook))
     await moment.reached
     await stage.night()
     await stage.pass(2 * GRACE_MS)
@@ -235,6 +235,61 @@ export const SCENARIOS: readonly Scenario[] = [
       }),
     )
     await building
+  }),
+
+  scenario("a run that takes long and renews its lease meets a collection", async (stage) => {
+    await stage.night()
+    const { moment, hook } = stopBefore(isOn("put", "manifests/"))
+    const building = stage.night(hook)
+    await moment.reached
+    await stage.pass(2 * GRACE_MS + LEASE_MS)
+    await stage.collect()
+    moment.goOn()
+    await building
+  }),
+
+  scenario("a run goes on when its base was replaced long ago", async (stage) => {
+    await stage.night()
+    const { moment, hook } = stopBefore(isOn("put", "manifests/"))
+    const building = isRefused(stage.night(hook))
+    await moment.reached
+    await stage.night()
+    await stage.pass(2 * GRACE_MS)
+    await stage.collect()
+    moment.goOn()
+    await building
+  }),
+
+  scenario("a reader with a lease has open what was replaced long ago", async (stage) => {
+    await stage.night()
+    const { actor, store } = stage.enter("reader")
+    const reading = reader(true)(stage, actor, store)
+    await stage.pass(5000)
+    await stage.night()
+    await stage.pass(2 * GRACE_MS)
+    await stage.collect()
+    await reading
+  }),
+
+  scenario("a run does not get the reply to the write of its manifest", async (stage) => {
+    await stage.night({
+      matches: isOn("put", "manifests/"),
+      async around(send) {
+        await send()
+        throw unavailable("the store does not answer")
+      },
+    })
+  }),
+
+  scenario("a snapshot is removed after its manifest was read to publish it", async (stage) => {
+    const { old } = await stage.twoNights()
+    const pointerAgain = later(1, isOn("get", POINTER_KEY))
+    await isRefused(
+      stage.publish(
+        old,
+        before(pointerAgain, () => stage.collect()),
+      ),
+    )
   }),
 
   scenario("a snapshot is pinned right before it is condemned", async (stage) => {
