@@ -231,7 +231,8 @@ export const SCENARIOS: readonly Scenario[] = [
     await stage.collect(
       before(THERE_IS_A_REMOVAL, async () => {
         moment.goOn()
-        await stage.pass(5000)
+        // It notes its base, and is not done yet.
+        await stage.pass(500)
       }),
     )
     await building
@@ -372,11 +373,15 @@ export const SCENARIOS: readonly Scenario[] = [
     )
   }),
 
-  scenario("a collection dies before it removes the first file", async (stage) => {
+  scenario("a collection dies when it has removed the first files", async (stage) => {
     await stage.twoNights()
-    const dies = before(isOn("delete", "shards/"), async () => {
-      throw new Error("the process is gone")
-    })
+    const dies: Hook = {
+      matches: isOn("delete", "shards/"),
+      async around(send) {
+        await send()
+        throw new Error("the process is gone")
+      },
+    }
     await isRefused(stage.collect(dies))
     const { store } = stage.enter("reader")
     for (const { key, run } of await listManifests(store))
@@ -410,15 +415,17 @@ export const SCENARIOS: readonly Scenario[] = [
   scenario("a run comes back before the collection that takes it for dead ends it", async (stage) => {
     await stage.night()
     const { moment, hook } = stopBefore(isOn("put", "manifests/"), true)
-    const { actor, store } = stage.enter("builder", hook)
-    const building = isRefused(FORCED(stage, actor, store))
+    const takesLong = before(isOn("put", "probes/"), () => stage.pass(LEASE_MS))
+    const building = stage.night(hook, takesLong)
     await moment.reached
     await stage.pass(GRACE_MS + LEASE_MS + 1000)
-    const ends = before(isOn("put", "runs/"), async () => {
-      moment.goOn()
-      await building
-    })
-    await stage.collect(ends)
+    await stage.collect(
+      before(isOn("put", "runs/"), () => {
+        moment.goOn()
+        return stage.pass(1000)
+      }),
+    )
+    await building
   }),
 
   scenario(
