@@ -60,25 +60,21 @@ export async function pin(store: ObjectStore, run: string, options: PinOptions =
     await store.put(key, encodePin(made), { ifMatch: before.etag, contentType, signal })
     return made
   }
+  const { key: manifest } = await findManifest(store, run, { signal })
   const precondition = before === undefined ? { ifAbsent: true } : { ifMatch: before.etag }
+  // If this fails from here on, what is written stays: by now another may have confirmed it, and a store can't be asked to
+  // remove only what is ours. A pin that is not confirmed protects for the grace period only.
   const { etag } = await store.put(key, encodePin({ ...made, confirmed: false }), {
     ...precondition,
     contentType,
     signal,
   })
-  try {
-    const live = await readPointer(store, { signal })
-    if (live?.condemned.includes(run)) {
-      throw notFound(`snapshot ${run} at ${store.url} is being removed by a collection`, {
-        url: store.url,
-        run,
-      })
-    }
-    await findManifest(store, run, { signal })
-  } catch (error) {
-    // Best effort: a pin that is not confirmed protects for the grace period only.
-    await store.delete([key]).catch(() => {})
-    throw error
+  const live = await readPointer(store, { signal })
+  if (live?.condemned.includes(run) || (await store.head(manifest, { signal })) === undefined) {
+    throw notFound(`snapshot ${run} at ${store.url} is being removed by a collection, or was`, {
+      url: store.url,
+      run,
+    })
   }
   await store.put(key, encodePin(made), { ifMatch: etag, contentType, signal })
   return made

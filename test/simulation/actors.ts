@@ -22,7 +22,7 @@ import type { Bucket } from "./bucket.js"
 import type { Invariants } from "./invariants.js"
 import type { Actor, World } from "./world.js"
 
-export const LEASE_SECONDS = 60
+export const LEASE_SECONDS = 120
 const READER_LEASE_SECONDS = 120
 const SHARDS = 2
 
@@ -44,12 +44,20 @@ export function storeOf({ world, bucket }: Scene, actor: Actor): ObjectStore {
   return withRetry(bucket.openFor(actor), createRetry({ attempts: 4, totalMs: 30_000 }, world.clockOf(actor)))
 }
 
+export interface BuilderOptions {
+  readonly publishes: boolean
+  /** By gates. */
+  readonly refused: boolean
+  /** Replaces whatever is live by then. */
+  readonly forced?: boolean
+}
+
 /**
  * A nightly job, as `buildSnapshot` does it: takes a lease, uploads shards or reuses those of the base, writes the
  * manifest and publishes, unless the gates refuse it or it is not to be published.
  */
 export const builder =
-  ({ publishes, refused }: { publishes: boolean; refused: boolean }): Script =>
+  ({ publishes, refused, forced = false }: BuilderOptions): Script =>
   async (scene, actor, store) => {
     const { world, invariants } = scene
     const run = await startRun(store, {
@@ -69,7 +77,7 @@ export const builder =
         await publish(scene, actor, store, key, manifest, {
           action: "publish",
           explicit: false,
-          expected: run.base?.pointer,
+          expected: forced ? "any" : run.base?.pointer,
           confirm: run.renew,
           signal,
         })
@@ -251,7 +259,7 @@ export const collector =
   }
 
 /** Publishes, and tells the invariants what was answered. */
-async function publish(
+export async function publish(
   { invariants, world }: Scene,
   actor: Actor,
   store: ObjectStore,
@@ -259,7 +267,7 @@ async function publish(
   manifest: Manifest,
   options: PublishOptions & { readonly explicit: boolean },
 ): Promise<void> {
-  const call = invariants.newCall(options)
+  const call = invariants.newCall(manifest.run, options)
   actor.publishCall = call
   try {
     const { publication } = await publishManifest(store, key, manifest, options)

@@ -8,7 +8,7 @@ import { POINTER_KEY, parseKey, runKey } from "../../src/manifest/keys.js"
 import type { Manifest } from "../../src/manifest/manifest.js"
 import { decodePointer, HISTORY_LIMIT, type Pointer, publicationsOf } from "../../src/manifest/pointer.js"
 import type { ExpectedLive } from "../../src/manifest/publish.js"
-import { decodeRunRecord } from "../../src/manifest/run-record.js"
+import { decodeRunRecord, type RunRecord } from "../../src/manifest/run-record.js"
 import { type Bucket, LATEST_ARRIVAL_MS, type Observer, type SimulatedObject, type Write } from "./bucket.js"
 import type { Actor, World } from "./world.js"
 
@@ -41,6 +41,15 @@ interface Entry {
   readonly publishCall: number
 }
 
+/** Somebody publishes. */
+interface Call {
+  readonly explicit: boolean
+  readonly expected: ExpectedLive
+  /** Whether it is a run that was ended before it began to publish. */
+  readonly isOver: boolean
+  notPublished: boolean
+}
+
 export interface Promises {
   readonly graceMs: number
   /** Whether the pointer is replaced under conditions that hold: else only completeness is checked. */
@@ -59,8 +68,7 @@ export class Invariants implements Observer {
   readonly #world: World
   readonly #promises: Promises
   readonly #chain: Entry[] = []
-  readonly #calls: { readonly explicit: boolean; readonly expected: ExpectedLive; notPublished: boolean }[] =
-    []
+  readonly #calls: Call[] = []
   /** Runs that another than their process has ended. */
   readonly #ended = new Set<string>()
   /** Which process a run is of. */
@@ -147,9 +155,13 @@ export class Invariants implements Observer {
     }
   }
 
-  /** Somebody begins to publish; `explicit` if it is by his own decision, whatever the gates said. */
-  newCall({ explicit, expected }: { readonly explicit: boolean; readonly expected: ExpectedLive }): number {
-    return this.#calls.push({ explicit, expected, notPublished: false }) - 1
+  /** Somebody begins to publish; `explicit` if it is by his own decision, whatever gates and leases say. */
+  newCall(
+    run: string,
+    { explicit, expected }: { readonly explicit: boolean; readonly expected: ExpectedLive },
+  ): number {
+    const isOver = !explicit && this.#recordOf(run)?.state !== "running"
+    return this.#calls.push({ explicit, expected, isOver, notPublished: false }) - 1
   }
 
   /** A run was told that its lease is lost. */
@@ -221,6 +233,9 @@ export class Invariants implements Observer {
         `publication ${next.number} (${next.run}) follows ${live?.number} (${live?.run}) with a history of ${next.history.map(({ number, run }) => `${number} ${run}`)}`,
       )
     }
+    for (const run of next.condemned)
+      if (!live?.condemned.includes(run) && this.#isLeased(run))
+        this.fail("nothing leased is condemned", `${run}, which goes on`)
     if (live !== undefined && live.number === next.number && live.run === next.run) return
     const { number, run } = next
     const { expected } = this.#calls[publishCall]!
@@ -237,6 +252,7 @@ export class Invariants implements Observer {
       )
     if (this.refused.has(run) && !this.#calls[publishCall]!.explicit)
       this.fail("what gates refuse is never live", run)
+    if (this.#calls[publishCall]!.isOver) this.fail("a run that was ended does not publish", run)
     const before = live && this.snapshots.get(live.run)
     if (before) before.liveUntilMs = this.#world.nowMs
     const now = this.snapshots.get(run)
@@ -269,10 +285,14 @@ export class Invariants implements Observer {
 
   /** Whether the run is registered, going on, and renewed in time. */
   #isLeased(run: string, object = this.#bucket.objects.get(runKey(run))): boolean {
-    if (object === undefined) return false
-    const record = decodeRunRecord(object.body, runKey(run))
+    const record = this.#recordOf(run, object)
+    if (object === undefined || record === undefined) return false
     const untilMs = object.lastModified.getTime() + record.leaseSeconds * 1000
     return record.state === "running" && this.#world.nowMs <= untilMs
+  }
+
+  #recordOf(run: string, object = this.#bucket.objects.get(runKey(run))): RunRecord | undefined {
+    return object && decodeRunRecord(object.body, runKey(run))
   }
 }
 

@@ -1,12 +1,20 @@
 /**
- * `node dist/test/simulation/mutants.js [<schedules>] [<word in a name>]`: takes each mechanism out of the compiled code, one at a time, and
- * runs the simulation until it fails. Prints a line for each: the first seed that fails and the invariant that it violates.
- * Exits with 1 if one is not found that should be, or if what is to be taken out is not there any more.
+ * `node dist/test/simulation/mutants.js [<schedules> [<words in a name>...]]`: takes each mechanism out of the compiled code, one at a
+ * time, and runs the scenarios and the simulation, up to so many schedules (2,000), until one fails. Prints a line for each: the first seed that
+ * fails, the invariant that it violates and the scenarios that fail. Exits with 1 if one is not found, if it is found by another
+ * invariant than its own, if the seed fails without the change too, or if what is to be taken out is not there any more.
  */
-import { spawnSync } from "node:child_process"
+import { execFile } from "node:child_process"
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { promisify } from "node:util"
+import pMap from "p-map"
 import { fromRoot } from "../support/paths.js"
+import type { Finding } from "./hunt.js"
+import { runSchedule } from "./schedule.js"
+
+/** As many processes as the smallest machine for tests has cores. */
+const CONCURRENCY = 2
 
 interface Mutant {
   readonly name: string
@@ -14,8 +22,8 @@ interface Mutant {
   readonly file: string
   readonly from: string
   readonly to: string
-  /** Why the simulation can't see that it is gone, where that is so. */
-  readonly unseen?: string
+  /** The invariants that this mechanism keeps: a failure of another would not be its own. */
+  readonly breaks: readonly string[]
 }
 
 const POINTER = "src/manifest/pointer.js"
@@ -31,227 +39,354 @@ const MUTANTS: readonly Mutant[] = [
     file: PUBLISH,
     from: "live === undefined ? { ifAbsent: true } : { ifMatch: live.etag }",
     to: "{}",
+    breaks: ["exactly one wins each swap", "what is live is replaced by who knows it"],
   },
   {
     name: "what is live is not compared with what was expected",
     file: PUBLISH,
     from: 'expected !== "any" && !isExpected(live, expected)',
     to: "false",
+    breaks: ["what is live is replaced by who knows it"],
   },
   {
     name: "a lost reply of the pointer is not settled",
     file: PUBLISH,
     from: "if (!unclear)",
     to: 'if (isVecsnapError(error, "Conflict")) return false\n        if (true)',
+    breaks: ["exactly one wins each swap"],
   },
   {
     name: "a publication that was replaced at once is not looked for in the history",
     file: PUBLISH,
     from: "(isPublication &&",
     to: "(false &&",
+    breaks: ["exactly one wins each swap"],
   },
   {
     name: "condemned runs may be published",
     file: PUBLISH,
     from: "if (live?.condemned.includes(run))",
     to: "if (false)",
+    breaks: ["nothing live is deleted", "the pointer names a complete snapshot"],
   },
   {
     name: "a snapshot is published without a look at its files",
     file: PUBLISH,
-    from: "await assertComplete(store, key, manifest, { signal });",
+    from: "        await assertComplete(store, key, manifest, { signal });",
     to: "",
+    breaks: ["the pointer names a complete snapshot"],
   },
   {
     name: "publishing does not renew the lease first",
     file: PUBLISH,
     from: "await confirm?.();",
     to: "",
-    unseen:
-      "not seen: the pointer and the look at the files refuse a run that was removed; renewing tells it sooner",
+    breaks: [
+      "a run that was ended does not publish",
+      "the pointer names a complete snapshot",
+      "nothing live is deleted",
+    ],
   },
   {
     name: "history is dropped",
     file: POINTER,
     from: "publicationsOf(live).slice(0, HISTORY_LIMIT)",
     to: "[]",
+    breaks: ["exactly one wins each swap"],
   },
   {
     name: "publishing forgets who is condemned",
     file: POINTER,
     from: "condemned: live?.condemned ?? []",
     to: "condemned: []",
+    breaks: ["nothing live is deleted", "the pointer names a complete snapshot"],
   },
   {
     name: "a run does not look again at the pointer after it noted its base",
     file: ACTIVE_RUN,
     from: "const now = await readPointer(store, { signal });",
     to: "const now = pointer;",
+    breaks: ["nothing leased is deleted"],
   },
-  { name: "a run has no heartbeat", file: ACTIVE_RUN, from: "void beat();", to: "" },
+  {
+    name: "a run has no heartbeat",
+    file: ACTIVE_RUN,
+    from: "void beat();",
+    to: "",
+    breaks: [
+      "only who stands still loses the lease",
+      "nothing leased is deleted",
+      "a run that goes on is not ended",
+    ],
+  },
   {
     name: "a heartbeat ignores that the run was ended",
     file: ACTIVE_RUN,
     from: 'if (found?.record?.state !== "running" || found.etag === etag)',
     to: "if (false)",
+    breaks: [
+      "a run that was ended does not publish",
+      "nothing leased is ended",
+      "nothing live is deleted",
+      "the pointer names a complete snapshot",
+    ],
   },
   {
     name: "a heartbeat takes its own lost reply for the end of the run",
     file: ACTIVE_RUN,
     from: 'if (found?.record?.state !== "running" || found.etag === etag)',
     to: "if (true)",
+    breaks: ["only who stands still loses the lease"],
   },
   {
     name: "the time is that of the own clock",
     file: "src/manifest/store-time.js",
     from: "return written.lastModified;",
     to: "return new Date();",
+    breaks: [
+      "nothing within grace is deleted",
+      "nothing live is deleted",
+      "nothing pinned is deleted",
+      "nothing leased is deleted",
+      "nothing leased is ended",
+    ],
   },
   {
     name: "lost replies of conditional writes are not settled by the retry",
     file: "src/storage/with-retry.js",
     from: 'if (conditional && mayHaveLanded && isVecsnapError(error, "Conflict"))',
     to: "if (false)",
+    breaks: [
+      "a normal run succeeds after whatever happened",
+      "only who stands still loses the lease",
+      "exactly one wins each swap",
+    ],
   },
   {
     name: "gates do not stop a build",
     file: "test/simulation/actors.js",
     from: 'throw gateRefused("rows: 0, at least 1");',
     to: "",
+    breaks: ["what gates refuse is never live"],
   },
   {
     name: "a collection does not condemn",
     file: COLLECT,
     from: "await condemn(job, pointer, plan, now)",
     to: "new Set()",
+    breaks: ["nothing live is deleted", "nothing pinned is deleted"],
   },
   {
     name: "a collection does not look again at what protects",
     file: COLLECT,
     from: "new Map(usesOf(protectors, now, options.graceSeconds))",
     to: "new Map()",
+    breaks: ["nothing pinned is deleted", "nothing leased is deleted", "a reader can finish"],
   },
   {
     name: "a collection does not write the pointer once more before it removes",
     file: COLLECT,
     from: "if (await swapPointer(store, pointer, withoutCondemned(pointer, released)))",
     to: "if (true)",
+    breaks: ["nothing live is deleted", "garbage is deleted at last", "nothing pinned is deleted"],
   },
   {
     name: "what was live lately has no grace",
     file: RULES,
     from: "replaced !== undefined && isWithin(graceSeconds, replaced, now)",
     to: "false",
+    breaks: ["nothing within grace is deleted"],
   },
   {
     name: "new snapshots have no grace",
     file: RULES,
     from: 'if (isWithin(graceSeconds, lastModified, now))\n                reasons.push("written within the grace period");',
     to: "",
+    breaks: ["nothing within grace is deleted"],
   },
   {
     name: "new files have no grace",
     file: RULES,
     from: "if (isWithin(graceSeconds, lastModified, now))\n        return false;",
     to: "",
+    breaks: ["nothing within grace is deleted"],
   },
   {
     name: "when a snapshot was replaced is what its successor thought before it moved the pointer",
     file: RULES,
     from: "i === 1 ? liveSinceOf(pointer) : next.publishedAt",
     to: "next.publishedAt",
+    breaks: ["nothing within grace is deleted"],
   },
-  { name: "what is live is not kept", file: RULES, from: "if (isLive)\n", to: "if (false)\n" },
+  {
+    name: "what is live is not kept",
+    file: RULES,
+    from: "if (isLive)\n",
+    to: "if (false)\n",
+    breaks: ["nothing live is deleted"],
+  },
   {
     name: "files that several snapshots share are not marked",
     file: RULES,
     from: "!verdict.marked.has(key)",
     to: "true",
+    breaks: [
+      "nothing within grace is deleted",
+      "nothing live is deleted",
+      "nothing pinned is deleted",
+      "a reader can finish",
+      "the pointer names a complete snapshot",
+    ],
   },
   {
     name: "files of runs that go on are not spared",
     file: RULES,
     from: "!verdict.untouchable.has(parsed.run)",
     to: "true",
+    breaks: ["nothing leased is condemned", "nothing leased is deleted"],
   },
   {
     name: "leases of runs are not heeded",
     file: RULES,
     from: 'record.state === "running" && isWithin(record.leaseSeconds + graceSeconds, lastModified, now)',
     to: "false",
+    breaks: ["nothing leased is deleted", "nothing leased is ended", "nothing leased is condemned"],
   },
   {
     name: "the base of a run is not spared",
     file: RULES,
     from: "if (record?.base !== undefined)",
     to: "if (false)",
+    breaks: ["nothing leased is deleted"],
   },
   {
     name: "pins are not heeded",
     file: RULES,
     from: "if (isPinAlive(found, now, graceSeconds))",
     to: "if (false)",
+    breaks: ["nothing pinned is deleted"],
   },
   {
     name: "a pin does not look who is condemned",
     file: PINS,
-    from: "if (live?.condemned.includes(run))",
-    to: "if (false)",
+    from: "live?.condemned.includes(run) ||",
+    to: "",
+    breaks: ["nothing pinned is deleted"],
   },
   {
     name: "dead runs are not ended",
     file: COLLECT,
     from: "runs.filter((run) => isDead(run, now, options.graceSeconds))",
     to: "[]",
+    breaks: [
+      "garbage is deleted at last",
+      "nothing live is deleted",
+      "the pointer names a complete snapshot",
+    ],
   },
   {
     name: "dead runs are ended whether or not they came back",
     file: COLLECT,
     from: "ifMatch: etag, ",
     to: "",
+    breaks: ["nothing leased is ended"],
   },
   {
     name: "removed runs stay condemned",
     file: COLLECT,
     from: "if (await swapPointer(store, pointer, withoutCondemned(pointer, done)))",
     to: "if (true)",
+    breaks: ["garbage is deleted at last"],
   },
   {
     name: "runs that could not be removed are not condemned any more",
     file: COLLECT,
     from: "!failed.has(run) && !spared.has(run)",
     to: "!spared.has(run)",
+    breaks: [
+      "nothing live is deleted",
+      "the pointer names a complete snapshot",
+      "garbage is deleted at last",
+    ],
+  },
+  {
+    name: "leases of readers are not heeded",
+    file: RULES,
+    from: "if (found.lease === undefined || !isLeaseAlive(found, now))",
+    to: "if (true)",
+    breaks: ["a reader can finish"],
+  },
+  {
+    name: "files are removed before the manifests that name them",
+    file: COLLECT,
+    from: "const all = [...plan.going.values()];",
+    to: 'const all = [...plan.going.values()];\n    const isFile = (kind) => kind !== "manifest" && kind !== "run";\n    await removeBatches(job, all.filter(({ kind }) => isFile(kind)), all.length);\n    for (const { key, kind } of all) if (isFile(kind)) all.splice(all.findIndex((one) => one.key === key), 1);',
+    breaks: ["what can be found is complete"],
+  },
+  {
+    name: "what another collection took from the condemned is removed",
+    file: COLLECT,
+    from: "object.condemned && !condemned.has(run) && !uses.has(run)",
+    to: "false",
+    breaks: ["nothing live is deleted"],
   },
 ]
 
-const [schedules = "2000", word = ""] = process.argv.slice(2)
+const [schedules = "2000", ...words] = process.argv.slice(2)
+const MUTANTS_DIR = fromRoot("dist/mutants")
 
-/** The output of the simulation on a copy of the compiled code in which one thing is changed. */
-function simulate({ file, from, to }: Mutant): string {
-  const root = fromRoot("dist/mutant")
+/** What a copy of the compiled code in which one thing is changed does. */
+async function hunt({ file, from, to }: Mutant, index: number): Promise<Finding> {
+  const root = join(MUTANTS_DIR, String(index))
   const dir = join(root, "dist")
-  rmSync(root, { recursive: true, force: true })
   for (const part of ["src", "test/simulation", "test/support"])
     cpSync(fromRoot("dist", part), join(dir, part), { recursive: true })
   cpSync(fromRoot("package.json"), join(root, "package.json"))
   const path = join(dir, file)
   const code = readFileSync(path, "utf8")
-  if (code.split(from).length !== 2) return `not found exactly once in ${file}: ${from}`
+  if (code.split(from).length !== 2) throw new Error(`not exactly once in ${file}: ${from}`)
   writeFileSync(
     path,
     code.replace(from, () => to),
   )
-  const args = [join(dir, "test/simulation/run.js"), "1", schedules, "--until-failure"]
-  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" })
+  const args = [join(dir, "test/simulation/hunt.js"), schedules]
+  const { stdout } = await promisify(execFile)(process.execPath, args)
   rmSync(root, { recursive: true })
-  return stdout.split("\n").find((line) => line.startsWith("seed ")) ?? stderr.slice(0, 400)
+  return JSON.parse(stdout)
 }
 
-for (const mutant of MUTANTS.filter(({ name }) => name.includes(word))) {
-  const output = simulate(mutant)
-  const [, seed, invariant] = /^seed (\d+) \([^)]+\): ([^:]+)/.exec(output) ?? []
-  const found =
-    seed === undefined ? ((output || mutant.unseen) ?? "NOT FOUND") : `${invariant} (seed ${seed})`
-  if (seed === undefined && (output !== "" || mutant.unseen === undefined)) process.exitCode = 1
-  console.log(`${mutant.name}: ${found}`)
+/** What is said of a mutant, and whether it was found as it should be. */
+async function judge(
+  mutant: Mutant,
+  index: number,
+): Promise<{ readonly line: string; readonly good: boolean }> {
+  const { scenarios, schedule, schedules } = await hunt(mutant, index)
+  const places = scenarios.map((name) => `scenario "${name}"`)
+  if (schedule === undefined) {
+    const line = [...places, `no seed of ${schedules}`].join(", ")
+    return { line, good: places.length > 0 }
+  }
+  const { seed, invariant } = schedule
+  const isOwn = mutant.breaks.includes(invariant)
+  const passesWithout = (await runSchedule(seed)).violation === undefined
+  const remarks = [
+    ...(isOwn ? [] : [`EXPECTED ${mutant.breaks.join(" or ")}`]),
+    ...(passesWithout ? [] : ["FAILS WITHOUT THE CHANGE TOO"]),
+  ]
+  return {
+    line: [`seed ${seed} of ${schedules}: ${invariant}`, ...remarks, ...places].join(", "),
+    good: isOwn && passesWithout,
+  }
 }
+
+rmSync(MUTANTS_DIR, { recursive: true, force: true })
+await pMap(
+  MUTANTS.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word))),
+  async (mutant, index) => {
+    const { line, good } = await judge(mutant, index).catch((error) => ({ line: String(error), good: false }))
+    if (!good) process.exitCode = 1
+    console.log(`${good ? "found" : "NOT FOUND"}: ${mutant.name}: ${line}`)
+  },
+  { concurrency: CONCURRENCY },
+)
+rmSync(MUTANTS_DIR, { recursive: true, force: true })

@@ -159,6 +159,26 @@ describe("a collection", () => {
     await assertComplete(timed.store, B)
   })
 
+  it("counts the grace period from when the pointer moved, however long the publisher stood still before that", async () => {
+    const timed = await threeDays()
+    const { store } = timed
+    const { key, manifest } = await storeSnapshot(timed, D)
+    // Right before it moves the pointer, and after it asked for the time.
+    const confirm = async (): Promise<void> => timed.pass(DAY)
+    await publishManifest(store, key, manifest, { action: "publish", expected: "any", confirm })
+    timed.pass(HOUR)
+    // Twice: the first writes the pointer anew, and the time must outlive that.
+    for (let round = 0; round < 2; round++) {
+      const { kept } = await collect(store, YES)
+      expect(kept).toEqual([
+        expect.objectContaining({ run: D, reasons: ["live"] }),
+        expect.objectContaining({ run: C, reasons: ["was live within the grace period"] }),
+      ])
+    }
+    await publishSnapshot(timed, E)
+    expect(runsOf((await collect(store, YES)).kept)).toEqual([E, D, C])
+  })
+
   it("counts the latest time that a snapshot was live", async () => {
     const timed = await threeDays()
     await publish(timed.store, A)
