@@ -133,6 +133,7 @@ describe("a diff", () => {
     await buildSnapshot(shifted, {
       ...base,
       model: "m2",
+      allow: ["model"],
       sharding: { strategy: "cluster", shards: 4, probes: 3 },
     })
     const drift = await diffSnapshots(store, first.run, "live")

@@ -95,7 +95,7 @@ describe("vecsnap gc, pin and unpin", () => {
   it("show, remove, keep", async () => {
     await withTempDir(async (dir) => {
       const [first, second] = await buildTwo({ url: dir, store: {} })
-      const wait = ["--keep-last", "1", "--grace", "0.001"]
+      const wait = ["--keep-last", "1", "--grace", "0.001s"]
       const pinned = await runCli(["pin", dir, first, "--note", "why"])
       expect(pinned).toMatchObject({ code: 0, stdout: expect.stringContaining(`${first} is pinned`) })
       expect((await runCli(["gc", dir, ...wait, "--yes"])).stdout).toMatch(/removed: 0 snapshots, /)
