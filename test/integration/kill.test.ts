@@ -161,7 +161,7 @@ async function killAll(
 describe(`killed processes, seed ${SEED}`, () => {
   const leaveAllWell = "leave a snapshot live and whole, and nothing that stays"
 
-  it(`${leaveAllWell}, on S3`, { timeout: 180_000 }, () =>
+  it(`${leaveAllWell}, on S3`, { timeout: 400_000 }, () =>
     withTempDir(async (dir) => {
       const { exact, random } = await killAll(s3Root("kill"), dir, { exact: true, random: 3 })
       expect(random).toEqual({ build: 3, publish: 3, collect: 3 })
@@ -172,7 +172,7 @@ describe(`killed processes, seed ${SEED}`, () => {
     }),
   )
 
-  it(`${leaveAllWell}, in a directory`, { timeout: 180_000 }, () =>
+  it(`${leaveAllWell}, in a directory`, { timeout: 400_000 }, () =>
     withTempDir(async (dir) => {
       const root = { url: join(dir, "root"), store: {} }
       const { random } = await killAll(root, dir, { exact: false, random: 3 })

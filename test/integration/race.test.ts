@@ -120,7 +120,7 @@ async function winnerOf(
 }
 
 describe(`races, seed ${SEED}`, () => {
-  it("of two publishers are won by one of them, 50 times", { timeout: 180_000 }, () =>
+  it("of two publishers are won by one of them, 50 times", { timeout: 400_000 }, () =>
     withArena(async (arena) => {
       const { store, url, operators } = arena
       const first = await arena.pointer()
@@ -221,7 +221,7 @@ describe(`races, seed ${SEED}`, () => {
         return isDone(moved)
       }
 
-      it("leave a whole snapshot live, wherever one sleeps while the other works", { timeout: 120_000 }, () =>
+      it("leave a whole snapshot live, wherever one sleeps while the other works", { timeout: 400_000 }, () =>
         withArena(async (arena) => {
           const wins = { mover: 0, collection: 0 }
           for (const sleeper of [0, 1]) {
@@ -240,7 +240,7 @@ describe(`races, seed ${SEED}`, () => {
         }),
       )
 
-      it("leave a whole snapshot live when both go on from anywhere, 10 times", { timeout: 120_000 }, () =>
+      it("leave a whole snapshot live when both go on from anywhere, 10 times", { timeout: 400_000 }, () =>
         withArena(async (arena) => {
           const random = seededRandom(SEED)
           for (let round = 0; round < 10; round++) {
@@ -256,7 +256,7 @@ describe(`races, seed ${SEED}`, () => {
 })
 
 describe("a build that sleeps for longer than its lease and the grace period", () => {
-  it("ends without publishing, wherever it slept", { timeout: 120_000 }, () =>
+  it("ends without publishing, wherever it slept", { timeout: 400_000 }, () =>
     withArena(async (arena) => {
       const { url, store, operators } = arena
       const [sleeper] = operators
