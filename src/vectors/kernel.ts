@@ -1,99 +1,15 @@
 /**
- * The inner loops that searches and builds spend their time in: one query against many rows, and many rows against the
- * centroids. Plain JavaScript; a compiled kernel may take their place behind the same functions.
+ * Comparing many rows with points such as centroids: the inner loop of k-means, of assigning rows to shards and of
+ * routing. Runs on the compiled kernel (kernel/assembly) in float32 and falls back to plain TypeScript in float64.
  *
- * Rows are taken four at a time: every element of the other side is then loaded once for four products, and four
- * independent sums keep the processor's adder busy where one would wait for itself. Each sum still runs over the
- * elements from first to last in one float64 accumulator, as in distance.ts.
+ * Which point is nearest does not depend on which of the two ran: where the margin to the second is within the
+ * error bound of float32, the row is looked at again in float64.
  */
+import { biasError, LENGTH_MAX, LENGTH_MIN, pointError } from "./kernel/bounds.js"
+import { GUARD_BYTES, type KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
+import * as plain from "./kernel/plain.js"
 
-const BLOCK_ROWS = 4
-
-/**
- * Inner products of `query` with rows `from` up to but not including `to` of row-major `vectors`, into `out` from its
- * start. `query.length` is the dimension.
- */
-export function innerProducts(
-  vectors: Float32Array,
-  from: number,
-  to: number,
-  query: Float64Array,
-  out: Float64Array,
-): void {
-  const dim = query.length
-  let row = from
-  for (; row + BLOCK_ROWS <= to; row += BLOCK_ROWS) {
-    const start0 = row * dim
-    const start1 = start0 + dim
-    const start2 = start1 + dim
-    const start3 = start2 + dim
-    let sum0 = 0
-    let sum1 = 0
-    let sum2 = 0
-    let sum3 = 0
-    for (let i = 0; i < dim; i++) {
-      const element = query[i]!
-      sum0 += vectors[start0 + i]! * element
-      sum1 += vectors[start1 + i]! * element
-      sum2 += vectors[start2 + i]! * element
-      sum3 += vectors[start3 + i]! * element
-    }
-    out[row - from] = sum0
-    out[row - from + 1] = sum1
-    out[row - from + 2] = sum2
-    out[row - from + 3] = sum3
-  }
-  for (; row < to; row++) {
-    let sum = 0
-    for (let i = 0; i < dim; i++) sum += vectors[row * dim + i]! * query[i]!
-    out[row - from] = sum
-  }
-}
-
-/** Squared Euclidean distances, otherwise as {@link innerProducts}. */
-export function squaredDistances(
-  vectors: Float32Array,
-  from: number,
-  to: number,
-  query: Float64Array,
-  out: Float64Array,
-): void {
-  const dim = query.length
-  let row = from
-  for (; row + BLOCK_ROWS <= to; row += BLOCK_ROWS) {
-    const start0 = row * dim
-    const start1 = start0 + dim
-    const start2 = start1 + dim
-    const start3 = start2 + dim
-    let sum0 = 0
-    let sum1 = 0
-    let sum2 = 0
-    let sum3 = 0
-    for (let i = 0; i < dim; i++) {
-      const element = query[i]!
-      const difference0 = vectors[start0 + i]! - element
-      const difference1 = vectors[start1 + i]! - element
-      const difference2 = vectors[start2 + i]! - element
-      const difference3 = vectors[start3 + i]! - element
-      sum0 += difference0 * difference0
-      sum1 += difference1 * difference1
-      sum2 += difference2 * difference2
-      sum3 += difference3 * difference3
-    }
-    out[row - from] = sum0
-    out[row - from + 1] = sum1
-    out[row - from + 2] = sum2
-    out[row - from + 3] = sum3
-  }
-  for (; row < to; row++) {
-    let sum = 0
-    for (let i = 0; i < dim; i++) {
-      const difference = vectors[row * dim + i]! - query[i]!
-      sum += difference * difference
-    }
-    out[row - from] = sum
-  }
-}
+export { kernelInUse } from "./kernel/memory.js"
 
 /**
  * Points that rows are compared with, prepared for the kernel. The score of a row x at point p is
@@ -108,8 +24,20 @@ export interface PointTable {
   /** Infinity for the row that was added, so that it is never the best. */
   readonly bias: Float64Array
   readonly scale: Float64Array
+  /** For the compiled kernel; undefined where its bounds would not hold. */
+  readonly packed: PackedPoints | undefined
 }
 
+/** Points times their scale, in float32. */
+interface PackedPoints {
+  /** As the kernel wants them, the one that fills up the last pair included. */
+  readonly elements: Float32Array
+  readonly bias: Float32Array
+  /** Of the score of a row: `perLength` × the row's length + `always`. */
+  readonly error: { readonly perLength: number; readonly always: number }
+}
+
+/** Prepares row-major `elements`, which are copied. `bias` and `scale` are called once for each point. */
 export function createPointTable(
   elements: Float32Array | Float64Array,
   dim: number,
@@ -130,116 +58,209 @@ export function createPointTable(
     table.bias[point] = bias(point)
     table.scale[point] = scale(point)
   }
-  return table
+  return { ...table, packed: packPoints(table) }
 }
 
-/** Scores of one vector at all points, equal bit for bit to those that {@link bestPoints} compares. */
-export function pointScores(vector: ArrayLike<number>, table: PointTable): Float64Array {
-  const { dim, elements } = table
-  const scores = new Float64Array(table.points)
-  for (let point = 0; point < scores.length; point++) {
-    let product = 0
-    for (let i = 0; i < dim; i++) product += vector[i]! * elements[point * dim + i]!
-    scores[point] = table.bias[point]! - table.scale[point]! * product
+function packPoints({ points, dim, elements, bias, scale }: Omit<PointTable, "packed">) {
+  const length = packedLength(dim)
+  const packed = new Float32Array(bias.length * length)
+  let longest = 0
+  let largestBias = 0
+  for (let point = 0; point < points; point++) {
+    const scaled = elements.subarray(point * dim, (point + 1) * dim).map((value) => value * scale[point]!)
+    let squaredNorm = 0
+    for (const value of scaled) squaredNorm += value * value
+    // Math.max also carries NaN on.
+    longest = Math.max(longest, Math.sqrt(squaredNorm))
+    largestBias = Math.max(largestBias, Math.abs(bias[point]!))
+    pack(packed, point * length, scaled, 0, dim)
   }
-  return scores
+  const ordinary = longest >= LENGTH_MIN && longest <= LENGTH_MAX && largestBias <= LENGTH_MAX ** 2
+  if (!ordinary) return undefined
+  const error = { perLength: pointError(dim, longest), always: biasError(largestBias) }
+  return { elements: packed, bias: Float32Array.from(bias), error }
+}
+
+/** Scores of one vector at all points, in float64. {@link bestPoints} finds the first smallest of them. */
+export function pointScores(vector: ArrayLike<number>, table: PointTable): Float64Array {
+  return plain.pointScores(vector, table)
 }
 
 /** The point with the smallest score for each row of `vectors`; of equal ones the first. */
 export function bestPoints(vectors: Float32Array, table: PointTable): Int32Array {
-  const { dim, elements, bias, scale } = table
-  const rows = vectors.length / dim
-  const out = new Int32Array(rows)
-  const block = new Float64Array(BLOCK_ROWS * dim)
-  for (let row = 0; row < rows; row += BLOCK_ROWS) {
-    // Converted once here instead of once per point. In the last block, rows beyond the end keep old values: not read.
-    block.set(vectors.subarray(row * dim, (row + BLOCK_ROWS) * dim))
-    let best0 = Infinity
-    let best1 = Infinity
-    let best2 = Infinity
-    let best3 = Infinity
-    let point0 = 0
-    let point1 = 0
-    let point2 = 0
-    let point3 = 0
-    for (let point = 0; point < table.points; point += 2) {
-      const startA = point * dim
-      const startB = startA + dim
-      let sum0A = 0
-      let sum1A = 0
-      let sum2A = 0
-      let sum3A = 0
-      let sum0B = 0
-      let sum1B = 0
-      let sum2B = 0
-      let sum3B = 0
-      for (let i = 0; i < dim; i++) {
-        const element0 = block[i]!
-        const element1 = block[dim + i]!
-        const element2 = block[2 * dim + i]!
-        const element3 = block[3 * dim + i]!
-        const elementA = elements[startA + i]!
-        const elementB = elements[startB + i]!
-        sum0A += element0 * elementA
-        sum1A += element1 * elementA
-        sum2A += element2 * elementA
-        sum3A += element3 * elementA
-        sum0B += element0 * elementB
-        sum1B += element1 * elementB
-        sum2B += element2 * elementB
-        sum3B += element3 * elementB
-      }
-      const biasA = bias[point]!
-      const biasB = bias[point + 1]!
-      const scaleA = scale[point]!
-      const scaleB = scale[point + 1]!
-      const score0A = biasA - scaleA * sum0A
-      const score1A = biasA - scaleA * sum1A
-      const score2A = biasA - scaleA * sum2A
-      const score3A = biasA - scaleA * sum3A
-      const score0B = biasB - scaleB * sum0B
-      const score1B = biasB - scaleB * sum1B
-      const score2B = biasB - scaleB * sum2B
-      const score3B = biasB - scaleB * sum3B
-      // Strictly smaller, A before B: the first of equals stays.
-      if (score0A < best0) {
-        best0 = score0A
-        point0 = point
-      }
-      if (score1A < best1) {
-        best1 = score1A
-        point1 = point
-      }
-      if (score2A < best2) {
-        best2 = score2A
-        point2 = point
-      }
-      if (score3A < best3) {
-        best3 = score3A
-        point3 = point
-      }
-      if (score0B < best0) {
-        best0 = score0B
-        point0 = point + 1
-      }
-      if (score1B < best1) {
-        best1 = score1B
-        point1 = point + 1
-      }
-      if (score2B < best2) {
-        best2 = score2B
-        point2 = point + 1
-      }
-      if (score3B < best3) {
-        best3 = score3B
-        point3 = point + 1
-      }
+  return nearestByKernel(vectors, table)?.points ?? plain.bestPoints(vectors, table)
+}
+
+export interface NearestPoints {
+  /** As {@link bestPoints}. */
+  readonly points: Int32Array
+  /**
+   * By how much the second smallest score is larger; Infinity with a single point. In float32 and so, unlike the points, not
+   * to the last bit the same on every machine.
+   */
+  readonly margins: Float32Array
+}
+
+/** The nearest point of each row, and how clearly it is. */
+export function nearestPoints(vectors: Float32Array, table: PointTable): NearestPoints {
+  const found = nearestByKernel(vectors, table)
+  if (found !== undefined) return found
+  const plainly = emptyNearest(vectors.length / table.dim)
+  for (let row = 0; row < plainly.points.length; row++) nearestInFloat64(vectors, row, table, plainly)
+  return plainly
+}
+
+const emptyNearest = (rows: number): NearestPoints => ({
+  points: new Int32Array(rows),
+  margins: new Float32Array(rows),
+})
+
+/** Undefined where the compiled kernel cannot be used. */
+function nearestByKernel(vectors: Float32Array, table: PointTable): NearestPoints | undefined {
+  const found = emptyNearest(vectors.length / table.dim)
+  const { points, margins } = found
+  const done = compareInTiles(vectors, table, false, (from, to, { nearest, best, second, squaredNorms }) => {
+    const { perLength, always } = table.packed!.error
+    for (let row = from; row < to; row++) {
+      const i = row - from
+      const squaredNorm = squaredNorms[i]!
+      const margin = second[i]! - best[i]!
+      points[row] = nearest[i]!
+      margins[row] = margin
+      const isOrdinary = squaredNorm >= LENGTH_MIN ** 2 && squaredNorm <= LENGTH_MAX ** 2
+      const isSure = margin > 2 * (perLength * Math.sqrt(squaredNorm) + always)
+      if (!isOrdinary || !isSure) nearestInFloat64(vectors, row, table, found)
     }
-    out[row] = point0
-    // Writes beyond the end of a typed array are ignored.
-    out[row + 1] = point1
-    out[row + 2] = point2
-    out[row + 3] = point3
+  })
+  return done ? found : undefined
+}
+
+function nearestInFloat64(
+  vectors: Float32Array,
+  row: number,
+  table: PointTable,
+  { points, margins }: NearestPoints,
+): void {
+  const scores = plain.pointScores(vectors.subarray(row * table.dim, (row + 1) * table.dim), table)
+  let best = Infinity
+  let second = Infinity
+  let nearest = 0
+  for (let point = 0; point < scores.length; point++) {
+    const score = scores[point]!
+    if (score < best) {
+      second = best
+      best = score
+      nearest = point
+    } else if (score < second) second = score
   }
-  return out
+  points[row] = nearest
+  margins[row] = second - best
+}
+
+/**
+ * All scores, row-major `rows × points`, in float32: off by at most 2 u |score| + γ |x| max |scale · p|, see
+ * kernel/bounds.ts.
+ */
+export function scoreMatrix(vectors: Float32Array, table: PointTable): Float32Array {
+  const { points, dim, bias } = table
+  const rows = vectors.length / dim
+  const matrix = new Float32Array(rows * points)
+  const kernel = compareInTiles(vectors, table, true, (from, to, { scores }) => {
+    for (let row = from; row < to; row++) {
+      const start = (row - from) * bias.length
+      matrix.set(scores.subarray(start, start + points), row * points)
+    }
+  })
+  if (!kernel) {
+    for (let row = 0; row < rows; row++) {
+      matrix.set(plain.pointScores(vectors.subarray(row * dim, (row + 1) * dim), table), row * points)
+    }
+  }
+  return matrix
+}
+
+/** What the kernel says of the rows of a tile, from its first row on; views that are good until the next call. */
+interface Compared {
+  readonly nearest: Int32Array
+  readonly best: Float32Array
+  readonly second: Float32Array
+  readonly squaredNorms: Float32Array
+  /** Rows × points, the latter padded to an even number; empty if not asked for. */
+  readonly scores: Float32Array
+}
+
+// Rows and points of a step should stay in the second-level cache.
+const TILE_FLOATS = 2 ** 15
+
+/** Compares tile by tile in scratch memory. False, without a call, where the compiled kernel cannot be used. */
+function compareInTiles(
+  vectors: Float32Array,
+  table: PointTable,
+  withScores: boolean,
+  use: (from: number, to: number, compared: Compared) => void,
+): boolean {
+  const { dim, packed } = table
+  if (packed === undefined) return false
+  const rows = vectors.length / dim
+  const pointCount = packed.bias.length
+  const tileRows = Math.max(4, Math.floor(TILE_FLOATS / Math.max(dim, withScores ? pointCount : 0) / 4) * 4)
+  // Lengths in floats, one after the other.
+  const lengths = [
+    packed.elements.length,
+    packed.bias.length,
+    tileRows * dim,
+    tileRows,
+    tileRows,
+    tileRows,
+    tileRows,
+    withScores ? tileRows * pointCount : 0,
+  ]
+  let end = GUARD_BYTES
+  const starts = lengths.map((length) => {
+    const start = end
+    end += Math.ceil(length / 4) * 16
+    return start
+  })
+  const [points, bias, base, nearest, best, second, squaredNorms, scores] = starts as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
+  const memory: KernelMemory | undefined = scratchMemory(end)
+  if (memory === undefined) return false
+  const { floats, integers, exports } = memory
+  const view = (start: number, length: number) => floats.subarray(start / 4, start / 4 + length)
+  floats.set(packed.elements, points / 4)
+  floats.set(packed.bias, bias / 4)
+  const compared: Compared = {
+    nearest: integers.subarray(nearest / 4, nearest / 4 + tileRows),
+    best: view(best, tileRows),
+    second: view(second, tileRows),
+    squaredNorms: view(squaredNorms, tileRows),
+    scores: view(scores, lengths[7]!),
+  }
+  for (let from = 0; from < rows; from += tileRows) {
+    const to = Math.min(from + tileRows, rows)
+    floats.set(vectors.subarray(from * dim, to * dim), base / 4)
+    exports.comparePoints(
+      base,
+      to - from,
+      dim,
+      points,
+      bias,
+      pointCount,
+      nearest,
+      best,
+      second,
+      squaredNorms,
+      withScores ? scores : 0,
+    )
+    use(from, to, compared)
+  }
+  return true
 }

@@ -1,10 +1,26 @@
 /**
  * Exact search by looking at every row.
+ *
+ * The compiled kernel goes over the rows in float32 and keeps all that could be among the nearest by its error bound
+ * (kernel/bounds.ts); their distances are then computed anew as distance.ts does, in float64. So the answer is to the last bit
+ * that of the plain loop, which runs where the kernel cannot.
  */
-import { cosineDistance, dotDistance, inverseNorm, inverseNorms } from "./distance.js"
-import { innerProducts, squaredDistances } from "./kernel.js"
+import { cosineDistance, dotDistance, inverseNorm } from "./distance.js"
+import { distanceLimit, LENGTH_MAX, LENGTH_MIN, productLimit } from "./kernel/bounds.js"
+import { GUARD_BYTES, KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
+import { innerProducts, squaredDistances } from "./kernel/plain.js"
 import type { Metric } from "./metric.js"
 import { type RankedRows, TopK } from "./topk.js"
+
+/** What scans need to know of rows besides the rows; computed once. */
+export interface RowNorms {
+  /** For `cosine`: 1 / norm of each row. Empty for the other metrics. */
+  readonly inverse: Float64Array
+  /** Of the longest row. */
+  readonly longest: number
+  /** Whether the error bounds of the compiled kernel hold for all rows. */
+  readonly ordinary: boolean
+}
 
 /** Rows to scan, with what can be computed once for all queries. */
 export interface ScanTable {
@@ -13,69 +29,371 @@ export interface ScanTable {
   readonly rows: number
   /** Row-major, `rows × dim`; as given, not copied. */
   readonly vectors: Float32Array
-  /** For `cosine`: 1 / norm of each row. Empty for the other metrics. */
-  readonly inverseNorms: Float64Array
+  readonly norms: RowNorms
 }
 
-/** Prepares row-major `vectors` for scanning. They must not change afterwards. */
-export function createScanTable(metric: Metric, vectors: Float32Array, dim: number): ScanTable {
-  return Object.freeze({
-    metric,
-    dim,
-    rows: vectors.length / dim,
+/**
+ * Prepares row-major `vectors` for scanning. They must not change afterwards. `norms`: if they are known from before. Scans
+ * are fastest over vectors in memory from {@link allocateVectors}; others are copied piece by piece by every scan.
+ */
+export function createScanTable(
+  metric: Metric,
+  vectors: Float32Array,
+  dim: number,
+  norms: RowNorms = rowNorms(metric, vectors, dim),
+): ScanTable {
+  const table = Object.freeze({ metric, dim, rows: vectors.length / dim, vectors, norms })
+  const home = homeOf(table)
+  home?.memory.floats.set(norms.inverse, home.layout.weights / 4)
+  return table
+}
+
+function rowNorms(metric: Metric, vectors: Float32Array, dim: number): RowNorms {
+  const rows = vectors.length / dim
+  const inverse = new Float64Array(metric === "cosine" ? rows : 0)
+  let longest = 0
+  let ordinary = true
+  for (let row = 0; row < rows; row++) {
+    const squared = squaredNorm(vectors, row * dim, dim)
+    // As inverseNorm() has it.
+    if (metric === "cosine") {
+      inverse[row] = squared === 0 ? 0 : 1 / Math.sqrt(squared)
+      if (squared !== 0 && !(squared >= LENGTH_MIN ** 2)) ordinary = false
+    }
+    if (!(squared <= LENGTH_MAX ** 2)) ordinary = false
+    if (squared > longest) longest = squared
+  }
+  return { inverse, longest: Math.sqrt(longest), ordinary }
+}
+
+function squaredNorm(vectors: Float32Array, start: number, dim: number): number {
+  let sum = 0
+  for (let i = start; i < start + dim; i++) sum += vectors[i]! * vectors[i]!
+  return sum
+}
+
+// As many queries share a pass over the rows, so that the rows come from memory once for all of them.
+const QUERIES_AT_ONCE = 8
+// Rows per call of the kernel times queries, and so the candidates that there is room for.
+const CANDIDATES = 2048
+// A tile should stay in the second-level cache while several queries go over it.
+const TILE_BYTES = 2 ** 18
+const FIRST_TILE_ROWS = 64
+
+/** Where things lie in a kernel memory, in bytes. */
+interface Layout {
+  readonly queries: number
+  readonly thresholds: number
+  readonly counts: number
+  readonly candidates: number
+  readonly allowed: number
+  readonly vectors: number
+  readonly weights: number
+  readonly end: number
+}
+
+function layoutFor(rows: number, dim: number): Layout {
+  const queries = GUARD_BYTES
+  const thresholds = queries + QUERIES_AT_ONCE * packedLength(dim) * 4
+  const counts = thresholds + QUERIES_AT_ONCE * 4
+  const candidates = counts + QUERIES_AT_ONCE * 4
+  const allowed = candidates + CANDIDATES * 8
+  const vectors = allowed + CANDIDATES / 8
+  const weights = vectors + Math.ceil((rows * dim) / 4) * 16
+  return {
+    queries,
+    thresholds,
+    counts,
+    candidates,
+    allowed,
     vectors,
-    inverseNorms: metric === "cosine" ? inverseNorms(vectors, dim) : new Float64Array(0),
-  })
+    weights,
+    end: weights + Math.ceil(rows / 4) * 16,
+  }
 }
 
-// Enough rows to make the calls cheap, few enough for their distances to stay in the first-level cache.
-const ROWS_PER_STEP = 512
+interface Home {
+  readonly memory: KernelMemory
+  readonly layout: Layout
+}
+
+/** Tables that live in a kernel memory of their own, by its buffer. */
+const homes = new WeakMap<ArrayBufferLike, Home>()
+
+/**
+ * Zeroed memory for `rows × dim` vectors where the compiled kernel can scan them in place; ordinary memory where that
+ * cannot be had. {@link vectorMemoryBytes} is what it takes.
+ */
+export function allocateVectors(rows: number, dim: number): Float32Array {
+  const layout = layoutFor(rows, dim)
+  const memory = KernelMemory.create(layout.end)
+  if (memory === undefined) return new Float32Array(rows * dim)
+  homes.set(memory.floats.buffer, { memory, layout })
+  return memory.floats.subarray(layout.vectors / 4, layout.vectors / 4 + rows * dim)
+}
+
+/** Memory that a table made of {@link allocateVectors} takes, norms included. */
+export function vectorMemoryBytes(metric: Metric, rows: number, dim: number): number {
+  return layoutFor(rows, dim).end + (metric === "cosine" ? rows * 8 : 0)
+}
+
+export interface ScanOptions {
+  /** Only rows whose bit is set: row r is bit `r % 8`, the lowest first, of byte `⌊r / 8⌋`. Default: all rows. */
+  readonly allowed?: Uint8Array | undefined
+}
 
 /**
  * The nearest `k` rows of the table (all, if there are fewer) with their public distances, nearest first; equal
  * distances by row number, which is the rank. `query` has `table.dim` finite values and, under `cosine`, is not zero.
  * Throws `InvalidInput` unless k is an integer of 1 or more.
  */
-export function scan(table: ScanTable, query: Float32Array, k: number): RankedRows {
-  const top = new TopK(k, table.rows)
-  const wideQuery = Float64Array.from(query)
-  const queryInverseNorm = inverseNorm(query)
-  const distances = new Float64Array(ROWS_PER_STEP)
-  for (let from = 0; from < table.rows; from += ROWS_PER_STEP) {
-    const to = Math.min(from + ROWS_PER_STEP, table.rows)
-    fillDistances(table, from, to, wideQuery, queryInverseNorm, distances)
-    for (let row = from; row < to; row++) {
-      const distance = distances[row - from]!
-      // Rows come by rising rank, so one that is only as near as the worst kept cannot displace it.
-      if (distance < top.worst) top.push(distance, row)
-    }
-  }
-  return top.takeSorted()
+export function scan(
+  table: ScanTable,
+  query: Float32Array,
+  k: number,
+  options: ScanOptions = {},
+): RankedRows {
+  return scanMany(table, query, k, options)[0]!
 }
 
-/** Public distances of rows `from` up to but not including `to`, into `out` from its start. */
-function fillDistances(
+/** {@link scan} for several queries, row-major, which share the way through memory. */
+export function scanMany(
+  table: ScanTable,
+  queries: Float32Array,
+  k: number,
+  options: ScanOptions = {},
+): RankedRows[] {
+  const search = new NearestRows(table.metric, queries, table.dim, k, table.rows)
+  search.add(table, 0, options)
+  return search.takeSorted()
+}
+
+/** The nearest k rows to each of some queries, over one or more tables of the same metric and dimension. */
+export class NearestRows {
+  readonly #queries: QueryState[]
+
+  /**
+   * `queries`: row-major, each as {@link scan} wants it. `rows`: how many there are at most in all tables; saves memory where
+   * that is less than k. Throws `InvalidInput` unless k is an integer of 1 or more.
+   */
+  constructor(metric: Metric, queries: Float32Array, dim: number, k: number, rows = k) {
+    this.#queries = Array.from(
+      { length: queries.length / dim },
+      (_, i) => new QueryState(metric, queries.subarray(i * dim, (i + 1) * dim), k, rows),
+    )
+  }
+
+  /** Takes in the rows of a table, whose row 0 gets the rank `firstRank`. */
+  add(table: ScanTable, firstRank: number, { allowed }: ScanOptions = {}): void {
+    const forKernel = table.norms.ordinary ? this.#queries.filter((query) => query.ordinary) : []
+    const done = forKernel.length > 0 && addByKernel(table, firstRank, allowed, forKernel)
+    for (const query of this.#queries) {
+      if (!(done && query.ordinary)) query.addPlainly(table, firstRank, allowed)
+    }
+  }
+
+  /** The answer for each query, nearest first. Empties them. */
+  takeSorted(): RankedRows[] {
+    return this.#queries.map((query) => query.takeSorted())
+  }
+}
+
+// Rows per step of the plain loop: enough to make the calls cheap, few enough for their distances to stay in the
+// first-level cache.
+const ROWS_PER_STEP = 512
+
+/** One query and the nearest rows to it so far. */
+class QueryState {
+  /** Whether the error bounds of the compiled kernel hold for it. */
+  readonly ordinary: boolean
+  readonly vector: Float32Array
+  readonly #length: number
+  readonly #wide: Float64Array
+  readonly #inverseNorm: number
+  readonly #top: TopK
+  /** The k smallest scores of the compiled kernel, of which only the largest counts. */
+  readonly #scores: TopK
+  /** Of the longest row of all tables so far: the scores of all of them count. */
+  #longest = 0
+  /** Rows of the table at hand, and their scores, that may be among the nearest. */
+  #rows: number[] = []
+  #rowScores: number[] = []
+
+  constructor(metric: Metric, vector: Float32Array, k: number, rows: number) {
+    const squared = squaredNorm(vector, 0, vector.length)
+    this.vector = vector
+    this.#length = Math.sqrt(squared)
+    this.ordinary = squared <= LENGTH_MAX ** 2 && (metric !== "cosine" || squared >= LENGTH_MIN ** 2)
+    this.#wide = Float64Array.from(vector)
+    this.#inverseNorm = inverseNorm(vector)
+    this.#top = new TopK(k, rows)
+    this.#scores = new TopK(k, rows)
+  }
+
+  /** Largest score in float32 that a row of the table may have and still be among the nearest. */
+  limit({ metric, dim, norms }: ScanTable): number {
+    const { worst } = this.#scores
+    this.#longest = Math.max(this.#longest, norms.longest)
+    if (worst === Infinity) return Infinity
+    if (metric === "l2") return distanceLimit(worst, dim)
+    return productLimit(worst, dim, this.#length * (metric === "cosine" ? 1 : this.#longest))
+  }
+
+  addCandidate(row: number, score: number): void {
+    this.#scores.push(score, row)
+    this.#rows.push(row)
+    this.#rowScores.push(score)
+  }
+
+  /** Computes the distances of the candidates that are left by now. */
+  settle(table: ScanTable, firstRank: number): void {
+    const limit = this.limit(table)
+    const distances = new Float64Array(1)
+    for (const [i, row] of this.#rows.entries()) {
+      if (this.#rowScores[i]! > limit) continue
+      this.#fillDistances(table, row, row + 1, distances)
+      this.#top.push(distances[0]!, firstRank + row)
+    }
+    this.#rows = []
+    this.#rowScores = []
+  }
+
+  addPlainly(table: ScanTable, firstRank: number, allowed: Uint8Array | undefined): void {
+    const top = this.#top
+    const distances = new Float64Array(ROWS_PER_STEP)
+    for (let from = 0; from < table.rows; from += ROWS_PER_STEP) {
+      const to = Math.min(from + ROWS_PER_STEP, table.rows)
+      this.#fillDistances(table, from, to, distances)
+      for (let row = from; row < to; row++) {
+        const distance = distances[row - from]!
+        // One that is only as near as the worst kept may still displace it: tables may come in any order.
+        if (distance <= top.worst && isAllowed(allowed, row)) top.push(distance, firstRank + row)
+      }
+    }
+  }
+
+  takeSorted(): RankedRows {
+    this.#scores.takeSorted()
+    return this.#top.takeSorted()
+  }
+
+  /** Public distances of rows `from` up to but not including `to`, into `out` from its start. */
+  #fillDistances(table: ScanTable, from: number, to: number, out: Float64Array): void {
+    const count = to - from
+    switch (table.metric) {
+      case "l2":
+        squaredDistances(table.vectors, from, to, this.#wide, out)
+        for (let i = 0; i < count; i++) out[i] = Math.sqrt(out[i]!)
+        return
+      case "dot":
+        innerProducts(table.vectors, from, to, this.#wide, out)
+        for (let i = 0; i < count; i++) out[i] = dotDistance(out[i]!)
+        return
+      case "cosine":
+        innerProducts(table.vectors, from, to, this.#wide, out)
+        for (let i = 0; i < count; i++) {
+          out[i] = cosineDistance(out[i]!, this.#inverseNorm, table.norms.inverse[from + i]!)
+        }
+    }
+  }
+}
+
+function isAllowed(allowed: Uint8Array | undefined, row: number): boolean {
+  return allowed === undefined || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
+}
+
+/** False, with nothing done, where there is no kernel memory to be had. */
+function addByKernel(
+  table: ScanTable,
+  firstRank: number,
+  allowed: Uint8Array | undefined,
+  queries: readonly QueryState[],
+): boolean {
+  const home = homeOf(table) ?? scratchHome(table.dim)
+  if (home === undefined) return false
+  for (let first = 0; first < queries.length; first += QUERIES_AT_ONCE) {
+    const group = queries.slice(first, first + QUERIES_AT_ONCE)
+    for (const [i, query] of group.entries()) {
+      pack(
+        home.memory.floats,
+        home.layout.queries / 4 + i * packedLength(table.dim),
+        query.vector,
+        0,
+        table.dim,
+      )
+    }
+    // Few rows at first, so that most rows meet a threshold that is worth its name.
+    const largest = tileRows(table.dim, group.length)
+    let rows = Math.min(FIRST_TILE_ROWS, largest)
+    for (let from = 0; from < table.rows; from += rows, rows = Math.min(2 * rows, largest)) {
+      scanTile(home, table, from, Math.min(from + rows, table.rows), allowed, group)
+    }
+    for (const query of group) query.settle(table, firstRank)
+  }
+  return true
+}
+
+/** Candidates among the rows `from` up to but not including `to`, for the queries that lie packed in the memory. */
+function scanTile(
+  { memory, layout }: Home,
   table: ScanTable,
   from: number,
   to: number,
-  query: Float64Array,
-  queryInverseNorm: number,
-  out: Float64Array,
+  allowed: Uint8Array | undefined,
+  group: readonly QueryState[],
 ): void {
-  const count = to - from
-  switch (table.metric) {
-    case "l2":
-      squaredDistances(table.vectors, from, to, query, out)
-      for (let i = 0; i < count; i++) out[i] = Math.sqrt(out[i]!)
-      return
-    case "dot":
-      innerProducts(table.vectors, from, to, query, out)
-      for (let i = 0; i < count; i++) out[i] = dotDistance(out[i]!)
-      return
-    case "cosine":
-      innerProducts(table.vectors, from, to, query, out)
-      for (let i = 0; i < count; i++) {
-        out[i] = cosineDistance(out[i]!, queryInverseNorm, table.inverseNorms[from + i]!)
-      }
+  const { dim, metric, vectors, norms } = table
+  const { floats, integers, exports } = memory
+  const rows = to - from
+  const isInPlace = vectors.buffer === floats.buffer
+  if (!isInPlace) {
+    floats.set(vectors.subarray(from * dim, to * dim), layout.vectors / 4)
+    // Empty for metrics without weights.
+    floats.set(norms.inverse.subarray(from, to), layout.weights / 4)
   }
+  if (allowed !== undefined) memory.bytes.set(allowed.subarray(from / 8, Math.ceil(to / 8)), layout.allowed)
+  for (const [i, query] of group.entries()) {
+    floats[layout.thresholds / 4 + i] = query.limit(table)
+    integers[layout.counts / 4 + i] = 0
+  }
+  const first = isInPlace ? from : 0
+  const capacity = Math.floor(CANDIDATES / group.length)
+  const rowsAt = layout.vectors + first * dim * 4
+  const weightsAt = metric === "cosine" ? layout.weights + first * 4 : 0
+  const allowedAt = allowed === undefined ? 0 : layout.allowed
+  const { queries, thresholds, counts, candidates } = layout
+  const { scanDistances, scanProducts } = exports
+  if (metric === "l2") {
+    // biome-ignore format: one line says it best
+    scanDistances(rowsAt, rows, dim, allowedAt, queries, group.length, thresholds, counts, candidates, capacity)
+  } else {
+    // biome-ignore format: as above
+    scanProducts(rowsAt, rows, dim, weightsAt, allowedAt, queries, group.length, thresholds, counts, candidates, capacity)
+  }
+  for (const [i, query] of group.entries()) {
+    let at = candidates / 4 + i * capacity * 2
+    for (const end = at + 2 * integers[counts / 4 + i]!; at < end; at += 2) {
+      query.addCandidate(from + integers[at]!, floats[at + 1]!)
+    }
+  }
+}
+
+/** Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap. */
+function tileRows(dim: number, queries: number): number {
+  // A single query passes over each row once, so that for it the cache is of no account.
+  const cached = queries === 1 ? CANDIDATES : TILE_BYTES / (4 * dim)
+  return Math.max(8, Math.floor(Math.min(cached, CANDIDATES / queries) / 8) * 8)
+}
+
+/** The kernel memory that a table lies in. */
+function homeOf({ vectors }: ScanTable): Home | undefined {
+  const home = homes.get(vectors.buffer)
+  return home !== undefined && vectors.byteOffset === home.layout.vectors ? home : undefined
+}
+
+/** Scratch memory with room for a tile of rows. */
+function scratchHome(dim: number): Home | undefined {
+  const layout = layoutFor(tileRows(dim, 1), dim)
+  const memory = scratchMemory(layout.end)
+  return memory && { memory, layout }
 }

@@ -4,7 +4,7 @@
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs"
 import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
-import { createScanTable, type ScanTable } from "../../vectors/scan.js"
+import { allocateVectors, createScanTable, type RowNorms, type ScanTable } from "../../vectors/scan.js"
 import type { ShardSpec } from "../backend.js"
 import { checkFacts } from "../stored.js"
 import {
@@ -88,8 +88,8 @@ class SqliteShard implements OpenShard {
   readonly #selectRecord: Database.Statement
   readonly #selectPosition: Database.Statement
   #loaded: ScanTable | undefined
-  // Of each chunk, by its first row, where vectors are read from the file: small, and as costly to compute as a scan.
-  readonly #inverseNorms = new Map<number, Float64Array>()
+  // Of each chunk, by its first row, where vectors are read from the file: small, and costlier to compute than a scan.
+  readonly #norms = new Map<number, RowNorms>()
 
   constructor(
     db: Database.Database,
@@ -131,13 +131,9 @@ class SqliteShard implements OpenShard {
     const { dim, metric } = this.spec
     for (const chunk of this.#chunks) {
       const vectors = this.#readChunk(chunk)
-      const { firstRow, rows } = chunk
-      const inverseNorms = this.#inverseNorms.get(firstRow)
-      const table =
-        inverseNorms === undefined
-          ? createScanTable(metric, vectors, dim)
-          : { metric, dim, rows, vectors, inverseNorms }
-      this.#inverseNorms.set(firstRow, table.inverseNorms)
+      const { firstRow } = chunk
+      const table = createScanTable(metric, vectors, dim, this.#norms.get(firstRow))
+      this.#norms.set(firstRow, table.norms)
       yield { firstRow, table }
     }
   }
@@ -145,10 +141,10 @@ class SqliteShard implements OpenShard {
   load(): void {
     if (this.#loaded !== undefined) return
     const { dim, metric } = this.spec
-    const vectors = new Float32Array(this.rows * dim)
+    const vectors = allocateVectors(this.rows, dim)
     for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
     this.#loaded = createScanTable(metric, vectors, dim)
-    this.#inverseNorms.clear()
+    this.#norms.clear()
   }
 
   close(): void {

@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { closed, corrupt, invalidInput, throwIfAborted } from "../../errors.js"
 import type { Id, StoredRecord } from "../../records.js"
+import { vectorMemoryBytes } from "../../vectors/scan.js"
 import { abortable } from "../abortable.js"
 import {
   type IndexDescription,
@@ -77,8 +78,7 @@ class SqlitePool implements ShardPool {
     let vectorBytes = 0
     try {
       const { rows } = await slot.call("open", shard, { file, spec })
-      // Inverse norms, kept under cosine, are one double per row.
-      const wanted = rows * (spec.dim * 4 + (spec.metric === "cosine" ? 8 : 0))
+      const wanted = vectorMemoryBytes(spec.metric, rows, spec.dim)
       if (this.#heldBytes() + wanted <= this.#memoryBytes && slot.generation === generation) {
         slot.load.vectorBytes += wanted
         vectorBytes = wanted

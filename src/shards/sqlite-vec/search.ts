@@ -1,7 +1,6 @@
 import { corrupt } from "../../errors.js"
 import type { FieldType, FieldValue, IdType } from "../../records.js"
-import { scan } from "../../vectors/scan.js"
-import { TopK } from "../../vectors/topk.js"
+import { NearestRows } from "../../vectors/scan.js"
 import type { StoredColumns } from "../stored.js"
 import type { OpenShard } from "./open.js"
 
@@ -24,14 +23,10 @@ export interface Hits extends StoredColumns {
  * vectors come from memory or from the file, the same arithmetic gives the same hits.
  */
 export function searchShard(shard: OpenShard, query: Float32Array, k: number): Hits {
-  const top = new TopK(k, shard.rows)
-  for (const { firstRow, table } of shard.blocks()) {
-    const nearest = scan(table, query, k)
-    nearest.ranks.forEach((rank, i) => {
-      top.push(nearest.distances[i]!, firstRow + rank)
-    })
-  }
-  const { ranks, distances } = top.takeSorted()
+  const { metric, dim } = shard.spec
+  const nearest = new NearestRows(metric, query, dim, k, shard.rows)
+  for (const { firstRow, table } of shard.blocks()) nearest.add(table, firstRow)
+  const { ranks, distances } = nearest.takeSorted()[0]!
   return { ...readColumns(shard, ranks), distances }
 }
 
