@@ -4,10 +4,10 @@
  * first divided into groups, each group into its share of the cells, and a row is compared with the cells of the few
  * groups that are nearest to it (hierarchical k-means; Nistér and Stewénius, 2006).
  */
-import { closestPoints, forEachBlock, trainClusters } from "./clusters.js"
+import { trainClusters } from "./clusters.js"
+import { closestPoints, forEachBlock, takeLargest } from "./compare.js"
 import { groupMembers } from "./order.js"
-import { blockRows, similarities } from "./similarities.js"
-import { createPoints, gatherRows, type Points, type SpaceRows } from "./space.js"
+import { createPoints, type Points, type SpaceRows } from "./space.js"
 
 /** Rows that cells are trained on at most, or this many a cell where that is more. */
 const SAMPLE_ROWS = 65_536
@@ -81,47 +81,36 @@ export function assignCells(rows: SpaceRows, { points, tree }: Cells): Int32Arra
   return tree === undefined ? closestPoints(rows, points).point : assignThroughTree(rows, tree)
 }
 
-const CHUNK_ROWS = 8192
+const CHUNK_ROWS = 65_536
 
 function assignThroughTree(rows: SpaceRows, { groups, members, start }: CellTree): Int32Array {
-  const { dim } = rows
   const assigned = new Int32Array(rows.rows)
   const searched = Math.min(GROUPS_SEARCHED, groups.count)
-  const chunk = new Int32Array(CHUNK_ROWS)
   for (let first = 0; first < rows.rows; first += CHUNK_ROWS) {
-    const count = Math.min(CHUNK_ROWS, rows.rows - first)
-    for (let i = 0; i < count; i++) chunk[i] = first + i
-    const visits = nearestGroups(rows, groups, searched, chunk.subarray(0, count))
+    const chunk = Int32Array.from({ length: Math.min(CHUNK_ROWS, rows.rows - first) }, (_, i) => first + i)
+    const visits = nearestGroups(rows, groups, searched, chunk)
     const byGroup = groupMembers(visits, groups.count)
-    const best = new Float32Array(count).fill(-Infinity)
+    const best = new Float32Array(chunk.length).fill(-Infinity)
     for (let group = 0; group < groups.count; group++) {
-      const points = members[group]!
-      if (points.count === 0) continue
-      const size = blockRows(points.count)
-      const gathered = new Float32Array(size * dim)
-      const block = new Float32Array(size * points.count)
+      if (members[group]!.count === 0) continue
       const visitors = byGroup.members.subarray(byGroup.start[group]!, byGroup.start[group + 1]!)
       const places = visitors.map((visit) => Math.floor(visit / searched))
       const ids = places.map((place) => first + place)
-      for (let from = 0; from < ids.length; from += size) {
-        const to = Math.min(ids.length, from + size)
-        gatherRows(rows, ids, from, to, gathered)
-        similarities(gathered, to - from, points, block)
-        for (let i = from, at = 0; i < to; i++) {
+      forEachBlock(rows, members[group]!, ids, false, (block) => {
+        for (let i = block.from; i < block.to; i++) {
           const place = places[i]!
-          for (let cell = 0; cell < points.count; cell++, at++) {
-            if (block[at]! <= best[place]!) continue
-            best[place] = block[at]!
-            assigned[first + place] = start[group]! + cell
-          }
+          const similarity = block.best[i - block.from]!
+          if (similarity <= best[place]!) continue
+          best[place] = similarity
+          assigned[first + place] = start[group]! + block.nearest[i - block.from]!
         }
-      }
+      })
     }
   }
   return assigned
 }
 
-/** The most similar groups of each member, `searched` of them, in no order that matters. */
+/** The most similar groups of each member, `searched` of them. */
 function nearestGroups(
   rows: SpaceRows,
   groups: Points,
@@ -129,17 +118,11 @@ function nearestGroups(
   members: ArrayLike<number>,
 ): Int32Array {
   const nearest = new Int32Array(members.length * searched)
-  forEachBlock(rows, groups, members, (block, from, to) => {
+  forEachBlock(rows, groups, members, true, ({ from, to, similarities, stride }) => {
     for (let place = from; place < to; place++) {
-      const scores = block.subarray((place - from) * groups.count, (place - from + 1) * groups.count)
-      for (let i = 0; i < searched; i++) {
-        let best = 0
-        for (let group = 1; group < groups.count; group++) if (scores[group]! > scores[best]!) best = group
-        nearest[place * searched + i] = best
-        scores[best] = -Infinity
-      }
+      const at = (place - from) * stride
+      takeLargest(similarities.subarray(at, at + groups.count), searched, nearest, place * searched)
     }
   })
   return nearest
 }
-

@@ -3,72 +3,10 @@
  * `cosine` and `dot` rows count by direction and centroids have length 1 (spherical k-means, Dhillon and Modha, 2001).
  */
 import type { Metric } from "../../vectors/metric.js"
+import { closestPoints } from "./compare.js"
 import { hashOrder } from "./hash.js"
 import { orderByFalling } from "./order.js"
-import { blockRows, similarities } from "./similarities.js"
-import {
-  createPoints,
-  gatherRows,
-  type Points,
-  type SpaceRows,
-  scaleToUnitLength,
-  squaredLength,
-} from "./space.js"
-
-/** A point for each of some rows, and how similar the two are. */
-export interface Closest {
-  readonly point: Int32Array
-  /** Less half the squared length of the row under `l2`, so that rows can be compared with one another. */
-  readonly similarity: Float32Array
-}
-
-/** The most similar point for each of `members` (all rows if absent); of equal ones the first. */
-export function closestPoints(rows: SpaceRows, points: Points, members?: ArrayLike<number>): Closest {
-  const { dim } = rows
-  const count = members?.length ?? rows.rows
-  const closest = { point: new Int32Array(count), similarity: new Float32Array(count) }
-  forEachBlock(rows, points, members, (block, from, to) => {
-    for (let place = from, at = 0; place < to; place++) {
-      let best = -Infinity
-      let point = 0
-      for (let candidate = 0; candidate < points.count; candidate++, at++) {
-        if (block[at]! > best) {
-          best = block[at]!
-          point = candidate
-        }
-      }
-      closest.point[place] = point
-      closest.similarity[place] =
-        points.bias === undefined
-          ? best
-          : best - squaredLength(rows.vectors, members?.[place] ?? place, dim) / 2
-    }
-  })
-  return closest
-}
-
-/**
- * Calls `each` with the similarities of one block of rows after another to all points: those of places `from` to
- * `to - 1` of `members`, row-major from the start of `block`, which the next call overwrites.
- */
-export function forEachBlock(
-  rows: SpaceRows,
-  points: Points,
-  members: ArrayLike<number> | undefined,
-  each: (block: Float32Array, from: number, to: number) => void,
-): void {
-  const { dim, vectors } = rows
-  const count = members?.length ?? rows.rows
-  const size = Math.min(blockRows(points.count), Math.max(1, count))
-  const block = new Float32Array(size * points.count)
-  const gathered = members === undefined ? undefined : new Float32Array(size * dim)
-  for (let from = 0; from < count; from += size) {
-    const to = Math.min(count, from + size)
-    if (members !== undefined) gatherRows(rows, members, from, to, gathered!)
-    similarities(gathered ?? vectors.subarray(from * dim, to * dim), to - from, points, block)
-    each(block, from, to)
-  }
-}
+import { createPoints, type SpaceRows, scaleToUnitLength, squaredLength } from "./space.js"
 
 export interface ClusterOptions {
   readonly clusters: number

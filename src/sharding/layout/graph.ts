@@ -7,9 +7,9 @@
  * (rows and lists in shared memory; no two cells write the same row), wait for all, then do the same with the next one.
  */
 import { assignCells, trainCells } from "./cells.js"
+import { createNearestLists, forEachBlock, type NearestLists, offerNearest, takeLargest } from "./compare.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
-import { blockRows, createTopLists, offer, similarities, type TopLists } from "./similarities.js"
 import { createPoints, gatherRows, type Points, type SpaceRows } from "./space.js"
 
 /** Length of the neighbour lists. */
@@ -53,105 +53,59 @@ export function planGraph(rows: SpaceRows, clustering: number, seed: number): Gr
 }
 
 /** Cells by similarity of centroids; each cell itself comes first whatever its equals are. */
-function nearestCells(points: Points, rows: SpaceRows, cellOf: Int32Array, reach: number): Int32Array {
-  const { dim } = rows
+function nearestCells(
+  points: Points,
+  { metric, dim }: SpaceRows,
+  cellOf: Int32Array,
+  reach: number,
+): Int32Array {
   const cells = cellOf.length
-  const centroids = new Float32Array(cells * dim)
-  gatherRows({ vectors: points.vectors, dim }, cellOf, 0, cells, centroids)
-  const all = createPoints(centroids, dim, rows.metric)
-  const lists = createTopLists(cells, reach)
-  const numbers = Int32Array.from(cellOf.keys())
-  const size = blockRows(cells)
-  const block = new Float32Array(size * cells)
-  for (let from = 0; from < cells; from += size) {
-    const to = Math.min(cells, from + size)
-    similarities(centroids.subarray(from * dim, to * dim), to - from, all, block)
-    for (let cell = from; cell < to; cell++) {
-      const at = (cell - from) * cells
-      block[at + cell] = Infinity
-      offer(lists, cell, block, at, numbers, cells)
-    }
-  }
-  return lists.ids
+  const vectors = new Float32Array(cells * dim)
+  gatherRows({ vectors: points.vectors, dim }, cellOf, 0, cells, vectors)
+  const near = new Int32Array(cells * reach)
+  const all = createPoints(vectors, dim, metric)
+  forEachBlock(
+    { metric, dim, rows: cells, vectors },
+    all,
+    undefined,
+    true,
+    ({ from, to, similarities, stride }) => {
+      for (let cell = from; cell < to; cell++) {
+        const own = similarities.subarray((cell - from) * stride, (cell - from) * stride + cells)
+        own[cell] = Infinity
+        takeLargest(own, reach, near, cell * reach)
+      }
+    },
+  )
+  return near
 }
 
-/** Lists for {@link searchCells} to fill: 128 bytes a row while the graph is made, 64 once similarities are dropped. */
-export function createNeighbourLists(rows: number, shared = false): TopLists {
-  return createTopLists(rows, Math.max(1, Math.min(NEIGHBOURS, rows - 1)), shared)
+/** Lists for {@link searchCells} to fill: 128 bytes a row while the graph is made, 64 once scores are dropped. */
+export function createNeighbourLists(rows: number, shared = false): NearestLists {
+  return createNearestLists(rows, Math.max(1, Math.min(NEIGHBOURS, rows - 1)), shared)
 }
 
-/** Compares the rows of cells `fromCell` to `toCell - 1` with those of their nearest cells, and merges what it finds. */
+/** Compares the rows of cells `fromCell` to `toCell - 1` with those of their nearest cells. */
 export function searchCells(
   rows: SpaceRows,
   plan: GraphPlan,
   fromCell: number,
   toCell: number,
-  lists: TopLists,
+  lists: NearestLists,
 ): void {
-  const { dim, metric } = rows
   const { start, members, near, reach } = plan
-  const found = createTopLists(1, lists.k)
   let candidates = new Int32Array(0)
-  let vectors = new Float32Array(0)
-  let block = new Float32Array(0)
   for (let cell = fromCell; cell < toCell; cell++) {
-    const first = start[cell]!
-    const size = start[cell + 1]! - first
     let count = 0
-    for (let i = 0; i < reach; i++) {
-      const other = near[cell * reach + i]!
-      count += start[other + 1]! - start[other]!
+    for (let i = cell * reach; i < (cell + 1) * reach; i++) count += start[near[i]! + 1]! - start[near[i]!]!
+    if (candidates.length < count) candidates = new Int32Array(2 * count)
+    for (let i = cell * reach, at = 0; i < (cell + 1) * reach; i++) {
+      const own = members.subarray(start[near[i]!]!, start[near[i]! + 1]!)
+      candidates.set(own, at)
+      at += own.length
     }
-    if (candidates.length < count) {
-      candidates = new Int32Array(2 * count)
-      vectors = new Float32Array(2 * count * dim)
-    }
-    for (let i = 0, at = 0; i < reach; i++) {
-      const other = near[cell * reach + i]!
-      candidates.set(members.subarray(start[other]!, start[other + 1]!), at)
-      at += start[other + 1]! - start[other]!
-    }
-    gatherRows(rows, candidates, 0, count, vectors)
-    const points = createPoints(vectors.subarray(0, count * dim), dim, metric)
-    const step = blockRows(count)
-    if (block.length < step * count) block = new Float32Array(step * count)
-    for (let from = 0; from < size; from += step) {
-      const to = Math.min(size, from + step)
-      // The cell's own rows are the first candidates.
-      similarities(vectors.subarray(from * dim, to * dim), to - from, points, block)
-      for (let i = from; i < to; i++) {
-        const at = (i - from) * count
-        block[at + i] = -Infinity // a row is not its own neighbour
-        found.ids.fill(-1)
-        found.similarities.fill(-Infinity)
-        offer(found, 0, block, at, candidates, count)
-        mergeInto(lists, members[first + i]!, found)
-      }
-    }
-  }
-}
-
-/** Merges a list into that of a row: the best of both, each id once; of equals what was there first. */
-function mergeInto({ k, ids, similarities: best }: TopLists, row: number, found: TopLists): void {
-  const first = row * k
-  if (ids[first]! < 0) {
-    ids.set(found.ids, first)
-    best.set(found.similarities, first)
-    return
-  }
-  const oldIds = ids.slice(first, first + k)
-  const oldBest = best.slice(first, first + k)
-  for (let place = 0, old = 0, next = 0; place < k; ) {
-    const takeOld = old < k && (next >= k || oldBest[old]! >= found.similarities[next]!)
-    const id = takeOld ? oldIds[old]! : found.ids[next]!
-    const similarity = takeOld ? oldBest[old++]! : found.similarities[next++]!
-    let again = false
-    for (let i = first; i < first + place; i++) again ||= ids[i] === id
-    // Empty places (-1) are alike and only at the end.
-    if (again && id >= 0) continue
-    ids[first + place] = id
-    best[first + place] = similarity
-    place++
+    const queries = members.subarray(start[cell]!, start[cell + 1]!)
+    offerNearest(lists, rows, queries, rows, candidates, count, true)
   }
 }
 

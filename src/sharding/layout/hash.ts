@@ -31,7 +31,15 @@ export function hashOrder(count: number, salt: number): Uint32Array {
 }
 
 /** What each hash is for; those below `SPLIT_SALT` get 1000 × seed added. Labels use one salt per sweep. */
-export const SALTS = { graph: 0, cells: 2, shards: 3, descriptors: 4, sample: 5, demand: 6, labels: 64 } as const
+export const SALTS = {
+  graph: 0,
+  cells: 2,
+  shards: 3,
+  descriptors: 4,
+  sample: 5,
+  demand: 6,
+  labels: 64,
+} as const
 
 /** Who is held out never changes with the seed. */
 export const SPLIT_SALT = 1
@@ -58,7 +66,10 @@ export function splitRows(
 ): Split {
   const order = hashOrder(rows, SPLIT_SALT)
   return {
-    built: order.subarray(skipped + heldOut).slice().sort(),
+    built: order
+      .subarray(skipped + heldOut)
+      .slice()
+      .sort(),
     validation: order.slice(skipped, skipped + heldOut).sort(),
   }
 }
