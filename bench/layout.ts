@@ -211,9 +211,8 @@ const test = take(all, hashOrder(all.rows, SPLIT_SALT).subarray(0, heldOut).sort
 const unlike = unlikeQueries(all, heldOut)
 const everything = take(all, [...built, ...heldBack])
 const validationTruth: Truth = exactNeighbours(validation, rows, 10)
-const [testTruth, unlikeTruth] = [test, unlike].map((queries) =>
-  exactNeighbours(queries, everything, 10),
-) as [Truth, Truth]
+const testTruth: Truth = exactNeighbours(test, everything, 10)
+const unlikeTruth: Truth = exactNeighbours(unlike, everything, 10)
 step("split and exact truth", {
   rows: rows.rows,
   "truth sum": validationTruth.ids.reduce((sum, id) => sum + id, 0),
