@@ -1,113 +1,95 @@
 /**
- * Many small clusters of rows, "cells". Up to some hundreds they are trained and searched as they are; more of them
- * through a tree of two levels, so that the cost of both grows with the square root of their number: the rows are
- * first divided into groups, each group into its share of the cells, and a row is compared with the cells of the few
- * groups that are nearest to it (hierarchical k-means; Nistér and Stewénius, 2006).
+ * Many small clusters of rows, "cells". Rows find the closest of few cells by looking at all; of more, through a tree of two
+ * levels: the centroids are divided into groups, and a row looks at those of the few groups that are nearest to it. So the
+ * cost of training and of assigning grows with the square root of the number of cells.
  */
 import { trainClusters } from "./clusters.js"
-import { closestPoints, forEachBlock, takeLargest } from "./compare.js"
+import { type Closest, closestPoints, forEachBlock, takeLargest } from "./compare.js"
 import { groupMembers } from "./order.js"
-import { createPoints, type Points, type SpaceRows } from "./space.js"
+import { createPoints, gatherRows, type Points, type SpaceRows, squaredLength } from "./space.js"
 
 /** Rows that cells are trained on at most, or this many a cell where that is more. */
 const SAMPLE_ROWS = 65_536
 const SAMPLE_ROWS_PER_CELL = 32
 const ITERATIONS = 8
-/** More cells than this make a tree. */
+/** More cells than this are searched through a tree. */
 const FLAT_CELLS = 256
-/** Groups whose cells a row is compared with. */
-const GROUPS_SEARCHED = 4
+const GROUP_ITERATIONS = 4
+/** Groups whose cells a row looks at. */
+const GROUPS_SEARCHED = 6
 
-export interface Cells {
-  /** All centroids; of a tree those of one group lie together. */
-  readonly points: Points
-  /** Absent if there are few cells. */
-  readonly tree: CellTree | undefined
+type Nearest = Pick<Closest, "point" | "similarity">
+
+/** Centroids of `cells` cells. */
+export function trainCells(rows: SpaceRows, cells: number, salt: number): Points {
+  const sample = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CELL * cells)
+  const options = { clusters: cells, iterations: ITERATIONS, salt, sample }
+  return createPoints(trainClusters(rows, options, undefined, closestCells), rows.dim, rows.metric)
+}
+
+/** The cell of each of `members` (all rows if absent); of many cells nearly always the most similar one. */
+export function closestCells(rows: SpaceRows, cells: Points, members?: ArrayLike<number>): Nearest {
+  if (cells.count <= FLAT_CELLS) return closestPoints(rows, cells, members)
+  return searchTree(rows, createTree(cells, rows), members)
 }
 
 interface CellTree {
   readonly groups: Points
-  /** Cells of each group, numbered through. */
+  /** Cells of each group. */
   readonly members: readonly Points[]
-  /** The first cell of each group. */
+  /** Their numbers: those of group g begin at `start[g]`. */
+  readonly cells: Int32Array
   readonly start: Int32Array
 }
 
-export function trainCells(rows: SpaceRows, cells: number, salt: number): Cells {
-  const { dim, metric } = rows
-  const sample = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CELL * cells)
-  if (cells <= FLAT_CELLS) {
-    const centroids = trainClusters(rows, { clusters: cells, iterations: ITERATIONS, salt, sample })
-    return { points: createPoints(centroids, dim, metric), tree: undefined }
-  }
-  const groupCount = Math.round(Math.sqrt(cells))
-  const options = { clusters: groupCount, iterations: ITERATIONS, salt, sample }
-  const groups = createPoints(trainClusters(rows, options), dim, metric)
-  // Only as many rows as the sample has are assigned, evenly over the file: hash orders are for the clusters.
-  const step = Math.max(1, Math.floor(rows.rows / sample))
-  const picked = Int32Array.from({ length: Math.ceil(rows.rows / step) }, (_, i) => i * step)
-  const grouped = groupMembers(closestPoints(rows, groups, picked).point, groupCount)
-  const shares = apportion(grouped.start, cells)
-  const centroids = new Float32Array(cells * dim)
-  const start = new Int32Array(groupCount + 1)
-  const members: Points[] = []
-  for (let group = 0; group < groupCount; group++) {
-    start[group + 1] = start[group]! + shares[group]!
-    const own = grouped.members
-      .subarray(grouped.start[group]!, grouped.start[group + 1]!)
-      .map((i) => picked[i]!)
-    const trained = trainClusters(rows, { clusters: shares[group]!, iterations: ITERATIONS, salt }, own)
-    centroids.set(trained, start[group]! * dim)
-    members.push(createPoints(trained, dim, metric))
-  }
-  return { points: createPoints(centroids, dim, metric), tree: { groups, members, start } }
-}
-
-/** Divides `total` among groups in proportion to their sizes (the differences of `start`): largest remainders. */
-function apportion(start: Int32Array, total: number): Int32Array {
-  const groups = start.length - 1
-  const size = (group: number) => start[group + 1]! - start[group]!
-  const exact = Array.from({ length: groups }, (_, group) => (total * size(group)) / start[groups]!)
-  const shares = Int32Array.from(exact, Math.floor)
-  const left = total - shares.reduce((sum, share) => sum + share, 0)
-  const byRemainder = exact.map((share, group) => ({ group, rest: share - Math.floor(share) }))
-  byRemainder.sort((a, b) => b.rest - a.rest || a.group - b.group)
-  for (const { group } of byRemainder.slice(0, left)) shares[group]!++
-  return shares
-}
-
-/** The cell of each row: through a tree nearly always the most similar one. */
-export function assignCells(rows: SpaceRows, { points, tree }: Cells): Int32Array {
-  return tree === undefined ? closestPoints(rows, points).point : assignThroughTree(rows, tree)
+function createTree(cells: Points, { metric, dim }: SpaceRows): CellTree {
+  const centroids: SpaceRows = { metric, dim, rows: cells.count, vectors: cells.vectors }
+  const clusters = Math.round(Math.sqrt(cells.count))
+  const options = { clusters, iterations: GROUP_ITERATIONS, salt: 0 }
+  const groups = createPoints(trainClusters(centroids, options), dim, metric)
+  const { start, members: numbers } = groupMembers(closestPoints(centroids, groups).point, clusters)
+  const members = Array.from({ length: clusters }, (_, group) => {
+    const vectors = new Float32Array((start[group + 1]! - start[group]!) * dim)
+    gatherRows(cells, numbers, start[group]!, start[group + 1]!, vectors)
+    return createPoints(vectors, dim, metric)
+  })
+  return { groups, members, cells: numbers, start }
 }
 
 const CHUNK_ROWS = 65_536
 
-function assignThroughTree(rows: SpaceRows, { groups, members, start }: CellTree): Int32Array {
-  const assigned = new Int32Array(rows.rows)
+function searchTree(rows: SpaceRows, tree: CellTree, members?: ArrayLike<number>): Nearest {
+  const { groups, members: cellsOf, cells, start } = tree
+  const count = members?.length ?? rows.rows
+  const point = new Int32Array(count)
+  const similarity = new Float32Array(count).fill(-Infinity)
   const searched = Math.min(GROUPS_SEARCHED, groups.count)
-  for (let first = 0; first < rows.rows; first += CHUNK_ROWS) {
-    const chunk = Int32Array.from({ length: Math.min(CHUNK_ROWS, rows.rows - first) }, (_, i) => first + i)
-    const visits = nearestGroups(rows, groups, searched, chunk)
-    const byGroup = groupMembers(visits, groups.count)
-    const best = new Float32Array(chunk.length).fill(-Infinity)
+  for (let first = 0; first < count; first += CHUNK_ROWS) {
+    const length = Math.min(CHUNK_ROWS, count - first)
+    const chunk = Int32Array.from({ length }, (_, i) => members?.[first + i] ?? first + i)
+    const byGroup = groupMembers(nearestGroups(rows, groups, searched, chunk), groups.count)
     for (let group = 0; group < groups.count; group++) {
-      if (members[group]!.count === 0) continue
-      const visitors = byGroup.members.subarray(byGroup.start[group]!, byGroup.start[group + 1]!)
-      const places = visitors.map((visit) => Math.floor(visit / searched))
-      const ids = places.map((place) => first + place)
-      forEachBlock(rows, members[group]!, ids, false, (block) => {
-        for (let i = block.from; i < block.to; i++) {
-          const place = places[i]!
-          const similarity = block.best[i - block.from]!
-          if (similarity <= best[place]!) continue
-          best[place] = similarity
-          assigned[first + place] = start[group]! + block.nearest[i - block.from]!
+      if (cellsOf[group]!.count === 0) continue
+      const visits = byGroup.members.subarray(byGroup.start[group]!, byGroup.start[group + 1]!)
+      const places = visits.map((visit) => Math.floor(visit / searched))
+      const ids = places.map((place) => chunk[place]!)
+      forEachBlock(rows, cellsOf[group]!, ids, false, ({ from, to, nearest, best }) => {
+        for (let i = from; i < to; i++) {
+          const place = first + places[i]!
+          if (best[i - from]! <= similarity[place]!) continue
+          similarity[place] = best[i - from]!
+          point[place] = cells[start[group]! + nearest[i - from]!]!
         }
       })
     }
   }
-  return assigned
+  if (rows.metric === "l2") {
+    for (let place = 0; place < count; place++) {
+      const row = members?.[place] ?? place
+      similarity[place] = similarity[place]! - squaredLength(rows.vectors, row, rows.dim) / 2
+    }
+  }
+  return { point, similarity }
 }
 
 /** The most similar groups of each member, `searched` of them. */

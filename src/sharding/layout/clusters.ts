@@ -3,10 +3,10 @@
  * `cosine` and `dot` rows count by direction and centroids have length 1 (spherical k-means, Dhillon and Modha, 2001).
  */
 import type { Metric } from "../../vectors/metric.js"
-import { closestPoints } from "./compare.js"
+import { type Closest, closestPoints } from "./compare.js"
 import { hashOrder } from "./hash.js"
 import { orderByFalling } from "./order.js"
-import { createPoints, type SpaceRows, scaleToUnitLength, squaredLength } from "./space.js"
+import { createPoints, type Points, type SpaceRows, scaleToUnitLength, squaredLength } from "./space.js"
 
 export interface ClusterOptions {
   readonly clusters: number
@@ -16,6 +16,13 @@ export interface ClusterOptions {
   readonly sample?: number
 }
 
+/** Finds the closest points of some rows, like `closestPoints`. */
+export type Search = (
+  rows: SpaceRows,
+  points: Points,
+  members: ArrayLike<number>,
+) => Pick<Closest, "point" | "similarity">
+
 /**
  * Centroids (`clusters × dim`) of `members` (all rows if absent). Fewer members than clusters leave the centroids that
  * are too many equal to others: nothing is closest to them. No members: zeros.
@@ -24,6 +31,7 @@ export function trainClusters(
   rows: SpaceRows,
   options: ClusterOptions,
   members?: ArrayLike<number>,
+  search: Search = closestPoints,
 ): Float32Array {
   const { clusters, iterations, salt } = options
   const { dim, metric } = rows
@@ -39,7 +47,7 @@ export function trainClusters(
   if (metric === "dot") scaleToUnitLength(centroids, dim)
   let before: Int32Array | undefined
   for (let round = 0; round < iterations; round++) {
-    const { point, similarity } = closestPoints(rows, createPoints(centroids, dim, metric), sample)
+    const { point, similarity } = search(rows, createPoints(centroids, dim, metric), sample)
     if (before?.every((cluster, i) => cluster === point[i])) break // a round more would change nothing
     before = point
     const sums = sumByGroup(rows, point, clusters, sample)

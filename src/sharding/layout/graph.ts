@@ -6,7 +6,7 @@
  * The work of one clustering can be shared: plan it, let `searchCells` run over ranges of its cells on any thread
  * (rows and lists in shared memory; no two cells write the same row), wait for all, then do the same with the next one.
  */
-import { assignCells, trainCells } from "./cells.js"
+import { closestCells, trainCells } from "./cells.js"
 import { createNearestLists, forEachBlock, type NearestLists, offerNearest, takeLargest } from "./compare.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
@@ -36,7 +36,7 @@ export interface GraphPlan {
 export function planGraph(rows: SpaceRows, clustering: number, seed: number): GraphPlan {
   const wanted = Math.max(1, Math.floor(rows.rows / ROWS_PER_CELL))
   const trained = trainCells(rows, wanted, saltOf("graph", seed) + clustering)
-  const { start, members } = groupMembers(assignCells(rows, trained), wanted)
+  const { start, members } = groupMembers(closestCells(rows, trained).point, wanted)
   // Pieces of cut cells share the centroid of their cell, and so are each other's nearest.
   const starts: number[] = []
   const cellOf: number[] = []
@@ -48,7 +48,7 @@ export function planGraph(rows: SpaceRows, clustering: number, seed: number): Gr
   }
   const cells = starts.length
   const reach = Math.min(REACH, cells)
-  const near = nearestCells(trained.points, rows, Int32Array.from(cellOf), reach)
+  const near = nearestCells(trained, rows, Int32Array.from(cellOf), reach)
   return { cells, start: Int32Array.from([...starts, rows.rows]), members, near, reach }
 }
 

@@ -89,6 +89,8 @@ export interface Layout {
 const TRUE_NEIGHBOURS = 10
 const DEMANDED_NEIGHBOURS = 100
 const SAMPLE_ROWS = 40_000
+/** Rows of the largest shard over the average, before copies and validation rows: no packed layout may have more. */
+const MOST_OF_AVERAGE = 1.12
 const PLAIN_ROUNDS = 12
 /** Plain k-means sees this many rows at most, or so many a shard where that is more. */
 const PLAIN_SAMPLE_ROWS = 524_288
@@ -130,7 +132,9 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
     const { shardOf } = packedLayout(rows, graph, shards, seed)
     propagateLabels(graph, reverse, shardOf, shards, seed)
     packed = describeLayout(input, shardOf, truth, shards, seed)
-    if (packed.judged > balanced.judged) chosen = packed
+    // A cell is not divided, so many equal rows can make a shard of any size.
+    const fits = largestShard(shardOf, shards) <= (MOST_OF_AVERAGE * rows.rows) / shards + 1
+    if (fits && packed.judged > balanced.judged) chosen = packed
   }
   const { home, descriptors, beta } = chosen
   const validationHome = homesOf(validation, descriptors, beta, truth, home)
@@ -201,6 +205,12 @@ function checkInput({ rows, validation, preparation }: LayoutInput, shards: numb
       got: dim,
     })
   }
+}
+
+function largestShard(shardOf: Int32Array, shards: number): number {
+  const counts = new Int32Array(shards)
+  for (const shard of shardOf) counts[shard]!++
+  return counts.reduce((most, count) => Math.max(most, count), 0)
 }
 
 interface Described {

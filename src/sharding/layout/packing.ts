@@ -3,7 +3,7 @@
  * graph of cells, improved by moves and swaps within a floor and a capacity (in the manner of Kernighan and Lin, 1970).
  */
 import { assignWithCapacity } from "./balanced.js"
-import { assignCells, trainCells } from "./cells.js"
+import { closestCells, trainCells } from "./cells.js"
 import { trainClusters } from "./clusters.js"
 import type { NeighbourGraph } from "./graph.js"
 import { saltOf } from "./hash.js"
@@ -48,10 +48,10 @@ export function packedLayout(
   const perShard = Math.max(2, Math.min(CELLS_PER_SHARD, Math.floor(AFFINITIES / shards / shards)))
   const count = Math.max(shards, Math.min(perShard * shards, rows.rows))
   const cells = trainCells(rows, count, saltOf("cells", seed))
-  const cellOf = assignCells(rows, cells)
+  const cellOf = closestCells(rows, cells).point
   const weights = new Int32Array(count)
   for (const cell of cellOf) weights[cell]!++
-  const shardOf = startOf(rows, cells.points.vectors, weights, shards, seed)
+  const shardOf = startOf(rows, cells.vectors, weights, shards, seed)
   const start = cellOf.map((cell) => shardOf[cell]!)
   const average = rows.rows / shards
   const changes = packCells(cellGraph(graph, cellOf, count), {

@@ -210,7 +210,9 @@ export function measureStopping(
   familiarity: Float32Array,
   apart = true,
 ): StoppingRule {
-  const edge = (share: number) => (familiarity.length === 0 ? -Infinity : quantile(familiarity, share))
+  // Rounded as they will be stored.
+  const edge = (share: number) =>
+    familiarity.length === 0 ? -Infinity : Math.fround(quantile(familiarity, share))
   const unfamiliarBelow = edge(UNFAMILIAR_SHARE)
   const all = Int32Array.from({ length: trials.queries }, (_, query) => query)
   const isUnfamiliar = (query: number) => trials.familiarity[query]! < unfamiliarBelow
