@@ -7,6 +7,8 @@ import { createPoints, type Points, type SpaceRows } from "./space.js"
 /** Rows of the largest shard over the average. */
 const CAPACITY = 1.1
 const ROUNDS = 6
+/** Rows that are compared with all points together. */
+const PREFERENCES_AT_ONCE = 512
 
 /**
  * Every row goes to the most similar point that has room, rows with the largest margin between their best two first. A row
@@ -32,7 +34,6 @@ export function assignWithCapacity(
     load[shard]! += weights?.[row] ?? 1
   }
   // Rows that wait are compared together, but get their places in the order of all: one that waits may not be overtaken.
-  const PREFERENCES_AT_ONCE = 512
   const settle = () => {
     if (waiting.length === 0) return
     forEachBlock(rows, points, waiting, true, ({ from, to, similarities, stride }) => {

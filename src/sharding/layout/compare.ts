@@ -160,6 +160,35 @@ function forEachPlainBlock(
   }
 }
 
+/**
+ * Compares one vector after another with the same points, which stay in kernel memory: all similarities into `out`, in
+ * float32.
+ */
+export function createPointScan(points: Points): (vector: Float32Array, out: Float32Array) => void {
+  const { dim, count, vectors, bias } = points
+  const { starts, end } = allocate([count * dim, packedLength(dim), 1, 1, 2 * count])
+  const memory = KernelMemory.create(end)
+  if (memory === undefined) {
+    const products = new Float64Array(count)
+    return (vector, out) => {
+      innerProducts(vectors, 0, count, Float64Array.from(vector), products)
+      for (let point = 0; point < count; point++) out[point] = products[point]! - (bias?.[point] ?? 0)
+    }
+  }
+  const [pointsAt, vectorAt, thresholdAt, countAt, foundAt] = starts as number[] & [number]
+  const { floats, integers, exports } = memory
+  floats.set(vectors, pointsAt / 4)
+  floats[thresholdAt! / 4] = Infinity // all are found, in order
+  return (vector, out) => {
+    pack(floats, vectorAt! / 4, vector, 0, dim)
+    integers[countAt! / 4] = 0
+    exports.scanProducts(pointsAt, count, dim, 0, 0, vectorAt!, 1, thresholdAt!, countAt!, foundAt!, count)
+    const first = foundAt! / 4 + 1
+    for (let point = 0; point < count; point++)
+      out[point] = 0 - floats[first + 2 * point]! - (bias?.[point] ?? 0)
+  }
+}
+
 /** The points that some rows are nearest to. */
 export interface Closest {
   /** The most similar point of each row; of equal ones the first. */

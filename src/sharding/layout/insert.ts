@@ -17,12 +17,14 @@ export function homesOf(
   truth?: Truth,
   home?: ArrayLike<number>,
 ): Int32Array {
-  const routings = routeAll(createScoring(descriptors, beta), rows)
-  const { shards, ranked, scores } = routings
+  const scoring = createScoring(descriptors, beta)
+  if (truth === undefined || home === undefined) {
+    return Int32Array.from(routeAll(scoring, rows, undefined, 1, false).ranked)
+  }
+  const { shards, ranked, scores } = routeAll(scoring, rows)
   const votes = new Float64Array(shards)
   return Int32Array.from({ length: rows.rows }, (_, row) => {
     const first = row * shards
-    if (truth === undefined || home === undefined) return ranked[first]!
     votes.fill(0)
     for (let i = row * truth.k; i < (row + 1) * truth.k; i++) {
       if (truth.ids[i]! >= 0) votes[home[truth.ids[i]!]!]!++

@@ -88,7 +88,9 @@ export interface Layout {
 /** Neighbours that recall is measured on, and those of a query that its demand counts. */
 const TRUE_NEIGHBOURS = 10
 const DEMANDED_NEIGHBOURS = 100
+/** Rows that the gain table is learned from at most; fewer for many shards, since each takes 10 bytes a shard. */
 const SAMPLE_ROWS = 40_000
+const SAMPLE_SCORES = 2 ** 23
 /** Rows of the largest shard over the average, before copies and validation rows: no packed layout may have more. */
 const MOST_OF_AVERAGE = 1.12
 const PLAIN_ROUNDS = 12
@@ -247,7 +249,10 @@ function learnFromGraph(
   membership: Membership,
   seed: number,
 ) {
-  const sampled = hashOrder(rows.rows, saltOf("sample", seed)).subarray(0, SAMPLE_ROWS)
+  const sampled = hashOrder(rows.rows, saltOf("sample", seed)).subarray(
+    0,
+    Math.min(SAMPLE_ROWS, Math.ceil(SAMPLE_SCORES / membership.shards)),
+  )
   const k = Math.min(TRUE_NEIGHBOURS, graph.k)
   const ids = Int32Array.from(
     { length: sampled.length * k },

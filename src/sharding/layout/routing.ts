@@ -3,8 +3,8 @@
  * files of a snapshot, and as a function that ranks shards.
  */
 import { corrupt, invalidInput } from "../../errors.js"
-import { innerProducts } from "../../vectors/kernel/plain.js"
 import { METRICS, type Metric } from "../../vectors/metric.js"
+import { createPointScan } from "./compare.js"
 import { createScoring, type Descriptors, fromFourBits, rankShards, toFourBits } from "./descriptors.js"
 import { type Preparation, prepareQueries, squaredLength } from "./space.js"
 import { GAIN_SHAPE, type RankedQuery, type StoppingRule, TARGETS } from "./stopping.js"
@@ -182,8 +182,8 @@ function check(
 export interface DescriptorRouter {
   readonly routing: Routing
   /**
-   * All shards, best first. The same query gives the same answer, on whatever machine: sums run in float64. Throws
-   * `InvalidInput` if the query has another dimension.
+   * All shards, best first. `query` is as given by the caller, of finite numbers. Throws `InvalidInput` if it has another
+   * dimension.
    */
   route(query: Float32Array): RankedQuery
 }
@@ -194,7 +194,7 @@ export function createDescriptorRouter(routing: Routing): DescriptorRouter {
   const { dim, shards } = descriptors
   const table = createScoring(descriptors, beta)
   const { points } = table
-  const products = new Float64Array(points.count)
+  const compare = createPointScan(points)
   const similarities = new Float32Array(points.count)
   const sums = new Float64Array(shards)
   return {
@@ -207,12 +207,8 @@ export function createDescriptorRouter(routing: Routing): DescriptorRouter {
         })
       }
       const prepared = prepareQueries(preparation, query)
-      innerProducts(points.vectors, 0, points.count, Float64Array.from(prepared), products)
-      let largest = -Infinity
-      for (let i = 0; i < points.count; i++) {
-        similarities[i] = products[i]! - (points.bias?.[i] ?? 0)
-        if (similarities[i]! > largest) largest = similarities[i]!
-      }
+      compare(prepared, similarities)
+      const largest = similarities.reduce((most, value) => Math.max(most, value), -Infinity)
       const ranked = new Uint16Array(shards)
       const sum = rankShards(table, similarities, sums, ranked, shards)
       const length = preparation.metric === "l2" ? squaredLength(prepared, 0, dim) / 2 : 0

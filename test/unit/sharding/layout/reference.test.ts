@@ -84,6 +84,15 @@ describe("the reference trial's values", () => {
 
   const CELLS = numbers("8 2 7 9 3 0 9 4 2 2 4 6 7 6 7 1 2 6 8 1 4 6 3 3 5 8 1 0 5 0 1 1 3 8 5 8 1 5 9 8")
 
+  test("label propagation leaves every shard .7 of the average", () => {
+    // The neighbours of each row of the last of 11 shards are in one of the others.
+    const ids = Int32Array.from({ length: 1100 }, (_, row) => (row < 1000 ? (row + 10) % 1000 : row - 1000))
+    const eleven: NeighbourGraph = { rows: 1100, k: 1, ids }
+    const shardOf = Int32Array.from({ length: 1100 }, (_, row) => (row < 1000 ? row % 10 : 10))
+    propagateLabels(eleven, reverseLists(1100, [eleven]), shardOf, 11, 1)
+    expect(shardOf.filter((shard) => shard === 10)).toHaveLength(70)
+  })
+
   test("graph of cells, and packing", () => {
     const edges = cellGraph(graph, Int32Array.from(CELLS), 10)
     expect([...edges.start]).toEqual([0, 3, 7, 11, 13, 16, 19, 23, 24, 29, 34])
@@ -143,5 +152,10 @@ describe("the reference trial's values", () => {
     const { recall, probes } = tryThresholds(trials, () => threshold)
     expect(recall).toBeCloseTo(0.925, 6)
     expect(probes).toBeCloseTo(1.2, 6)
+    // By the lower bound, .925 on 40 rows is not enough for .9.
+    const bound = largestThreshold(trials, 0.9)
+    const { recall: reached, standardError } = tryThresholds(trials, () => bound)
+    expect(reached - 1.65 * standardError).toBeGreaterThanOrEqual(0.9)
+    expect(bound).toBeLessThan(threshold)
   })
 })

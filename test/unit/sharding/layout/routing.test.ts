@@ -14,7 +14,7 @@ import {
   unpackRouting,
 } from "../../../../src/sharding/layout/routing.js"
 import { fitPreparation } from "../../../../src/sharding/layout/space.js"
-import { probesFor, TARGETS } from "../../../../src/sharding/layout/stopping.js"
+import { expectedGains, probesFor, TARGETS } from "../../../../src/sharding/layout/stopping.js"
 import { METRICS } from "../../../../src/vectors/metric.js"
 import { groups, inSpace } from "./data.js"
 
@@ -142,6 +142,14 @@ describe("probesFor", () => {
     const asFamiliar = probesFor({ ...rule, thresholds }, ranked, 0.9)
     const asUnfamiliar = probesFor({ ...rule, thresholds, unfamiliarBelow: 2 }, ranked, 0.9)
     expect([asFamiliar.probes, asUnfamiliar.probes]).toEqual([1, SHARDS])
+  })
+
+  test("expects no more of a later shard than of an earlier one, whatever the table says", () => {
+    const gains = new Float32Array(11 * 32 * 8).fill(0.1)
+    gains.fill(0.4, 2 * 32 * 8, 3 * 32 * 8) // rank 2
+    const out = new Float32Array(3)
+    expectedGains({ octiles: new Float32Array(7), gains }, [0.5, 0.3, 0.2], 0, 3, 0, out)
+    expect([...out]).toEqual([Math.fround(0.1), Math.fround(0.1), Math.fround(0.1)])
   })
 
   test("tells queries that are unlike the rows", () => {
