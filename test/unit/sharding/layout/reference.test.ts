@@ -11,6 +11,7 @@ import {
 } from "../../../../src/sharding/layout/descriptors.js"
 import { type NeighbourGraph, reverseLists } from "../../../../src/sharding/layout/graph.js"
 import { hash32, hashOrder, splitRows } from "../../../../src/sharding/layout/hash.js"
+import { homesOf } from "../../../../src/sharding/layout/insert.js"
 import { gainsByRank } from "../../../../src/sharding/layout/judge.js"
 import { propagateLabels } from "../../../../src/sharding/layout/labels.js"
 import { cellGraph, packCells } from "../../../../src/sharding/layout/packing.js"
@@ -20,6 +21,8 @@ import {
   createTrials,
   largestThreshold,
   learnGains,
+  measureStopping,
+  TARGETS,
   tryThresholds,
 } from "../../../../src/sharding/layout/stopping.js"
 import { trialRows } from "./data.js"
@@ -152,6 +155,16 @@ describe("the reference trial's values", () => {
     const { recall, probes } = tryThresholds(trials, () => threshold)
     expect(recall).toBeCloseTo(0.925, 6)
     expect(probes).toBeCloseTo(1.2, 6)
+    const columns = (apart: boolean) => {
+      const { thresholds } = measureStopping(table, trials, routings.familiarity, apart)
+      return [thresholds.subarray(0, TARGETS.length), thresholds.subarray(TARGETS.length)]
+    }
+    expect(columns(true)[0]).not.toEqual(columns(true)[1])
+    expect(columns(false)[0]).toEqual(columns(false)[1])
+    // Neighbours decide where a row is inserted; without them the scores do.
+    const home = LABELS.map(() => 2)
+    expect([...homesOf(rows, inFourBits(exact), 24, neighbours, home)]).toEqual(home)
+    expect([...homesOf(rows, inFourBits(exact), 24)].slice(0, 3)).toEqual([3, 2, 3])
     // By the lower bound, .925 on 40 rows is not enough for .9.
     const bound = largestThreshold(trials, 0.9)
     const { recall: reached, standardError } = tryThresholds(trials, () => bound)
