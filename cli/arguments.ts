@@ -9,6 +9,8 @@ import {
   FIELD_TYPES,
   type FieldType,
   type FieldValue,
+  GATE_NAMES,
+  type GateName,
   type Id,
   METRICS,
   parseJson,
@@ -17,7 +19,6 @@ import {
   STRATEGY_NAMES,
   type StoreOptions,
 } from "../src/index.js"
-import { GATE_NAMES, type GateName } from "./config/schema.js"
 import type { Config } from "./config.js"
 import { DURATION, durationSeconds } from "./duration.js"
 import { nearest, usageError } from "./usage-error.js"
@@ -260,6 +261,17 @@ export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["fields"]):
     context: flags.context && parseContext(flags.context, fields),
   })
 
+export interface SnapshotFlags {
+  readonly snapshot?: string
+}
+
+export function addSnapshotOption(command: Command): Command {
+  return command.option(
+    "--snapshot <run>",
+    "the snapshot of this run, whether live or not; default: the live one",
+  )
+}
+
 export function addReaderOptions(command: Command): Command {
   return command.option(
     "--cache-dir <dir>",
@@ -359,37 +371,48 @@ export function addShardingOptions(command: Command): Command {
     )
 }
 
+export interface RetentionFlags {
+  readonly keepLast?: number
+  readonly keepDays?: number
+  readonly keepUnpublishedDays?: number
+  /** Seconds. */
+  readonly grace?: number
+}
+
+/** What a collection keeps; `when` precedes what the flags say. */
+export function addRetentionOptions(command: Command, when = ""): Command {
+  return command
+    .option("--keep-last <n>", `${when}keep the last n that were live, 1 to 100; default: 3`, wholeNumber(1))
+    .option("--keep-days <days>", `${when}keep what was built within so many days; default: 0`, parseDays)
+    .option(
+      "--keep-unpublished-days <days>",
+      `${when}keep what was never live, and records of failed runs, for so many days; default: 7`,
+      parseDays,
+    )
+    .option(
+      "--grace <duration>",
+      `${when}keep what was written or live within this time, such as 30m or 2d; default: 6h`,
+      parseDuration,
+    )
+}
+
 /** What happens after the build: gates, publishing, retention. */
-export interface ReleaseFlags {
+export interface ReleaseFlags extends RetentionFlags {
   /** False with --no-publish, true with --publish. */
   readonly publish?: boolean
   readonly allow?: readonly GateName[]
-  readonly keepLast?: number
-  readonly keepDays?: number
-  /** --grace, in seconds. */
-  readonly grace?: number
   readonly leaseSeconds?: number
   readonly summaryFile?: string
 }
 
 function addReleaseOptions(command: Command): Command {
+  addRetentionOptions(command, "after publishing, collect, but ")
   return (
     command
       // The positive one first: else commander sets `true` where neither is given.
       .option("--publish", "publish even if vecsnap.yaml says not to")
       .option("--no-publish", "build only; `vecsnap publish` makes the snapshot live later")
       .option("--allow <gates>", `gates that may fail: ${GATE_NAMES.join(", ")}`, parseGates)
-      .option(
-        "--keep-last <n>",
-        "after publishing, keep this many snapshots, the live one included",
-        wholeNumber(1),
-      )
-      .option("--keep-days <days>", "after publishing, keep the snapshots of this many days", parseDays)
-      .option(
-        "--grace <duration>",
-        "collect nothing younger than this, such as 30m or 2d; default: 6h",
-        parseDuration,
-      )
       .option(
         "--lease-seconds <n>",
         "a run that is silent for this long counts as dead; default: 120",

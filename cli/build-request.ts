@@ -1,15 +1,24 @@
 /**
  * From flags and configuration to what a build is asked for. Pure; flags override the configuration.
  */
-import type { BuildOptions, Json, ShardingOptions, SourceOptions, StrategyName } from "../src/index.js"
+import type {
+  BuildOptions,
+  GateName,
+  GateOptions,
+  Json,
+  RetentionOptions,
+  ShardingOptions,
+  SourceOptions,
+  StrategyName,
+} from "../src/index.js"
 import {
   type BuildFlags,
   type ReleaseFlags,
+  type RetentionFlags,
   type ShardingFlags,
   storeOptions,
   withoutUndefined,
 } from "./arguments.js"
-import type { GateName } from "./config/schema.js"
 import type { Config } from "./config.js"
 import { durationSeconds } from "./duration.js"
 import { usageError } from "./usage-error.js"
@@ -42,6 +51,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     model: flags.model ?? config.model,
     custom: mergeCustom(flags, config),
     store,
+    ...resolveRelease(flags, config),
   })
   const read = resolveInput(inputs, flags, config)
   const source = withoutUndefined({
@@ -156,46 +166,8 @@ function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string,
   return { ...config.custom, ...flags.custom }
 }
 
-/** Limits that a built snapshot must keep before it is published; an absent one is not checked. */
-export interface GateOptions {
-  readonly rows?: {
-    readonly min?: number
-    readonly maxDropPercent?: number
-    readonly maxGrowPercent?: number
-  }
-  readonly skippedRows?: { readonly maxPercent: number }
-  readonly duplicates?: { readonly maxPercent: number }
-  readonly skew?: { readonly max: number }
-  readonly norms?: { readonly maxDriftPercent: number }
-  readonly zeroNorms?: { readonly maxPercent: number }
-  readonly centroidDrift?: { readonly max: number }
-  readonly overlap?: {
-    readonly min: number
-    readonly queries?: number
-    readonly k?: number
-    readonly probes?: number | "all"
-  }
-}
-
-export interface RetentionOptions {
-  readonly keepLast?: number
-  readonly keepDays?: number
-  readonly keepUnpublishedDays?: number
-  readonly graceSeconds?: number
-}
-
-/** What follows a build. */
-export interface ReleaseRequest {
-  readonly gates: GateOptions
-  /** Gates that may fail, without repeats. */
-  readonly allow: readonly GateName[]
-  /** Absent if nothing is to be collected. */
-  readonly retention?: RetentionOptions
-  readonly publish: boolean
-  /** Default: the library's. */
-  readonly leaseSeconds?: number
-  readonly summaryFile?: string
-}
+/** What follows the build, with gates and retention. */
+type ReleaseRequest = Pick<BuildOptions, "gates" | "allow" | "retention" | "publish" | "leaseSeconds">
 
 /**
  * Gates, retention and publishing. Flags override the configuration, except that `--allow` adds to `gates.allow`: who
@@ -203,17 +175,23 @@ export interface ReleaseRequest {
  */
 export function resolveRelease(flags: ReleaseFlags, config: Config): ReleaseRequest {
   const retention = resolveRetention(flags, config)
+  // A grace period alone is a setting for `vecsnap gc`, and no wish to collect after every build.
+  const collects = retention.keepLast !== undefined || retention.keepDays !== undefined
   return withoutUndefined({
-    gates: resolveGates(config),
-    allow: [...new Set([...(config.gates?.allow ?? []), ...(flags.allow ?? [])])],
-    retention: Object.keys(retention).length === 0 ? undefined : retention,
-    publish: flags.publish ?? config.publish ?? true,
+    gates: config.gates && resolveGates(config),
+    allow: config.gates?.allow || flags.allow ? resolveAllow(flags.allow, config) : undefined,
+    retention: collects ? retention : undefined,
+    publish: flags.publish ?? config.publish,
     leaseSeconds: flags.leaseSeconds ?? config["lease-seconds"],
-    summaryFile: flags.summaryFile ?? config["summary-file"],
   })
 }
 
-function resolveGates({ gates = {} }: Config): GateOptions {
+/** Gates that may fail, without repeats. */
+export const resolveAllow = (allow: readonly GateName[] = [], { gates }: Config): readonly GateName[] => [
+  ...new Set([...(gates?.allow ?? []), ...allow]),
+]
+
+export function resolveGates({ gates = {} }: Config): GateOptions {
   const { rows, norms, overlap } = gates
   return withoutUndefined({
     rows:
@@ -236,13 +214,14 @@ function resolveGates({ gates = {} }: Config): GateOptions {
 const maxPercent = (gate: { readonly "max-percent": number } | undefined) =>
   gate && { maxPercent: gate["max-percent"] }
 
-function resolveRetention(flags: ReleaseFlags, { retention = {} }: Config): RetentionOptions {
+/** What a collection keeps. */
+export function resolveRetention(flags: RetentionFlags, { retention = {} }: Config): RetentionOptions {
   // The schema has checked the text.
   const configuredGrace = retention.grace === undefined ? undefined : durationSeconds(retention.grace)
   return withoutUndefined({
     keepLast: flags.keepLast ?? retention["keep-last"],
     keepDays: flags.keepDays ?? retention["keep-days"],
-    keepUnpublishedDays: retention["keep-unpublished-days"],
+    keepUnpublishedDays: flags.keepUnpublishedDays ?? retention["keep-unpublished-days"],
     graceSeconds: flags.grace ?? configuredGrace,
   })
 }

@@ -2,27 +2,30 @@
  * The command line as a function: arguments and an environment in, exit code out. Prints, never exits.
  */
 import { readFileSync } from "node:fs"
-import { inspect } from "node:util"
 import { Command, CommanderError } from "commander"
-import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
 import { buildCommand } from "./commands/build.js"
 import { configCommand } from "./commands/config.js"
 import { demoCommand } from "./commands/demo.js"
+import { diffCommand } from "./commands/diff.js"
 import { doctorCommand } from "./commands/doctor.js"
+import { gcCommand } from "./commands/gc.js"
 import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
 import { infoCommand } from "./commands/info.js"
+import { pinCommand } from "./commands/pin.js"
 import { publishCommand } from "./commands/publish.js"
 import { queryCommand } from "./commands/query.js"
 import { rollbackCommand } from "./commands/rollback.js"
 import { runsCommand } from "./commands/runs.js"
 import { shardsCommand } from "./commands/shards.js"
+import { unpinCommand } from "./commands/unpin.js"
+import { verifyCommand } from "./commands/verify.js"
 import { warmCommand } from "./commands/warm.js"
-import { EXIT_CODES, EXIT_CODES_HELP, EXIT_OK, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
+import { errorDocument, exitCodeOf, renderError, reportedError } from "./error-report.js"
+import { EXIT_CODES_HELP, EXIT_OK } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
-import { paintFor, widthOf } from "./render.js"
-import { usageError } from "./usage-error.js"
+import { widthOf } from "./render.js"
 
 /**
  * Runs one command. `argv` is what follows the program's name.
@@ -48,10 +51,10 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     return exitCode
   } catch (thrown) {
     if (isHelp(thrown)) return EXIT_OK
-    const error = io.signal.aborted ? stoppedBy(io.signal.reason, thrown) : fromCommander(thrown)
+    const error = reportedError(thrown, io)
     if (argv.includes("--json") && !printed) printJson(io, errorDocument(error))
     io.stderr.write(renderError(error, argv.includes("--debug"), io))
-    return exitCodeOf(error, io.signal)
+    return exitCodeOf(error, io)
   }
 }
 
@@ -77,6 +80,11 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     rollbackCommand,
     publishCommand,
     runsCommand,
+    gcCommand,
+    pinCommand,
+    unpinCommand,
+    verifyCommand,
+    diffCommand,
     warmCommand,
     healthCommand,
     configCommand,
@@ -115,42 +123,3 @@ function packageVersion(): string {
 
 /** Help that was asked for, and `--version`, leave commander as errors too. */
 const isHelp = (error: unknown): boolean => error instanceof CommanderError && error.exitCode === 0
-
-function fromCommander(error: unknown): unknown {
-  if (!(error instanceof CommanderError)) return error
-  // "vecsnap" alone: the help is on stderr already.
-  if (error.code === "commander.help") return usageError("no command is given")
-  const sentence = error.message
-    .replace(/^error: /, "")
-    .replace(/\s*\n\s*/g, " ")
-    // What was given to an option that does not exist may be a secret, as in --secret-key=….
-    .replace(/^(unknown option '-[^'=]*)=.*?'/, "$1=…'")
-  return usageError(sentence)
-}
-
-/** Whatever a command failed with after a signal, it was stopped by the user. */
-const stoppedBy = (signal: unknown, cause: unknown): Error =>
-  new VecsnapError("Aborted", `stopped by ${signal}`, { signal }, cause)
-
-function exitCodeOf(error: unknown, { aborted, reason }: AbortSignal): number {
-  if (aborted) return signalExitCode(reason)
-  return isVecsnapError(error) ? EXIT_CODES[error.tag] : EXIT_UNEXPECTED
-}
-
-type ReportedTag = ErrorTag | "Unexpected"
-
-function errorDocument(error: unknown): object {
-  const tag: ReportedTag = isVecsnapError(error) ? error.tag : "Unexpected"
-  return {
-    error: { tag, message: messageOf(error), details: isVecsnapError(error) ? error.details : {} },
-  }
-}
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
-
-function renderError(error: unknown, debug: boolean, io: Io): string {
-  const label = paintFor(io.stderr, io.env).red("error")
-  const hint =
-    isVecsnapError(error) || debug ? "" : "this error was not foreseen: --debug prints where it happened\n"
-  return `${label}: ${messageOf(error)}\n${debug ? `${inspect(error, { depth: 4 })}\n` : hint}`
-}

@@ -15,12 +15,12 @@
  *
  * The map of the package:
  *
- * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, publish.
+ * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish.
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
- * - `maintenance/`: {@link readHistory}, {@link rollback}, {@link listRuns}: looking after what was published.
+ * - `maintenance/`: what is done to a root from time to time: {@link readHistory}, {@link rollback}, {@link collect}, {@link pin},
+ *   {@link verifyRoot}, {@link repairPointer}, {@link diffSnapshots}, {@link listRuns}, {@link diagnoseStore}.
  * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
- * - `maintenance/`: {@link diagnoseStore}, which tries out a store.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
  * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
  * - `errors.ts`: what can go wrong, by what to do next; `records.ts`: what goes in and comes out.
@@ -33,8 +33,26 @@ export {
 } from "./errors.js"
 export { parseJson, stringifyJson } from "./json.js"
 export type { Logger } from "./logger.js"
+export {
+  type ChangedRows,
+  type DiffOptions,
+  diffSnapshots,
+  type SnapshotDiff,
+  type SnapshotFigures,
+} from "./maintenance/diff/diff.js"
+export type { ParameterChange } from "./maintenance/diff/parameters.js"
+export type { CentroidShift } from "./maintenance/diff/routing.js"
+export type { RowChange, RowPart } from "./maintenance/diff/rows.js"
 export type { Check, CheckName, Diagnosis, Verdict } from "./maintenance/doctor/diagnosis.js"
 export { type DoctorOptions, diagnoseStore } from "./maintenance/doctor/doctor.js"
+export { collect } from "./maintenance/gc/collect.js"
+export type {
+  CollectOptions,
+  CollectProgress,
+  CollectReport,
+  RemovableKind,
+  RemovedObjects,
+} from "./maintenance/gc/report.js"
 export {
   type History,
   type HistoryOptions,
@@ -42,8 +60,25 @@ export {
   type HistorySnapshot,
   readHistory,
 } from "./maintenance/history.js"
+export { type Pin, type PinOptions, pin, unpin } from "./maintenance/pins.js"
 export { type RollbackOptions, rollback } from "./maintenance/rollback.js"
 export { listRuns, type RunInfo } from "./maintenance/runs.js"
+export {
+  type RejectedSnapshot,
+  type RepairOptions,
+  type RepairPlan,
+  type RepairReport,
+  repairPointer,
+} from "./maintenance/verify/repair.js"
+export type { Checked } from "./maintenance/verify/snapshot.js"
+export {
+  type DepthOptions,
+  type Fault,
+  type VerifiedSnapshot,
+  type VerifyOptions,
+  type VerifyReport,
+  verifyRoot,
+} from "./maintenance/verify/verify.js"
 export {
   type LivePointer,
   type LiveSnapshot,
@@ -59,7 +94,7 @@ export {
   shardRun,
   snapshotBytes,
 } from "./manifest/figures.js"
-export { type HistoryEntry, listManifests } from "./manifest/history.js"
+export { findManifest, type HistoryEntry, listManifests } from "./manifest/history.js"
 export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.js"
 export type { Publication, PublicationAction } from "./manifest/pointer.js"
 export type { Published } from "./manifest/publish.js"
@@ -97,8 +132,16 @@ export {
   type VectorRecord,
 } from "./records.js"
 export { buildSnapshot } from "./release/build-snapshot.js"
+export {
+  GATE_NAMES,
+  type GateName,
+  type GateOptions,
+  type GateResult,
+  type GateVerdict,
+} from "./release/gates/options.js"
 export type { BuildOptions, BuildReport } from "./release/options.js"
-export { type PublishRunOptions, publishRun } from "./release/publish-run.js"
+export { type PublishedRun, type PublishRunOptions, publishRun } from "./release/publish-run.js"
+export type { CollectSummary, RetentionOptions } from "./release/retention.js"
 export {
   type CelOptions,
   type ClusterOptions,

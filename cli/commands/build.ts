@@ -1,5 +1,5 @@
 import { Command } from "commander"
-import { type BuildReport, buildSnapshot, openSource } from "../../src/index.js"
+import { type BuildReport, buildSnapshot, type CollectSummary, openSource } from "../../src/index.js"
 import {
   addBuildOptions,
   addMappingOptions,
@@ -10,6 +10,7 @@ import {
 } from "../arguments.js"
 import { type BuildRequest, resolveBuild } from "../build-request.js"
 import { loadConfig } from "../config.js"
+import { printRefusal, renderGates } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
 import { createLogger, createProgress } from "../progress.js"
 import {
@@ -21,7 +22,9 @@ import {
   plainPaint,
   renderFacts,
   shellQuote,
+  widthOf,
 } from "../render.js"
+import { withSummary } from "../summary.js"
 import { describeTimings } from "./info.js"
 
 const NOTES = `
@@ -33,6 +36,7 @@ Examples:
   vecsnap build 'day/*.parquet' --to s3://vectors/days --strategy explicit --shards 7 --shard-column weekday
   vecsnap build --sql "select id, emb as vector, tenant from 'in.parquet'" --fields tenant:string \\
       --to s3://vectors/tenants --strategy cel --cel 'shard_hash(tenant) % 16u' --shards 16
+  vecsnap build words.parquet --to ./words --strategy cluster --shards 16 --allow rows
   zcat words.jsonl.gz | vecsnap build - --format jsonl --to ./words --strategy lsh --shards 8 --json`
 
 /** `vecsnap build`: builds a snapshot and makes it live. */
@@ -47,12 +51,34 @@ export function buildCommand(io: Io): Command {
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action(async (inputs: readonly string[], flags: BuildFlags) => {
-    const config = await loadConfig(flags.config, io)
-    const report = await runBuild(resolveBuild(inputs, flags, config), flags, io)
-    if (flags.json) printJson(io, { ...report, replaced: report.replaced ?? null })
-    else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env)))
+    // A configuration that can't be read names no summary file, but the flag does.
+    let summaryFile = flags.summaryFile
+    await withSummary(
+      () => summaryFile,
+      io,
+      async () => {
+        const config = await loadConfig(flags.config, io)
+        summaryFile ??= config["summary-file"]
+        try {
+          const report = await runBuild(resolveBuild(inputs, flags, config), flags, io)
+          const document = reportDocument(report)
+          if (flags.json) printJson(io, document)
+          else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env), widthOf(io.stdout)))
+          return document
+        } catch (error) {
+          if (!flags.json) printRefusal(error, io)
+          throw error
+        }
+      },
+    )
   })
 }
+
+const reportDocument = (report: BuildReport): object => ({
+  ...report,
+  replaced: report.replaced ?? null,
+  collected: report.collected ?? null,
+})
 
 /** Builds, with progress and warnings on stderr. */
 export async function runBuild(
@@ -75,7 +101,7 @@ export async function runBuild(
   }
 }
 
-export function renderReport(report: BuildReport, paint: Paint = plainPaint): string {
+export function renderReport(report: BuildReport, paint: Paint = plainPaint, width?: number): string {
   const {
     rows,
     dim,
@@ -109,16 +135,35 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint): st
       ["time", describeTimings(report.timingsMs)],
       ["requests", requests.join(", ") || undefined],
       ["replaced", report.replaced === undefined ? undefined : `run ${report.replaced}`],
+      ["collected", report.collected && describeCollected(report.collected)],
     ],
     paint,
   )
   const url = shellQuote(report.url)
-  const done = report.published ? paint.green("published") : paint.yellow("built, not published,")
+  // The first snapshot of a root has nothing to be compared with: a table would say no more.
+  const judged = report.gates.some(({ verdict }) => verdict !== "not applicable")
+  const gates = judged
+    ? `
+${renderGates(report.gates, { paint, width })}`
+    : ""
+  const done = report.published ? paint.green("published") : paint.yellow("built, not published:")
   const next = report.published
     ? [`query ${url} --like <id>`, `info ${url}`]
     : [`query ${url} --snapshot ${report.run} --like <id>`, `publish ${url} ${report.run}`]
   return `${done} ${paint.bold(`snapshot ${report.run}`)} at ${report.url}
-${facts}
+${facts}${gates}
 Next:
-${next.map((command) => `  vecsnap ${command}\n`).join("")}`
+${next
+  .map(
+    (command) => `  vecsnap ${command}
+`,
+  )
+  .join("")}`
 }
+
+const describeCollected = (collected: CollectSummary): string =>
+  "failure" in collected
+    ? `nothing: ${collected.failure}`
+    : collected.objects === 0
+      ? "nothing"
+      : `${countOf(collected.snapshots.length, "snapshot")}, ${countOf(collected.objects, "object")}, ${formatBytes(collected.bytes)}`

@@ -4,6 +4,7 @@ import {
   addOutputOptions,
   addReaderOptions,
   addRouteOptions,
+  addSnapshotOption,
   addStorageOptions,
   parseId,
   type RouteFlags,
@@ -28,6 +29,7 @@ export function getCommand(io: Io): Command {
     .argument("<ids...>", "ids of the records")
     .addHelpText("after", NOTES)
   addRouteOptions(command)
+  addSnapshotOption(command)
   addReaderOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)

@@ -130,7 +130,7 @@ function renderHistory({ live, publications, unpublished, total }: History, io: 
   ])
   const table = renderTable(COLUMNS, published, options)
   if (waiting.length === 0) return `${table}\n${footer.join("; ")}\n`
-  const columns = COLUMNS.with(1, { title: "never published" })
+  const columns = COLUMNS.with(1, { title: "not in the history" })
   return `${table}\n${footer.join("; ")}\n\n${renderTable(columns, waiting, options)}`
 }
 

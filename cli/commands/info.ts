@@ -1,8 +1,15 @@
 import { Command } from "commander"
-import { type LiveSnapshot, type Manifest, readLive, shardFigures, snapshotBytes } from "../../src/index.js"
-import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
+import { type Manifest, shardFigures, snapshotBytes } from "../../src/index.js"
+import {
+  addOutputOptions,
+  addSnapshotOption,
+  addStorageOptions,
+  type OutputFlags,
+  type SnapshotFlags,
+  type StorageFlags,
+} from "../arguments.js"
 import { type Io, printJson } from "../io.js"
-import { withStore } from "../open.js"
+import { readShown, type ShownSnapshot, withStore } from "../open.js"
 import {
   countOf,
   formatBytes,
@@ -17,33 +24,36 @@ import {
 const EXAMPLES = `
 Examples:
   vecsnap info s3://vectors/words
+  vecsnap info s3://vectors/words --snapshot k3x9q1z7w2ab
   vecsnap info ./.demo --json | jq .rows`
 
-/** `vecsnap info`: what the live snapshot is and how it was built. Reads pointer and manifest only. */
+/** `vecsnap info`: what a snapshot is, by default the live one, and how it was built. Reads pointer and manifest only. */
 export function infoCommand(io: Io): Command {
   const command = new Command("info")
-    .description("say what the live snapshot is: rows, dimension, strategy, sizes, build")
+    .description("say what a snapshot is: rows, dimension, strategy, sizes, build")
     .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
     .addHelpText("after", EXAMPLES)
+  addSnapshotOption(command)
   addStorageOptions(command)
   addOutputOptions(command)
-  return command.action((url: string | undefined, flags: StorageFlags & OutputFlags) =>
+  return command.action((url: string | undefined, flags: StorageFlags & OutputFlags & SnapshotFlags) =>
     withStore(io, url, flags, async (store) => {
-      const live = await readLive(store, { signal: io.signal })
-      if (flags.json) printJson(io, infoDocument(store.url, live))
-      else io.stdout.write(renderInfo(store.url, live, io))
+      const shown = await readShown(store, flags, io.signal)
+      if (flags.json) printJson(io, infoDocument(store.url, shown))
+      else io.stdout.write(renderInfo(store.url, shown, io))
     }),
   )
 }
 
-function infoDocument(url: string, { pointer, manifest }: LiveSnapshot): object {
+function infoDocument(url: string, { key, pointer, manifest }: ShownSnapshot): object {
   const { schema, sharding, build } = manifest
   return {
     url,
     run: manifest.run,
-    manifest: pointer.manifest,
+    manifest: key,
+    live: pointer !== undefined,
     createdAt: manifest.createdAt.toISOString(),
-    publishedAt: pointer.publishedAt.toISOString(),
+    publishedAt: pointer?.publishedAt.toISOString() ?? null,
     base: manifest.base ?? null,
     rows: manifest.rows,
     bytes: snapshotBytes(manifest),
@@ -62,7 +72,7 @@ function infoDocument(url: string, { pointer, manifest }: LiveSnapshot): object 
   }
 }
 
-function renderInfo(url: string, { pointer, manifest }: LiveSnapshot, io: Io): string {
+function renderInfo(url: string, { pointer, manifest }: ShownSnapshot, io: Io): string {
   const { schema, build } = manifest
   const fields = schema.fields.map(({ name, type }) => `${name}:${type}`).join(", ")
   const custom = Object.entries(manifest.custom).map(([key, value]) => `${key}=${formatValue(value)}`)
@@ -78,7 +88,8 @@ function renderInfo(url: string, { pointer, manifest }: LiveSnapshot, io: Io): s
       ["shards", describeShards(manifest)],
       ["backend", manifest.backend],
       ["size", formatBytes(snapshotBytes(manifest))],
-      ["published", `${formatTime(pointer.publishedAt)}, built by ${formatValue(build.tool)}`],
+      ["built", `${formatTime(manifest.createdAt)}, by ${formatValue(build.tool)}`],
+      ["published", pointer === undefined ? "not live" : formatTime(pointer.publishedAt)],
       ["replaced", manifest.base === undefined ? undefined : `run ${manifest.base}`],
       ["left out", describeLeftOut(manifest)],
       ["build time", describeTimings(build.timingsMs)],

@@ -1,18 +1,23 @@
 import { Command } from "commander"
-import { publishRun } from "../../src/index.js"
+import { GATE_NAMES, type GateName, publishRun } from "../../src/index.js"
 import {
   addOutputOptions,
   addStorageOptions,
   type OutputFlags,
+  parseGates,
   type StorageFlags,
   withoutUndefined,
 } from "../arguments.js"
+import { resolveAllow, resolveGates } from "../build-request.js"
+import { printRefusal } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { createLogger } from "../progress.js"
 import { publishedDocument, renderPublished } from "../published.js"
 
 const NOTES = `
-As a build does, it replaces only what was live when the run started; --force replaces whatever is live.
+As a build does, it checks the gates of vecsnap.yaml, and replaces only what was live when the run started; --force
+replaces whatever is live.
 
 Examples:
   vecsnap publish s3://vectors/words k3v9x2m4q7ab
@@ -23,6 +28,7 @@ After a build that was left to be looked at:
   vecsnap publish s3://vectors/words k3v9x2m4q7ab`
 
 interface PublishFlags extends StorageFlags, OutputFlags {
+  readonly allow?: readonly GateName[]
   readonly force?: boolean
 }
 
@@ -32,18 +38,27 @@ export function publishCommand(io: Io): Command {
     .description("make a snapshot live that was built with --no-publish")
     .argument("<url>", "root of the snapshots")
     .argument("<run>", "the run that built it, see `vecsnap runs`")
+    .option("--allow <gates>", `gates that may fail: ${GATE_NAMES.join(", ")}`, parseGates)
     .option("--force", "publish even if another run was published since this one started")
     .addHelpText("after", NOTES)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string, run: string, flags: PublishFlags) =>
-    withStore(io, url, flags, async (store) => {
-      const published = await publishRun(
-        store,
-        run,
-        withoutUndefined({ force: flags.force, signal: io.signal }),
-      )
-      if (flags.json) printJson(io, publishedDocument(store.url, published))
+    withStore(io, url, flags, async (store, config) => {
+      const line = (text: string): void => void io.stderr.write(`${text}\n`)
+      const options = withoutUndefined({
+        gates: resolveGates(config),
+        allow: resolveAllow(flags.allow, config),
+        force: flags.force,
+        tempDir: config["temp-dir"],
+        logger: createLogger(io, { line }, flags.debug),
+        signal: io.signal,
+      })
+      const published = await publishRun(store, run, options).catch((error) => {
+        if (!flags.json) printRefusal(error, io)
+        throw error
+      })
+      if (flags.json) printJson(io, { ...publishedDocument(store.url, published), gates: published.gates })
       else io.stdout.write(renderPublished("published", store.url, published, io))
     }),
   )

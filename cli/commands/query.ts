@@ -11,6 +11,7 @@ import {
   addOutputOptions,
   addReaderOptions,
   addRouteOptions,
+  addSnapshotOption,
   addStorageOptions,
   addTimeoutOption,
   parseId,
@@ -55,6 +56,7 @@ export function queryCommand(io: Io): Command {
     .addHelpText("after", NOTES)
   addRouteOptions(command)
   addTimeoutOption(command)
+  addSnapshotOption(command)
   addReaderOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)

@@ -2,15 +2,21 @@ import { Command } from "commander"
 import {
   emptyShards,
   type Manifest,
-  readLive,
   type ShardEntry,
   shardBytes,
   shardRun,
   snapshotBytes,
 } from "../../src/index.js"
-import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
+import {
+  addOutputOptions,
+  addSnapshotOption,
+  addStorageOptions,
+  type OutputFlags,
+  type SnapshotFlags,
+  type StorageFlags,
+} from "../arguments.js"
 import { type Io, printJson } from "../io.js"
-import { withStore } from "../open.js"
+import { readShown, withStore } from "../open.js"
 import {
   type Column,
   countOf,
@@ -27,17 +33,18 @@ Examples:
   vecsnap shards s3://vectors/words
   vecsnap shards ./.demo --json | jq '.shards | max_by(.rows)'`
 
-/** `vecsnap shards`: the shards of the live snapshot. Reads pointer and manifest only. */
+/** `vecsnap shards`: the shards of a snapshot, by default the live one. Reads pointer and manifest only. */
 export function shardsCommand(io: Io): Command {
   const command = new Command("shards")
-    .description("list the shards of the live snapshot: rows, size, index, run that built them")
+    .description("list the shards of a snapshot: rows, size, index, run that built them")
     .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
     .addHelpText("after", EXAMPLES)
+  addSnapshotOption(command)
   addStorageOptions(command)
   addOutputOptions(command)
-  return command.action((url: string | undefined, flags: StorageFlags & OutputFlags) =>
+  return command.action((url: string | undefined, flags: StorageFlags & OutputFlags & SnapshotFlags) =>
     withStore(io, url, flags, async (store) => {
-      const { manifest } = await readLive(store, { signal: io.signal })
+      const { manifest } = await readShown(store, flags, io.signal)
       if (flags.json) printJson(io, shardsDocument(manifest))
       else io.stdout.write(renderShards(manifest, io))
     }),

@@ -5,24 +5,15 @@
  * descriptions are for people and for editors.
  */
 import { z } from "zod"
-import { BACKEND_NAMES, FIELD_TYPES, type Json, METRICS, STRATEGY_NAMES } from "../../src/index.js"
+import {
+  BACKEND_NAMES,
+  FIELD_TYPES,
+  GATE_NAMES,
+  type Json,
+  METRICS,
+  STRATEGY_NAMES,
+} from "../../src/index.js"
 import { DURATION, durationSeconds } from "../duration.js"
-
-/** The gates, as `gates.allow` and `--allow` name them. */
-export const GATE_NAMES = [
-  "rows",
-  "dim",
-  "metric",
-  "model",
-  "skipped-rows",
-  "duplicates",
-  "skew",
-  "norms",
-  "zero-norms",
-  "centroid-drift",
-  "overlap",
-] as const
-export type GateName = (typeof GATE_NAMES)[number]
 
 // The message of every leaf says what was expected; what was found is added when a fault is reported.
 const text = z.string("a text").min(1, "a text that is not empty")
@@ -126,7 +117,7 @@ const gates = z.strictObject({
   "centroid-drift": z
     .strictObject({ max: numberFrom(0).describe("At least 0.") })
     .optional()
-    .describe("How far the mean vector is from the live snapshot's."),
+    .describe("cluster: how far the centroids are from the nearest ones of the live snapshot, on average."),
   overlap: z
     .strictObject({
       min: numberBetween(0, 1).describe("Least share of equal hits, from 0 to 1."),
@@ -142,14 +133,22 @@ const gates = z.strictObject({
 })
 
 const retention = z.strictObject({
-  "keep-last": wholeNumber(1).optional().describe("Published snapshots kept, the live one included."),
-  "keep-days": numberAbove(0).optional().describe("Published snapshots of this many days are kept."),
+  "keep-last": wholeNumber(1)
+    .optional()
+    .describe(
+      "Published snapshots kept, the live one included; 1 to 100. Default: 3. A build collects if it is set.",
+    ),
+  "keep-days": numberAbove(0)
+    .optional()
+    .describe("Snapshots built within so many days are kept too. A build collects if it is set."),
   "keep-unpublished-days": numberAbove(0)
     .optional()
     .describe("Days that snapshots which were never published are kept. Default: 7."),
   grace: duration
     .optional()
-    .describe("Nothing younger than this is collected: a number with s, m, h or d. Default: 6h."),
+    .describe(
+      "Nothing written or live within this time is collected: a number with s, m, h or d. Default: 6h.",
+    ),
 })
 
 export const schema = z.strictObject({

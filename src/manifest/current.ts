@@ -1,17 +1,17 @@
 /** The live snapshot: reading the pointer and its manifest. */
-import { corrupt, notFound, type VecsnapError } from "../errors.js"
-import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { corrupt, isVecsnapError, notFound, type VecsnapError } from "../errors.js"
+import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
 import { decodeManifest } from "./codec.js"
 import { POINTER_KEY } from "./keys.js"
 import type { Manifest } from "./manifest.js"
-import { decodePointer, type Pointer } from "./pointer.js"
+import { decodePointer, type StoredPointer } from "./pointer.js"
 
 // Far more than any real one has, and little enough to be read into memory whatever lies there.
 const POINTER_MAX_BYTES = 64 * 2 ** 10
 const MANIFEST_MAX_BYTES = 64 * 2 ** 20
 
 /** A pointer as it was read: with the version of the object, to replace exactly that one. */
-export interface LivePointer extends Pointer {
+export interface LivePointer extends StoredPointer {
   readonly etag: string
 }
 
@@ -21,7 +21,31 @@ export async function readPointer(
   options?: CallOptions,
 ): Promise<LivePointer | undefined> {
   const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
-  return object && { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
+  return object && asRead(object)
+}
+
+/** A pointer whose bytes are no pointer: which version of the object that is, and what is wrong with it. */
+export interface DamagedPointer {
+  readonly etag: string
+  readonly problem: string
+}
+
+/**
+ * What lies where the pointer belongs, for repairs. That it is damaged is no exception, but a finding. Throws `Unsupported` if a
+ * later version of vecsnap wrote it.
+ */
+export async function inspectPointer(
+  store: ObjectStore,
+  options?: CallOptions,
+): Promise<LivePointer | DamagedPointer | undefined> {
+  // The version first: what is then found damaged is this one, or a later one, which a repair will not replace.
+  const info = await store.head(POINTER_KEY, options)
+  try {
+    return await readPointer(store, options)
+  } catch (error) {
+    if (!isVecsnapError(error, "Corrupt") || info === undefined) throw error
+    return { etag: info.etag, problem: error.message }
+  }
 }
 
 /** The pointer, unless it is still the version with the ETag `etag`; see {@link ObjectStore.getIfChanged}. */
@@ -32,8 +56,14 @@ export async function readPointerIfChanged(
 ): Promise<LivePointer | "unchanged" | undefined> {
   const object = await store.getIfChanged(POINTER_KEY, etag, { ...options, maxBytes: POINTER_MAX_BYTES })
   if (object === undefined || object === "unchanged") return object
-  return { ...decodePointer(object.body, POINTER_KEY), etag: object.etag }
+  return asRead(object)
 }
+
+const asRead = ({ body, etag, lastModified }: StoredObject): LivePointer => ({
+  ...decodePointer(body, POINTER_KEY),
+  etag,
+  lastModified,
+})
 
 /** The manifest under a key that something names. Throws `NotFound` if it is gone. */
 export async function readManifest(

@@ -23,15 +23,21 @@ export async function findMissingFiles(
   manifest: Manifest,
   { signal }: CallOptions = {},
 ): Promise<readonly MissingFile[]> {
-  const found = await pMap(
-    snapshotFiles(manifest),
-    async ({ key, size }): Promise<MissingFile | undefined> => {
-      const info = await store.head(key, { signal })
-      if (info?.size === size) return undefined
-      const problem = info === undefined ? "is missing" : `has ${info.size} bytes, the manifest says ${size}`
-      return { key, problem }
-    },
-    { concurrency: 32, signal },
-  )
+  const found = await pMap(snapshotFiles(manifest), (file) => findMissing(store, file, { signal }), {
+    concurrency: 32,
+    signal,
+  })
   return found.filter((file) => file !== undefined)
+}
+
+/** What is wrong with one object, as far as its head tells. */
+export async function findMissing(
+  store: ObjectStore,
+  { key, size }: FileEntry,
+  options?: CallOptions,
+): Promise<MissingFile | undefined> {
+  const info = await store.head(key, options)
+  if (info?.size === size) return undefined
+  const problem = info === undefined ? "is missing" : `has ${info.size} bytes, the manifest says ${size}`
+  return { key, problem }
 }

@@ -20,7 +20,7 @@ export interface Publication {
   readonly run: string
   /** Key of the manifest. */
   readonly manifest: string
-  /** By the store's clock. */
+  /** By the store's clock: asked right before the pointer moved, and exact once another write of the pointer came. */
   readonly publishedAt: Date
   readonly action: PublicationAction
 }
@@ -29,6 +29,8 @@ export interface Publication {
 export interface Pointer extends Publication {
   /** Earlier publications, newest first, at most {@link HISTORY_LIMIT}. */
   readonly history: readonly Publication[]
+  /** When the live snapshot became live; absent in the write that made it so, whose own time it is. See {@link liveSinceOf}. */
+  readonly liveSince?: Date | undefined
   /** Runs that a collection removes at this moment. They can't be published any more. */
   readonly condemned: readonly string[]
   /** Random id of this write: tells ours from another's, and no two pointers have the same bytes, hence ETag. */
@@ -36,6 +38,12 @@ export interface Pointer extends Publication {
 }
 
 export type NextPointer = Omit<Pointer, "write">
+
+/** A pointer as it is stored. */
+export type StoredPointer = Pointer & {
+  /** By the store's clock: when it was written. */
+  readonly lastModified: Date
+}
 
 export const HISTORY_LIMIT = 100
 
@@ -53,6 +61,7 @@ const publication = z.object({
 // The first pointers of this version had nothing but the manifest, the run and the time.
 const schema = publication.extend({
   history: z.array(publication).default([]),
+  liveSince: publication.shape.publishedAt.optional(),
   condemned: z.array(id).default([]),
   write: z.string().default(""),
 })
@@ -60,10 +69,11 @@ const KIND = { format: "vecsnap", version: 1, schema }
 
 /** Writes a pointer under a new write id, unless one is given. */
 export function encodePointer(pointer: NextPointer, write: string = newId()): Buffer {
-  const { history, condemned } = pointer
+  const { history, liveSince, condemned } = pointer
   return encodeDocument(KIND, {
     ...wireOf(pointer),
     history: history.map(wireOf),
+    ...(liveSince && { liveSince: liveSince.toISOString() }),
     condemned,
     write,
   })
@@ -119,3 +129,20 @@ export const withoutCondemned = (live: Pointer, runs: ReadonlySet<string>): Next
   ...live,
   condemned: live.condemned.filter((run) => !runs.has(run)),
 })
+
+/**
+ * When the live snapshot became live, and the one before it stopped to be, by the store's clock.
+ *
+ * `publishedAt` is earlier if the publisher stood still between asking for the time and moving the pointer. What counts is
+ * when the pointer moved: who opened the snapshot before until then may rely on the grace period from then on.
+ */
+export const liveSinceOf = ({ liveSince, lastModified }: StoredPointer): Date => liveSince ?? lastModified
+
+/** `next`, to replace `live`, without losing when what is live in `live` became so. */
+export function withTimesOf(live: StoredPointer | undefined, next: NextPointer): NextPointer {
+  if (live === undefined) return next
+  const liveSince = liveSinceOf(live)
+  if (next.number === live.number) return { ...next, liveSince }
+  const [before, ...older] = next.history
+  return { ...next, history: before ? [{ ...before, publishedAt: liveSince }, ...older] : [] }
+}

@@ -15,6 +15,7 @@ import {
   type PublicationAction,
   publicationsOf,
   withPublication,
+  withTimesOf,
 } from "./pointer.js"
 import { storeTime } from "./store-time.js"
 
@@ -41,11 +42,11 @@ export interface Published {
 /**
  * Makes the manifest under `key` live.
  *
- * Only a snapshot whose files are all there, with their sizes, can become live. Whether another was published meanwhile is
+ * Only a snapshot whose manifest and files are all there, with their sizes, can become live. Whether another was published meanwhile is
  * decided by the pointer alone, so no clock takes part.
  *
  * Throws `Conflict` and changes nothing if something else than `expected` is live, or if another wins the race;
- * `NotFound` if the snapshot is being removed by a collection; `Corrupt` if files of it are missing. An abort is heeded up to
+ * `NotFound` if the snapshot is being removed by a collection, or was; `Corrupt` if files of it are missing. An abort is heeded up to
  * the write of the pointer and not after, so that the outcome is known. A lost reply is settled by reading the pointer.
  */
 export async function publishManifest(
@@ -57,7 +58,7 @@ export async function publishManifest(
   const { run } = manifest
   for (let attempt = 1; ; attempt++) {
     const live = await readPointer(store, { signal })
-    if (expected !== "any" && !isExpected(live, expected)) throw superseded(store, run, expected, live)
+    assertExpected(store, run, live, expected)
     if (live?.condemned.includes(run)) throw beingRemoved(store, run)
     await assertComplete(store, key, manifest, { signal })
     const publishedAt = await storeTime(store, { signal })
@@ -72,6 +73,44 @@ export async function publishManifest(
 }
 
 /**
+ * Makes a manifest live where the pointer's bytes are no pointer any more; `etag` is that of these bytes. For repairs.
+ *
+ * Its history is lost with it, and so are the numbers of publications. The new number must not be one that was given before:
+ * a build that began under the old one would take it for its base. So it is the store's time in seconds, which no root
+ * reaches by counting.
+ *
+ * Throws `Conflict` and changes nothing if something else lies there by now, `Corrupt` if files of the snapshot are missing.
+ */
+export async function replaceDamagedPointer(
+  store: ObjectStore,
+  etag: string,
+  key: string,
+  manifest: Manifest,
+  { signal }: CallOptions = {},
+): Promise<Published> {
+  await assertComplete(store, key, manifest, { signal })
+  const publishedAt = await storeTime(store, { signal })
+  throwIfAborted(signal)
+  const first = withPublication(undefined, {
+    run: manifest.run,
+    manifest: key,
+    publishedAt,
+    action: "repair",
+  })
+  const next = { ...first, number: Math.floor(publishedAt.getTime() / 1000) }
+  if (await swapPointer(store, { etag }, next)) return { publication: next, replaced: undefined }
+  throw conflict(`${POINTER_KEY} at ${store.url} was replaced while it was repaired: look at it`, {
+    url: store.url,
+  })
+}
+
+/** The pointer that is replaced, or, if it is damaged, which version of the object it is. */
+type Replaced = LivePointer | Pick<LivePointer, "etag">
+
+const readable = (replaced: Replaced | undefined): LivePointer | undefined =>
+  replaced !== undefined && "write" in replaced ? replaced : undefined
+
+/**
  * Replaces the pointer that was read as `live`, `undefined` if there was none, by `next`. False, and nothing happened,
  * if the pointer had changed by then.
  *
@@ -80,13 +119,13 @@ export async function publishManifest(
  */
 export async function swapPointer(
   store: ObjectStore,
-  live: LivePointer | undefined,
+  live: Replaced | undefined,
   next: NextPointer,
 ): Promise<boolean> {
   const write = newId()
   const precondition = live === undefined ? { ifAbsent: true } : { ifMatch: live.etag }
   try {
-    await store.put(POINTER_KEY, encodePointer(next, write), {
+    await store.put(POINTER_KEY, encodePointer(withTimesOf(readable(live), next), write), {
       ...precondition,
       contentType: "application/json",
     })
@@ -108,15 +147,25 @@ async function hasLanded(
   store: ObjectStore,
   next: NextPointer,
   write: string,
-  live: LivePointer | undefined,
+  live: Replaced | undefined,
 ): Promise<boolean> {
   const now = await readPointer(store)
   if (now === undefined) return false
   if (now.write === write) return true
-  const isPublication = next.number !== live?.number
+  const isPublication = next.number !== readable(live)?.number
   return (
     isPublication && publicationsOf(now).some(({ number, run }) => number === next.number && run === next.run)
   )
+}
+
+/** Throws `Conflict` if something else than `expected` is live, so that `run` may not replace it. */
+export function assertExpected(
+  store: ObjectStore,
+  run: string,
+  live: LivePointer | undefined,
+  expected: ExpectedLive,
+): void {
+  if (expected !== "any" && !isExpected(live, expected)) throw superseded(store, run, expected, live)
 }
 
 function isExpected(live: LivePointer | undefined, expected: Exclude<ExpectedLive, "any">): boolean {
@@ -130,12 +179,10 @@ async function assertComplete(
   manifest: Manifest,
   options: CallOptions,
 ): Promise<void> {
-  // The manifest too, although somebody has read it: a collection may have come and gone since.
-  const found = await store.head(key, options)
-  const missing =
-    found === undefined
-      ? { key, problem: "is missing" }
-      : (await findMissingFiles(store, manifest, options))[0]
+  // After the pointer was read: a collection condemns a run there before it removes the manifest, and takes the run from the
+  // list only when the manifest is gone. So what is seen here is there when the pointer moves.
+  if ((await store.head(key, options)) === undefined) throw beingRemoved(store, manifest.run)
+  const [missing] = await findMissingFiles(store, manifest, options)
   if (missing === undefined) return
   throw corrupt(
     `snapshot ${manifest.run} can't become live: ${missing.key} ${missing.problem}; build again, or publish another`,
@@ -159,7 +206,7 @@ function superseded(
 }
 
 const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
-  notFound(`snapshot ${run} at ${url} is being removed by a collection`, { url, run })
+  notFound(`snapshot ${run} at ${url} is being removed by a collection, or was`, { url, run })
 
 const keepsChanging = ({ url }: ObjectStore): VecsnapError =>
   conflict(`${POINTER_KEY} at ${url} changed ${SWAP_ATTEMPTS} times while it was to be replaced: try again`, {

@@ -7,7 +7,8 @@
  * |             | the pointer could not be read for {@link POINTER_UNREADABLE_MS}, or cannot be read while the       |
  * |             | snapshot is older than `maxAgeSeconds`                                                             |
  * | `degraded`  | it answers, but: the last refresh failed; the pointer cannot be read; the snapshot is older than   |
- * |             | `maxAgeSeconds`; shards failed when they were last asked; calls were turned away lately            |
+ * |             | `maxAgeSeconds`; shards failed when they were last asked; calls were turned away lately; the lease |
+|             | that protects its snapshot from collection is over                                                 |
  * | `healthy`   | none of these                                                                                      |
  *
  * A call has failed if storage, data or time are to blame: wrong input and calls that were aborted don't count. Calls
@@ -39,6 +40,8 @@ export interface HealthFacts {
   readonly lastFailure: string | undefined
   /** Shards that failed when they were last asked, with the reason. */
   readonly failingShards: ReadonlyMap<number, string>
+  /** Why the lease of the reader is over; `undefined` if it is not, or there is none. */
+  readonly leaseOver?: string | undefined
 }
 
 export type HealthVerdict = Pick<Health, "status" | "reasons" | "ageSeconds">
@@ -74,6 +77,7 @@ export function judgeHealth(facts: HealthFacts): HealthVerdict {
     degraded.push(`the last refresh, at ${lastRefresh.at.toISOString()}, failed: ${lastRefresh.error}`)
   }
   for (const [shard, reason] of failingShards) degraded.push(`shard ${shard} fails: ${reason}`)
+  if (facts.leaseOver !== undefined) degraded.push(facts.leaseOver)
   if (calls.refused > 0)
     degraded.push(`${calls.refused} calls were turned away lately, since too many waited`)
 

@@ -31,6 +31,7 @@ import { checkTimeoutMs, createCallScope } from "./call-scope.js"
 import { createEvents, type EventEmitter, type ReaderListener } from "./events.js"
 import { getRecords } from "./get.js"
 import { createRecentCalls, type HealthFacts, judgeHealth, outcomeOf } from "./health.js"
+import { createSnapshotLease, type SnapshotLease } from "./lease.js"
 import { OpenShards } from "./open-shards.js"
 import { typePayload } from "./payloads.js"
 import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
@@ -151,6 +152,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #telemetry: Telemetry
   readonly #shards: OpenShards
   readonly #admission: Admission
+  readonly #lease: SnapshotLease | undefined
 
   /** The current state, one that is being made ready, and older ones that calls still use. */
   readonly #held = new Set<HeldState>()
@@ -201,6 +203,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       telemetry: this.#telemetry,
     })
     this.#admission = createAdmission({ running: concurrency, maxQueued, queueTimeoutMs })
+    this.#lease = createSnapshotLease(this.#store, options.lease, this.#logger)
   }
 
   async open(signal: AbortSignal | undefined): Promise<void> {
@@ -209,6 +212,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       const pointer = await this.#readPointer(signal)
       this.#current = { state: await this.#loadLive(pointer, signal), users: 0 }
     } else {
+      await this.#lease?.protect(snapshot, signal)
       const found = await findSnapshot(this.#store, snapshot, { signal })
       if (found.pointer !== undefined) this.#notePointer(found.pointer)
       this.#current = { state: await this.#load(found, signal), users: 0 }
@@ -292,6 +296,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       calls,
       lastFailure: this.#recentCalls.lastFailure,
       failingShards: this.#failingShards,
+      leaseOver: this.#lease?.over(),
     })
     const facts = { lastRefresh: this.#lastRefresh, pointerReadAt: this.#pointerReadAt, calls }
     return { ...verdict, snapshot: info.run, pinned, ...facts }
@@ -517,12 +522,20 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   /** Forgets a state that nothing uses any more, and closes the shards that no other state has. */
   #drop(held: HeldState): void {
     this.#held.delete(held)
+    this.#lease?.release(held.state.info.run)
     this.#shards.retain(new Set(Array.from(this.#held, ({ state }) => [...state.contents.values()]).flat()))
   }
 
   async #loadLive(pointer: LivePointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
-    const { manifest } = await readSnapshot(this.#store, pointer, { signal })
-    return this.#load({ manifest, publishedAt: pointer.publishedAt }, signal)
+    // Before the manifest is read: if that is there, all of the snapshot is, and stays.
+    await this.#lease?.protect(pointer.run, signal)
+    try {
+      const { manifest } = await readSnapshot(this.#store, pointer, { signal })
+      return await this.#load({ manifest, publishedAt: pointer.publishedAt }, signal)
+    } catch (error) {
+      this.#lease?.release(pointer.run)
+      throw error
+    }
   }
 
   async #load(found: FoundSnapshot, signal: AbortSignal | undefined): Promise<SnapshotState> {
@@ -577,6 +590,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     // No call begins any more, so that this set only shrinks.
     await Promise.allSettled(this.#running)
     await this.#shards.close()
+    await this.#lease?.end()
     this.#releaseStore()
   }
 }

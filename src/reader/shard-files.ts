@@ -263,6 +263,7 @@ function releasing(reader: ShardReader, claim: Claim): ShardReader {
     bytes: reader.bytes,
     search: (...args) => reader.search(...args),
     get: (...args) => reader.get(...args),
+    records: () => reader.records(),
     async close() {
       try {
         await reader.close()

@@ -62,6 +62,12 @@ export interface OpenOptions<Payload = Json> {
    * among the manifests: the only case in which a reader lists, so that it needs permission to.
    */
   readonly snapshot?: string
+  /**
+   * Protects the snapshot from collection for as long as it is open, by a small object below `readers/` that is renewed
+   * while the reader lives and lapses `seconds` (1 to 86,400, default 300) after it died. Needs permission to write and delete
+   * there. Default: none; then the grace period of the collection must be longer than a reader stays with one snapshot.
+   */
+  readonly lease?: boolean | { readonly seconds: number }
   /** Refreshes in the background; default: never. */
   readonly autoRefresh?: AutoRefresh
   /** Age of the snapshot, in seconds since it was published, beyond which `health` reports it; default: none. */

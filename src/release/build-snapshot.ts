@@ -1,14 +1,16 @@
 /**
- * A nightly job from end to end: build, then make live.
+ * A nightly job from end to end: build, check, then make live.
  *
  * ```
- * start run (lease) ─► build, upload, manifest ─► publish (compare-and-set) ─► end run
+ * start run (lease) ─► build, upload, manifest ─► gates ─► publish (compare-and-set) ─► end run
  * ```
  */
 import { createHash } from "node:crypto"
 import { stringifyJson } from "../json.js"
+import { readPointer, readSnapshot } from "../manifest/current.js"
 import { shardFigures, snapshotBytes } from "../manifest/figures.js"
-import { publishManifest } from "../manifest/publish.js"
+import type { Manifest } from "../manifest/manifest.js"
+import { type Published, publishManifest } from "../manifest/publish.js"
 import type { RunCounts } from "../manifest/run-record.js"
 import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
@@ -22,15 +24,18 @@ import {
   planBuild,
 } from "../writer/build.js"
 import { createStageClock, type StageClock } from "../writer/stages.js"
+import { checkGates } from "./gates/check.js"
+import type { GateResult } from "./gates/options.js"
 import { type BuildOptions, type BuildReport, checkReleaseOptions } from "./options.js"
+import { collectAfterwards } from "./retention.js"
 import { observeBuild } from "./telemetry.js"
 
 /**
  * Builds a snapshot from the input and makes it live.
  *
  * Reads the input once, or twice where the strategy must be trained. Throws `InvalidInput` for bad options, rows or
- * duplicate ids, `Conflict` if another run was published since this one started or if the run was taken for dead, `Unavailable` if
- * the store does not answer, `Aborted` if the signal fires. Whatever is thrown, the snapshot that was live before still is, and
+ * duplicate ids, `Conflict` if another run was published since this one started or if the run was taken for dead, `GateRefused`
+ * if the snapshot does not keep the limits of `gates`: then it is stored, but not live. `Unavailable` if the store does not answer, `Aborted` if the signal fires. Whatever is thrown, the snapshot that was live before still is, and
  * the temporary directory is gone.
  */
 export async function buildSnapshot(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
@@ -70,37 +75,71 @@ async function buildAndRelease(
   const signal = options.signal ? AbortSignal.any([options.signal, run.lost]) : run.lost
   try {
     const built = await buildUnpublished(plan, { store, run, clock, signal })
-    const published = options.publish === false ? undefined : await release(built, options, run)
-    await run.end({ stage: "done", published: published !== undefined, counts: countsOf(built) })
+    run.note({ counts: countsOf(built) })
+    const released = options.publish === false ? undefined : await release(built)
+    await run.end({ stage: "done", published: released !== undefined })
+    const { retention } = options
+    const collected =
+      released && retention
+        ? await clock.time("collect", () => collectAfterwards(store, retention, plan.options.logger, options))
+        : undefined
     return {
       ...reportOf(built, store, clock),
-      published: published !== undefined,
-      replaced: published?.replaced,
+      gates: released?.gates ?? [],
+      published: released !== undefined,
+      replaced: released?.published.replaced,
+      collected,
     }
   } catch (thrown) {
-    // Whatever it was that failed when the lease was lost: that it was lost is what there is to tell.
-    const error = run.lost.aborted ? run.lost.reason : thrown
-    await run.end({ error })
-    throw error
+    await run.end({ error: thrown })
+    // Whatever it was that failed when the lease was lost: that it was lost is what there is to tell. The last record may be what
+    // finds out, as when a collection has taken the files of a build that slept.
+    throw run.lost.aborted ? run.lost.reason : thrown
   }
 
-  function release({ key, manifest }: BuiltSnapshot, { force }: BuildOptions, run: ActiveRun) {
-    return clock.time("publish", () =>
+  async function release({ key, manifest }: BuiltSnapshot): Promise<Released> {
+    const gates = await clock.time("gates", async (onProgress) =>
+      checkGates({
+        store,
+        candidate: manifest,
+        live: await toBeReplaced(),
+        options: options.gates,
+        allow: options.allow,
+        logger: plan.options.logger,
+        tempDir: options.tempDir,
+        signal,
+        onProgress,
+      }),
+    )
+    const published = await clock.time("publish", () =>
       publishManifest(store, key, manifest, {
         action: "publish",
-        expected: force ? "any" : run.base?.pointer,
+        expected: options.force ? "any" : run.base?.pointer,
         confirm: run.renew,
         signal,
       }),
     )
+    return { gates, published }
   }
+
+  /** What is live as this run knows it: if it is something else by now, publishing is refused, unless it is forced. */
+  async function toBeReplaced(): Promise<Manifest | undefined> {
+    if (!options.force) return run.base?.manifest
+    const pointer = await readPointer(store, { signal })
+    return pointer && (await readSnapshot(store, pointer, { signal })).manifest
+  }
+}
+
+interface Released {
+  readonly gates: readonly GateResult[]
+  readonly published: Published
 }
 
 function reportOf(
   { key, manifest, skippedReasons }: BuiltSnapshot,
   { url }: ObjectStore,
   clock: StageClock,
-): Omit<BuildReport, "requests" | "published" | "replaced"> {
+): Omit<BuildReport, "requests" | "gates" | "published" | "replaced" | "collected"> {
   const { run, rows, schema, build } = manifest
   return {
     run,

@@ -4,6 +4,8 @@ import type { ShardFigures } from "../manifest/figures.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { WriterOptions } from "../writer/options.js"
+import { checkGateOptions, type GateName, type GateOptions, type GateResult } from "./gates/options.js"
+import { type CollectSummary, checkRetention, type RetentionOptions } from "./retention.js"
 
 /** Options of {@link buildSnapshot}: those of the writer, and how what was built is released. */
 export interface BuildOptions extends WriterOptions {
@@ -11,6 +13,15 @@ export interface BuildOptions extends WriterOptions {
   readonly to: string | ObjectStore
   /** Make the snapshot live; default true. If not, `publishRun` does later. */
   readonly publish?: boolean
+  /**
+   * Limits that the snapshot must keep before it becomes live, else `GateRefused` is thrown and nothing is published. Dimension,
+   * metric and model label are compared with the live snapshot even if there are no limits. Not checked without `publish`.
+   */
+  readonly gates?: GateOptions
+  /** Gates that may refuse all the same. */
+  readonly allow?: readonly GateName[]
+  /** Collect what is no longer needed after publishing; default: collect nothing. If that fails, the report tells. */
+  readonly retention?: RetentionOptions
   /** Publish even if another run was published since this one started. */
   readonly force?: boolean
   /**
@@ -30,12 +41,16 @@ export interface BuildReport {
   readonly published: boolean
   /** Run that was live before, if any. */
   readonly replaced: string | undefined
+  /** What was collected afterwards, or why nothing was; undefined if nothing was to be. */
+  readonly collected: CollectSummary | undefined
   readonly rows: number
   readonly skippedRows: number
   /** The first few bad rows that were skipped, as sentences. */
   readonly skippedReasons: readonly string[]
   readonly duplicateRows: number
   readonly dim: number
+  /** Results of the gates, none of which refused; empty if the snapshot was not to be published. */
+  readonly gates: readonly GateResult[]
   readonly shards: ShardFigures
   /** Bytes of all shard files, routing artifacts and the id locator of the snapshot. */
   readonly bytes: number
@@ -46,6 +61,8 @@ export interface BuildReport {
 }
 
 /** Throws `InvalidInput` for what is wrong with the options of the release; the writer checks its own. */
-export function checkReleaseOptions({ leaseSeconds }: BuildOptions): void {
+export function checkReleaseOptions({ leaseSeconds, gates, allow, retention }: BuildOptions): void {
   assertWholeNumber("leaseSeconds", leaseSeconds, 30)
+  checkGateOptions(gates, allow)
+  checkRetention(retention)
 }

@@ -85,6 +85,8 @@ export interface ShardReader {
   ): Promise<readonly ShardHit[]>
   /** Records by id, in order of `ids`; `undefined` for an id that is not in this shard. */
   get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]>
+  /** All records, in the order in which they are stored, which is that of their ids; some MiB at a time. */
+  records(): AsyncIterable<readonly StoredRecord[]>
   /** Idempotent. Waits for what runs. */
   close(): Promise<void>
 }

@@ -6,7 +6,7 @@
  * that of the plain loop, which runs where the kernel cannot.
  */
 import { cosineDistance, dotDistance, inverseNorm } from "./distance.js"
-import { distanceLimit, LENGTH_MAX, LENGTH_MIN, productLimit } from "./kernel/bounds.js"
+import { codeError, distanceLimit, LENGTH_MAX, LENGTH_MIN, productError } from "./kernel/bounds.js"
 import { GUARD_BYTES, KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
 import { innerProducts, squaredDistances } from "./kernel/plain.js"
 import type { Metric } from "./metric.js"
@@ -30,6 +30,11 @@ export interface ScanTable {
   /** Row-major, `rows × dim`; as given, not copied. */
   readonly vectors: Float32Array
   readonly norms: RowNorms
+  /**
+   * If rows were also rounded to bytes: length of the largest difference that made, under `cosine` relative to the row. Then
+   * the kernel passes over those, a quarter of the memory.
+   */
+  readonly residual: number | undefined
 }
 
 /**
@@ -42,10 +47,12 @@ export function createScanTable(
   dim: number,
   norms: RowNorms = rowNorms(metric, vectors, dim),
 ): ScanTable {
-  const table = Object.freeze({ metric, dim, rows: vectors.length / dim, vectors, norms })
-  const home = homeOf(table)
+  const rows = vectors.length / dim
+  const home = homeOf(vectors)
   home?.memory.floats.set(norms.inverse, home.layout.weights / 4)
-  return table
+  const residual =
+    home && metric !== "l2" && norms.ordinary ? roundToCodes(home, vectors, norms, dim) : undefined
+  return Object.freeze({ metric, dim, rows, vectors, norms, residual })
 }
 
 function rowNorms(metric: Metric, vectors: Float32Array, dim: number): RowNorms {
@@ -65,6 +72,53 @@ function rowNorms(metric: Metric, vectors: Float32Array, dim: number): RowNorms 
   }
   return { inverse, longest: Math.sqrt(longest), ordinary }
 }
+
+// Elements become integers of at most this size.
+const CODE_MAX = 127
+// Where single elements are much larger than the rest, bytes are too coarse, and too many rows would have to be looked at
+// again. Relative to the longest row.
+const RESIDUAL_MAX = 0.02
+
+/**
+ * Writes every row, under cosine scaled to length 1, as bytes and a weight. Returns the length of the largest difference;
+ * undefined if that is too much for the codes to be of use.
+ */
+function roundToCodes(
+  { memory, layout }: Home,
+  vectors: Float32Array,
+  { inverse, longest }: RowNorms,
+  dim: number,
+): number | undefined {
+  const isCosine = inverse.length > 0
+  const codes = new Int8Array(memory.floats.buffer)
+  const weights = memory.floats.subarray(layout.codeWeights / 4)
+  let largest = 0
+  for (let row = 0; row * dim < vectors.length; row++) {
+    const start = row * dim
+    const codesStart = layout.codes + row * codeLength(dim)
+    let largestElement = 0
+    for (let i = start; i < start + dim; i++) largestElement = Math.max(largestElement, Math.abs(vectors[i]!))
+    const unit = isCosine ? inverse[row]! : 1
+    const perElement = largestElement === 0 ? 0 : CODE_MAX / largestElement
+    weights[row] = perElement === 0 ? 0 : unit / perElement
+    const weight = weights[row]!
+    let squared = 0
+    for (let i = 0; i < dim; i++) {
+      const element = vectors[start + i]!
+      // Rounds: truncation of a positive number.
+      const code = Math.trunc(element * perElement + CODE_MAX + 0.5) - CODE_MAX
+      codes[codesStart + i] = code
+      const difference = element * unit - weight * code
+      squared += difference * difference
+    }
+    if (squared > largest) largest = squared
+  }
+  const residual = Math.sqrt(largest)
+  return residual <= RESIDUAL_MAX * (isCosine ? 1 : longest) ? residual : undefined
+}
+
+/** Bytes per row of codes; those beyond `dim` are 0. */
+const codeLength = (dim: number): number => Math.ceil(dim / 8) * 8
 
 function squaredNorm(vectors: Float32Array, start: number, dim: number): number {
   let sum = 0
@@ -89,10 +143,12 @@ interface Layout {
   readonly allowed: number
   readonly vectors: number
   readonly weights: number
+  readonly codes: number
+  readonly codeWeights: number
   readonly end: number
 }
 
-function layoutFor(rows: number, dim: number): Layout {
+function layoutFor(rows: number, dim: number, withCodes: boolean): Layout {
   const queries = GUARD_BYTES
   const thresholds = queries + QUERIES_AT_ONCE * packedLength(dim) * 4
   const counts = thresholds + QUERIES_AT_ONCE * 4
@@ -100,6 +156,8 @@ function layoutFor(rows: number, dim: number): Layout {
   const allowed = candidates + CANDIDATES * 8
   const vectors = allowed + CANDIDATES / 8
   const weights = vectors + Math.ceil((rows * dim) / 4) * 16
+  const codes = weights + Math.ceil(rows / 4) * 16
+  const codeWeights = codes + (withCodes ? Math.ceil((rows * codeLength(dim)) / 16) * 16 : 0)
   return {
     queries,
     thresholds,
@@ -108,7 +166,9 @@ function layoutFor(rows: number, dim: number): Layout {
     allowed,
     vectors,
     weights,
-    end: weights + Math.ceil(rows / 4) * 16,
+    codes,
+    codeWeights,
+    end: codeWeights + (withCodes ? Math.ceil(rows / 4) * 16 : 0),
   }
 }
 
@@ -121,11 +181,11 @@ interface Home {
 const homes = new WeakMap<ArrayBufferLike, Home>()
 
 /**
- * Zeroed memory for `rows × dim` vectors where the compiled kernel can scan them in place; ordinary memory where that
+ * Zeroed memory for `rows × dim` vectors of a table of this metric, where the compiled kernel can scan them in place; ordinary memory where that
  * cannot be had. {@link vectorMemoryBytes} is what it takes.
  */
-export function allocateVectors(rows: number, dim: number): Float32Array {
-  const layout = layoutFor(rows, dim)
+export function allocateVectors(metric: Metric, rows: number, dim: number): Float32Array {
+  const layout = layoutFor(rows, dim, metric !== "l2")
   const memory = KernelMemory.create(layout.end)
   if (memory === undefined) return new Float32Array(rows * dim)
   homes.set(memory.floats.buffer, { memory, layout })
@@ -134,7 +194,7 @@ export function allocateVectors(rows: number, dim: number): Float32Array {
 
 /** Memory that a table made of {@link allocateVectors} takes, norms included. */
 export function vectorMemoryBytes(metric: Metric, rows: number, dim: number): number {
-  return layoutFor(rows, dim).end + (metric === "cosine" ? rows * 8 : 0)
+  return layoutFor(rows, dim, metric !== "l2").end + (metric === "cosine" ? rows * 8 : 0)
 }
 
 export interface ScanOptions {
@@ -213,8 +273,9 @@ class QueryState {
   readonly #top: TopK
   /** The k smallest scores of the compiled kernel, of which only the largest counts. */
   readonly #scores: TopK
-  /** Of the longest row of all tables so far: the scores of all of them count. */
-  #longest = 0
+  /** Error of inner products, the largest of all tables so far: the scores of all of them count. */
+  #error = 0
+  #codes: QueryCodes | undefined
   /** Rows of the table at hand, and their scores, that may be among the nearest. */
   #rows: number[] = []
   #rowScores: number[] = []
@@ -230,13 +291,26 @@ class QueryState {
     this.#scores = new TopK(k, rows)
   }
 
-  /** Largest score in float32 that a row of the table may have and still be among the nearest. */
-  limit({ metric, dim, norms }: ScanTable): number {
+  /** To be called before the kernel scans a table. */
+  begin({ metric, dim, norms, residual }: ScanTable): void {
+    const longest = metric === "cosine" ? 1 : norms.longest
+    const error =
+      residual === undefined
+        ? productError(dim, longest * this.#length)
+        : codeError(longest, residual, this.#length, this.codes.residual)
+    this.#error = Math.max(this.#error, error)
+  }
+
+  /** Largest score in the kernel that a row may have and still be among the nearest. */
+  limit({ metric, dim }: ScanTable): number {
     const { worst } = this.#scores
-    this.#longest = Math.max(this.#longest, norms.longest)
-    if (worst === Infinity) return Infinity
-    if (metric === "l2") return distanceLimit(worst, dim)
-    return productLimit(worst, dim, this.#length * (metric === "cosine" ? 1 : this.#longest))
+    return metric === "l2" ? distanceLimit(worst, dim) : worst + 2 * this.#error
+  }
+
+  /** The query rounded to integers, for tables of codes. */
+  get codes(): QueryCodes {
+    this.#codes ??= roundQuery(this.vector)
+    return this.#codes
   }
 
   addCandidate(row: number, score: number): void {
@@ -298,6 +372,28 @@ class QueryState {
   }
 }
 
+interface QueryCodes {
+  readonly integers: Int16Array
+  /** What an integer of 1 stands for. */
+  readonly scale: number
+  /** Length of the difference that rounding made. */
+  readonly residual: number
+}
+
+function roundQuery(vector: Float32Array): QueryCodes {
+  const integers = new Int16Array(codeLength(vector.length))
+  // Sums of products with codes must stay within 32 bits.
+  const most = Math.min(2 ** 15 - 1, Math.floor((2 ** 31 - 1) / (CODE_MAX * integers.length)))
+  const largest = vector.reduce((max, element) => Math.max(max, Math.abs(element)), 0)
+  const scale = largest === 0 ? 1 : largest / most
+  let squared = 0
+  for (const [i, element] of vector.entries()) {
+    integers[i] = Math.round(element / scale)
+    squared += (element - scale * integers[i]!) ** 2
+  }
+  return { integers, scale, residual: Math.sqrt(squared) }
+}
+
 function isAllowed(allowed: Uint8Array | undefined, row: number): boolean {
   return allowed === undefined || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
 }
@@ -309,18 +405,13 @@ function addByKernel(
   allowed: Uint8Array | undefined,
   queries: readonly QueryState[],
 ): boolean {
-  const home = homeOf(table) ?? scratchHome(table.dim)
+  const home = homeOf(table.vectors) ?? scratchHome(table.dim)
   if (home === undefined) return false
   for (let first = 0; first < queries.length; first += QUERIES_AT_ONCE) {
     const group = queries.slice(first, first + QUERIES_AT_ONCE)
     for (const [i, query] of group.entries()) {
-      pack(
-        home.memory.floats,
-        home.layout.queries / 4 + i * packedLength(table.dim),
-        query.vector,
-        0,
-        table.dim,
-      )
+      query.begin(table)
+      writeQuery(home, table, i, query)
     }
     // Few rows at first, so that most rows meet a threshold that is worth its name.
     const largest = tileRows(table.dim, group.length)
@@ -331,6 +422,13 @@ function addByKernel(
     for (const query of group) query.settle(table, firstRank)
   }
   return true
+}
+
+/** Puts a query where the kernel expects the i-th one. */
+function writeQuery({ memory, layout }: Home, table: ScanTable, i: number, query: QueryState): void {
+  const start = layout.queries + i * packedLength(table.dim) * 4
+  if (table.residual === undefined) pack(memory.floats, start / 4, query.vector, 0, table.dim)
+  else new Int16Array(memory.floats.buffer).set(query.codes.integers, start / 2)
 }
 
 /** Candidates among the rows `from` up to but not including `to`, for the queries that lie packed in the memory. */
@@ -353,7 +451,7 @@ function scanTile(
   }
   if (allowed !== undefined) memory.bytes.set(allowed.subarray(from / 8, Math.ceil(to / 8)), layout.allowed)
   for (const [i, query] of group.entries()) {
-    floats[layout.thresholds / 4 + i] = query.limit(table)
+    floats[layout.thresholds / 4 + i] = query.limit(table) / scaleOf(table, query)
     integers[layout.counts / 4 + i] = 0
   }
   const first = isInPlace ? from : 0
@@ -362,8 +460,15 @@ function scanTile(
   const weightsAt = metric === "cosine" ? layout.weights + first * 4 : 0
   const allowedAt = allowed === undefined ? 0 : layout.allowed
   const { queries, thresholds, counts, candidates } = layout
-  const { scanDistances, scanProducts } = exports
-  if (metric === "l2") {
+  const { scanCodes, scanDistances, scanProducts } = exports
+  if (table.residual !== undefined) {
+    const bytes = codeLength(dim)
+    const codesAt = layout.codes + first * bytes
+    const weights = layout.codeWeights + first * 4
+    const queryBytes = packedLength(dim) * 4
+    // biome-ignore format: one line says it best
+    scanCodes(codesAt, rows, bytes, weights, allowedAt, queries, queryBytes, group.length, thresholds, counts, candidates, capacity)
+  } else if (metric === "l2") {
     // biome-ignore format: one line says it best
     scanDistances(rowsAt, rows, dim, allowedAt, queries, group.length, thresholds, counts, candidates, capacity)
   } else {
@@ -371,11 +476,17 @@ function scanTile(
     scanProducts(rowsAt, rows, dim, weightsAt, allowedAt, queries, group.length, thresholds, counts, candidates, capacity)
   }
   for (const [i, query] of group.entries()) {
+    const scale = scaleOf(table, query)
     let at = candidates / 4 + i * capacity * 2
     for (const end = at + 2 * integers[counts / 4 + i]!; at < end; at += 2) {
-      query.addCandidate(from + integers[at]!, floats[at + 1]!)
+      query.addCandidate(from + integers[at]!, floats[at + 1]! * scale)
     }
   }
+}
+
+/** What a score of 1 in the kernel stands for. */
+function scaleOf({ residual }: ScanTable, query: QueryState): number {
+  return residual === undefined ? 1 : query.codes.scale
 }
 
 /** Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap. */
@@ -385,15 +496,15 @@ function tileRows(dim: number, queries: number): number {
   return Math.max(8, Math.floor(Math.min(cached, CANDIDATES / queries) / 8) * 8)
 }
 
-/** The kernel memory that a table lies in. */
-function homeOf({ vectors }: ScanTable): Home | undefined {
+/** The kernel memory that vectors lie in. */
+function homeOf(vectors: Float32Array): Home | undefined {
   const home = homes.get(vectors.buffer)
   return home !== undefined && vectors.byteOffset === home.layout.vectors ? home : undefined
 }
 
 /** Scratch memory with room for a tile of rows. */
 function scratchHome(dim: number): Home | undefined {
-  const layout = layoutFor(tileRows(dim, 1), dim)
+  const layout = layoutFor(tileRows(dim, 1), dim, false)
   const memory = scratchMemory(layout.end)
   return memory && { memory, layout }
 }

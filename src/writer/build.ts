@@ -76,7 +76,7 @@ export async function planBuild(input: BuildInput, options: WriterOptions): Prom
 
 export interface BuildContext {
   readonly store: ObjectStore
-  readonly run: Pick<ActiveRun, "run" | "startedAt" | "base" | "note">
+  readonly run: Pick<ActiveRun, "run" | "startedAt" | "base" | "note" | "renew">
   readonly clock: StageClock
   /** Ends the build with whatever is the signal's reason. */
   readonly signal: AbortSignal
@@ -175,11 +175,14 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
         skippedRows: badRows.count,
         duplicateRows: duplicates.rows,
         timingsMs: clock.timingsMs(),
+        norms: partitioned.norms,
       },
       custom: options.custom,
     }
     const key = manifestKey(createdAt, run.run)
     const body = encodeManifest(manifest)
+    // A run that slept so long that its files were collected must not leave a manifest that names them.
+    await run.renew()
     // Readers have bounds for what a manifest may say: nothing that they would refuse may become live.
     decodeManifest(body, key)
     await store.put(key, body, {

@@ -3,12 +3,14 @@
  */
 import { join } from "node:path"
 import { throwIfAborted } from "../errors.js"
+import type { NormFigures } from "../manifest/manifest.js"
 import type { FieldSpec, FieldType, IdType, RecordBatch } from "../records.js"
 import type { Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { Metric } from "../vectors/metric.js"
 import { appendBlocks, batchBytes, takeRows } from "./batches.js"
 import type { IdLog } from "./id-log.js"
+import { createNorms } from "./norms.js"
 
 /** Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many shards. */
 const PENDING_BYTES = 64 * 2 ** 20
@@ -18,6 +20,8 @@ export interface Partition {
   readonly strategy: Strategy
   readonly rowsByShard: Float64Array
   readonly schema: ShardSpec
+  /** Lengths of the vectors of all rows, duplicates included. */
+  readonly norms: NormFigures
 }
 
 export interface PartitionOptions {
@@ -42,6 +46,7 @@ export async function partition(
 ): Promise<Partition | undefined> {
   const { metric, fields, dir, idLog, signal } = options
   const wide = createWideness(fields)
+  const norms = createNorms()
   const pending = new Map<number, RecordBatch[]>()
   let pendingBytes = 0
   let partition: { strategy: Strategy; rowsByShard: Float64Array; dim: number; idType: IdType } | undefined
@@ -63,6 +68,7 @@ export async function partition(
     const { strategy, rowsByShard } = partition
     const shards = strategy.assign(batch)
     wide.note(batch)
+    norms.add(batch.vectors, batch.dim)
     const positions = new Float64Array(batch.rows)
     const members = new Map<number, number[]>()
     for (let row = 0; row < batch.rows; row++) {
@@ -88,7 +94,7 @@ export async function partition(
   if (partition === undefined) return undefined
   const { strategy, rowsByShard, dim, idType } = partition
   const schema = { dim, metric, id: { type: idType, wide: wide.ids() }, fields: wide.fields() }
-  return { rows, strategy, rowsByShard, schema }
+  return { rows, strategy, rowsByShard, schema, norms: norms.figures() }
 }
 
 const isWide = (value: bigint): boolean => value !== BigInt.asIntN(54, value) || value === -(2n ** 53n)

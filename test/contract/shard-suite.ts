@@ -11,7 +11,7 @@ import { join } from "node:path"
 import { Worker } from "node:worker_threads"
 import fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import type { FieldSpec, Id } from "../../src/records.js"
+import type { FieldSpec, Id, StoredRecord } from "../../src/records.js"
 import type {
   BackendName,
   IndexDescription,
@@ -259,6 +259,39 @@ export function describeShards(title: string, suite: ShardSuite): void {
           expect(await reader.get(["none", "none either"])).toEqual([undefined, undefined])
           const all = await reader.get(rows.map(({ id }) => id))
           expect(all.map((record) => record?.id)).toEqual(rows.map(({ id }) => id))
+        })
+      })
+
+      it("are read all, in order of id, bit for bit, some at a time", async () => {
+        const fields: FieldSpec[] = [
+          { name: "n", type: "int64" },
+          { name: "on", type: "bool" },
+        ]
+        const rows = noiseRows(2600, 3).map((row, n) => ({
+          ...row,
+          fields: { n, on: n % 3 === 0 ? null : n % 2 === 0 },
+          payload: JSON.stringify({ n, text: "é\n" }),
+        }))
+        await withShard(rows, specOf(3, { fields }), async (reader) => {
+          const batches = await collect(reader.records())
+          expect(Math.max(...batches.map((batch) => batch.length))).toBeLessThanOrEqual(1024)
+          expect(batches.flat()).toEqual(
+            rows.map(({ id, vector, fields, payload }) => ({
+              id,
+              vector: Float32Array.from(vector),
+              fields,
+              payload: JSON.parse(payload),
+            })),
+          )
+          await reader.close()
+          await expect(collect(reader.records())).rejects.toMatchObject({ tag: "Closed" })
+        })
+        const vector = Float32Array.of(1e-45, -0, suite.largest, 0.1)
+        const wide = specOf(4, { idType: "int64", wide: true })
+        await withShard([{ id: 2n ** 60n, vector }], wide, async (reader) => {
+          const [[record]] = (await collect(reader.records())) as [[StoredRecord]]
+          expect(record.id).toBe(2n ** 60n)
+          expect(Buffer.from(record.vector.buffer)).toEqual(Buffer.from(vector.buffer))
         })
       })
 
@@ -643,6 +676,12 @@ export function describeShards(title: string, suite: ShardSuite): void {
       })
     })
   })
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
 }
 
 async function listFiles(dir: string): Promise<string[]> {

@@ -63,8 +63,8 @@ describe("a build", () => {
       // A look at the manifest and each of the six files before the snapshot may become live, and at the store's time.
       expect(report.requests).toMatchObject({ list: 0, head: 1 + 6 + 1, failed: 0 })
       // Four shards of one file, centroids, id locator, manifest, pointer, the store's time; and the run's record when it begins,
-      // with a precondition that must be refused, before the pointer moves, and at the end.
-      expect(report.requests.put).toBe(4 + 1 + 1 + 1 + 1 + 1 + 4)
+      // with a precondition that must be refused, before the manifest, before the pointer moves, and at the end.
+      expect(report.requests.put).toBe(4 + 1 + 1 + 1 + 1 + 1 + 5)
       expect([...stages]).toEqual(["sample", "train", "partition", "shards"])
 
       const { manifest } = await readLive(openStore(to))
@@ -124,7 +124,7 @@ describe("a build", () => {
       const same = await build(RECORDS, { routingFrom: to })
       expect(same.shards.reused).toBe(4)
       expect(same.replaced).toBe(first.run)
-      expect(same.requests.put).toBe(1 + 1 + 1 + 1 + 1 + 4)
+      expect(same.requests.put).toBe(1 + 1 + 1 + 1 + 1 + 5)
 
       const changed = RECORDS.map((record, n) => (n === 17 ? { ...record, payload: "changed" } : record))
       const one = await build(changed, { routingFrom: to })

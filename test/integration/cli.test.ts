@@ -223,7 +223,7 @@ describe("releases", () => {
     })
     expect((await vecsnapJson(...query)).snapshot).toBe(first)
     const waiting = await vecsnap("history", "./released")
-    expect(waiting.out).toMatch(new RegExp(`never published[^]*${second}`))
+    expect(waiting.out).toMatch(new RegExp(`not in the history[^]*${second}`))
     expect(await vecsnapJson("publish", "./released", second)).toMatchObject({
       run: second,
       replaced: first,

@@ -7,7 +7,7 @@ import { finished, runCli, startCli } from "../support/cli.js"
 import { makeRecords, seededRandom } from "../support/records.js"
 import { s3Root, type TestRoot, withTempDir } from "../support/stores.js"
 
-const KILLS = 10
+const KILLS = 3
 const COUNT = 4000
 
 /** A file of records whose ids tell which generation they are of. */

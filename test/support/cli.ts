@@ -16,10 +16,14 @@ export function cliEnvironment(): NodeJS.ProcessEnv {
 }
 
 /** Starts the compiled command line. */
-export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+export function startCli(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  stdin: "ignore" | "pipe" = "ignore",
+): ChildProcess {
   return spawn(process.execPath, [fromRoot("dist/cli/main.js"), ...args], {
     env: { ...cliEnvironment(), ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [stdin, "pipe", "pipe"],
   })
 }
 

@@ -1,3 +1,4 @@
+import { corrupt } from "../../errors.js"
 import type { StoredRecord } from "../../records.js"
 import { viewRecord } from "../stored.js"
 import { recordColumns } from "./layout.js"
@@ -30,6 +31,28 @@ export async function getRecords(
     })
   }
   return records
+}
+
+/** The `count` rows from `first` on, in the order in which they lie in the table. */
+export async function readRows(
+  shard: OpenTable,
+  first: number,
+  count: number,
+): Promise<readonly StoredRecord[]> {
+  const { table, spec, file } = shard
+  const found = await reading(file, () =>
+    table
+      .query()
+      .select([...recordColumns(spec), "vector"])
+      .offset(first)
+      .limit(count)
+      .toArrow(),
+  )
+  if (found.numRows !== count) {
+    throw corrupt(`${file}: ${count} rows from row ${first} on were read, found ${found.numRows}`, { file })
+  }
+  const columns = readColumns(found, shard)
+  return readVectors(found).map((vector, row) => ({ ...viewRecord(columns, row, spec, file), vector }))
 }
 
 /** An id as a literal of LanceDB's SQL, in which only the quote is special. */

@@ -12,8 +12,9 @@ import {
   type ShardSpec,
 } from "../backend.js"
 import { checkSearch, toStoredIds } from "../checks.js"
+import { readAll } from "../read-all.js"
 import { viewRecord } from "../stored.js"
-import { getRecords } from "./get.js"
+import { getRecords, readRows } from "./get.js"
 import { type OpenTable, openTable } from "./open.js"
 import { loadLanceDb } from "./packages.js"
 import { searchTable } from "./search.js"
@@ -90,6 +91,11 @@ class LanceReader implements ShardReader {
     const storedIds = toStoredIds(ids, this.#shard.spec)
     const records = await this.#run(() => getRecords(this.#shard, storedIds))
     return storedIds.map((id) => records.get(id))
+  }
+
+  records(): AsyncIterable<readonly StoredRecord[]> {
+    const { rows, spec } = this.#shard
+    return readAll(rows, spec.dim, (first, count) => this.#run(() => readRows(this.#shard, first, count)))
   }
 
   close(): Promise<void> {

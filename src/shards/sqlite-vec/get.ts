@@ -2,12 +2,16 @@ import type { StoredColumns } from "../stored.js"
 import type { OpenShard } from "./open.js"
 import { readColumns } from "./search.js"
 
-/** Records that were found, in columns, in the order asked for. */
-export interface FoundRecords extends StoredColumns {
-  /** For each record its place in the list of ids asked for. */
-  readonly places: readonly number[]
+/** Records with their vectors, in columns. */
+export interface StoredRows extends StoredColumns {
   /** Row-major, a row per record. */
   readonly vectors: Float32Array
+}
+
+/** Records that were found, in the order asked for. */
+export interface FoundRecords extends StoredRows {
+  /** For each record its place in the list of ids asked for. */
+  readonly places: readonly number[]
 }
 
 export function getRecords(shard: OpenShard, ids: readonly (string | bigint)[]): FoundRecords {
@@ -26,4 +30,10 @@ export function getRecords(shard: OpenShard, ids: readonly (string | bigint)[]):
     found.map(({ row }) => row),
   )
   return { ...columns, places: found.map(({ place }) => place), vectors }
+}
+
+/** The `count` rows from `first` on. */
+export function readRows(shard: OpenShard, first: number, count: number): StoredRows {
+  const rows = Array.from({ length: count }, (_, i) => first + i)
+  return { ...readColumns(shard, rows), vectors: shard.readVectors(first, count) }
 }

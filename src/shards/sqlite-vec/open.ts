@@ -31,6 +31,8 @@ export interface OpenShard {
   findRow(id: string | bigint): number | undefined
   /** The vector of a row, in memory of its own. */
   readVector(row: number): Float32Array
+  /** The vectors of `count` rows from `first` on, row-major, in memory of their own. */
+  readVectors(first: number, count: number): Float32Array
   /** All vectors, in blocks of rising rows. */
   blocks(): Iterable<Block>
   /** Reads all vectors into memory; from then on `blocks` is one block of them. */
@@ -123,6 +125,21 @@ class SqliteShard implements OpenShard {
     return this.#readChunk(chunk).slice(start, start + dim)
   }
 
+  readVectors(first: number, count: number): Float32Array {
+    const { dim } = this.spec
+    const end = first + count
+    const vectors = new Float32Array(count * dim)
+    for (const chunk of this.#chunks) {
+      const from = Math.max(first, chunk.firstRow)
+      const to = Math.min(end, chunk.firstRow + chunk.rows)
+      if (from >= to) continue
+      const source = this.#loaded?.vectors.subarray(chunk.firstRow * dim) ?? this.#readChunk(chunk)
+      const start = (from - chunk.firstRow) * dim
+      vectors.set(source.subarray(start, start + (to - from) * dim), (from - first) * dim)
+    }
+    return vectors
+  }
+
   *blocks(): Iterable<Block> {
     if (this.#loaded !== undefined) {
       yield { firstRow: 0, table: this.#loaded }
@@ -141,7 +158,7 @@ class SqliteShard implements OpenShard {
   load(): void {
     if (this.#loaded !== undefined) return
     const { dim, metric } = this.spec
-    const vectors = allocateVectors(this.rows, dim)
+    const vectors = allocateVectors(metric, this.rows, dim)
     for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
     this.#loaded = createScanTable(metric, vectors, dim)
     this.#norms.clear()

@@ -14,7 +14,9 @@ import {
   type ShardSpec,
 } from "../backend.js"
 import { checkSearch, toStoredIds } from "../checks.js"
+import { readAll } from "../read-all.js"
 import { viewRecord } from "../stored.js"
+import type { StoredRows } from "./get.js"
 import { shardFile } from "./layout.js"
 import { loadSqlite } from "./packages.js"
 import type { CallName, Calls, Reply } from "./protocol.js"
@@ -153,13 +155,24 @@ class SqliteReader implements ShardReader {
 
   async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
     const found = await this.#call("get", { ids: toStoredIds(ids, this.#spec) })
-    const { dim } = this.#spec
     const records = new Array<StoredRecord | undefined>(ids.length).fill(undefined)
     found.places.forEach((place, i) => {
-      const vector = found.vectors.slice(i * dim, (i + 1) * dim)
-      records[place] = { ...viewRecord(found, i, this.#spec, this.#file), vector }
+      records[place] = this.#record(found, i)
     })
     return records
+  }
+
+  records(): AsyncIterable<readonly StoredRecord[]> {
+    return readAll(this.rows, this.#spec.dim, async (first, count) => {
+      const found = await this.#call("read", { first, count })
+      return found.ids.map((_, i) => this.#record(found, i))
+    })
+  }
+
+  #record(found: StoredRows, i: number): StoredRecord {
+    const { dim } = this.#spec
+    const vector = found.vectors.slice(i * dim, (i + 1) * dim)
+    return { ...viewRecord(found, i, this.#spec, this.#file), vector }
   }
 
   close(): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import type { WireError } from "../../errors.js"
 import type { ShardSpec } from "../backend.js"
-import type { FoundRecords } from "./get.js"
+import type { FoundRecords, StoredRows } from "./get.js"
 import type { Hits } from "./search.js"
 
 /** What a worker does, by name: the request's fields and the reply's value. `shard` is a number chosen by the pool. */
@@ -14,6 +14,7 @@ export interface Calls {
   load: { request: object; reply: undefined }
   search: { request: { readonly query: Float32Array; readonly k: number }; reply: Hits }
   get: { request: { readonly ids: readonly (string | bigint)[] }; reply: FoundRecords }
+  read: { request: { readonly first: number; readonly count: number }; reply: StoredRows }
   close: { request: object; reply: undefined }
 }
 

@@ -3,7 +3,7 @@
  */
 import { parentPort } from "node:worker_threads"
 import { errorToWire } from "../../errors.js"
-import { getRecords } from "./get.js"
+import { getRecords, readRows } from "./get.js"
 import { type OpenShard, openShardFile } from "./open.js"
 import { loadSqlite } from "./packages.js"
 import type { CallName, NumberedReply, NumberedRequest, Reply, Request } from "./protocol.js"
@@ -43,6 +43,8 @@ function handle(request: Request): Reply<CallName> {
       return searchShard(shard, request.query, request.k)
     case "get":
       return getRecords(shard, request.ids)
+    case "read":
+      return readRows(shard, request.first, request.count)
     case "close":
       shards.delete(request.shard)
       shard.close()

@@ -29,14 +29,26 @@ export function relativeError(dim: number): number {
 const underflow = (dim: number): number => dim * 2 ** -149
 
 /**
- * For scans. Let the k-th smallest score in float32 be T. Then k rows have an exact score of at most T + E, and a row that
- * is among the k nearest one of at most that, hence T + 2 E in float32. `length`: of the query times the longest row.
+ * Error E of inner products in a scan. Let the k-th smallest score of the kernel be T. Then k rows have an exact score of at most
+ * T + E, and a row that is among the k nearest one of at most that, hence T + 2 E in the kernel. `length`: of the query times
+ * the longest row.
  */
-export function productLimit(worst: number, dim: number, length: number): number {
-  return worst + 2 * (relativeError(dim) * length + underflow(dim))
+export function productError(dim: number, length: number): number {
+  return relativeError(dim) * length + underflow(dim)
 }
 
-/** As {@link productLimit} for squared distances, whose error is relative: they are sums without cancellation. */
+/**
+ * The same where rows and query were rounded to integers: each differs from what stands for it by a vector of at most the
+ * residual's length (Cauchy-Schwarz). The integers' sums are exact; turning them into a score rounds a few times.
+ */
+export function codeError(rowLength: number, rowResidual: number, length: number, residual: number): number {
+  const rounded = (rowLength + rowResidual) * (length + residual)
+  return rowResidual * length + (rowLength + rowResidual) * residual + 8 * UNIT_ROUNDOFF * rounded
+}
+
+/**
+ * Largest score in the kernel of a row that may be among the nearest, for squared distances, whose error is relative: they are sums without cancellation. See {@link productError}.
+ */
 export function distanceLimit(worst: number, dim: number): number {
   const error = relativeError(dim)
   return (worst + underflow(dim)) * ((1 + error) / (1 - error)) + underflow(dim)

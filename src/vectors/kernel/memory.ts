@@ -34,6 +34,20 @@ interface KernelExports {
     candidates: number,
     capacity: number,
   ): void
+  scanCodes(
+    base: number,
+    rows: number,
+    bytes: number,
+    weights: number,
+    allowed: number,
+    queries: number,
+    queryBytes: number,
+    queryCount: number,
+    thresholds: number,
+    counts: number,
+    candidates: number,
+    capacity: number,
+  ): void
   comparePoints(
     base: number,
     rows: number,

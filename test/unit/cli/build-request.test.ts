@@ -164,7 +164,6 @@ summary-file: out.json
       retention: { keepLast: 7, keepDays: 30, keepUnpublishedDays: 2, graceSeconds: 5400 },
       publish: false,
       leaseSeconds: 60,
-      summaryFile: "out.json",
     })
   })
 
@@ -178,12 +177,11 @@ summary-file: out.json
       retention: { keepLast: 3, keepDays: 0.5, keepUnpublishedDays: 2, graceSeconds: 172_800 },
       publish: true,
       leaseSeconds: 30,
-      summaryFile: "flag.json",
     })
   })
 
   test("nothing configured: published, nothing checked that can be left out, nothing collected", () => {
-    expect(resolveRelease(flagsOf(), {})).toEqual({ gates: {}, allow: [], publish: true })
-    expect(resolveRelease(flagsOf("--no-publish"), {})).toEqual({ gates: {}, allow: [], publish: false })
+    expect(resolveRelease(flagsOf(), {})).toEqual({})
+    expect(resolveRelease(flagsOf("--no-publish"), {})).toEqual({ publish: false })
   })
 })

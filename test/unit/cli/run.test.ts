@@ -8,7 +8,7 @@ import { captureIo } from "./capture.js"
 
 const COMMANDS = [
   ...["build", "query", "get", "info", "shards", "history", "rollback", "publish", "runs"],
-  ...["warm", "health", "doctor", "config", "demo"],
+  ...["gc", "pin", "unpin", "verify", "diff", "warm", "health", "doctor", "config", "demo"],
 ]
 
 test("--help lists every command and every exit code, on stdout", async () => {

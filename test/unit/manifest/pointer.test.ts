@@ -4,11 +4,14 @@ import {
   decodePointer,
   encodePointer,
   HISTORY_LIMIT,
+  liveSinceOf,
   type Pointer,
   publicationsOf,
+  type StoredPointer,
   withCondemned,
   withoutCondemned,
   withPublication,
+  withTimesOf,
 } from "../../../src/manifest/pointer.js"
 import { seal } from "../../../src/manifest/seal.js"
 import { fromRoot } from "../../support/paths.js"
@@ -34,6 +37,11 @@ const POINTER: Pointer = {
   condemned: ["a1b2c3d4e5f6"],
   write: "w00000000001",
 }
+
+const decoded = (pointer: Pointer, lastModified: Date): StoredPointer => ({
+  ...decodePointer(encodePointer(pointer), "_CURRENT"),
+  lastModified,
+})
 
 const next = (run: string) => ({
   run,
@@ -82,6 +90,28 @@ describe("the pointer", () => {
     expect(pointer.history).toHaveLength(HISTORY_LIMIT)
     const numbers = publicationsOf(pointer).map(({ number }) => number)
     expect(numbers).toEqual(Array.from({ length: HISTORY_LIMIT + 1 }, (_, n) => HISTORY_LIMIT + 5 - n))
+  })
+
+  it("remembers when a snapshot became live: when the pointer was written, not when the time was asked for", () => {
+    const asked = new Date("2026-11-21T03:00:00Z")
+    const moved = new Date("2026-11-21T04:00:00Z")
+    const live: StoredPointer = {
+      ...withPublication(POINTER, { ...next("000000000001"), publishedAt: asked }),
+      write: "",
+      lastModified: moved,
+    }
+    expect(liveSinceOf(live)).toEqual(moved)
+    // A collection writes the pointer anew, much later.
+    const later = new Date("2026-11-21T09:00:00Z")
+    const condemned: StoredPointer = {
+      ...withTimesOf(live, withCondemned(live, ["b1b2c3d4e5f6"])),
+      write: "",
+      lastModified: later,
+    }
+    expect(liveSinceOf(decoded(condemned, later))).toEqual(moved)
+    const replaced = withTimesOf(condemned, withPublication(condemned, next("000000000002")))
+    expect(replaced.history[0]).toMatchObject({ run: "000000000001", publishedAt: moved })
+    expect(replaced.liveSince).toBeUndefined()
   })
 
   it("carries the condemned through publications until they are released", () => {

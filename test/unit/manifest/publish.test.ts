@@ -91,7 +91,7 @@ describe("publishing", () => {
     await store.delete([key])
     await expect(
       publishManifest(store, key, manifest, { action: "publish", expected: undefined }),
-    ).rejects.toThrow(`${key} is missing`)
+    ).rejects.toMatchObject({ tag: "NotFound" })
     expect(await liveRun(store)).toBeUndefined()
   })
 

@@ -17,6 +17,7 @@ function fakeShards(bytes = 1) {
         return []
       },
       get: async () => [],
+      records: async function* () {},
       async close() {
         closed = true
         log.push(`close ${key}`)

@@ -7,6 +7,7 @@ import { Worker } from "node:worker_threads"
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest"
 import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
 import { createPool } from "../../../src/shards/sqlite-vec/pool.js"
+import { vectorMemoryBytes } from "../../../src/vectors/scan.js"
 import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 const SPEC = specOf(8)
@@ -89,7 +90,7 @@ describe("a pool of search workers", () => {
   })
 
   it("holds vectors in memory up to its budget, and takes them back when a shard closes", async () => {
-    const shardBytes = 100 * 8 * 4
+    const shardBytes = vectorMemoryBytes(SPEC.metric, 100, 8)
     const pool = createPool({ workers: 2, memoryBytes: 2 * shardBytes })
     const readers = await openAll(pool)
     expect(readers.map(({ bytes }) => bytes).sort()).toEqual([0, 0, shardBytes, shardBytes])

@@ -400,3 +400,44 @@ export function comparePoints(
     v128.store(squaredNorms + at, laneSums(n0, n1, n2, n3))
   }
 }
+
+/**
+ * As scanProducts for rows of bytes, `bytes` each, a multiple of 8, and queries of as many 16-bit integers, which begin
+ * `queryBytes` apart. The caller sees to it that no sum of products leaves 32 bits.
+ */
+export function scanCodes(
+  base: usize, rows: i32, bytes: i32, weights: usize, allowed: usize, queries: usize, queryBytes: i32, queryCount: i32,
+  thresholds: usize, counts: usize, candidates: usize, capacity: i32,
+): void {
+  const stride = <usize>bytes
+  const last = rows - 1
+  for (let q = 0; q < queryCount; q++) {
+    const query = queries + <usize>q * <usize>queryBytes
+    const threshold = load<f32>(thresholds + (<usize>q << 2))
+    const count = counts + (<usize>q << 2)
+    const list = candidates + ((<usize>q * <usize>capacity) << 3)
+    for (let row = 0; row < rows; row += 4) {
+      const live = liveRows(row, rows, allowed)
+      if (live == 0) continue
+      const p0 = base + <usize>row * stride
+      const p1 = base + <usize>min(row + 1, last) * stride
+      const p2 = base + <usize>min(row + 2, last) * stride
+      const p3 = base + <usize>min(row + 3, last) * stride
+      let a0 = i32x4.splat(0)
+      let a1 = a0
+      let a2 = a0
+      let a3 = a0
+      for (let i: usize = 0; i < stride; i += 8) {
+        const y = v128.load(query + (i << 1))
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.load_ext<i8>(p0 + i), y))
+        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.load_ext<i8>(p1 + i), y))
+        a2 = i32x4.add(a2, i32x4.dot_i16x8_s(v128.load_ext<i8>(p2 + i), y))
+        a3 = i32x4.add(a3, i32x4.dot_i16x8_s(v128.load_ext<i8>(p3 + i), y))
+      }
+      const s01 = i32x4.add(v128.shuffle<i32>(a0, a1, 0, 4, 1, 5), v128.shuffle<i32>(a0, a1, 2, 6, 3, 7))
+      const s23 = i32x4.add(v128.shuffle<i32>(a2, a3, 0, 4, 1, 5), v128.shuffle<i32>(a2, a3, 2, 6, 3, 7))
+      const sums = i32x4.add(v128.shuffle<i32>(s01, s23, 0, 1, 4, 5), v128.shuffle<i32>(s01, s23, 2, 3, 6, 7))
+      collect(scoresOf(false, f32x4.convert_i32x4_s(sums), weights, row), threshold, live, row, count, list)
+    }
+  }
+}

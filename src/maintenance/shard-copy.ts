@@ -1,0 +1,102 @@
+/** Shards of a snapshot as files of a temporary directory: downloaded, used, and removed. */
+import { mkdir, rm } from "node:fs/promises"
+import { dirname } from "node:path"
+import { isVecsnapError, notFound, throwIfAborted, VecsnapError } from "../errors.js"
+import { assertSha256, assertSize } from "../manifest/content.js"
+import type { FileEntry, ShardEntry } from "../manifest/manifest.js"
+import type { ShardPool, ShardReader, ShardSpec } from "../shards/backend.js"
+import { sha256OfFile } from "../storage/checksum.js"
+import { fileError } from "../storage/files.js"
+import type { CallOptions, ObjectStore } from "../storage/store.js"
+
+/** Shards that lie on the local disk at a time. */
+export const SHARDS_AT_A_TIME = 2
+
+/** Memory for vectors of all open shards; a shard that does not fit is searched in its file. */
+export const POOL_OPTIONS = { workers: SHARDS_AT_A_TIME, memoryBytes: 256 * 2 ** 20 }
+
+/** The files of a shard with their keys, and where they lie below the shard's folder. */
+export const shardFiles = ({
+  folder,
+  files,
+}: ShardEntry): readonly (FileEntry & { readonly name: string })[] =>
+  files.map((file) => ({ ...file, key: `${folder}/${file.name}` }))
+
+/** Downloads an object and checks it. Throws `NotFound`, or `Corrupt`, naming it, with both values. */
+export async function download(
+  store: ObjectStore,
+  { key, size, sha256 }: FileEntry,
+  path: string,
+  options?: CallOptions,
+): Promise<void> {
+  await mkdir(dirname(path), { recursive: true }).catch((error) => {
+    throw fileError("make", dirname(path), error)
+  })
+  const info = await store.getFile(key, path, { ...options, expectedBytes: size })
+  if (info === undefined) throw notFound(`${key} is missing`, { key })
+  assertSize(key, info.size, size)
+  assertSha256(key, await sha256OfFile(path), sha256)
+}
+
+/** Runs `use` with an empty directory, and removes it with all that is in it. */
+export async function withDirectory<T>(dir: string, use: () => Promise<T>): Promise<T> {
+  await mkdir(dir).catch((error) => {
+    throw fileError("make", dir, error)
+  })
+  try {
+    return await use()
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+/** Opens a shard whose files lie in `dir` for the duration of `use`. What is thrown names the shard by its folder in the store. */
+export async function withShard<T>(
+  pool: ShardPool,
+  dir: string,
+  entry: ShardEntry,
+  spec: ShardSpec,
+  use: (reader: ShardReader) => Promise<T>,
+): Promise<T> {
+  try {
+    const reader = await pool.open(dir, spec, entry.index)
+    try {
+      return await use(reader)
+    } finally {
+      await reader.close()
+    }
+  } catch (error) {
+    if (!isVecsnapError(error)) throw error
+    const message = error.message.replaceAll(dir, entry.folder)
+    throw new VecsnapError(error.tag, message, error.details, error)
+  }
+}
+
+/**
+ * Runs `work` on each item, a few at a time. When one fails, the others are aborted, and all have ended when this throws, so
+ * that their directory can be removed.
+ */
+export async function forEachShard<T>(
+  items: readonly T[],
+  work: (item: T, signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const stop = new AbortController()
+  const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal])
+  const queue = items.values()
+  let failure: { readonly error: unknown } | undefined
+  const lane = async (): Promise<void> => {
+    for (const item of queue) {
+      if (either.aborted) return
+      try {
+        await work(item, either)
+      } catch (error) {
+        failure ??= { error }
+        stop.abort()
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: SHARDS_AT_A_TIME }, lane))
+  throwIfAborted(signal)
+  if (failure !== undefined) throw failure.error
+}

@@ -1,0 +1,89 @@
+/** Whether a shard holds what its manifest says, once its files are known to be the right bytes. */
+import { compareIds, type Id, type StoredRecord } from "../../records.js"
+import type { ShardReader, ShardSpec } from "../../shards/backend.js"
+import { distance } from "../../vectors/distance.js"
+import { vectorProblem } from "../../vectors/validate.js"
+
+/** Rows of a shard that are looked up and searched for, spread evenly over it. */
+const SAMPLES = 3
+/** Single precision inside an engine, relative to the length of what is compared. */
+const TOLERANCE = 1e-4
+
+/** A mistake that many rows share is told once, with the first row and how many there are. */
+interface Tally {
+  readonly first: string
+  rows: number
+}
+
+/**
+ * Reads a shard from end to end and searches it for some of its own vectors. Returns what is wrong, as sentences that name
+ * `name`; `onId` is told every id.
+ *
+ * @param rows that the manifest says the shard has
+ */
+export async function checkRecords(
+  name: string,
+  reader: ShardReader,
+  rows: number,
+  spec: ShardSpec,
+  onId: (id: Id) => Promise<void>,
+): Promise<readonly string[]> {
+  const problems = new Map<string, Tally>()
+  const note = (kind: string, first: () => string): void => {
+    const tally = problems.get(kind)
+    if (tally === undefined) problems.set(kind, { first: first(), rows: 1 })
+    else tally.rows++
+  }
+  const wanted = new Set(Array.from({ length: SAMPLES }, (_, i) => Math.floor((i * reader.rows) / SAMPLES)))
+  const samples: StoredRecord[] = []
+  let row = 0
+  let previous: Id | undefined
+  for await (const batch of reader.records()) {
+    for (const record of batch) {
+      const { id, vector } = record
+      const bad = vectorProblem(vector, spec.dim, spec.metric)
+      if (bad !== undefined) note("vector", () => `the vector of ${shown(id)} ${bad}`)
+      else if (wanted.has(row)) samples.push(record)
+      if (previous !== undefined && compareIds(previous, id) >= 0)
+        note("order", () => `id ${shown(id)} follows ${shown(previous!)}: expected rising ids, each once`)
+      previous = id
+      row++
+      await onId(id)
+    }
+  }
+  const sentences = Array.from(problems.values(), ({ first, rows }) =>
+    rows === 1 ? `${name}: ${first}` : `${name}: ${first} (${rows} such rows)`,
+  )
+  if (row !== rows) sentences.unshift(`${name} has ${row} rows, the manifest says ${rows}`)
+  for (const sample of samples) {
+    const problem = await sampleProblem(reader, sample, spec)
+    if (problem !== undefined) sentences.push(`${name}: ${problem}`)
+  }
+  return sentences
+}
+
+/** A stored vector must be found under its id, and no row may be nearer to it than the search says. */
+async function sampleProblem(
+  reader: ShardReader,
+  { id, vector }: StoredRecord,
+  spec: ShardSpec,
+): Promise<string | undefined> {
+  const [found] = await reader.get([id])
+  if (found === undefined || !sameBits(found.vector, vector))
+    return `a lookup of id ${shown(id)} does not give its record`
+  const [nearest] = await reader.search(vector, 1)
+  const own = distance(spec.metric, vector, vector)
+  const slack = TOLERANCE * Math.max(1, Math.abs(own), spec.metric === "l2" ? norm(vector) : 0)
+  // Under `dot` another row may be nearer to a vector than itself.
+  if (nearest !== undefined && nearest.distance <= own + slack) return undefined
+  const got = nearest === undefined ? "nothing" : `${shown(nearest.id)} at distance ${nearest.distance}`
+  return `a search for the vector of id ${shown(id)} finds ${got}, expected a distance of at most ${own}`
+}
+
+const norm = (vector: Float32Array): number => Math.hypot(...vector)
+
+const sameBits = (a: Float32Array, b: Float32Array): boolean =>
+  Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength))
+
+/** An id as it is shown in a message: text in quotes. */
+export const shown = (id: Id): string => (typeof id === "string" ? JSON.stringify(id) : String(id))

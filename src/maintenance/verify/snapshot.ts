@@ -1,0 +1,284 @@
+/**
+ * Checks of one snapshot. What several snapshots share is checked once; all faults are found, not just the first.
+ */
+import { mkdir } from "node:fs/promises"
+import { join } from "node:path"
+import pMap from "p-map"
+import { corrupt, isVecsnapError, notFound } from "../../errors.js"
+import { readArtifacts } from "../../manifest/artifacts.js"
+import { assertSize } from "../../manifest/content.js"
+import { readManifest } from "../../manifest/current.js"
+import { findMissing, snapshotFiles } from "../../manifest/files.js"
+import { decodeLocatorIndex, hashOfId } from "../../manifest/locator.js"
+import {
+  type FileEntry,
+  type LocatorEntry,
+  type Manifest,
+  type ShardEntry,
+  shardSpecOf,
+} from "../../manifest/manifest.js"
+import { restoreStrategy } from "../../sharding/strategies.js"
+import type { BackendName, ShardPool } from "../../shards/backend.js"
+import { backendByName } from "../../shards/backends.js"
+import { sha256OfBytes } from "../../storage/checksum.js"
+import type { ObjectStore } from "../../storage/store.js"
+import type { NpyArray } from "../../vectors/npy.js"
+import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
+import { download, forEachShard, POOL_OPTIONS, shardFiles, withDirectory, withShard } from "../shard-copy.js"
+import { checkIds } from "./ids.js"
+import { checkRecords, shown } from "./shard.js"
+
+/** HEAD requests in flight at a time. */
+const HEADS = 32
+
+/** Something that is missing or damaged: the object, and a sentence that names it, what was found and what was expected. */
+export interface Found {
+  readonly key: string
+  readonly message: string
+}
+
+export interface SnapshotCheck {
+  readonly key: string
+  /** Absent if it can't be read. */
+  readonly manifest: Manifest | undefined
+  readonly faults: readonly Found[]
+}
+
+/** What was looked at, each thing counted once. */
+export interface Checked {
+  readonly objects: number
+  /** Bytes of these objects, as the manifests have them. */
+  readonly bytes: number
+  readonly shards: number
+  readonly rows: number
+}
+
+export interface Verifier {
+  /** Checks the snapshot whose manifest has this key. Throws `Unavailable` if the store fails, never for damage. */
+  check(key: string): Promise<SnapshotCheck>
+  checked(): Checked
+  /** Ends worker threads. The directory is the caller's. */
+  close(): Promise<void>
+}
+
+export interface VerifierOptions {
+  /** Whether contents are read, and not only looked for. */
+  readonly deep: boolean
+  /** An empty directory, for shards that are being read and for ids. */
+  readonly dir: string
+  readonly signal: AbortSignal | undefined
+}
+
+interface ShardCheck {
+  readonly faults: readonly Found[]
+  /** Absent if the shard could not be read. */
+  readonly ids: Buckets | undefined
+}
+
+export function createVerifier(store: ObjectStore, { deep, dir, signal }: VerifierOptions): Verifier {
+  const files = new Map<string, Promise<Found | undefined>>()
+  const shards = new Map<string, ShardCheck>()
+  const counted = { objects: new Map<string, number>(), shards: new Map<string, number>() }
+  const pools = new Map<BackendName, ShardPool>()
+  let directories = 0
+
+  const newDirectory = (): string => join(dir, String(directories++))
+
+  function poolOf(backend: BackendName): ShardPool {
+    const known = pools.get(backend)
+    if (known !== undefined) return known
+    const pool = backendByName(backend).createPool(POOL_OPTIONS)
+    pools.set(backend, pool)
+    return pool
+  }
+
+  /** Whether an object is there, with its size. Asked once per object. */
+  function present(file: FileEntry): Promise<Found | undefined> {
+    const { key, size } = file
+    const name = `${key} ${size}`
+    const known = files.get(name)
+    if (known !== undefined) return known
+    counted.objects.set(key, size)
+    const check = findMissing(store, file, { signal }).then(
+      (missing) => missing && { key, message: `${key} ${missing.problem}` },
+    )
+    files.set(name, check)
+    return check
+  }
+
+  async function check(key: string): Promise<SnapshotCheck> {
+    counted.objects.set(key, 0)
+    let manifest: Manifest
+    try {
+      manifest = await readManifest(store, key, { signal })
+    } catch (error) {
+      if (!isFault(error)) throw error
+      const message = isVecsnapError(error, "NotFound") ? `${key} is missing` : error.message
+      return { key, manifest: undefined, faults: [{ key, message }] }
+    }
+    const missing = await pMap(snapshotFiles(manifest), present, { concurrency: HEADS, signal })
+    const faults = missing.filter((fault) => fault !== undefined)
+    const absent = new Set(faults.map((fault) => fault.key))
+    for (const { folder, rows } of manifest.shards) counted.shards.set(folder, rows)
+
+    faults.push(...(await checkRouting(key, manifest, absent)))
+    if (deep) faults.push(...(await checkContents(key, manifest, absent)))
+    else if (manifest.locator && !absent.has(manifest.locator.key))
+      faults.push(...(await checkLocatorIndex(manifest.locator, manifest.rows)))
+    return { key, manifest, faults }
+  }
+
+  /** The strategy can be restored from its artifacts. */
+  async function checkRouting(
+    key: string,
+    manifest: Manifest,
+    absent: ReadonlySet<string>,
+  ): Promise<readonly Found[]> {
+    const arrays: Record<string, NpyArray> = {}
+    const faults: Found[] = []
+    for (const artifact of manifest.artifacts) {
+      if (absent.has(artifact.key)) continue
+      const fault = await faultIn(artifact.key, async () => {
+        Object.assign(arrays, await readArtifacts(store, { ...manifest, artifacts: [artifact] }, { signal }))
+      })
+      if (fault) faults.push(fault)
+    }
+    if (faults.length > 0 || manifest.artifacts.some((artifact) => absent.has(artifact.key))) return faults
+    try {
+      restoreStrategy(manifest.sharding, arrays, manifest.schema)
+    } catch (error) {
+      if (!isFault(error)) throw error
+      faults.push({ key, message: `${key} has a routing that can't be restored: ${error.message}` })
+    }
+    return faults
+  }
+
+  /** The index of the locator can be read; it is small. */
+  async function checkLocatorIndex(locator: LocatorEntry, rows: number): Promise<readonly Found[]> {
+    const { key, size, index } = locator
+    const fault = await faultIn(key, async () => {
+      const range = { start: size - index.size, end: size }
+      const object = await store.get(key, { range, signal })
+      if (object === undefined) throw notFound(`${key} is missing`, { key })
+      assertSize(key, object.size, size)
+      const actual = sha256OfBytes(object.body)
+      if (actual !== index.sha256) {
+        throw corrupt(
+          `the index of ${key} is damaged: its SHA-256 is ${actual}, the manifest says ${index.sha256}`,
+        )
+      }
+      decodeLocatorIndex(object.body, locator, rows)
+    })
+    return fault ? [fault] : []
+  }
+
+  /** Every byte of every file, every row of every shard, and the ids of all shards together. */
+  async function checkContents(
+    key: string,
+    manifest: Manifest,
+    absent: ReadonlySet<string>,
+  ): Promise<readonly Found[]> {
+    const faults: Found[] = []
+    const readable: { shard: number; ids: Buckets }[] = []
+    await forEachShard(
+      manifest.shards,
+      async (entry, signal) => {
+        const { faults: found, ids } = await checkShard(manifest, entry, absent, signal)
+        faults.push(...found)
+        if (ids !== undefined) readable.push({ shard: entry.shard, ids })
+      },
+      signal,
+    )
+    // In the order of the manifest, whichever was done first.
+    faults.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+    const scratch = newDirectory()
+    await withDirectory(scratch, async () => {
+      const { rows, locator } = manifest
+      const path = join(scratch, "locator")
+      let usable = locator !== undefined && !absent.has(locator.key)
+      if (locator && usable) {
+        const fault = await faultIn(locator.key, () => download(store, locator, path, { signal }))
+        usable = fault === undefined
+        if (fault) faults.push(fault)
+      }
+      const options = { name: `snapshot ${manifest.run}`, dir: scratch, rows }
+      const withLocator = { ...options, locator: locator && usable ? { entry: locator, path } : undefined }
+      const fault = await faultIn(locator?.key ?? key, async () => {
+        for (const { about, message } of await checkIds(readable, withLocator)) {
+          faults.push({ key: about === "locator" ? locator!.key : key, message })
+        }
+      })
+      if (fault) faults.push(fault)
+    })
+    return faults
+  }
+
+  async function checkShard(
+    manifest: Manifest,
+    entry: ShardEntry,
+    absent: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<ShardCheck> {
+    const { folder, files, rows, index } = entry
+    const spec = shardSpecOf(manifest.schema)
+    const name = JSON.stringify([manifest.backend, folder, files, rows, index, spec])
+    const known = shards.get(name)
+    if (known !== undefined) return known
+    const copy = newDirectory()
+    const checked = await withDirectory(copy, async (): Promise<ShardCheck> => {
+      const faults: Found[] = []
+      for (const file of shardFiles(entry)) {
+        if (absent.has(file.key)) continue
+        const fault = await faultIn(file.key, () => download(store, file, join(copy, file.name), { signal }))
+        if (fault) faults.push(fault)
+      }
+      if (faults.length > 0 || files.some((file) => absent.has(`${folder}/${file.name}`)))
+        return { faults, ids: undefined }
+      const idsDir = newDirectory()
+      await mkdir(idsDir)
+      const ids = createBuckets(idsDir, "ids", bucketBits(rows, ROWS_PER_BUCKET))
+      const fault = await faultIn(folder, () =>
+        withShard(poolOf(manifest.backend), copy, entry, spec, async (reader) => {
+          const problems = await checkRecords(folder, reader, rows, spec, (id) =>
+            ids.add(hashOfId(id)!, Buffer.from(shown(id))),
+          )
+          faults.push(...problems.map((message) => ({ key: folder, message })))
+        }),
+      )
+      await ids.finish()
+      return fault ? { faults: [...faults, fault], ids: undefined } : { faults, ids }
+    })
+    shards.set(name, checked)
+    return checked
+  }
+
+  return {
+    check,
+    checked: () => ({
+      objects: counted.objects.size,
+      bytes: sum(counted.objects.values()),
+      shards: counted.shards.size,
+      rows: sum(counted.shards.values()),
+    }),
+    async close() {
+      await Promise.all(Array.from(pools.values(), (pool) => pool.close()))
+    },
+  }
+}
+
+const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0)
+
+/** Whether an error tells of stored data that is missing or damaged, rather than of the store or of this machine. */
+export const isFault = (error: unknown): error is Error =>
+  isVecsnapError(error, "Corrupt") || isVecsnapError(error, "NotFound")
+
+/** What a check of the object finds wrong, if anything. What else it throws is thrown on. */
+async function faultIn(key: string, check: () => Promise<void>): Promise<Found | undefined> {
+  try {
+    await check()
+    return undefined
+  } catch (error) {
+    if (!isFault(error)) throw error
+    return { key, message: error.message }
+  }
+}

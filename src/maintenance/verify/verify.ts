@@ -1,0 +1,154 @@
+/**
+ * Whether what lies at a root is what its manifests say: the pointer, manifests, and every object that they name.
+ */
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { inspectPointer, nothingPublished } from "../../manifest/current.js"
+import { findManifest, listManifests } from "../../manifest/history.js"
+import { POINTER_KEY, parseKey } from "../../manifest/keys.js"
+import { fileError } from "../../storage/files.js"
+import type { ObjectStore } from "../../storage/store.js"
+import { type Checked, createVerifier, type Found, type SnapshotCheck, type Verifier } from "./snapshot.js"
+
+export interface DepthOptions {
+  /** Also reads all contents: checksums, rows, ids, sample queries. Default false: sizes, routing, index of the locator. */
+  readonly deep?: boolean | undefined
+  /** Where a temporary directory is made for `deep`; default: the system's. */
+  readonly tempDir?: string | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface VerifyOptions extends DepthOptions {
+  /** "live" (default), "all" snapshots at the root, or that of one run, by its id. */
+  readonly snapshot?: "live" | "all" | (string & {}) | undefined
+}
+
+/** One thing that is missing or damaged. */
+export interface Fault extends Found {
+  /** What to do about it, as a sentence's second half. */
+  readonly advice: string
+  /** Snapshots that need the object; empty for the pointer. */
+  readonly runs: readonly string[]
+}
+
+export interface VerifiedSnapshot {
+  readonly run: string
+  /** Key of its manifest. */
+  readonly manifest: string
+  readonly live: boolean
+  readonly intact: boolean
+  /** Absent if the manifest can't be read. */
+  readonly rows: number | undefined
+}
+
+export interface VerifyReport {
+  readonly url: string
+  readonly deep: boolean
+  /** Whether nothing is missing or damaged. */
+  readonly intact: boolean
+  /** Run that is live; absent if none is, or if the pointer can't be read. */
+  readonly live: string | undefined
+  readonly snapshots: readonly VerifiedSnapshot[]
+  readonly faults: readonly Fault[]
+  readonly checked: Checked
+}
+
+/**
+ * Checks a root, and changes nothing. Damage is reported, all of it, and never thrown.
+ *
+ * Throws `NotFound` if nothing is published or the run is not there, `Unavailable` if the store does not answer, `Unsupported` if
+ * a later version of vecsnap wrote the pointer or a manifest, or a backend's package is not installed.
+ */
+export async function verifyRoot(store: ObjectStore, options: VerifyOptions = {}): Promise<VerifyReport> {
+  const { snapshot = "live", signal } = options
+  const pointer = await inspectPointer(store, { signal })
+  const damage = pointer !== undefined && "problem" in pointer ? pointer.problem : undefined
+  const live = pointer !== undefined && "run" in pointer ? pointer : undefined
+  const keys: string[] = []
+  if (snapshot === "all") {
+    keys.push(...(await listManifests(store, { signal })).map(({ key }) => key))
+    // A manifest that the pointer names and that is gone.
+    if (live && !keys.includes(live.manifest)) keys.unshift(live.manifest)
+  } else if (snapshot !== "live") keys.push((await findManifest(store, snapshot, { signal })).key)
+  else if (live) keys.push(live.manifest)
+  if (keys.length === 0 && damage === undefined) throw nothingPublished(store)
+
+  return withVerifier(store, options, async (verifier) => {
+    const checks: SnapshotCheck[] = []
+    for (const key of keys) checks.push(await verifier.check(key))
+    const faults = mergeFaults(checks, live?.manifest, damage)
+    const { objects, ...checked } = verifier.checked()
+    return {
+      url: store.url,
+      deep: options.deep === true,
+      intact: faults.length === 0,
+      live: live?.run,
+      snapshots: checks.map((check) => ({
+        run: runOf(check.key),
+        manifest: check.key,
+        live: check.key === live?.manifest,
+        intact: check.faults.length === 0,
+        rows: check.manifest?.rows,
+      })),
+      faults,
+      checked: { ...checked, objects: objects + (pointer === undefined ? 0 : 1) },
+    }
+  })
+}
+
+/** Runs `use` with a verifier, and leaves no temporary file behind. */
+export async function withVerifier<T>(
+  store: ObjectStore,
+  { deep = false, tempDir, signal }: DepthOptions,
+  use: (verifier: Verifier) => Promise<T>,
+): Promise<T> {
+  const dir = await mkdtemp(join(tempDir ?? tmpdir(), "vecsnap-verify-")).catch((error) => {
+    throw fileError("make a directory in", tempDir ?? tmpdir(), error)
+  })
+  const verifier = createVerifier(store, { deep, dir, signal })
+  try {
+    return await use(verifier)
+  } finally {
+    await verifier.close()
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+/** The run of a manifest, by its key. */
+function runOf(key: string): string {
+  const parsed = parseKey(key)
+  if (parsed?.kind !== "manifest") throw new TypeError(`${key} is not the key of a manifest`)
+  return parsed.run
+}
+
+/** All faults, each once, with the snapshots that it concerns. */
+function mergeFaults(
+  checks: readonly SnapshotCheck[],
+  liveKey: string | undefined,
+  pointerDamage: string | undefined,
+): readonly Fault[] {
+  const merged = new Map<string, { readonly found: Found; readonly keys: string[] }>()
+  for (const { key, faults } of checks) {
+    for (const found of faults) {
+      const known = merged.get(found.message)
+      if (known === undefined) merged.set(found.message, { found, keys: [key] })
+      else known.keys.push(key)
+    }
+  }
+  const pointer: readonly Fault[] =
+    pointerDamage === undefined
+      ? []
+      : [{ key: POINTER_KEY, message: pointerDamage, advice: REPAIR_ADVICE, runs: [] }]
+  const others = Array.from(merged.values(), ({ found, keys }) => ({
+    ...found,
+    advice: liveKey === undefined || keys.includes(liveKey) ? LIVE_ADVICE : OTHER_ADVICE,
+    runs: keys.map(runOf),
+  }))
+  return [...pointer, ...others]
+}
+
+const REPAIR_ADVICE = "make an intact snapshot live with --repair-pointer"
+const LIVE_ADVICE =
+  "restore the object, or make an intact snapshot live with --repair-pointer and build again"
+const OTHER_ADVICE = "restore the object, or build again; the live snapshot does not need it"
