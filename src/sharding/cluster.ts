@@ -8,11 +8,17 @@
  *   long vectors, which answer most queries, into many small shards: where lengths vary much, the largest of 64 shards
  *   then had 13 times the average (3 times by angle), and 8 probes found 0.46 of the ten best (0.63 by angle). Where
  *   lengths vary little the two are alike.
+ *
+ * With a layout (`affinity`, `fast`) records and queries go by descriptors instead; see docs/layout.md. Centroids are
+ * there then for `diff` and for builds that keep the routing of an older one.
  */
 
 import { bestPoints, createPointTable, type PointTable, pointScores } from "../vectors/kernel.js"
 import type { Metric } from "../vectors/metric.js"
 import type { NpyArray } from "../vectors/npy.js"
+import { homesOf } from "./layout/insert.js"
+import { createDescriptorRouter, packRouting, type Routing } from "./layout/routing.js"
+import { prepareRows } from "./layout/space.js"
 import type { ResolvedCluster } from "./options.js"
 import { probeLimit, requestedShards, requestedVector } from "./request.js"
 import type { RankedShard, Strategy, StrategyContext } from "./strategy.js"
@@ -49,25 +55,33 @@ export function rankCentroids(table: PointTable, query: ArrayLike<number>): Rank
   )
 }
 
-/** `centroids`: `shards × dim`. */
+/** Shards of records and queries, by centroid or by descriptors. */
+interface Ranking {
+  assign(vectors: Float32Array): Int32Array
+  /** All shards, best first. */
+  rank(vector: Float32Array): RankedShard[]
+}
+
+/** `centroids`: `shards × dim`; `routing`: what a layout has made, where there is one. */
 export function createCluster(
   resolved: ResolvedCluster,
   context: StrategyContext,
   centroids: NpyArray,
+  routing?: Routing,
 ): Strategy {
   const { shards, probes } = resolved
-  const assignment = assignmentTable(context.metric, centroids.data, context.dim)
-  const routing = routingTable(context.metric, centroids.data, context.dim)
+  const { assign, rank } =
+    routing === undefined ? centroidRanking(context, centroids) : descriptorRanking(routing)
   return Object.freeze<Strategy>({
     name: "cluster",
     shards,
-    assign: (batch) => bestPoints(batch.vectors, assignment),
+    assign: (batch) => assign(batch.vectors),
 
     route(request) {
       const requested = requestedShards(request, shards)
       if (requested !== undefined) return requested
       const vector = requestedVector(request, "cluster", context)
-      return rankCentroids(routing, vector)
+      return rank(vector)
         .filter(({ shard }) => request.present(shard))
         .slice(0, probeLimit(request, probes))
     },
@@ -80,8 +94,30 @@ export function createCluster(
         sampleRows: resolved.sampleRows,
         iterations: resolved.iterations,
         seed: resolved.seed,
+        ...(routing && { layout: resolved.layout, replication: resolved.replication }),
       },
     }),
-    artifacts: () => ({ [CENTROIDS_FILE]: centroids }),
+    artifacts: () => ({ [CENTROIDS_FILE]: centroids, ...(routing && packRouting(routing)) }),
   })
+}
+
+function centroidRanking({ metric, dim }: StrategyContext, { data }: NpyArray): Ranking {
+  const assignment = assignmentTable(metric, data, dim)
+  const table = routingTable(metric, data, dim)
+  return {
+    assign: (vectors) => bestPoints(vectors, assignment),
+    rank: (vector) => rankCentroids(table, vector),
+  }
+}
+
+function descriptorRanking(routing: Routing): Ranking {
+  const { preparation, descriptors, beta } = routing
+  const router = createDescriptorRouter(routing)
+  return {
+    assign: (vectors) => homesOf(prepareRows(preparation, vectors.slice()), descriptors, beta),
+    rank(vector) {
+      const { shards, scores } = router.route(vector)
+      return Array.from(shards, (shard, rank) => ({ shard, score: 0 - scores[rank]! }))
+    },
+  }
 }

@@ -6,13 +6,17 @@
  */
 import type { FieldType, FieldValue, RecordBatch } from "../records.js"
 import type { Metric } from "../vectors/metric.js"
-import type { NpyArray } from "../vectors/npy.js"
+import type { AnyNpyArray } from "../vectors/npy.js"
 
 export const STRATEGY_NAMES = ["cluster", "lsh", "explicit", "cel"] as const
 export type StrategyName = (typeof STRATEGY_NAMES)[number]
 
 /** What a user asks for. Defaults are filled in by `resolveSharding`. */
 export type ShardingOptions = ClusterOptions | LshOptions | ExplicitOptions | CelOptions
+
+/** How `cluster` divides rows; see docs/layout.md. */
+export const LAYOUTS = ["affinity", "fast", "plain"] as const
+export type LayoutName = (typeof LAYOUTS)[number]
 
 export interface ClusterOptions {
   readonly strategy: "cluster"
@@ -26,6 +30,17 @@ export interface ClusterOptions {
   readonly iterations?: number
   /** Seed of every random choice; default 1. */
   readonly seed?: number
+  /**
+   * "plain" (default): k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to
+   * 128 descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies of rows
+   * that many others are near to.
+   */
+  readonly layout?: LayoutName
+  /** Copies of rows in further shards, for `affinity` only. */
+  readonly replication?: {
+    /** Rows stored over rows, from 1 (no copies) to 16; default 1.2. */
+    readonly budget?: number
+  }
 }
 
 export interface LshOptions {
@@ -94,7 +109,7 @@ export interface Strategy {
   describe(): ShardingDescription
 
   /** Arrays that `route` needs, by file name ("centroids.npy"). */
-  artifacts(): Readonly<Record<string, NpyArray>>
+  artifacts(): Readonly<Record<string, AnyNpyArray>>
 }
 
 export interface RouteRequest {

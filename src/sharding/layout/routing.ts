@@ -4,6 +4,7 @@
  */
 import { corrupt, invalidInput } from "../../errors.js"
 import { METRICS, type Metric } from "../../vectors/metric.js"
+import type { AnyNpyArray } from "../../vectors/npy.js"
 import { createPointScan } from "./compare.js"
 import { createScoring, type Descriptors, fromFourBits, rankShards, toFourBits } from "./descriptors.js"
 import { type Preparation, prepareQueries, squaredLength } from "./space.js"
@@ -88,7 +89,7 @@ export const hasDescriptors = (arrays: Readonly<Record<string, unknown>>): boole
  * values are not as they must be for `shards` shards of dimension `dim`.
  */
 export function unpackRouting(
-  arrays: Readonly<Record<string, RoutingArray | undefined>>,
+  arrays: Readonly<Record<string, AnyNpyArray | undefined>>,
   expected: { readonly metric: Metric; readonly dim: number; readonly shards: number },
 ): Routing {
   const { metric, dim, shards } = expected
@@ -136,7 +137,7 @@ export function unpackRouting(
   }
 }
 
-type Arrays = Readonly<Record<string, RoutingArray | undefined>>
+type Arrays = Readonly<Record<string, AnyNpyArray | undefined>>
 
 function arrayOf<T extends RoutingArray["data"]>(
   arrays: Arrays,

@@ -13,6 +13,8 @@ describe("defaults", () => {
       sampleRows: 20_000,
       iterations: 20,
       seed: 1,
+      layout: "plain",
+      replication: { budget: 1 },
     })
     expect(resolve({ strategy: "cluster", shards: 1000 })).toMatchObject({ probes: 125, sampleRows: 256_000 })
     expect(resolve({ strategy: "lsh", shards: 100 })).toEqual({
@@ -48,7 +50,7 @@ test.each([
   ],
   [
     { strategy: "cluster", shards: 4, bits: 3 },
-    "the cluster strategy has no option sharding.bits; it has shards, probes, sampleRows, iterations, seed",
+    "the cluster strategy has no option sharding.bits; it has shards, probes, sampleRows, iterations, seed, layout, replication",
   ],
   [{ strategy: "lsh", shards: 100, bits: 6 }, "sharding.bits must be an integer from 7 to 1024; got 6"],
   [
