@@ -17,11 +17,12 @@ import { bestPoints, createPointTable, type PointTable, pointScores } from "../v
 import type { Metric } from "../vectors/metric.js"
 import type { NpyArray } from "../vectors/npy.js"
 import { homesOf } from "./layout/insert.js"
-import { createDescriptorRouter, packRouting, type Routing } from "./layout/routing.js"
+import { createDescriptorRouter, isUnlike, packRouting, type Routing } from "./layout/routing.js"
 import { prepareRows } from "./layout/space.js"
+import { probesFor, type RankedQuery } from "./layout/stopping.js"
 import type { ResolvedCluster } from "./options.js"
 import { probeLimit, requestedShards, requestedVector } from "./request.js"
-import type { RankedShard, Strategy, StrategyContext } from "./strategy.js"
+import type { InformedRoute, RankedShard, RouteRequest, Strategy, StrategyContext } from "./strategy.js"
 
 export const CENTROIDS_FILE = "centroids.npy"
 
@@ -55,13 +56,6 @@ export function rankCentroids(table: PointTable, query: ArrayLike<number>): Rank
   )
 }
 
-/** Shards of records and queries, by centroid or by descriptors. */
-interface Ranking {
-  assign(vectors: Float32Array): Int32Array
-  /** All shards, best first. */
-  rank(vector: Float32Array): RankedShard[]
-}
-
 /** `centroids`: `shards × dim`; `routing`: what a layout has made, where there is one. */
 export function createCluster(
   resolved: ResolvedCluster,
@@ -69,28 +63,19 @@ export function createCluster(
   centroids: NpyArray,
   routing?: Routing,
 ): Strategy {
-  const { shards, probes } = resolved
-  const { assign, rank } =
-    routing === undefined ? centroidRanking(context, centroids) : descriptorRanking(routing)
+  const { shards } = resolved
   return Object.freeze<Strategy>({
     name: "cluster",
     shards,
-    assign: (batch) => assign(batch.vectors),
-
-    route(request) {
-      const requested = requestedShards(request, shards)
-      if (requested !== undefined) return requested
-      const vector = requestedVector(request, "cluster", context)
-      return rank(vector)
-        .filter(({ shard }) => request.present(shard))
-        .slice(0, probeLimit(request, probes))
-    },
+    ...(routing === undefined
+      ? byCentroids(resolved, context, centroids)
+      : byDescriptors(resolved, context, routing)),
 
     describe: () => ({
       strategy: "cluster",
       shards,
       options: {
-        probes,
+        probes: resolved.probes,
         sampleRows: resolved.sampleRows,
         iterations: resolved.iterations,
         seed: resolved.seed,
@@ -101,23 +86,72 @@ export function createCluster(
   })
 }
 
-function centroidRanking({ metric, dim }: StrategyContext, { data }: NpyArray): Ranking {
+type Routes = Pick<Strategy, "assign" | "route" | "routeInformed">
+
+function byCentroids(
+  { shards, probes }: ResolvedCluster,
+  context: StrategyContext,
+  { data }: NpyArray,
+): Routes {
+  const { metric, dim } = context
   const assignment = assignmentTable(metric, data, dim)
   const table = routingTable(metric, data, dim)
   return {
-    assign: (vectors) => bestPoints(vectors, assignment),
-    rank: (vector) => rankCentroids(table, vector),
+    assign: (batch) => bestPoints(batch.vectors, assignment),
+
+    route(request) {
+      const requested = requestedShards(request, shards)
+      if (requested !== undefined) return requested
+      const vector = requestedVector(request, "cluster", context)
+      return rankCentroids(table, vector)
+        .filter(({ shard }) => request.present(shard))
+        .slice(0, probeLimit(request, probes))
+    },
   }
 }
 
-function descriptorRanking(routing: Routing): Ranking {
-  const { preparation, descriptors, beta } = routing
+function byDescriptors(
+  { shards, probes }: ResolvedCluster,
+  context: StrategyContext,
+  routing: Routing,
+): Routes {
+  const { preparation, descriptors, beta, stopping } = routing
   const router = createDescriptorRouter(routing)
+
+  function routeInformed(request: RouteRequest): InformedRoute {
+    const requested = requestedShards(request, shards)
+    if (requested !== undefined) return { shards: requested }
+    const { targetRecall } = request
+    const vector = requestedVector(request, "cluster", context)
+    const limit = targetRecall === undefined ? probeLimit(request, probes) : Infinity
+    const ranked = withoutAbsent(router.route(vector), request)
+    const stop = targetRecall === undefined ? undefined : probesFor(stopping, ranked, targetRecall)
+    const count = Math.min(ranked.shards.length, stop?.probes ?? limit)
+    return {
+      shards: Array.from({ length: count }, (_, rank) => ({
+        shard: ranked.shards[rank]!,
+        score: 0 - ranked.scores[rank]!,
+      })),
+      // A mean of sums in float32 may be 1 and a little.
+      ...(stop && { expectedRecall: Math.min(1, stop.expectedRecall) }),
+      ...(Number.isFinite(stopping.unlikeBelow) && { unlike: isUnlike(routing, ranked) }),
+    }
+  }
+
   return {
-    assign: (vectors) => homesOf(prepareRows(preparation, vectors.slice()), descriptors, beta),
-    rank(vector) {
-      const { shards, scores } = router.route(vector)
-      return Array.from(shards, (shard, rank) => ({ shard, score: 0 - scores[rank]! }))
-    },
+    assign: (batch) => homesOf(prepareRows(preparation, batch.vectors.slice()), descriptors, beta),
+    route: (request) => routeInformed(request).shards,
+    routeInformed,
+  }
+}
+
+/** Before probes are counted: a shard without rows gains nothing. */
+function withoutAbsent(query: RankedQuery, { present }: RouteRequest): RankedQuery {
+  const ranks = [...query.shards.keys()].filter((rank) => present(query.shards[rank]!))
+  if (ranks.length === query.shards.length) return query
+  return {
+    shards: Uint16Array.from(ranks, (rank) => query.shards[rank]!),
+    scores: Float32Array.from(ranks, (rank) => query.scores[rank]!),
+    familiarity: query.familiarity,
   }
 }

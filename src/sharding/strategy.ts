@@ -106,6 +106,12 @@ export interface Strategy {
    */
   route(request: RouteRequest): readonly RankedShard[]
 
+  /**
+   * {@link Strategy.route} with what the strategy knows of the query, and with as many shards as `request.targetRecall`
+   * takes, if that is given. Only strategies whose routing was measured have it.
+   */
+  readonly routeInformed?: (request: RouteRequest) => InformedRoute
+
   describe(): ShardingDescription
 
   /** Arrays that `route` needs, by file name ("centroids.npy"). */
@@ -117,12 +123,24 @@ export interface RouteRequest {
   readonly vector?: Float32Array
   /** How many shards to search; the strategy's own default if absent. "all" searches every shard that has rows. */
   readonly probes?: number | "all" | undefined
+  /**
+   * As many shards as this recall takes, above 0 and at most 1; goes before `probes`. For `routeInformed` only.
+   */
+  readonly targetRecall?: number | undefined
   /** Overrides every strategy: these shards, in this order; "all" said aloud. */
   readonly shards?: readonly number[] | "all" | undefined
   /** For `cel`: values of the expression's variables. */
   readonly context?: Readonly<Record<string, FieldValue>> | undefined
   /** Whether a shard holds rows. */
   present(shard: number): boolean
+}
+
+export interface InformedRoute {
+  readonly shards: readonly RankedShard[]
+  /** For a request with a target: the mean recall that held-out queries reached with the same rule. */
+  readonly expectedRecall?: number
+  /** Whether the query is less familiar than 19 of 20 rows; absent if no rows were held out, or no ranking was needed. */
+  readonly unlike?: boolean
 }
 
 export interface RankedShard {
