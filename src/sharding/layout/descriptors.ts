@@ -227,11 +227,14 @@ export function routeAll(
 const lengthTerm = (queries: SpaceRows, row: number): number =>
   queries.metric === "l2" ? squaredLength(queries.vectors, row, queries.dim) / 2 : 0
 
-function largestOf(values: Float32Array): number {
+export function largestOf(values: Float32Array): number {
   let largest = -Infinity
   for (let i = 0; i < values.length; i++) if (values[i]! > largest) largest = values[i]!
   return largest
 }
+
+/** So many ranks are inserted one by one, which is faster than sorting. */
+const INSERTED = 64
 
 /**
  * Scores of all shards into `scores`, the `shown` best shards into `order` (of equal ones the first); the sum of all
@@ -250,7 +253,7 @@ export function rankShards(
   breakTies(table, similarities, scores)
   let sum = 0
   for (let shard = 0; shard < shards; shard++) sum += scores[shard]!
-  if (shown > 16) {
+  if (shown > INSERTED) {
     for (let shard = 0; shard < shards; shard++) order[shard] = shard
     order.sort((a, b) => scores[b]! - scores[a]! || a - b)
     return sum

@@ -6,7 +6,7 @@ import { corrupt, invalidInput } from "../../errors.js"
 import { METRICS, type Metric } from "../../vectors/metric.js"
 import type { AnyNpyArray } from "../../vectors/npy.js"
 import { createPointScan } from "./compare.js"
-import { createScoring, type Descriptors, fromFourBits, rankShards, toFourBits } from "./descriptors.js"
+import { createScoring, type Descriptors, fromFourBits, largestOf, rankShards, toFourBits } from "./descriptors.js"
 import { type Preparation, prepareQueries, squaredLength } from "./space.js"
 import { GAIN_SHAPE, type RankedQuery, type StoppingRule, TARGETS } from "./stopping.js"
 
@@ -209,15 +209,12 @@ export function createDescriptorRouter(routing: Routing): DescriptorRouter {
       }
       const prepared = prepareQueries(preparation, query)
       compare(prepared, similarities)
-      const largest = similarities.reduce((most, value) => Math.max(most, value), -Infinity)
       const ranked = new Uint16Array(shards)
       const sum = rankShards(table, similarities, sums, ranked, shards)
       const length = preparation.metric === "l2" ? squaredLength(prepared, 0, dim) / 2 : 0
-      return {
-        shards: ranked,
-        scores: Float32Array.from(ranked, (shard) => sums[shard]! / sum),
-        familiarity: largest - length,
-      }
+      const scores = new Float32Array(shards)
+      for (let rank = 0; rank < shards; rank++) scores[rank] = sums[ranked[rank]!]! / sum
+      return { shards: ranked, scores, familiarity: largestOf(similarities) - length }
     },
   }
 }
