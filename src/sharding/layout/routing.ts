@@ -6,7 +6,15 @@ import { corrupt, invalidInput } from "../../errors.js"
 import { METRICS, type Metric } from "../../vectors/metric.js"
 import type { AnyNpyArray } from "../../vectors/npy.js"
 import { createPointScan } from "./compare.js"
-import { createScoring, type Descriptors, fromFourBits, largestOf, rankShards, toFourBits } from "./descriptors.js"
+import {
+  createScoring,
+  type Descriptors,
+  fourBitCodes,
+  fromFourBits,
+  largestOf,
+  rankShards,
+  toFourBits,
+} from "./descriptors.js"
 import { type Preparation, prepareQueries, squaredLength } from "./space.js"
 import { GAIN_SHAPE, type RankedQuery, type StoppingRule, TARGETS } from "./stopping.js"
 
@@ -189,13 +197,13 @@ export interface DescriptorRouter {
   route(query: Float32Array): RankedQuery
 }
 
-/** Ranks shards; `D × d` multiplications a query. */
+/** Ranks shards; `D × d` multiplications a query. Descriptors are taken as they are stored, in 4 bits. */
 export function createDescriptorRouter(routing: Routing): DescriptorRouter {
   const { descriptors, beta, preparation } = routing
   const { dim, shards } = descriptors
   const table = createScoring(descriptors, beta)
   const { points } = table
-  const compare = createPointScan(points)
+  const compare = createPointScan(points, fourBitCodes(toFourBits(descriptors.vectors, dim), dim))
   const similarities = new Float32Array(points.count)
   const sums = new Float64Array(shards)
   return {
