@@ -84,6 +84,13 @@ export function parseProbes(text: string): number | "all" {
   }
 }
 
+/** A share above 0, at most 1: ".95". */
+export function parseShare(text: string): number {
+  const share = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : Number.NaN
+  if (share > 0 && share <= 1) return share
+  throw new InvalidArgumentError("Expected a number above 0, at most 1.")
+}
+
 /** "all" or shard numbers: "1,2". */
 export function parseShards(text: string): readonly number[] | "all" {
   if (text === "all") return "all"

@@ -16,6 +16,7 @@ import {
   addTimeoutOption,
   parseId,
   parseProbes,
+  parseShare,
   type RouteFlags,
   routeOptions,
   type TimeoutFlags,
@@ -35,6 +36,7 @@ const NOTES = `
 Examples:
   vecsnap query s3://vectors/words --like king
   vecsnap query s3://vectors/words --vector @query.npy -k 20 --probes all
+  vecsnap query s3://vectors/words --like king --target-recall .95
   vecsnap query ./tenants --vector '[0.1,0.2,0.3]' --context tenant=acme
   vecsnap query ./days --vector query.json --shards 6,7 --json | jq -r '.hits[].id'`
 
@@ -42,6 +44,7 @@ interface QueryFlags extends ReaderFlags, RouteFlags, TimeoutFlags {
   readonly vector?: string
   readonly like?: string
   readonly k: number
+  readonly targetRecall?: number
 }
 
 /** `vecsnap query`: the nearest records of one vector. */
@@ -53,6 +56,11 @@ export function queryCommand(io: Io): Command {
     .option("--like <id>", "the vector of this record")
     .option("-k <n>", "hits wanted", wholeNumber(1), 10)
     .option("--probes <n|all>", "shards to search; default: the snapshot's", parseProbes)
+    .option(
+      "--target-recall <share>",
+      "search as many shards as this recall takes; .95, for example",
+      parseShare,
+    )
     .addHelpText("after", NOTES)
   addRouteOptions(command)
   addTimeoutOption(command)
@@ -84,7 +92,12 @@ export function queryCommand(io: Io): Command {
 }
 
 const search = (reader: Reader, vector: Float32Array, flags: QueryFlags, io: Io): Promise<SearchResult> =>
-  reader.search(vector, { ...routeOptions(flags, reader.snapshot.fields), k: flags.k, signal: io.signal })
+  reader.search(vector, {
+    ...routeOptions(flags, reader.snapshot.fields),
+    ...(flags.targetRecall !== undefined && { targetRecall: flags.targetRecall }),
+    k: flags.k,
+    signal: io.signal,
+  })
 
 async function searchLike(reader: Reader, text: string, flags: QueryFlags, io: Io): Promise<SearchResult> {
   const id = parseId(text, reader.snapshot.idType)
@@ -106,16 +119,18 @@ export const withoutId = (hits: readonly Hit[], id: Id, k: number): readonly Hit
   hits.filter((hit) => String(hit.id) !== String(id)).slice(0, k)
 
 /** The documented shape of `query --json`. */
-const searchDocument = ({ snapshot, hits, shards, complete }: SearchResult): object => ({
+const searchDocument = ({ snapshot, hits, shards, complete, expectedRecall }: SearchResult): object => ({
   snapshot,
   hits: hits.map(({ id, distance, shard, fields, payload }) => ({ id, distance, shard, fields, payload })),
   shards: { asked: shards.asked, answered: shards.answered, failed: shards.failed },
   complete,
+  // JSON has no undefined: it is there only with a target.
+  expectedRecall,
 })
 
 /** A table of the hits, and a line that tells where they were looked for. */
 export function renderResult(
-  { snapshot, hits, shards }: SearchResult,
+  { snapshot, hits, shards, expectedRecall }: SearchResult,
   shardCount: number,
   k: number,
   io: Pick<Io, "stdout" | "env">,
@@ -142,7 +157,8 @@ export function renderResult(
   const table = renderTable(columns, rows, { width: widthOf(io.stdout), paint })
   const found = hits.length < k ? `only ${countOf(hits.length, "hit")}; ` : ""
   const asked = `searched ${formatCount(shards.asked.length)} of ${countOf(shardCount, "shard")}: ${listShards(shards.asked)}`
-  return `${table}\n${paint.dim(`${found}${asked}; snapshot ${snapshot}`)}\n`
+  const expected = expectedRecall === undefined ? "" : `; expected recall ${expectedRecall.toFixed(3)}`
+  return `${table}\n${paint.dim(`${found}${asked}${expected}; snapshot ${snapshot}`)}\n`
 }
 
 /** Five decimals, or eight digits where distances are large. */

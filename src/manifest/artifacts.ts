@@ -3,7 +3,7 @@ import pMap from "p-map"
 import { corrupt, notFound } from "../errors.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
-import { decodeNpy, encodeNpy, type NpyArray } from "../vectors/npy.js"
+import { type AnyNpyArray, decodeAnyNpy, encodeNpy } from "../vectors/npy.js"
 import { assertSha256, assertSize } from "./content.js"
 import { parseKey, routingKey } from "./keys.js"
 import type { FileEntry, Manifest } from "./manifest.js"
@@ -12,7 +12,7 @@ import type { FileEntry, Manifest } from "./manifest.js"
 export async function writeArtifacts(
   store: ObjectStore,
   run: string,
-  artifacts: Readonly<Record<string, NpyArray>>,
+  artifacts: Readonly<Record<string, AnyNpyArray>>,
   options?: CallOptions,
 ): Promise<readonly FileEntry[]> {
   return pMap(Object.entries(artifacts), async ([file, array]) => {
@@ -28,10 +28,10 @@ export async function readArtifacts(
   store: ObjectStore,
   manifest: Manifest,
   options?: CallOptions,
-): Promise<Readonly<Record<string, NpyArray>>> {
+): Promise<Readonly<Record<string, AnyNpyArray>>> {
   const entries = await pMap(manifest.artifacts, async (entry) => {
     const body = await readVerified(store, entry, options)
-    return [artifactName(entry), decodeNpy(body, entry.key)] as const
+    return [artifactName(entry), decodeAnyNpy(body, entry.key)] as const
   })
   return Object.fromEntries(entries)
 }

@@ -18,7 +18,7 @@ export async function getRecords(
   const unique = [...new Set(wanted)]
   const candidates =
     route.shards !== undefined || route.context !== undefined
-      ? sameForAll(unique, routeQuery(state, undefined, route))
+      ? sameForAll(unique, routeQuery(state, undefined, route).shards)
       : await state.locator.locate(unique, signal)
 
   const idsByShard = new Map<number, Id[]>()

@@ -9,13 +9,16 @@
  * | `degraded`  | it answers, but: the last refresh failed; the pointer cannot be read; the snapshot is older than   |
  * |             | `maxAgeSeconds`; shards failed when they were last asked; calls were turned away lately; the lease |
 |             | that protects its snapshot from collection is over                                                 |
- * | `healthy`   | none of these                                                                                      |
+ * | `healthy`   | none of these; there may be advice                                                                 |
  *
  * A call has failed if storage, data or time are to blame: wrong input and calls that were aborted don't count. Calls
  * turned away for load don't either: restarting a busy reader makes it slower.
+ *
+ * Queries that are unlike the rows give a reason, but no other status: it is the next build that can do something about it, and
+ * nobody should be woken for it.
  */
 import { isVecsnapError } from "../errors.js"
-import type { Health, RefreshReport } from "./types.js"
+import type { Health, RefreshReport, UnlikeQueries } from "./types.js"
 
 /** So long without its pointer, a reader can no longer claim to follow what is live. */
 export const POINTER_UNREADABLE_MS = 5 * 60 * 1000
@@ -25,6 +28,12 @@ export const CALLS_TO_JUDGE = 5
 const RECENT_CALLS = 20
 /** Outcomes older than this are forgotten, so that a reader that nobody asks does not stay unhealthy. */
 const RECENT_MS = 60_000
+
+/** From this share on, of so many queries at least, health says that queries are unlike the rows. */
+export const MANY_UNLIKE = 0.25
+export const QUERIES_TO_JUDGE = 200
+/** Queries of which it is remembered. */
+const RECENT_QUERIES = 1000
 
 export interface HealthFacts {
   readonly nowMs: number
@@ -42,13 +51,14 @@ export interface HealthFacts {
   readonly failingShards: ReadonlyMap<number, string>
   /** Why the lease of the reader is over; `undefined` if it is not, or there is none. */
   readonly leaseOver?: string | undefined
+  readonly unlikeQueries?: UnlikeQueries | undefined
 }
 
 export type HealthVerdict = Pick<Health, "status" | "reasons" | "ageSeconds">
 
 /** The status that the facts amount to, and each reason for it, the gravest first. */
 export function judgeHealth(facts: HealthFacts): HealthVerdict {
-  const { nowMs, maxAgeSeconds, pointerFailure, lastRefresh, calls, failingShards } = facts
+  const { nowMs, maxAgeSeconds, pointerFailure, lastRefresh, calls, failingShards, unlikeQueries } = facts
   const ageSeconds = Math.max(0, Math.round((nowMs - facts.publishedAtMs) / 1000))
   const unhealthy: string[] = []
   const degraded: string[] = []
@@ -81,8 +91,18 @@ export function judgeHealth(facts: HealthFacts): HealthVerdict {
   if (calls.refused > 0)
     degraded.push(`${calls.refused} calls were turned away lately, since too many waited`)
 
+  const advice: string[] = []
+  if (unlikeQueries !== undefined && unlikeQueries.of >= QUERIES_TO_JUDGE) {
+    const { share, of } = unlikeQueries
+    if (share > MANY_UNLIKE) {
+      advice.push(
+        `${Math.round(100 * share)} % of the last ${of} queries are unlike the rows, so that recall is lower than expected: build with a sample of them`,
+      )
+    }
+  }
+
   const status = unhealthy.length > 0 ? "unhealthy" : degraded.length > 0 ? "degraded" : "healthy"
-  return { status, reasons: [...unhealthy, ...degraded], ageSeconds }
+  return { status, reasons: [...unhealthy, ...degraded, ...advice], ageSeconds }
 }
 
 export type Outcome = "answered" | "failed" | "refused"
@@ -130,6 +150,30 @@ export function createRecentCalls(nowMs: () => number = Date.now): RecentCalls {
     },
     get lastFailure() {
       return lastFailure
+    },
+  }
+}
+
+export interface RecentQueries {
+  note(unlike: boolean): void
+  /** `undefined` before the first one. */
+  unlike(): UnlikeQueries | undefined
+}
+
+/** Remembers of the latest queries whether they were unlike the rows. */
+export function createRecentQueries(size = RECENT_QUERIES): RecentQueries {
+  const kinds = new Uint8Array(size)
+  let seen = 0
+  let unlike = 0
+  return {
+    note(isUnlike) {
+      const place = seen++ % size
+      unlike += Number(isUnlike) - kinds[place]!
+      kinds[place] = Number(isUnlike)
+    },
+    unlike() {
+      const of = Math.min(seen, size)
+      return of === 0 ? undefined : { share: unlike / of, of }
     },
   }
 }

@@ -122,6 +122,11 @@ function createMetrics<Registry extends object>(client: PromClient<Registry>, re
   )
   gauge("open_shards", "Shards that are open", ({ openShards }) => openShards)
   gauge("queue_length", "Searches that wait for their turn", ({ queueLength }) => queueLength)
+  gauge(
+    "search_unlike_share",
+    "Share of the latest queries that are unlike the rows",
+    ({ unlikeShare }) => unlikeShare,
+  )
 
   return {
     readers,

@@ -30,7 +30,7 @@ import { type Admission, createAdmission } from "./admission.js"
 import { checkTimeoutMs, createCallScope } from "./call-scope.js"
 import { createEvents, type EventEmitter, type ReaderListener } from "./events.js"
 import { getRecords } from "./get.js"
-import { createRecentCalls, type HealthFacts, judgeHealth, outcomeOf } from "./health.js"
+import { createRecentCalls, createRecentQueries, type HealthFacts, judgeHealth, outcomeOf } from "./health.js"
 import { createSnapshotLease, type SnapshotLease } from "./lease.js"
 import { OpenShards } from "./open-shards.js"
 import { typePayload } from "./payloads.js"
@@ -169,6 +169,8 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   #stopAutoRefresh = (): void => {}
 
   readonly #recentCalls = createRecentCalls()
+  /** Of the current snapshot. */
+  #recentQueries = createRecentQueries()
   readonly #failingShards = new Map<number, string>()
   readonly #running = new Set<Promise<unknown>>()
   readonly #endOfRefresh = new AbortController()
@@ -192,6 +194,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       publishedAt: this.#current?.state.info.publishedAt,
       openShards: this.#shards.stats().open,
       queueLength: this.#admission.queued,
+      unlikeShare: this.#recentQueries.unlike()?.share,
     }))
     this.#shards = new OpenShards(this.#store, {
       ...options,
@@ -239,7 +242,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     const queries = vectors.map((vector) => (isList(vector) ? vector.slice() : vector))
     const results = await this.#telemetry.search(() =>
       this.#call("search", options, (state, bounded, failOnMissing) =>
-        searchState(state, queries, bounded, this.#useShard, { failOnMissing }),
+        searchState(state, queries, bounded, this.#useShard, { failOnMissing, noteUnlike: this.#noteUnlike }),
       ),
     )
     return results.map((result) => ({ ...result, hits: result.hits.map((hit) => this.#typePayload(hit)) }))
@@ -283,6 +286,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       await this.#probing
     }
     const calls = this.#recentCalls.counts()
+    const unlikeQueries = this.#recentQueries.unlike()
     const verdict = judgeHealth({
       nowMs: Date.now(),
       closed: this.#closing !== undefined,
@@ -297,8 +301,14 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       lastFailure: this.#recentCalls.lastFailure,
       failingShards: this.#failingShards,
       leaseOver: this.#lease?.over(),
+      unlikeQueries,
     })
-    const facts = { lastRefresh: this.#lastRefresh, pointerReadAt: this.#pointerReadAt, calls }
+    const facts = {
+      lastRefresh: this.#lastRefresh,
+      pointerReadAt: this.#pointerReadAt,
+      calls,
+      unlikeQueries,
+    }
     return { ...verdict, snapshot: info.run, pinned, ...facts }
   }
 
@@ -422,6 +432,10 @@ class SnapshotReader<Payload> implements Reader<Payload> {
 
   // --- Shards ------------------------------------------------------------------------------------------------------
 
+  readonly #noteUnlike = (state: SnapshotState, unlike: boolean): void => {
+    if (state === this.#current?.state) this.#recentQueries.note(unlike)
+  }
+
   readonly #useShard: UseShard = async (state, shard, work, signal) => {
     const isCurrent = () => state === this.#current?.state
     if (isCurrent()) {
@@ -492,6 +506,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     const previous = this.#current!
     this.#current = next
     this.#failingShards.clear()
+    this.#recentQueries = createRecentQueries()
     if (previous.users === 0) this.#drop(previous)
   }
 

@@ -1,11 +1,11 @@
 /**
  * The fan-out: asks the shards of each query, and merges what they answer.
  */
-import { invalidInput, isVecsnapError, messageOf, unavailable, unsupported } from "../errors.js"
+import { invalidInput, isVecsnapError, messageOf, unavailable } from "../errors.js"
 import type { ShardHit, ShardReader } from "../shards/backend.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
 import { checkVector } from "../vectors/validate.js"
-import { routeQuery, type SnapshotState } from "./state.js"
+import { checkRoute, routeQuery, type SnapshotState } from "./state.js"
 import { traceRoute } from "./telemetry.js"
 import type { Hit, SearchOptions, SearchResult } from "./types.js"
 
@@ -19,6 +19,11 @@ export type UseShard = <T>(
 
 export type QueryVector = readonly number[] | Float32Array | Float64Array
 
+interface SearchHooks {
+  readonly failOnMissing?: boolean
+  readonly noteUnlike?: (state: SnapshotState, unlike: boolean) => void
+}
+
 const DEFAULT_K = 10
 
 /**
@@ -27,25 +32,26 @@ const DEFAULT_K = 10
  *
  * @param failOnMissing throw `NotFound` for a shard whose files storage does not have, even where partial answers are
  * allowed, so that the caller can look for a newer snapshot
+ * @param noteUnlike is told of each query whether it is unlike the rows, where the snapshot's routing says so
  */
 export async function searchState(
   state: SnapshotState,
   vectors: readonly QueryVector[],
   { signal, ...options }: SearchOptions,
   useShard: UseShard,
-  { failOnMissing = false }: { readonly failOnMissing?: boolean } = {},
+  { failOnMissing = false, noteUnlike = () => {} }: SearchHooks = {},
 ): Promise<readonly SearchResult[]> {
-  const { k = DEFAULT_K, partial = "fail", targetRecall } = options
+  const { k = DEFAULT_K, partial = "fail" } = options
   if (!Number.isSafeInteger(k) || k < 1)
     throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
-  if (targetRecall !== undefined) refuseTargetRecall(state, targetRecall)
+  checkRoute(state, options)
   const { dim, metric } = state.spec
   const queries = vectors.map((vector, index) =>
     checkVector(vector, dim, metric, vectors.length > 1 ? `query vector ${index}` : "the query vector"),
   )
-  const asked = traceRoute(() =>
-    queries.map((query) => routeQuery(state, query, options).map(({ shard }) => shard)),
-  )
+  const routes = traceRoute(() => queries.map((query) => routeQuery(state, query, options)))
+  for (const { unlike } of routes) if (unlike !== undefined) noteUnlike(state, unlike)
+  const asked = routes.map(({ shards }) => shards.map(({ shard }) => shard))
 
   const queriesByShard = new Map<number, number[]>()
   for (const [query, shards] of asked.entries()) {
@@ -101,25 +107,15 @@ export async function searchState(
         { failed },
       )
     }
+    const { expectedRecall } = routes[query]!
     return {
       snapshot: state.info.run,
       hits: mergeTopK(lists, k).map(({ shard, hit }) => toHit(shard, hit)),
       shards: { asked: shards, answered, failed },
       complete: failed.length === 0,
+      ...(expectedRecall !== undefined && { expectedRecall }),
     }
   }
-}
-
-function refuseTargetRecall({ info }: SnapshotState, targetRecall: number): never {
-  if (!(targetRecall > 0 && targetRecall <= 1)) {
-    throw invalidInput(`targetRecall is ${targetRecall}, expected a number above 0, at most 1`, {
-      targetRecall,
-    })
-  }
-  throw unsupported(
-    `snapshot ${info.run} carries no measured recall, which would turn targetRecall ${targetRecall} into a number of probes: use probes`,
-    { targetRecall, snapshot: info.run },
-  )
 }
 
 type ShardAnswer = { readonly hits: ReadonlyMap<number, readonly ShardHit[]> } | { readonly error: unknown }

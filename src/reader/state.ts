@@ -2,7 +2,7 @@
  * All that a search needs of one snapshot, as one frozen value. `refresh` makes the next one aside and then replaces
  * one reference; a search keeps the state it started with.
  */
-import { invalidInput } from "../errors.js"
+import { invalidInput, unsupported } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { readArtifacts } from "../manifest/artifacts.js"
 import { type LivePointer, readManifest, readPointer, readSnapshot } from "../manifest/current.js"
@@ -11,7 +11,7 @@ import { assertRunId, findManifest } from "../manifest/history.js"
 import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
 import type { Id } from "../records.js"
 import { restoreStrategy } from "../sharding/strategies.js"
-import type { RankedShard, Strategy } from "../sharding/strategy.js"
+import type { InformedRoute, RouteRequest, Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { createIdLocator, type IdLocator } from "./locator.js"
@@ -98,18 +98,53 @@ export function describeSnapshot(url: string, manifest: Manifest, publishedAt: D
 
 /** The shards that hold rows and that a query goes to, best first. */
 export function routeQuery(
-  state: SnapshotState,
+  { strategy, shards: entries }: SnapshotState,
   vector: Float32Array | undefined,
-  { probes, shards, context }: RouteOptions,
-): readonly RankedShard[] {
-  return state.strategy.route({
+  { probes, shards, context, targetRecall }: RouteOptions & { readonly targetRecall?: number },
+): InformedRoute {
+  const request: RouteRequest = {
     ...(vector && { vector }),
     probes,
     shards,
     context,
-    present: (shard) => state.shards.has(shard),
-  })
+    targetRecall,
+    present: (shard) => entries.has(shard),
+  }
+  return strategy.routeInformed?.(request) ?? { shards: strategy.route(request) }
 }
+
+/**
+ * Throws `InvalidInput` unless at most one of probes, target and shards is given, and the target is a share; and
+ * `Unsupported` for a target if the routing of the snapshot was not measured.
+ */
+export function checkRoute(
+  { strategy, info }: SnapshotState,
+  options: RouteOptions & { readonly targetRecall?: number },
+): void {
+  const { targetRecall } = options
+  if (targetRecall !== undefined && !(targetRecall > 0 && targetRecall <= 1)) {
+    throw invalidInput(`targetRecall is ${targetRecall}, expected a number above 0, at most 1`, {
+      targetRecall,
+    })
+  }
+  const [one, other] = CHOICES.filter((choice) => options[choice] !== undefined)
+  if (one !== undefined && other !== undefined) {
+    throw invalidInput(
+      `${one} and ${other} are both given, expected one of them at most: each says which shards to search`,
+    )
+  }
+  if (targetRecall === undefined || strategy.routeInformed !== undefined) return
+  const [reason, advice] =
+    strategy.name === "cluster"
+      ? ["was built without a layout", "or build it again with the layout affinity or fast"]
+      : [`has the strategy ${strategy.name}`, "or build it with the strategy cluster and a layout"]
+  throw unsupported(
+    `snapshot ${info.run} ${reason}, so that no measured recall turns targetRecall ${targetRecall} into a number of shards: use probes, ${advice}`,
+    { targetRecall, snapshot: info.run },
+  )
+}
+
+const CHOICES = ["probes", "targetRecall", "shards"] as const
 
 /** An id in the form in which the snapshot hands ids back. Throws `InvalidInput` for an id of the other type. */
 export function checkId({ spec }: SnapshotState, id: Id): Id {

@@ -40,6 +40,8 @@ export interface ReaderGauges {
   readonly openShards: number
   /** Searches of shards that wait for their turn. */
   readonly queueLength: number
+  /** Share of the latest queries that are unlike the rows; undefined where nothing tells. */
+  readonly unlikeShare: number | undefined
 }
 
 /** Runs the operations of a reader, and tells about them. What an operation throws is thrown on. */
@@ -219,12 +221,17 @@ function createOtelObserver(
     description: "Searches of shards that wait for their turn",
     unit: "{search}",
   })
-  const observables = [age, openShards, queueLength]
+  const unlikeShare = meter.createObservableGauge("vecsnap.search.unlike_share", {
+    description: "Share of the latest queries that are unlike the rows",
+    unit: "1",
+  })
+  const observables = [age, openShards, queueLength, unlikeShare]
   const observe = (result: BatchObservableResult): void => {
     const now = gauges()
     if (now.publishedAt !== undefined) result.observe(age, ageSeconds(now.publishedAt), ofRoot)
     result.observe(openShards, now.openShards, ofRoot)
     result.observe(queueLength, now.queueLength, ofRoot)
+    if (now.unlikeShare !== undefined) result.observe(unlikeShare, now.unlikeShare, ofRoot)
   }
   meter.addBatchObservableCallback(observe, observables)
 

@@ -79,7 +79,7 @@ export interface OpenOptions<Payload = Json> {
   readonly logger?: Logger
 }
 
-/** How a query finds its shards; see the strategies. */
+/** How a query finds its shards; see the strategies. At most one of `probes` and `shards`. */
 export interface RouteOptions {
   /** Shards to search: a number (of those that hold rows), or "all"; default: the snapshot's. */
   readonly probes?: number | "all"
@@ -95,8 +95,9 @@ export interface SearchOptions extends RouteOptions {
   /** Whether a shard that fails fails the search (default), or is left out and named in the answer. */
   readonly partial?: "fail" | "allow"
   /**
-   * Share of the true nearest neighbours that is wanted, above 0 and at most 1. `Unsupported` so far: snapshots do not
-   * carry the measured recall that turns it into a number of probes.
+   * Share of the true nearest ten that is wanted on average, above 0 and at most 1, instead of `probes` or `shards`: each
+   * query then goes to as many shards as it takes by what the build has measured. `Unsupported` unless the snapshot is one
+   * of `cluster` with a layout.
    */
   readonly targetRecall?: number
   /** Time limit of this call in milliseconds; default: the reader's. */
@@ -135,6 +136,11 @@ export interface SearchResult<Payload = Json> {
   }
   /** Whether every shard asked has answered. */
   readonly complete: boolean
+  /**
+   * With `targetRecall`: the recall that held-out rows as familiar as this query reached on average by the same rule. Not
+   * a measurement of this answer, and for queries unlike the rows too high; see `health`.
+   */
+  readonly expectedRecall?: number
 }
 
 export type FoundRecord<Payload = Json> = Omit<StoredRecord, "payload"> & {
@@ -195,7 +201,7 @@ export interface ReaderEvents {
 /** See the table in `health.ts` for what each status means. */
 export interface Health {
   readonly status: "healthy" | "degraded" | "unhealthy"
-  /** A sentence each, the gravest first; none if healthy. */
+  /** A sentence each, the gravest first, advice last; if healthy none but advice. */
   readonly reasons: readonly string[]
   /** Run id of the snapshot that answers. */
   readonly snapshot: string
@@ -207,6 +213,18 @@ export interface Health {
   readonly pointerReadAt: Date | undefined
   /** How the latest calls went: at most 20, of the last minute. `refused` ones were turned away for load. */
   readonly calls: { readonly answered: number; readonly failed: number; readonly refused: number }
+  /** `undefined` if the snapshot has no layout, or nobody has asked it. */
+  readonly unlikeQueries: UnlikeQueries | undefined
+}
+
+/**
+ * How many of the latest queries, at most 1,000 on this snapshot, were unlike its rows: less familiar than 19 of 20 rows.
+ * Of queries like the rows that is .05. Queries with `shards` don't count.
+ */
+export interface UnlikeQueries {
+  /** From 0 to 1. */
+  readonly share: number
+  readonly of: number
 }
 
 export interface CloseOptions {

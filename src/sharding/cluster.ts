@@ -8,14 +8,21 @@
  *   long vectors, which answer most queries, into many small shards: where lengths vary much, the largest of 64 shards
  *   then had 13 times the average (3 times by angle), and 8 probes found 0.46 of the ten best (0.63 by angle). Where
  *   lengths vary little the two are alike.
+ *
+ * With a layout (`affinity`, `fast`) records and queries go by descriptors instead; see docs/layout.md. Centroids are
+ * there then for `diff` and for builds that keep the routing of an older one.
  */
 
 import { bestPoints, createPointTable, type PointTable, pointScores } from "../vectors/kernel.js"
 import type { Metric } from "../vectors/metric.js"
 import type { NpyArray } from "../vectors/npy.js"
+import { homesOf } from "./layout/insert.js"
+import { createDescriptorRouter, isUnlike, packRouting, type Routing } from "./layout/routing.js"
+import { prepareRows } from "./layout/space.js"
+import { probesFor, type RankedQuery } from "./layout/stopping.js"
 import type { ResolvedCluster } from "./options.js"
 import { probeLimit, requestedShards, requestedVector } from "./request.js"
-import type { RankedShard, Strategy, StrategyContext } from "./strategy.js"
+import type { InformedRoute, RankedShard, RouteRequest, Strategy, StrategyContext } from "./strategy.js"
 
 export const CENTROIDS_FILE = "centroids.npy"
 
@@ -49,39 +56,102 @@ export function rankCentroids(table: PointTable, query: ArrayLike<number>): Rank
   )
 }
 
-/** `centroids`: `shards × dim`. */
+/** `centroids`: `shards × dim`; `routing`: what a layout has made, where there is one. */
 export function createCluster(
   resolved: ResolvedCluster,
   context: StrategyContext,
   centroids: NpyArray,
+  routing?: Routing,
 ): Strategy {
-  const { shards, probes } = resolved
-  const assignment = assignmentTable(context.metric, centroids.data, context.dim)
-  const routing = routingTable(context.metric, centroids.data, context.dim)
+  const { shards } = resolved
   return Object.freeze<Strategy>({
     name: "cluster",
     shards,
+    ...(routing === undefined
+      ? byCentroids(resolved, context, centroids)
+      : byDescriptors(resolved, context, routing)),
+
+    describe: () => ({
+      strategy: "cluster",
+      shards,
+      options: {
+        probes: resolved.probes,
+        sampleRows: resolved.sampleRows,
+        iterations: resolved.iterations,
+        seed: resolved.seed,
+        ...(routing && { layout: resolved.layout, replication: resolved.replication }),
+      },
+    }),
+    artifacts: () => ({ [CENTROIDS_FILE]: centroids, ...(routing && packRouting(routing)) }),
+  })
+}
+
+type Routes = Pick<Strategy, "assign" | "route" | "routeInformed">
+
+function byCentroids(
+  { shards, probes }: ResolvedCluster,
+  context: StrategyContext,
+  { data }: NpyArray,
+): Routes {
+  const { metric, dim } = context
+  const assignment = assignmentTable(metric, data, dim)
+  const table = routingTable(metric, data, dim)
+  return {
     assign: (batch) => bestPoints(batch.vectors, assignment),
 
     route(request) {
       const requested = requestedShards(request, shards)
       if (requested !== undefined) return requested
       const vector = requestedVector(request, "cluster", context)
-      return rankCentroids(routing, vector)
+      return rankCentroids(table, vector)
         .filter(({ shard }) => request.present(shard))
         .slice(0, probeLimit(request, probes))
     },
+  }
+}
 
-    describe: () => ({
-      strategy: "cluster",
-      shards,
-      options: {
-        probes,
-        sampleRows: resolved.sampleRows,
-        iterations: resolved.iterations,
-        seed: resolved.seed,
-      },
-    }),
-    artifacts: () => ({ [CENTROIDS_FILE]: centroids }),
-  })
+function byDescriptors(
+  { shards, probes }: ResolvedCluster,
+  context: StrategyContext,
+  routing: Routing,
+): Routes {
+  const { preparation, descriptors, beta, stopping } = routing
+  const router = createDescriptorRouter(routing)
+
+  function routeInformed(request: RouteRequest): InformedRoute {
+    const requested = requestedShards(request, shards)
+    if (requested !== undefined) return { shards: requested }
+    const { targetRecall } = request
+    const vector = requestedVector(request, "cluster", context)
+    const limit = targetRecall === undefined ? probeLimit(request, probes) : Infinity
+    const ranked = withoutAbsent(router.route(vector), request)
+    const stop = targetRecall === undefined ? undefined : probesFor(stopping, ranked, targetRecall)
+    const count = Math.min(ranked.shards.length, stop?.probes ?? limit)
+    return {
+      shards: Array.from({ length: count }, (_, rank) => ({
+        shard: ranked.shards[rank]!,
+        score: 0 - ranked.scores[rank]!,
+      })),
+      // A mean of sums in float32 may be 1 and a little.
+      ...(stop && { expectedRecall: Math.min(1, stop.expectedRecall) }),
+      ...(Number.isFinite(stopping.unlikeBelow) && { unlike: isUnlike(routing, ranked) }),
+    }
+  }
+
+  return {
+    assign: (batch) => homesOf(prepareRows(preparation, batch.vectors.slice()), descriptors, beta),
+    route: (request) => routeInformed(request).shards,
+    routeInformed,
+  }
+}
+
+/** Before probes are counted: a shard without rows gains nothing. */
+function withoutAbsent(query: RankedQuery, { present }: RouteRequest): RankedQuery {
+  const ranks = [...query.shards.keys()].filter((rank) => present(query.shards[rank]!))
+  if (ranks.length === query.shards.length) return query
+  return {
+    shards: Uint16Array.from(ranks, (rank) => query.shards[rank]!),
+    scores: Float32Array.from(ranks, (rank) => query.scores[rank]!),
+    familiarity: query.familiarity,
+  }
 }

@@ -5,6 +5,8 @@ import { corrupt, invalidInput, isVecsnapError, type VecsnapError } from "../err
 import {
   type ClusterOptions,
   type ExplicitOptions,
+  LAYOUTS,
+  type LayoutName,
   type LshOptions,
   type ShardingDescription,
   type ShardingOptions,
@@ -13,7 +15,10 @@ import {
 } from "./strategy.js"
 
 export type ResolvedSharding = ResolvedCluster | ResolvedLsh | ResolvedExplicit | ResolvedCel
-export type ResolvedCluster = Readonly<Required<ClusterOptions>>
+export interface ResolvedCluster extends Readonly<Required<ClusterOptions>> {
+  /** A budget of 1, no copies, unless the layout is `affinity`. */
+  readonly replication: { readonly budget: number }
+}
 export type ResolvedLsh = Readonly<Required<LshOptions>>
 export type ResolvedExplicit = Readonly<ExplicitOptions>
 export interface ResolvedCel {
@@ -27,6 +32,10 @@ export interface ResolvedCel {
 /** More shards than this mean shards too small to be worth a request each. */
 export const MAX_SHARDS = 65_536
 
+export const DEFAULT_LAYOUT: LayoutName = "plain"
+const DEFAULT_BUDGET = 1.2
+const MAX_BUDGET = 16
+
 const MAX_LSH_BITS = 1024
 const MAX_SAMPLE_ROWS = 2 ** 26
 const MAX_ITERATIONS = 10_000
@@ -34,7 +43,10 @@ const MAX_ITERATIONS = 10_000
 type Raw = Readonly<Record<string, unknown>>
 
 const RESOLVERS = {
-  cluster: { resolve: resolveCluster, options: ["shards", "probes", "sampleRows", "iterations", "seed"] },
+  cluster: {
+    resolve: resolveCluster,
+    options: ["shards", "probes", "sampleRows", "iterations", "seed", "layout", "replication"],
+  },
   lsh: { resolve: resolveLsh, options: ["shards", "bits", "probes", "seed", "probeOrder"] },
   explicit: { resolve: resolveExplicit, options: ["shards"] },
   cel: { resolve: resolveCel, options: ["shards", "expression", "values"] },
@@ -60,6 +72,7 @@ export function resolveSharding(options: ShardingOptions): ResolvedSharding {
       )
     }
   }
+  assertOnlyBudget((raw as Raw).replication)
   return RESOLVERS[name].resolve(raw as Raw)
 }
 
@@ -70,7 +83,9 @@ export function resolveSharding(options: ShardingOptions): ResolvedSharding {
 export function resolveDescription(description: ShardingDescription): ResolvedSharding {
   const { strategy, shards, options } = description
   // A list of routing values says how many shards there are; both agree in a manifest that we wrote.
-  const raw = strategy === "cel" && options.values !== undefined ? options : { ...options, shards }
+  // One without a layout is of a time before there were others.
+  const raw =
+    strategy === "cel" && options.values !== undefined ? options : { layout: "plain", ...options, shards }
   const resolved = asCorrupt("the manifest's sharding", () => RESOLVERS[strategyName(strategy)].resolve(raw))
   if (resolved.shards !== shards) {
     throw corrupt(
@@ -98,6 +113,8 @@ function strategyName(value: unknown): StrategyName {
 
 function resolveCluster(raw: Raw): ResolvedCluster {
   const shards = integer(raw, "shards", { from: 1, to: MAX_SHARDS })
+  const layout = LAYOUTS.find((known) => known === (raw.layout ?? DEFAULT_LAYOUT))
+  if (layout === undefined) throw wrong("layout", `one of ${LAYOUTS.join(", ")}`, raw.layout)
   return Object.freeze({
     strategy: "cluster",
     shards,
@@ -109,7 +126,33 @@ function resolveCluster(raw: Raw): ResolvedCluster {
     }),
     iterations: integer(raw, "iterations", { from: 1, to: MAX_ITERATIONS, default: 20 }),
     seed: seedOption(raw),
+    layout,
+    replication: Object.freeze({ budget: budgetOption(raw.replication, layout) }),
   })
+}
+
+function assertOnlyBudget(replication: unknown): void {
+  if (typeof replication !== "object" || replication === null) return
+  for (const option of Object.keys(replication)) {
+    if (option !== "budget") {
+      throw invalidInput(`sharding.replication has no option ${option}; it has budget`, { option })
+    }
+  }
+}
+
+function budgetOption(replication: unknown, layout: LayoutName): number {
+  if (replication === undefined) return layout === "affinity" ? DEFAULT_BUDGET : 1
+  if (typeof replication !== "object" || replication === null || Array.isArray(replication)) {
+    throw wrong("replication", "an object with a budget", replication)
+  }
+  const { budget = layout === "affinity" ? DEFAULT_BUDGET : 1 } = replication as { budget?: unknown }
+  if (typeof budget !== "number" || !(budget >= 1 && budget <= MAX_BUDGET)) {
+    throw wrong("replication.budget", `a number from 1 to ${MAX_BUDGET}`, budget)
+  }
+  if (layout !== "affinity" && budget > 1) {
+    throw wrong("replication.budget", `1 with the layout ${layout}, which makes no copies`, budget)
+  }
+  return budget
 }
 
 function resolveLsh(raw: Raw): ResolvedLsh {

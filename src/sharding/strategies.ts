@@ -2,11 +2,12 @@
  * Making strategies: from options, where a snapshot is built; from a manifest and its artifacts, where one is opened.
  */
 import { corrupt, invalidInput } from "../errors.js"
-import type { NpyArray } from "../vectors/npy.js"
+import { type AnyNpyArray, hasFloats, type NpyArray } from "../vectors/npy.js"
 import { createCel } from "./cel.js"
 import { CENTROIDS_FILE, createCluster } from "./cluster.js"
 import { createExplicit } from "./explicit.js"
 import { type TrainingProgress, trainCentroids } from "./kmeans.js"
+import { hasDescriptors, ROUTING_FILES, type Routing, unpackRouting } from "./layout/routing.js"
 import { createLsh, drawHyperplanes, HYPERPLANES_FILE } from "./lsh.js"
 import { asCorrupt, type ResolvedCluster, type ResolvedSharding, resolveDescription } from "./options.js"
 import type { ShardingDescription, Strategy, StrategyContext } from "./strategy.js"
@@ -56,11 +57,12 @@ export function trainStrategy(
 export function clusterFromCentroids(
   resolved: ResolvedCluster,
   context: StrategyContext,
-  centroids: NpyArray,
+  centroids: AnyNpyArray,
 ): Strategy {
-  const problem = arrayProblem(centroids, [resolved.shards, context.dim])
-  if (problem !== undefined) throw invalidInput(`the array of given centroids has ${problem}`)
-  return createCluster(resolved, context, centroids)
+  const checked = checkedArray(centroids, [resolved.shards, context.dim], (problem) =>
+    invalidInput(`the array of given centroids has ${problem}`),
+  )
+  return createCluster(resolved, context, checked)
 }
 
 /**
@@ -69,7 +71,7 @@ export function clusterFromCentroids(
  */
 export function restoreStrategy(
   description: ShardingDescription,
-  artifacts: Readonly<Record<string, NpyArray>>,
+  artifacts: Readonly<Record<string, AnyNpyArray>>,
   context: StrategyContext,
 ): Strategy {
   const resolved = resolveDescription(description)
@@ -77,7 +79,12 @@ export function restoreStrategy(
   const { dim } = context
   switch (resolved.strategy) {
     case "cluster":
-      return createCluster(resolved, context, checkedArtifact(artifacts, CENTROIDS_FILE, [shards, dim]))
+      return createCluster(
+        resolved,
+        context,
+        checkedArtifact(artifacts, CENTROIDS_FILE, [shards, dim]),
+        restoreRouting(resolved, artifacts, context),
+      )
     case "lsh":
       return createLsh(resolved, context, checkedArtifact(artifacts, HYPERPLANES_FILE, [resolved.bits, dim]))
     case "explicit":
@@ -88,18 +95,40 @@ export function restoreStrategy(
 }
 
 function checkedArtifact(
-  artifacts: Readonly<Record<string, NpyArray>>,
+  artifacts: Readonly<Record<string, AnyNpyArray>>,
   name: string,
   shape: readonly number[],
 ): NpyArray {
   const array = artifacts[name]
   if (array === undefined) throw corrupt(`the routing artifact ${name} is missing`, { artifact: name })
+  return checkedArray(array, shape, (problem) =>
+    corrupt(`the routing artifact ${name} has ${problem}`, { artifact: name }),
+  )
+}
+
+function restoreRouting(
+  { layout, shards }: ResolvedCluster,
+  artifacts: Readonly<Record<string, AnyNpyArray>>,
+  { metric, dim }: StrategyContext,
+): Routing | undefined {
+  if (hasDescriptors(artifacts)) return unpackRouting(artifacts, { metric, dim, shards })
+  if (layout === "plain") return undefined
+  const artifact = ROUTING_FILES.descriptors
+  throw corrupt(`the routing artifact ${artifact} of the layout ${layout} is missing`, { artifact })
+}
+
+/** Finite floating-point numbers of a shape. What is not so is told in words that follow "has". */
+function checkedArray(
+  array: AnyNpyArray,
+  shape: readonly number[],
+  error: (problem: string) => Error,
+): NpyArray {
+  if (!hasFloats(array)) throw error("integers, expected floating-point numbers")
   const problem = arrayProblem(array, shape)
-  if (problem !== undefined) throw corrupt(`the routing artifact ${name} has ${problem}`, { artifact: name })
+  if (problem !== undefined) throw error(problem)
   return array
 }
 
-/** What of an array is not as it must be, in words that follow "has". */
 function arrayProblem(array: NpyArray, shape: readonly number[]): string | undefined {
   if (array.shape.length !== shape.length || shape.some((length, axis) => array.shape[axis] !== length)) {
     return `shape (${array.shape.join(", ")}), expected (${shape.join(", ")})`

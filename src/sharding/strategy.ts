@@ -6,13 +6,17 @@
  */
 import type { FieldType, FieldValue, RecordBatch } from "../records.js"
 import type { Metric } from "../vectors/metric.js"
-import type { NpyArray } from "../vectors/npy.js"
+import type { AnyNpyArray } from "../vectors/npy.js"
 
 export const STRATEGY_NAMES = ["cluster", "lsh", "explicit", "cel"] as const
 export type StrategyName = (typeof STRATEGY_NAMES)[number]
 
 /** What a user asks for. Defaults are filled in by `resolveSharding`. */
 export type ShardingOptions = ClusterOptions | LshOptions | ExplicitOptions | CelOptions
+
+/** How `cluster` divides rows; see docs/layout.md. */
+export const LAYOUTS = ["affinity", "fast", "plain"] as const
+export type LayoutName = (typeof LAYOUTS)[number]
 
 export interface ClusterOptions {
   readonly strategy: "cluster"
@@ -26,6 +30,17 @@ export interface ClusterOptions {
   readonly iterations?: number
   /** Seed of every random choice; default 1. */
   readonly seed?: number
+  /**
+   * "plain" (default): k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to
+   * 128 descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies of rows
+   * that many others are near to.
+   */
+  readonly layout?: LayoutName
+  /** Copies of rows in further shards, for `affinity` only. */
+  readonly replication?: {
+    /** Rows stored over rows, from 1 (no copies) to 16; default 1.2. */
+    readonly budget?: number
+  }
 }
 
 export interface LshOptions {
@@ -91,10 +106,16 @@ export interface Strategy {
    */
   route(request: RouteRequest): readonly RankedShard[]
 
+  /**
+   * {@link Strategy.route} with what the strategy knows of the query, and with as many shards as `request.targetRecall`
+   * takes, if that is given. Only strategies whose routing was measured have it.
+   */
+  readonly routeInformed?: (request: RouteRequest) => InformedRoute
+
   describe(): ShardingDescription
 
   /** Arrays that `route` needs, by file name ("centroids.npy"). */
-  artifacts(): Readonly<Record<string, NpyArray>>
+  artifacts(): Readonly<Record<string, AnyNpyArray>>
 }
 
 export interface RouteRequest {
@@ -102,12 +123,24 @@ export interface RouteRequest {
   readonly vector?: Float32Array
   /** How many shards to search; the strategy's own default if absent. "all" searches every shard that has rows. */
   readonly probes?: number | "all" | undefined
+  /**
+   * As many shards as this recall takes, above 0 and at most 1; goes before `probes`. For `routeInformed` only.
+   */
+  readonly targetRecall?: number | undefined
   /** Overrides every strategy: these shards, in this order; "all" said aloud. */
   readonly shards?: readonly number[] | "all" | undefined
   /** For `cel`: values of the expression's variables. */
   readonly context?: Readonly<Record<string, FieldValue>> | undefined
   /** Whether a shard holds rows. */
   present(shard: number): boolean
+}
+
+export interface InformedRoute {
+  readonly shards: readonly RankedShard[]
+  /** For a request with a target: the mean recall that held-out queries reached with the same rule. */
+  readonly expectedRecall?: number
+  /** Whether the query is less familiar than 19 of 20 rows; absent if no rows were held out, or no ranking was needed. */
+  readonly unlike?: boolean
 }
 
 export interface RankedShard {

@@ -11,11 +11,15 @@ export interface NpyArray {
   readonly data: Float32Array | Float64Array
 }
 
-/** An array of any type that we read; the integer types serve for ids. */
+/** An array of any type that we read and write; the integer types serve for ids and routing. */
 export interface AnyNpyArray {
   readonly shape: readonly number[]
   readonly data: NpyData
 }
+
+/** Whether an array is one of floating-point numbers. */
+export const hasFloats = (array: AnyNpyArray): array is NpyArray =>
+  array.data instanceof Float32Array || array.data instanceof Float64Array
 
 export type NpyData = Float32Array | Float64Array | Int32Array | BigInt64Array
 
@@ -217,11 +221,9 @@ export function decodeAnyNpy(bytes: Uint8Array, name: string): AnyNpyArray {
 
 /** {@link decodeAnyNpy} for arrays of floating-point numbers; integers are `Corrupt`. */
 export function decodeNpy(bytes: Uint8Array, name: string): NpyArray {
-  const { shape, data } = decodeAnyNpy(bytes, name)
-  if (data instanceof Int32Array || data instanceof BigInt64Array) {
-    throw corrupt(`${name} holds integers, expected floating-point numbers`, { name })
-  }
-  return { shape, data }
+  const array = decodeAnyNpy(bytes, name)
+  if (!hasFloats(array)) throw corrupt(`${name} holds integers, expected floating-point numbers`, { name })
+  return array
 }
 
 function toCOrder(data: NpyData, shape: readonly number[]): NpyData {
@@ -263,10 +265,10 @@ const GROWTH_DIGITS = 21
 const ALIGNMENT = 64
 
 /**
- * A file as `numpy.save` writes it, byte for byte: version 1.0, `<f4` or `<f8`, C order. Throws `InvalidInput` if shape
- * and number of values do not fit.
+ * A file as `numpy.save` writes it, byte for byte: version 1.0, `<f4`, `<f8`, `<i4` or `<i8`, C order. Throws
+ * `InvalidInput` if shape and number of values do not fit.
  */
-export function encodeNpy(array: NpyArray): Uint8Array {
+export function encodeNpy(array: AnyNpyArray): Uint8Array {
   const { shape, data } = array
   const items = shape.reduce((product, length) => product * length, 1)
   if (items !== data.length) {
@@ -274,7 +276,7 @@ export function encodeNpy(array: NpyArray): Uint8Array {
       shape,
     })
   }
-  const type = data instanceof Float32Array ? "f4" : "f8"
+  const type = itemTypeOf(data)
   const growth = shape.length === 0 ? 0 : GROWTH_DIGITS - String(shape[0]).length
   const dict = `{'descr': '<${type}', 'fortran_order': False, 'shape': ${formatShape(shape)}, }${" ".repeat(growth)}`
   const unpadded = MAGIC.length + 4 + dict.length + 1
@@ -289,8 +291,14 @@ export function encodeNpy(array: NpyArray): Uint8Array {
   bytes.set(Buffer.from(text, "latin1"), 10)
   const values = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   // Swapping is its own inverse: from the host's order to little-endian is the same step as back.
-  bytes.set(copyInHostOrder(values, false, type === "f4" ? 4 : 8), dataStart)
+  bytes.set(copyInHostOrder(values, false, ITEM_BYTES[type]), dataStart)
   return bytes
+}
+
+function itemTypeOf(data: NpyData): Exclude<ItemType, "f2"> {
+  if (data instanceof Float32Array) return "f4"
+  if (data instanceof Float64Array) return "f8"
+  return data instanceof Int32Array ? "i4" : "i8"
 }
 
 /** As Python prints a tuple. */

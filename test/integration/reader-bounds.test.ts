@@ -481,12 +481,12 @@ describe("payloads and recall", () => {
       expect(await reader.health()).toMatchObject({ status: "healthy" })
     }))
 
-  it("refuses targetRecall before it asks for anything", () =>
+  it("refuses targetRecall of a snapshot without a layout before it asks for anything", () =>
     withRoot(async ({ gate, open }) => {
       await using reader = await open()
       gate.calls.length = 0
       for (const targetRecall of [0.5, 1]) {
-        await expect(reader.search(QUERY, { ...ALL, targetRecall })).rejects.toMatchObject({
+        await expect(reader.search(QUERY, { targetRecall })).rejects.toMatchObject({
           tag: "Unsupported",
           message: expect.stringContaining("targetRecall"),
         })

@@ -224,7 +224,7 @@ describe("a reader in a service", () => {
       }),
   )
 
-  it("checks payloads, and refuses targetRecall for now", () =>
+  it("checks payloads, and refuses targetRecall where nothing was measured", () =>
     withRoot(async ({ open, url, store, cacheDir }) => {
       const parse = (value: unknown) => (value as { n: number }).n
       await using typed = await openSnapshot(url, { store, cacheDir, payloadSchema: { parse } })

@@ -5,7 +5,7 @@ import { assignmentTable, CENTROIDS_FILE } from "../../sharding/cluster.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import { distance } from "../../vectors/distance.js"
 import { bestPoints } from "../../vectors/kernel.js"
-import type { NpyArray } from "../../vectors/npy.js"
+import { type AnyNpyArray, hasFloats } from "../../vectors/npy.js"
 
 /** A centroid of the later snapshot, and the nearest one of the earlier. */
 export interface CentroidShift {
@@ -15,7 +15,7 @@ export interface CentroidShift {
   readonly distance: number
 }
 
-type Artifacts = Readonly<Record<string, NpyArray>>
+type Artifacts = Readonly<Record<string, AnyNpyArray>>
 
 /** `undefined` unless both snapshots are clustered, in one space. */
 export function centroidShifts(
@@ -27,7 +27,8 @@ export function centroidShifts(
   const old = arrays.before[CENTROIDS_FILE]
   const fresh = arrays.after[CENTROIDS_FILE]
   const comparable = before.schema.dim === dim && before.schema.metric === metric
-  if (!comparable || old === undefined || fresh === undefined) return undefined
+  if (!comparable || old === undefined || fresh === undefined || !hasFloats(old) || !hasFloats(fresh))
+    return undefined
   const centroids = Float32Array.from(fresh.data)
   const others = Float32Array.from(old.data)
   const nearest = bestPoints(centroids, assignmentTable(metric, others, dim))

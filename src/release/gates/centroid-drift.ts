@@ -1,10 +1,12 @@
 /** How far the centroids of a snapshot are from those of the live one: data that has moved moves them too. */
+import { corrupt } from "../../errors.js"
 import { readArtifacts } from "../../manifest/artifacts.js"
 import type { Manifest } from "../../manifest/manifest.js"
 import { CENTROIDS_FILE } from "../../sharding/cluster.js"
 import type { CallOptions, ObjectStore } from "../../storage/store.js"
 import { distance } from "../../vectors/distance.js"
 import type { Metric } from "../../vectors/metric.js"
+import { hasFloats } from "../../vectors/npy.js"
 import type { Measurement } from "./judge.js"
 
 export async function measureCentroidDrift(
@@ -35,7 +37,8 @@ async function readCentroids(
   options: CallOptions,
 ): Promise<Float32Array> {
   const { [CENTROIDS_FILE]: centroids } = await readArtifacts(store, manifest, options)
-  return Float32Array.from(centroids!.data)
+  if (!hasFloats(centroids!)) throw corrupt(`the centroids of snapshot ${manifest.run} are integers`)
+  return Float32Array.from(centroids.data)
 }
 
 /**

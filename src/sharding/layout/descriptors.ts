@@ -4,7 +4,7 @@
  */
 import type { Metric } from "../../vectors/metric.js"
 import { trainClusters } from "./clusters.js"
-import { closestPoints, forEachBlock } from "./compare.js"
+import { type CodedPoints, closestPoints, forEachBlock } from "./compare.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
 import { createPoints, type Points, type SpaceRows, squaredLength } from "./space.js"
@@ -104,16 +104,22 @@ export function toFourBits(vectors: Float32Array, dim: number): FourBits {
   return { packed, scales }
 }
 
-export function fromFourBits({ packed, scales }: FourBits, dim: number): Float32Array {
+/** The whole numbers, one a byte, with their scales. */
+export function fourBitCodes({ packed, scales }: FourBits, dim: number): CodedPoints {
   const width = Math.ceil(dim / 8)
-  const vectors = new Float32Array(scales.length * dim)
+  const codes = new Int8Array(scales.length * dim)
   for (let row = 0; row < scales.length; row++) {
     for (let i = 0; i < dim; i++) {
       const word = packed[row * width + (i >>> 3)]!
-      vectors[row * dim + i] = ((word << (28 - 4 * (i & 7))) >> 28) * scales[row]!
+      codes[row * dim + i] = (word << (28 - 4 * (i & 7))) >> 28
     }
   }
-  return vectors
+  return { codes, scales, most: LARGEST }
+}
+
+export function fromFourBits({ packed, scales }: FourBits, dim: number): Float32Array {
+  const { codes } = fourBitCodes({ packed, scales }, dim)
+  return Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / dim)]!)
 }
 
 /** The same as they are after packing. */
@@ -227,11 +233,14 @@ export function routeAll(
 const lengthTerm = (queries: SpaceRows, row: number): number =>
   queries.metric === "l2" ? squaredLength(queries.vectors, row, queries.dim) / 2 : 0
 
-function largestOf(values: Float32Array): number {
+export function largestOf(values: Float32Array): number {
   let largest = -Infinity
   for (let i = 0; i < values.length; i++) if (values[i]! > largest) largest = values[i]!
   return largest
 }
+
+/** So many ranks are inserted one by one, which is faster than sorting. */
+const INSERTED = 64
 
 /**
  * Scores of all shards into `scores`, the `shown` best shards into `order` (of equal ones the first); the sum of all
@@ -250,7 +259,7 @@ export function rankShards(
   breakTies(table, similarities, scores)
   let sum = 0
   for (let shard = 0; shard < shards; shard++) sum += scores[shard]!
-  if (shown > 16) {
+  if (shown > INSERTED) {
     for (let shard = 0; shard < shards; shard++) order[shard] = shard
     order.sort((a, b) => scores[b]! - scores[a]! || a - b)
     return sum

@@ -4,8 +4,17 @@
  */
 import { corrupt, invalidInput } from "../../errors.js"
 import { METRICS, type Metric } from "../../vectors/metric.js"
+import type { AnyNpyArray } from "../../vectors/npy.js"
 import { createPointScan } from "./compare.js"
-import { createScoring, type Descriptors, fromFourBits, rankShards, toFourBits } from "./descriptors.js"
+import {
+  createScoring,
+  type Descriptors,
+  fourBitCodes,
+  fromFourBits,
+  largestOf,
+  rankShards,
+  toFourBits,
+} from "./descriptors.js"
 import { type Preparation, prepareQueries, squaredLength } from "./space.js"
 import { GAIN_SHAPE, type RankedQuery, type StoppingRule, TARGETS } from "./stopping.js"
 
@@ -88,7 +97,7 @@ export const hasDescriptors = (arrays: Readonly<Record<string, unknown>>): boole
  * values are not as they must be for `shards` shards of dimension `dim`.
  */
 export function unpackRouting(
-  arrays: Readonly<Record<string, RoutingArray | undefined>>,
+  arrays: Readonly<Record<string, AnyNpyArray | undefined>>,
   expected: { readonly metric: Metric; readonly dim: number; readonly shards: number },
 ): Routing {
   const { metric, dim, shards } = expected
@@ -136,7 +145,7 @@ export function unpackRouting(
   }
 }
 
-type Arrays = Readonly<Record<string, RoutingArray | undefined>>
+type Arrays = Readonly<Record<string, AnyNpyArray | undefined>>
 
 function arrayOf<T extends RoutingArray["data"]>(
   arrays: Arrays,
@@ -188,13 +197,13 @@ export interface DescriptorRouter {
   route(query: Float32Array): RankedQuery
 }
 
-/** Ranks shards; `D × d` multiplications a query. */
+/** Ranks shards; `D × d` multiplications a query. Descriptors are taken as they are stored, in 4 bits. */
 export function createDescriptorRouter(routing: Routing): DescriptorRouter {
   const { descriptors, beta, preparation } = routing
   const { dim, shards } = descriptors
   const table = createScoring(descriptors, beta)
   const { points } = table
-  const compare = createPointScan(points)
+  const compare = createPointScan(points, fourBitCodes(toFourBits(descriptors.vectors, dim), dim))
   const similarities = new Float32Array(points.count)
   const sums = new Float64Array(shards)
   return {
@@ -208,15 +217,12 @@ export function createDescriptorRouter(routing: Routing): DescriptorRouter {
       }
       const prepared = prepareQueries(preparation, query)
       compare(prepared, similarities)
-      const largest = similarities.reduce((most, value) => Math.max(most, value), -Infinity)
       const ranked = new Uint16Array(shards)
       const sum = rankShards(table, similarities, sums, ranked, shards)
       const length = preparation.metric === "l2" ? squaredLength(prepared, 0, dim) / 2 : 0
-      return {
-        shards: ranked,
-        scores: Float32Array.from(ranked, (shard) => sums[shard]! / sum),
-        familiarity: largest - length,
-      }
+      const scores = new Float32Array(shards)
+      for (let rank = 0; rank < shards; rank++) scores[rank] = sums[ranked[rank]!]! / sum
+      return { shards: ranked, scores, familiarity: largestOf(similarities) - length }
     },
   }
 }

@@ -22,6 +22,7 @@ test("the first line is the status, each reason has one of its own", () => {
     ageSeconds: 60,
     pinned: false,
     lastRefresh: undefined,
+    unlikeQueries: undefined,
     pointerReadAt: undefined,
     calls: { answered: 0, failed: 0, refused: 0 },
   }

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest"
 import { aborted, corrupt, invalidInput, unavailable } from "../../../src/errors.js"
 import {
   createRecentCalls,
+  createRecentQueries,
   type HealthFacts,
   judgeHealth,
   outcomeOf,
@@ -114,4 +115,25 @@ it("remembers the latest 20 calls for a minute", () => {
   now = 60_001
   expect(recent.counts()).toEqual({ answered: 0, failed: 0, refused: 0 })
   expect(recent.lastFailure).toBe("first")
+})
+
+describe("createRecentQueries", () => {
+  it("tells the share of the latest ones, and nothing before the first", () => {
+    const queries = createRecentQueries(4)
+    expect(queries.unlike()).toBeUndefined()
+    queries.note(true)
+    expect(queries.unlike()).toEqual({ share: 1, of: 1 })
+    for (const unlike of [false, false, true, true]) queries.note(unlike)
+    expect(queries.unlike()).toEqual({ share: 0.5, of: 4 })
+  })
+
+  it.each([
+    [0.25, 1000, 0],
+    [0.26, 199, 0],
+    [0.26, 200, 1],
+  ])("a share of %d of %d gives %d reasons, and no other status", (share, of, reasons) => {
+    const verdict = judgeHealth({ ...FINE, unlikeQueries: { share, of } })
+    expect(verdict.status).toBe("healthy")
+    expect(verdict.reasons).toHaveLength(reasons)
+  })
 })

@@ -13,6 +13,11 @@ describe("defaults", () => {
       sampleRows: 20_000,
       iterations: 20,
       seed: 1,
+      layout: "plain",
+      replication: { budget: 1 },
+    })
+    expect(resolve({ strategy: "cluster", shards: 16, layout: "affinity" })).toMatchObject({
+      replication: { budget: 1.2 },
     })
     expect(resolve({ strategy: "cluster", shards: 1000 })).toMatchObject({ probes: 125, sampleRows: 256_000 })
     expect(resolve({ strategy: "lsh", shards: 100 })).toEqual({
@@ -48,7 +53,23 @@ test.each([
   ],
   [
     { strategy: "cluster", shards: 4, bits: 3 },
-    "the cluster strategy has no option sharding.bits; it has shards, probes, sampleRows, iterations, seed",
+    "the cluster strategy has no option sharding.bits; it has shards, probes, sampleRows, iterations, seed, layout, replication",
+  ],
+  [
+    { strategy: "cluster", shards: 4, layout: "best" },
+    'sharding.layout must be one of affinity, fast, plain; got "best"',
+  ],
+  [
+    { strategy: "cluster", shards: 4, layout: "affinity", replication: { budget: 0.9 } },
+    "sharding.replication.budget must be a number from 1 to 16; got 0.9",
+  ],
+  [
+    { strategy: "cluster", shards: 4, layout: "fast", replication: { budget: 1.1 } },
+    "sharding.replication.budget must be 1 with the layout fast, which makes no copies; got 1.1",
+  ],
+  [
+    { strategy: "cluster", shards: 4, layout: "affinity", replication: { copies: 2 } },
+    "sharding.replication has no option copies; it has budget",
   ],
   [{ strategy: "lsh", shards: 100, bits: 6 }, "sharding.bits must be an integer from 7 to 1024; got 6"],
   [
