@@ -68,7 +68,8 @@ export function runLayoutTask(task: LayoutTask): LayoutTaskResult[keyof LayoutTa
       return undefined
     case "layout": {
       const { prepared, options, steps } = task
-      const onStep: LayoutOptions["onStep"] = (step) => steps.postMessage(step)
+      // The graph has been made, or is not wanted.
+      const onStep: LayoutOptions["onStep"] = (step) => step !== "graph" && steps.postMessage(step)
       try {
         return inReadingOrder(createLayout(prepared.input, { ...options, onStep }), prepared.split)
       } finally {
