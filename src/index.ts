@@ -147,6 +147,8 @@ export {
   type CelOptions,
   type ClusterOptions,
   type ExplicitOptions,
+  LAYOUTS,
+  type LayoutName,
   type LshOptions,
   type ShardingOptions,
   STRATEGY_NAMES,

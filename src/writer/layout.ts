@@ -184,13 +184,21 @@ export async function layOut(
     task: Extract<LayoutTask, { kind: K }>,
     transferList: MessagePort[] = [],
   ): Promise<LayoutTaskResult[K]> => {
-    const reply = await pool.run(task, { signal, transferList })
+    const reply = await pool.run(task, { transferList })
     if ("error" in reply) throw errorFromWire(reply.error)
     return reply.result as LayoutTaskResult[K]
   }
+  let ended: Promise<void> | undefined
+  const end = (): Promise<void> => {
+    ended ??= pool.destroy()
+    return ended
+  }
+  // One listener, not one per task: there are many parts. Tasks of a pool that ends are rejected.
+  signal.addEventListener("abort", end)
   const steps = new MessageChannel()
   steps.port1.on("message", (step: LayoutStep) => onStep(step))
   try {
+    throwIfAborted(signal)
     onStep("prepare")
     const prepared = await run({ kind: "prepare", vectors, dim, metric, shards })
     const graph =
@@ -204,9 +212,10 @@ export async function layOut(
     throwIfAborted(signal)
     throw error
   } finally {
+    signal.removeEventListener("abort", end)
     onStep(undefined)
     steps.port1.close()
-    await pool.destroy()
+    await end()
   }
 }
 
