@@ -67,7 +67,9 @@ describe("a build with a layout", () => {
         expect(manifest.copies).toBe(copies)
         expect(copies).toBeGreaterThan(ROWS / 20)
         expect(copies).toBeLessThanOrEqual(0.2 * ROWS)
-        for (const { rows } of manifest.shards) expect(rows).toBeLessThanOrEqual((1.2 * 1.2 * ROWS) / SHARDS)
+        // Held-out rows, a twentieth, come to their shards after the copies, which alone keep the capacity.
+        for (const { rows } of manifest.shards)
+          expect(rows).toBeLessThanOrEqual((1.05 * 1.2 * 1.2 * ROWS) / SHARDS)
       }
 
       // Each row is at its home by the locator, and its copies are equal to it.
