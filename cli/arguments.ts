@@ -12,6 +12,7 @@ import {
   GATE_NAMES,
   type GateName,
   type Id,
+  LAYOUTS,
   METRICS,
   parseJson,
   type RouteOptions,
@@ -61,6 +62,13 @@ export function parseDays(text: string): number {
   const days = /^\d{1,9}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN
   if (days > 0) return days
   throw new InvalidArgumentError("Expected a number of days above 0.")
+}
+
+/** Rows stored over rows: from 1 to 16, "1.2". */
+export function parseBudget(text: string): number {
+  const budget = /^\d{1,2}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN
+  if (budget >= 1 && budget <= 16) return budget
+  throw new InvalidArgumentError("Expected a number from 1 to 16.")
 }
 
 /** Names of gates: "rows,skew". */
@@ -351,6 +359,9 @@ export interface ShardingFlags {
   readonly seed?: number
   readonly iterations?: number
   readonly sampleRows?: number
+  readonly layout?: string
+  /** Rows stored over rows. */
+  readonly replication?: number
   readonly cel?: string
   readonly values?: readonly (string | number | bigint)[]
 }
@@ -369,7 +380,15 @@ export function addShardingOptions(command: Command): Command {
     .option("--bits <n>", "lsh: hyperplanes", wholeNumber(1))
     .option("--seed <n>", "cluster, lsh: seed of all random choices; default 1", wholeNumber(0))
     .option("--iterations <n>", "cluster: rounds of k-means at most", wholeNumber(1))
-    .option("--sample-rows <n>", "cluster: rows to train on", wholeNumber(1))
+    .option("--sample-rows <n>", "cluster, layout plain: rows to train on", wholeNumber(1))
+    .addOption(
+      new Option("--layout <name>", "cluster: how rows are divided; default: plain").choices([...LAYOUTS]),
+    )
+    .option(
+      "--replication <budget>",
+      "layout affinity: rows stored over rows, copies included; default: 1.2",
+      parseBudget,
+    )
     .option("--cel <expression>", "cel: expression over the fields, for example 'shard_hash(tenant) % 16u'")
     .option(
       "--values <a,b,…>",
@@ -443,6 +462,8 @@ export interface BuildFlags extends MappingFlags, ShardingFlags, ReleaseFlags, S
   readonly locator?: boolean
   readonly force?: boolean
   readonly parallelism?: number
+  /** Bytes. */
+  readonly memoryLimit?: number
   readonly tempDir?: string
   readonly model?: string
   readonly custom?: Readonly<Record<string, string>>
@@ -470,6 +491,11 @@ export function addBuildOptions(command: Command): Command {
     .option(
       "--parallelism <n>",
       "shards built at the same time; default: the number of cores",
+      wholeNumber(1),
+    )
+    .option(
+      "--memory-limit <bytes>",
+      "what a layout may take; if it needs more, a smaller one is made; default: 1 GiB",
       wholeNumber(1),
     )
     .option("--temp-dir <dir>", "where the temporary directory is made; default: the system's")

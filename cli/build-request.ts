@@ -47,6 +47,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     locator: flags.locator === false ? false : undefined,
     force: flags.force,
     parallelism: flags.parallelism ?? config.parallelism,
+    memoryLimit: flags.memoryLimit ?? config["memory-limit"],
     tempDir: flags.tempDir ?? config["temp-dir"],
     model: flags.model ?? config.model,
     custom: mergeCustom(flags, config),
@@ -95,7 +96,7 @@ type ShardingKey = Exclude<keyof ShardingFlags, "strategy">
 
 /** Which settings mean something to which strategy, and the flag of each. */
 const SHARDING_KEYS: Readonly<Record<StrategyName, readonly ShardingKey[]>> = {
-  cluster: ["shards", "probes", "seed", "iterations", "sampleRows"],
+  cluster: ["shards", "probes", "seed", "iterations", "sampleRows", "layout", "replication"],
   lsh: ["shards", "probes", "seed", "bits"],
   explicit: ["shards"],
   cel: ["shards", "cel", "values"],
@@ -108,6 +109,8 @@ const FLAG_NAMES: Readonly<Record<ShardingKey, string>> = {
   seed: "seed",
   iterations: "iterations",
   sampleRows: "sample-rows",
+  layout: "layout",
+  replication: "replication",
   cel: "cel",
   values: "values",
 }
@@ -143,8 +146,9 @@ export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "shar
     const or = strategy === "cel" ? ", or --values" : ""
     throw usageError(`the strategy ${strategy} needs a number of shards: give --shards${or}`)
   }
-  const { cel: expression, ...rest } = settings
-  return withoutUndefined({ strategy, ...rest, expression }) as ShardingOptions
+  const { cel: expression, replication: budget, ...rest } = settings
+  const replication = budget === undefined ? undefined : { budget }
+  return withoutUndefined({ strategy, ...rest, replication, expression }) as ShardingOptions
 }
 
 function notForStrategy(key: ShardingKey, strategy: StrategyName, isFlag: boolean): Error {

@@ -8,6 +8,7 @@ import { formatCount, formatDuration, formatValue, paintFor, shorten, widthOf } 
 export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   sample: "reading a sample",
   train: "training the router",
+  layout: "laying out rows",
   partition: "partitioning rows",
   duplicates: "looking for duplicate ids",
   locator: "writing the id locator",

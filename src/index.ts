@@ -42,7 +42,7 @@ export {
 } from "./maintenance/diff/diff.js"
 export type { ParameterChange } from "./maintenance/diff/parameters.js"
 export type { CentroidShift } from "./maintenance/diff/routing.js"
-export type { RowChange, RowPart } from "./maintenance/diff/rows.js"
+export type { RowChange } from "./maintenance/diff/rows.js"
 export type { Check, CheckName, Diagnosis, Verdict } from "./maintenance/doctor/diagnosis.js"
 export { type DoctorOptions, diagnoseStore } from "./maintenance/doctor/doctor.js"
 export { collect } from "./maintenance/gc/collect.js"
@@ -62,6 +62,7 @@ export {
 } from "./maintenance/history.js"
 export { type Pin, type PinOptions, pin, unpin } from "./maintenance/pins.js"
 export { type RollbackOptions, rollback } from "./maintenance/rollback.js"
+export type { RowPart } from "./maintenance/row-hashes.js"
 export { listRuns, type RunInfo } from "./maintenance/runs.js"
 export {
   type RejectedSnapshot,
@@ -146,6 +147,8 @@ export {
   type CelOptions,
   type ClusterOptions,
   type ExplicitOptions,
+  LAYOUTS,
+  type LayoutName,
   type LshOptions,
   type ShardingOptions,
   STRATEGY_NAMES,

@@ -104,6 +104,7 @@ export async function runBuild(
 export function renderReport(report: BuildReport, paint: Paint = plainPaint, width?: number): string {
   const {
     rows,
+    copies,
     dim,
     skippedRows,
     duplicateRows,
@@ -125,6 +126,10 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint, wid
   const facts = renderFacts(
     [
       ["rows", `${formatCount(rows)}, ${dim} dimensions`],
+      [
+        "copies",
+        copies > 0 ? `${formatCount(copies)}, stored x${((rows + copies) / rows).toFixed(2)}` : undefined,
+      ],
       ["left out", leftOut.join(", ") || undefined],
       ["shards", [formatCount(shards.total), ...notes].join(", ")],
       [

@@ -56,6 +56,7 @@ function infoDocument(url: string, { key, pointer, manifest }: ShownSnapshot): o
     publishedAt: pointer?.publishedAt.toISOString() ?? null,
     base: manifest.base ?? null,
     rows: manifest.rows,
+    copies: manifest.copies ?? 0,
     bytes: snapshotBytes(manifest),
     dim: schema.dim,
     metric: schema.metric,
@@ -79,7 +80,7 @@ function renderInfo(url: string, { pointer, manifest }: ShownSnapshot, io: Io): 
   const paint = paintFor(io.stdout, io.env)
   return `${paint.bold(`snapshot ${manifest.run}`)} at ${url}\n${renderFacts(
     [
-      ["rows", formatCount(manifest.rows)],
+      ["rows", describeRows(manifest)],
       ["vectors", `${schema.dim} dimensions, ${schema.metric}`],
       ["ids", describeIds(manifest)],
       ["fields", formatValue(fields) || undefined],
@@ -97,6 +98,11 @@ function renderInfo(url: string, { pointer, manifest }: ShownSnapshot, io: Io): 
     ],
     paint,
   )}`
+}
+
+function describeRows({ rows, copies }: Manifest): string {
+  if (copies === undefined) return formatCount(rows)
+  return `${formatCount(rows)}, stored x${((rows + copies) / rows).toFixed(2)}`
 }
 
 const describeIds = ({ schema, locator }: Manifest): string =>

@@ -59,6 +59,7 @@ const schema = z.object({
   locator: routingFile.extend({ index: file }).optional(),
   backend: z.enum(BACKEND_NAMES),
   rows: count,
+  copies: z.number().int().min(1).optional(),
   shards: z.array(
     z.object({
       shard: count,
@@ -100,7 +101,7 @@ function isShardFolder(folder: string): boolean {
 
 export function encodeManifest(manifest: Manifest): Buffer {
   const { run, createdAt, base, basePublication, schema, sharding, artifacts, locator } = manifest
-  const { backend, rows, shards, build, custom } = manifest
+  const { backend, rows, copies, shards, build, custom } = manifest
   return encodeDocument(KIND, {
     run,
     createdAt: createdAt.toISOString(),
@@ -111,6 +112,7 @@ export function encodeManifest(manifest: Manifest): Buffer {
     ...(locator && { locator }),
     backend,
     rows,
+    ...(copies !== undefined && { copies }),
     build: { ...build, startedAt: build.startedAt.toISOString() },
     custom,
     shards,
@@ -142,7 +144,7 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
 
 /** What a schema can't express: sums, order and ranges across the shards. */
 function findFault(manifest: Manifest, key: string): string | undefined {
-  const { run, createdAt, sharding, artifacts, locator, shards, rows } = manifest
+  const { run, createdAt, sharding, artifacts, locator, shards, rows, copies = 0 } = manifest
   if (manifestKey(createdAt, run) !== key)
     return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
   if (locator && locator.index.size > Math.min(locator.size, INDEX_MAX_BYTES))
@@ -160,7 +162,9 @@ function findFault(manifest: Manifest, key: string): string | undefined {
     previous = shard
     sum += rows
   }
-  return sum === rows ? undefined : `its shards have ${sum} rows in all, but it says ${rows}`
+  if (sum === rows + copies) return undefined
+  const said = copies === 0 ? `${rows}` : `${rows} and ${copies} copies`
+  return `its shards have ${sum} rows in all, but it says ${said}`
 }
 
 /** What of a shard's files cannot be: names that no key has, or that two files cannot have beside one another. */

@@ -25,8 +25,10 @@ export interface Manifest {
   readonly backend: BackendName
   /** Shards that hold rows, by rising number. Those of `sharding.shards` that are not listed are empty. */
   readonly shards: readonly ShardEntry[]
-  /** Rows of all shards. */
+  /** Rows of the snapshot, each counted once. */
   readonly rows: number
+  /** Rows that shards hold beyond `rows`, since some are in more than one shard; absent if none is. */
+  readonly copies?: number | undefined
   readonly build: BuildFacts
   /** Free for users. */
   readonly custom: Readonly<Record<string, Json>>
@@ -58,6 +60,7 @@ export interface LocatorEntry extends FileEntry {
 
 export interface ShardEntry {
   readonly shard: number
+  /** Copies included. */
   readonly rows: number
   /** Folder of the files; may belong to an earlier run whose shard had the same content. */
   readonly folder: string

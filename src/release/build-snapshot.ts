@@ -136,16 +136,18 @@ interface Released {
 }
 
 function reportOf(
-  { key, manifest, skippedReasons }: BuiltSnapshot,
+  { key, manifest, skippedReasons, notes }: BuiltSnapshot,
   { url }: ObjectStore,
   clock: StageClock,
 ): Omit<BuildReport, "requests" | "gates" | "published" | "replaced" | "collected"> {
-  const { run, rows, schema, build } = manifest
+  const { run, rows, copies = 0, schema, build } = manifest
   return {
     run,
     url,
     manifest: key,
     rows,
+    copies,
+    notes,
     skippedRows: build.skippedRows,
     skippedReasons,
     duplicateRows: build.duplicateRows,

@@ -43,7 +43,12 @@ export interface BuildReport {
   readonly replaced: string | undefined
   /** What was collected afterwards, or why nothing was; undefined if nothing was to be. */
   readonly collected: CollectSummary | undefined
+  /** Rows of the snapshot, each counted once. */
   readonly rows: number
+  /** Rows stored beyond `rows`: copies in further shards. */
+  readonly copies: number
+  /** What was done otherwise than asked for, and why: a layout that needs less memory, say. */
+  readonly notes: readonly string[]
   readonly skippedRows: number
   /** The first few bad rows that were skipped, as sentences. */
   readonly skippedReasons: readonly string[]

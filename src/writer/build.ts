@@ -2,7 +2,7 @@
  * A build, from a source to a stored snapshot: the stages of the writer in order.
  *
  * ```
- * source ─► sample ─► train ─► partition ─► duplicates ─► locator ─► shards (build, upload) ─► manifest
+ * source ─► sample ─► train or layout ─► partition ─► duplicates ─► locator ─► shards (build, upload) ─► manifest
  * ```
  *
  * Nothing of it is live: `release/` checks what was built and moves the pointer. A failure or a crash leaves at most files that
@@ -18,6 +18,7 @@ import { manifestKey, routingKey, shardFolder } from "../manifest/keys.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
 import type { LocatorEntry, Manifest, ShardEntry } from "../manifest/manifest.js"
 import { type RecordBatch, rowPlace, type VectorRecord } from "../records.js"
+import { createCluster } from "../sharding/cluster.js"
 import type { ResolvedCluster } from "../sharding/options.js"
 import {
   createStrategy,
@@ -31,15 +32,17 @@ import { backendByName } from "../shards/backends.js"
 import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { Metric } from "../vectors/metric.js"
+import type { Reservoir } from "../vectors/random.js"
 import { findBadRows } from "../vectors/validate.js"
 import { VERSION } from "../version.js"
 import type { ActiveRun } from "./active-run.js"
 import { type BadRows, createBadRows } from "./bad-rows.js"
 import { takeRows } from "./batches.js"
 import { createIdLog, type Duplicates, findDuplicates } from "./id-log.js"
+import { layOut, layoutPlacement, readLayoutRows } from "./layout.js"
 import { writeLocator } from "./locator.js"
 import { type ResolvedWriterOptions, resolveWriterOptions, type WriterOptions } from "./options.js"
-import { type Partition, partition, spillPath } from "./partition.js"
+import { type Partition, type Placement, partition, placementBy, spillPath } from "./partition.js"
 import { buildShards } from "./shard-pool.js"
 import type { ShardTask } from "./shard-task.js"
 import { recordsSource } from "./sources/records.js"
@@ -87,6 +90,8 @@ export interface BuiltSnapshot {
   readonly manifest: Manifest
   /** The first few bad rows that were skipped, as sentences. */
   readonly skippedReasons: readonly string[]
+  /** What was done otherwise than asked for, and why, as sentences. */
+  readonly notes: readonly string[]
 }
 
 /**
@@ -116,11 +121,12 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
   const training = needsTraining(sharding) && options.routingFrom === undefined ? sharding : undefined
   const source = training && !job.source.repeatable ? spooled(job.source, join(dir, "spool")) : job.source
   const trained = training && (await train({ ...job, source }, training))
+  for (const note of trained?.notes ?? []) options.logger.warn({ run: run.run }, note)
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
   const idLog = createIdLog(dir)
   const partitioned = await clock.time("partition", (progress) =>
     partition(validRows(source, options.metric, badRows, signal), {
-      strategyFor: trained ? async () => trained.strategy : (dim) => untrainedStrategy(job, dim),
+      placementFor: async (dim) => trained?.placement ?? placementBy(await untrainedStrategy(job, dim)),
       metric: options.metric,
       fields: source.fields,
       dir,
@@ -157,6 +163,8 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     const artifacts = await writeArtifacts(store, run.run, strategy.artifacts(), { signal })
     if (locator) await store.put(locator.key, { file: locatorPath }, { ifAbsent: true, signal })
     const createdAt = new Date()
+    const rows = partitioned.rows - duplicates.rows
+    const copies = shards.reduce((sum, entry) => sum + entry.rows, 0) - rows
     const manifest: Manifest = {
       run: run.run,
       createdAt,
@@ -168,7 +176,8 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
       locator,
       backend: options.backend,
       shards,
-      rows: shards.reduce((sum, entry) => sum + entry.rows, 0),
+      rows,
+      copies: copies > 0 ? copies : undefined,
       build: {
         tool: `vecsnap ${VERSION}`,
         startedAt: run.startedAt,
@@ -191,7 +200,7 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
       signal,
     })
     run.note({ manifest: key })
-    return { key, manifest, skippedReasons: badRows.reasons }
+    return { key, manifest, skippedReasons: badRows.reasons, notes: trained?.notes ?? [] }
   })
 }
 
@@ -199,19 +208,55 @@ async function train(job: Job, sharding: ResolvedCluster): Promise<Trained> {
   const { source, options, clock, signal } = job
   // Rows that are skipped here are met again, and counted, when the input is partitioned.
   const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), signal)
+  if (sharding.layout !== "plain") return trainLayout(job, sharding, rows)
   const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
-  const strategy = await clock.time("train", async (progress) =>
+  return { ...(await trainPlain(job, sharding, sample, dim)), notes: [] }
+}
+
+async function trainPlain(
+  job: Job,
+  sharding: ResolvedCluster,
+  sample: Reservoir,
+  dim: number,
+): Promise<Omit<Trained, "notes">> {
+  const strategy = await job.clock.time("train", async (progress) =>
     trainStrategy(sharding, contextOf(job, dim), sample.vectors, ({ iteration }) =>
       progress(iteration, sharding.iterations),
     ),
   )
-  return { strategy, rows: sample.seen }
+  return { placement: placementBy(strategy), rows: sample.seen }
+}
+
+async function trainLayout(
+  job: Job,
+  asked: ResolvedCluster,
+  batches: AsyncIterable<RecordBatch>,
+): Promise<Trained> {
+  const { source, options, clock, signal } = job
+  const { metric, parallelism, logger, memoryLimit } = options
+  const read = await clock.time("sample", (progress) => readLayoutRows(batches, asked, memoryLimit, progress))
+  const { rows, dim, vectors, layout, notes } = read
+  // Only `affinity` makes copies.
+  const replication = layout === "affinity" ? asked.replication : { budget: 1 }
+  const sharding: ResolvedCluster = { ...asked, layout, replication }
+  if (layout === "plain" || vectors === undefined) {
+    return { ...(await trainPlain(job, sharding, read.sample!, dim)), notes }
+  }
+  const laidOut = await clock.time("layout", (progress) => {
+    let steps = 0
+    const onStep = (): void => progress(++steps)
+    return layOut(vectors, dim, layout, { metric, sharding, parallelism, logger, onStep, signal })
+  })
+  const centroids = { shape: [sharding.shards, dim], data: laidOut.centroids }
+  const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
+  return { placement: layoutPlacement(strategy, laidOut, source.name), rows, notes }
 }
 
 interface Trained {
-  readonly strategy: Strategy
-  /** Rows of the input when it was sampled. */
+  readonly placement: Placement
+  /** Rows of the input when it was first read. */
   readonly rows: number
+  readonly notes: readonly string[]
 }
 
 async function untrainedStrategy(job: Job, dim: number): Promise<Strategy> {

@@ -4,7 +4,8 @@
  * Rows with the same id may fall into different shards, so no shard can find them alone. While rows are partitioned,
  * (hash of the id, where it went) is appended to one of 256 bucket files by the hash's first byte; equal ids meet in the
  * same bucket. Afterwards each bucket is sorted by itself. Equal 64-bit hashes are only suspects: their ids are read
- * back from the spill and compared. The id locator is made from the same buckets (locator.ts).
+ * back from the spill and compared. A row that is stored more than once has an entry for each copy, all with its
+ * position in the input: those are no duplicates. The id locator is made from the same buckets (locator.ts).
  */
 import { appendFile, readFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -12,6 +13,7 @@ import { invalidInput } from "../errors.js"
 import { type Id, type RecordBatch, rowPlace } from "../records.js"
 import { hashValue } from "../sharding/hash.js"
 import { readBlocks } from "./batches.js"
+import type { Places } from "./partition.js"
 
 const BUCKETS = 256
 const ENTRY_BYTES = 24
@@ -19,18 +21,20 @@ const ENTRY_BYTES = 24
 const ENTRIES_BUFFERED = 2048
 
 export interface IdLog {
-  /** Notes where each row of a batch went: its shard, and its position in that shard's spill. */
-  add(batch: RecordBatch, shards: Int32Array, positions: Float64Array): Promise<void>
+  /** Notes where each row of a batch went: its shards, and its position in the spill of each. */
+  add(batch: RecordBatch, places: Places, positions: Float64Array): Promise<void>
   /** Paths of the bucket files that exist, by rising hashes, after everything was written out. */
   finish(): Promise<readonly string[]>
 }
 
-/** Row that shares its id with another one. */
+/** Row that shares the hash of its id with another one. */
 interface Suspect {
   /** Position in the input. */
   readonly order: number
+  /** Its home. */
   readonly shard: number
   readonly position: number
+  readonly copies: readonly Pick<Suspect, "shard" | "position">[]
 }
 
 export function createIdLog(dir: string): IdLog {
@@ -51,17 +55,19 @@ export function createIdLog(dir: string): IdLog {
   }
 
   return {
-    async add(batch, shards, positions) {
-      for (let row = 0; row < batch.rows; row++) {
+    async add(batch, { rows, shards }, positions) {
+      for (let place = 0; place < shards.length; place++) {
+        const row = rows === undefined ? place : rows[place]!
         const hash = hashValue(batch.ids.values[row]!)
         const bucket = buckets[Number(hash >> 56n)]!
         bucket.buffer.writeBigUInt64LE(hash, bucket.filled)
-        bucket.buffer.writeDoubleLE(order++, bucket.filled + 8)
-        bucket.buffer.writeUInt32LE(shards[row]!, bucket.filled + 16)
-        bucket.buffer.writeUInt32LE(positions[row]!, bucket.filled + 20)
+        bucket.buffer.writeDoubleLE(order + row, bucket.filled + 8)
+        bucket.buffer.writeUInt32LE(shards[place]!, bucket.filled + 16)
+        bucket.buffer.writeUInt32LE(positions[place]!, bucket.filled + 20)
         bucket.filled += ENTRY_BYTES
         if (bucket.filled === bucket.buffer.length) await flush(bucket)
       }
+      order += batch.rows
     },
     async finish() {
       for (const bucket of buckets) await flush(bucket)
@@ -71,7 +77,7 @@ export function createIdLog(dir: string): IdLog {
 }
 
 export interface Duplicates {
-  /** Rows to leave out. */
+  /** Rows to leave out, each with all its copies. */
   readonly rows: number
   /** Positions to leave out of each shard's spill, by shard. */
   readonly drop: ReadonlyMap<number, ReadonlySet<number>>
@@ -99,9 +105,11 @@ export async function findDuplicates(
     if (firstRepeat === undefined || group[1]!.order < firstRepeat.repeated.order) {
       firstRepeat = { id, kept: group[0]!, repeated: group[1]! }
     }
-    for (const { shard, position } of mode === "last" ? group.slice(0, -1) : group.slice(1)) {
-      if (!drop.has(shard)) drop.set(shard, new Set())
-      drop.get(shard)!.add(position)
+    for (const loser of mode === "last" ? group.slice(0, -1) : group.slice(1)) {
+      for (const { shard, position } of [loser, ...loser.copies]) {
+        if (!drop.has(shard)) drop.set(shard, new Set())
+        drop.get(shard)!.add(position)
+      }
       rows++
     }
   }
@@ -150,15 +158,23 @@ export function readBucket(bucket: Buffer): LoggedIds {
   return columns
 }
 
-/** Entries of one bucket whose hash occurs more than once. */
-function suspectsOf({ hash, order, shard, position }: LoggedIds): Suspect[] {
-  const sorted = hash.slice().sort()
+/** Whether an entry is a copy. Those of one row follow each other, its home first. */
+export const isCopy = ({ order }: LoggedIds, entry: number): boolean =>
+  entry > 0 && order[entry] === order[entry - 1]
+
+/** Rows of one bucket whose hash is that of another row too. */
+function suspectsOf(logged: LoggedIds): Suspect[] {
+  const { hash, order, shard, position } = logged
+  const homes = hash.filter((_, entry) => !isCopy(logged, entry)).sort()
   const repeated = new Set<bigint>()
-  for (let i = 1; i < sorted.length; i++) if (sorted[i] === sorted[i - 1]) repeated.add(sorted[i]!)
+  for (let i = 1; i < homes.length; i++) if (homes[i] === homes[i - 1]) repeated.add(homes[i]!)
   if (repeated.size === 0) return []
-  const suspects: Suspect[] = []
+  const suspects: (Suspect & { readonly copies: Pick<Suspect, "shard" | "position">[] })[] = []
   for (let i = 0; i < hash.length; i++) {
-    if (repeated.has(hash[i]!)) suspects.push({ order: order[i]!, shard: shard[i]!, position: position[i]! })
+    if (!repeated.has(hash[i]!)) continue
+    const place = { shard: shard[i]!, position: position[i]! }
+    if (isCopy(logged, i)) suspects.at(-1)!.copies.push(place)
+    else suspects.push({ order: order[i]!, ...place, copies: [] })
   }
   return suspects
 }

@@ -1,5 +1,5 @@
 /**
- * Writes the id locator from the bucket files of the id log, in the memory of one bucket.
+ * Writes the id locator from the bucket files of the id log, in the memory of one bucket. Of a row with copies it names the home.
  *
  * Buckets are by the first byte of the hash, so the sorted buckets one after another are all entries sorted.
  */
@@ -13,7 +13,7 @@ import {
   type LocatorBlock,
 } from "../manifest/locator.js"
 import type { LocatorEntry } from "../manifest/manifest.js"
-import { type Duplicates, type LoggedIds, readBucket } from "./id-log.js"
+import { type Duplicates, isCopy, type LoggedIds, readBucket } from "./id-log.js"
 
 /**
  * Writes the locator of a snapshot to a file at `path`.
@@ -34,6 +34,7 @@ export async function writeLocator(
     for (const bucketPath of bucketPaths) {
       const logged = readBucket(await readFile(bucketPath))
       for (const i of sortedOrder(logged)) {
+        if (isCopy(logged, i)) continue
         const shard = logged.shard[i]!
         if (drop.get(shard)?.has(logged.position[i]!)) continue
         blocks.add(logged.hash[i]!, shard)

@@ -34,8 +34,13 @@ export interface WriterOptions {
   readonly reuse?: boolean
   /** Write an id locator, with which readers look up ids without asking every shard; default true. */
   readonly locator?: boolean
-  /** Shards built at the same time, each in a thread; default: the number of cores. */
+  /** Shards built, or parts of the layout made, at the same time, each in a thread; default: the number of cores. */
   readonly parallelism?: number
+  /**
+   * Bytes that a layout other than `plain` may take, rows included; default 1 GiB. If it needs more, a layout that needs less is taken
+   * instead, and the report says so.
+   */
+  readonly memoryLimit?: number
   /** Where the run's temporary directory is made; default: the system's. Takes about the size of the input's vectors. */
   readonly tempDir?: string
   readonly store?: StoreOptions
@@ -47,6 +52,7 @@ export interface WriterOptions {
 export const STAGES = [
   "sample",
   "train",
+  "layout",
   "partition",
   "duplicates",
   "locator",
@@ -64,7 +70,7 @@ export interface Progress {
   readonly done: number
   /** Known for some stages only. */
   readonly total: number | undefined
-  readonly unit: "rows" | "rounds" | "shards" | "objects" | "gates"
+  readonly unit: "rows" | "rounds" | "steps" | "shards" | "objects" | "gates"
 }
 
 /** Options with defaults filled in, checked once. */
@@ -78,6 +84,7 @@ export type ResolvedWriterOptions = Required<
     | "onDuplicate"
     | "reuse"
     | "locator"
+    | "memoryLimit"
     | "custom"
     | "logger"
   >
@@ -91,6 +98,7 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
   oneOf("onDuplicate", options.onDuplicate, ["fail", "first", "last"])
   assertWholeNumber("maxBadRows", options.maxBadRows, 0)
   assertWholeNumber("parallelism", options.parallelism, 1)
+  assertWholeNumber("memoryLimit", options.memoryLimit, 1)
   for (const [name, type] of Object.entries(options.fields ?? {})) oneOf(`fields.${name}`, type, FIELD_TYPES)
   return Object.freeze({
     metric: "cosine",
@@ -100,6 +108,7 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
     onDuplicate: "fail",
     reuse: true,
     locator: true,
+    memoryLimit: 2 ** 30,
     custom: {},
     logger: silentLogger,
     ...withoutUndefined(options),

@@ -15,9 +15,31 @@ import { createNorms } from "./norms.js"
 /** Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many shards. */
 const PENDING_BYTES = 64 * 2 ** 20
 
+/** Where the rows of an input go, in the order in which they are read. */
+export interface Placement {
+  readonly strategy: Strategy
+  /** To be called with each batch once, in order. */
+  place(batch: RecordBatch): Places
+}
+
+/** Places of the rows of a batch, row by row: the home of each first, then its copies, each in another shard. */
+export interface Places {
+  /** Row of the batch at each place; absent if each row has just its home. */
+  readonly rows: Int32Array | undefined
+  readonly shards: Int32Array
+}
+
+/** Rows go where the strategy assigns them. */
+export const placementBy = (strategy: Strategy): Placement => ({
+  strategy,
+  place: (batch) => ({ rows: undefined, shards: strategy.assign(batch) }),
+})
+
 export interface Partition {
+  /** Rows of the input. */
   readonly rows: number
   readonly strategy: Strategy
+  /** Rows and copies of each shard. */
   readonly rowsByShard: Float64Array
   readonly schema: ShardSpec
   /** Lengths of the vectors of all rows, duplicates included. */
@@ -25,8 +47,8 @@ export interface Partition {
 }
 
 export interface PartitionOptions {
-  /** Makes the strategy once the dimension is known. */
-  readonly strategyFor: (dim: number) => Promise<Strategy>
+  /** Says where rows go once the dimension is known. */
+  readonly placementFor: (dim: number) => Promise<Placement>
   readonly metric: Metric
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   /** Directory of the spill files. */
@@ -49,7 +71,7 @@ export async function partition(
   const norms = createNorms()
   const pending = new Map<number, RecordBatch[]>()
   let pendingBytes = 0
-  let partition: { strategy: Strategy; rowsByShard: Float64Array; dim: number; idType: IdType } | undefined
+  let partition: { placement: Placement; rowsByShard: Float64Array; dim: number; idType: IdType } | undefined
   let rows = 0
 
   const flush = async (): Promise<void> => {
@@ -61,24 +83,25 @@ export async function partition(
   for await (const batch of batches) {
     throwIfAborted(signal)
     if (partition === undefined) {
-      const strategy = await options.strategyFor(batch.dim)
-      const rowsByShard = new Float64Array(strategy.shards)
-      partition = { strategy, rowsByShard, dim: batch.dim, idType: batch.ids.type }
+      const placement = await options.placementFor(batch.dim)
+      const rowsByShard = new Float64Array(placement.strategy.shards)
+      partition = { placement, rowsByShard, dim: batch.dim, idType: batch.ids.type }
     }
-    const { strategy, rowsByShard } = partition
-    const shards = strategy.assign(batch)
+    const { placement, rowsByShard } = partition
+    const places = placement.place(batch)
     wide.note(batch)
     norms.add(batch.vectors, batch.dim)
-    const positions = new Float64Array(batch.rows)
+    const positions = new Float64Array(places.shards.length)
     const members = new Map<number, number[]>()
-    for (let row = 0; row < batch.rows; row++) {
-      const shard = shards[row]!
-      positions[row] = rowsByShard[shard]!++
+    for (let place = 0; place < positions.length; place++) {
+      const row = places.rows === undefined ? place : places.rows[place]!
+      const shard = places.shards[place]!
+      positions[place] = rowsByShard[shard]!++
       const rowsOfShard = members.get(shard)
       if (rowsOfShard === undefined) members.set(shard, [row])
       else rowsOfShard.push(row)
     }
-    await idLog.add(batch, shards, positions)
+    await idLog.add(batch, places, positions)
     for (const [shard, rowsOfShard] of members) {
       const part = takeRows(batch, rowsOfShard)
       const parts = pending.get(shard)
@@ -92,9 +115,9 @@ export async function partition(
   }
   await flush()
   if (partition === undefined) return undefined
-  const { strategy, rowsByShard, dim, idType } = partition
+  const { placement, rowsByShard, dim, idType } = partition
   const schema = { dim, metric, id: { type: idType, wide: wide.ids() }, fields: wide.fields() }
-  return { rows, strategy, rowsByShard, schema, norms: norms.figures() }
+  return { rows, strategy: placement.strategy, rowsByShard, schema, norms: norms.figures() }
 }
 
 const isWide = (value: bigint): boolean => value !== BigInt.asIntN(54, value) || value === -(2n ** 53n)

@@ -13,6 +13,7 @@ export interface StageClock {
 const UNITS: Record<Stage, Progress["unit"]> = {
   sample: "rows",
   train: "rounds",
+  layout: "steps",
   partition: "rows",
   duplicates: "rows",
   locator: "rows",

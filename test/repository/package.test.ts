@@ -12,6 +12,7 @@ describe("package", () => {
         "BACKEND_NAMES",
         "FIELD_TYPES",
         "GATE_NAMES",
+        "LAYOUTS",
         "METRICS",
         "STRATEGY_NAMES",
         "VERSION",

@@ -1,6 +1,7 @@
 /**
  * What changed from one snapshot to another. Shards are downloaded a few at a time, and memory does not grow with the number of
- * rows. Shards of equal content under the same number are not read: the rows in them are the same.
+ * rows. Shards of equal content under the same number are not read: the rows in them are the same. Where rows have copies they
+ * are read unless all shards are equal, since a row may be in a shard that changed and in one that did not.
  */
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -18,10 +19,11 @@ import { backendByName } from "../../shards/backends.js"
 import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
+import { ROW_PARTS, type RowPart } from "../row-hashes.js"
 import { download, forEachShard, POOL_OPTIONS, shardFiles, withDirectory, withShard } from "../shard-copy.js"
 import { changedParameters, type ParameterChange } from "./parameters.js"
 import { type CentroidShift, canReroute, centroidShifts, countElsewhere } from "./routing.js"
-import { addRow, compareBuckets, ROW_PARTS, type RowChange, type RowPart } from "./rows.js"
+import { addRow, compareBuckets, type RowChange } from "./rows.js"
 
 const LIMIT_DEFAULT = 10
 
@@ -61,7 +63,7 @@ export interface SnapshotDiff {
     readonly removed: ChangedRows
     /** Same id, other content; in how many of them each part differs. */
     readonly changed: ChangedRows & Readonly<Record<RowPart, number>>
-    /** Rows whose shard differs, whether or not their content does too. */
+    /** Rows of which no shard is the same, whether or not their content is. */
     readonly moved: ChangedRows
     /** Rows with the same content, moved or not. */
     readonly unchanged: number
@@ -103,17 +105,22 @@ export async function diffSnapshots(
     after: await readArtifacts(store, after, { signal }),
   }
   const same = sameShards(before, after)
-  const oldRouting = canReroute(before, after)
-    ? restoreStrategy(before.sharding, arrays.before, before.schema)
-    : undefined
+  const copied = before.copies !== undefined || after.copies !== undefined
+  const allSame = same.size === before.shards.length && same.size === after.shards.length
+  const leftOut: ReadonlySet<number> = copied && !allSame ? new Set() : same
+  // Copies are where no routing sends a row.
+  const oldRouting =
+    !copied && canReroute(before, after)
+      ? restoreStrategy(before.sharding, arrays.before, before.schema)
+      : undefined
 
   const dir = await mkdtemp(join(tempDir ?? tmpdir(), "vecsnap-diff-")).catch((error) => {
     throw fileError("make a directory in", tempDir ?? tmpdir(), error)
   })
   try {
-    const bits = bucketBits(Math.max(before.rows, after.rows), rowsPerBucket)
-    const left = await collectRows(store, before, same, { dir, name: "before", bits, signal })
-    const right = await collectRows(store, after, same, { dir, name: "after", bits, signal, oldRouting })
+    const bits = bucketBits(Math.max(storedRows(before), storedRows(after)), rowsPerBucket)
+    const left = await collectRows(store, before, leftOut, { dir, name: "before", bits, signal })
+    const right = await collectRows(store, after, leftOut, { dir, name: "after", bits, signal, oldRouting })
     const tally = createTally(limit)
     for (let bucket = 0; bucket < left.buckets.count; bucket++) {
       const changes = compareBuckets(await left.buckets.read(bucket), await right.buckets.read(bucket), {
@@ -218,6 +225,8 @@ async function collectRows(
   }
   return { buckets, shards: wanted.length, elsewhere }
 }
+
+const storedRows = ({ rows, copies = 0 }: Manifest): number => rows + copies
 
 const figuresOf = (manifest: Manifest): SnapshotFigures => ({
   run: manifest.run,

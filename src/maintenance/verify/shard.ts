@@ -17,7 +17,7 @@ interface Tally {
 
 /**
  * Reads a shard from end to end and searches it for some of its own vectors. Returns what is wrong, as sentences that name
- * `name`; `onId` is told every id.
+ * `name`; `onRecord` is told every record.
  *
  * @param rows that the manifest says the shard has
  */
@@ -26,7 +26,7 @@ export async function checkRecords(
   reader: ShardReader,
   rows: number,
   spec: ShardSpec,
-  onId: (id: Id) => Promise<void>,
+  onRecord: (record: StoredRecord) => Promise<void>,
 ): Promise<readonly string[]> {
   const problems = new Map<string, Tally>()
   const note = (kind: string, first: () => string): void => {
@@ -48,7 +48,7 @@ export async function checkRecords(
         note("order", () => `id ${shown(id)} follows ${shown(previous!)}: expected rising ids, each once`)
       previous = id
       row++
-      await onId(id)
+      await onRecord(record)
     }
   }
   const sentences = Array.from(problems.values(), ({ first, rows }) =>

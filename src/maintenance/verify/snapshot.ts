@@ -25,8 +25,8 @@ import type { ObjectStore } from "../../storage/store.js"
 import type { NpyArray } from "../../vectors/npy.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
 import { download, forEachShard, POOL_OPTIONS, shardFiles, withDirectory, withShard } from "../shard-copy.js"
-import { checkIds } from "./ids.js"
-import { checkRecords, shown } from "./shard.js"
+import { checkIds, encodeShardRow } from "./ids.js"
+import { checkRecords } from "./shard.js"
 
 /** HEAD requests in flight at a time. */
 const HEADS = 32
@@ -193,7 +193,7 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
     faults.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
     const scratch = newDirectory()
     await withDirectory(scratch, async () => {
-      const { rows, locator } = manifest
+      const { rows, copies, locator } = manifest
       const path = join(scratch, "locator")
       let usable = locator !== undefined && !absent.has(locator.key)
       if (locator && usable) {
@@ -201,7 +201,8 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
         usable = fault === undefined
         if (fault) faults.push(fault)
       }
-      const options = { name: `snapshot ${manifest.run}`, dir: scratch, rows }
+      const complete = readable.length === manifest.shards.length
+      const options = { name: `snapshot ${manifest.run}`, dir: scratch, rows, copies, complete }
       const withLocator = { ...options, locator: locator && usable ? { entry: locator, path } : undefined }
       const fault = await faultIn(locator?.key ?? key, async () => {
         for (const { about, message } of await checkIds(readable, withLocator)) {
@@ -239,8 +240,8 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
       const ids = createBuckets(idsDir, "ids", bucketBits(rows, ROWS_PER_BUCKET))
       const fault = await faultIn(folder, () =>
         withShard(poolOf(manifest.backend), copy, entry, spec, async (reader) => {
-          const problems = await checkRecords(folder, reader, rows, spec, (id) =>
-            ids.add(hashOfId(id)!, Buffer.from(shown(id))),
+          const problems = await checkRecords(folder, reader, rows, spec, (record) =>
+            ids.add(hashOfId(record.id)!, encodeShardRow(record, spec.fields)),
           )
           faults.push(...problems.map((message) => ({ key: folder, message })))
         }),

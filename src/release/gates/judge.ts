@@ -61,7 +61,8 @@ const JUDGES: Readonly<Record<GateName, (facts: GateFacts) => Judged | undefined
   skew: ({ candidate, options: { skew } }) => {
     if (skew === undefined) return undefined
     const figures = shardFigures(candidate)
-    const average = figures.total === 0 ? 0 : candidate.rows / figures.total
+    const stored = candidate.rows + (candidate.copies ?? 0)
+    const average = figures.total === 0 ? 0 : stored / figures.total
     return judgeMost(
       figures.skew,
       skew.max,

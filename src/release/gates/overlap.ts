@@ -110,7 +110,7 @@ export function sharedPart(found: readonly string[], expected: readonly string[]
  */
 async function drawIds(
   reader: Reader,
-  { shards, schema, rows, build }: Manifest,
+  { shards, schema, rows, copies = 0, build }: Manifest,
   count: number,
   signal: AbortSignal | undefined,
 ): Promise<readonly Id[]> {
@@ -120,7 +120,7 @@ async function drawIds(
   const k = Math.max(NEAREST, perDirection)
   const length = build.norms?.median || 1
   const looks: ReadonlyMap<number | "all", number> =
-    directions === 1 ? new Map([["all", 1]]) : directionsByShard(shards, rows, directions, random)
+    directions === 1 ? new Map([["all", 1]]) : directionsByShard(shards, rows + copies, directions, random)
   const drawn = new Map<string, Id>()
   for (const [shard, times] of looks) {
     const vectors = Array.from({ length: times }, () => randomVector(schema.dim, length, random))
@@ -140,13 +140,13 @@ async function drawIds(
 /** Which shards to look into, and how often: each direction falls on a row, all rows being as likely. */
 function directionsByShard(
   shards: Manifest["shards"],
-  rows: number,
+  stored: number,
   directions: number,
   random: Random,
 ): ReadonlyMap<number, number> {
   const times = new Map<number, number>()
   for (let n = 0; n < directions; n++) {
-    let row = Math.floor(random.float() * rows)
+    let row = Math.floor(random.float() * stored)
     const entry = shards.find((shard) => {
       row -= shard.rows
       return row < 0

@@ -94,8 +94,21 @@ describe("what is missing or contradicts itself", () => {
 describe("sharding", () => {
   test("a flag that the strategy does not know is an error", () => {
     expect(() => resolveSharding({ strategy: "cluster", shards: 4, bits: 8 }, {})).toThrow(
-      "--bits means nothing to the strategy cluster, which takes shards, probes, seed, iterations, sample-rows",
+      "--bits means nothing to the strategy cluster, which takes shards, probes, seed, iterations, sample-rows, layout, replication",
     )
+  })
+
+  test("layout and replication are settings of cluster, and a flag overrides each", () => {
+    const configured = { strategy: "cluster", shards: 4, layout: "affinity", replication: 1.1 } as const
+    const expected = { strategy: "cluster", shards: 4, layout: "affinity" }
+    expect(resolveSharding({}, { sharding: configured })).toEqual({
+      ...expected,
+      replication: { budget: 1.1 },
+    })
+    expect(resolveSharding({ replication: 1.3 }, { sharding: configured })).toEqual({
+      ...expected,
+      replication: { budget: 1.3 },
+    })
   })
 
   test("so is a setting of the configuration for its own strategy", () => {

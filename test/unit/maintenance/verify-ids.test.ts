@@ -3,7 +3,7 @@ import { join } from "node:path"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { bucketBits, createBuckets } from "../../../src/maintenance/buckets.js"
-import { checkIds } from "../../../src/maintenance/verify/ids.js"
+import { checkIds, encodeShardRow, type IdsOptions } from "../../../src/maintenance/verify/ids.js"
 import {
   blockChecksum,
   encodeLocatorIndex,
@@ -16,6 +16,7 @@ import { withTempDir } from "../../support/stores.js"
 interface Row {
   readonly id: string
   readonly shard: number
+  readonly payload?: string
 }
 
 /** A locator of these rows, in blocks of a few entries. */
@@ -40,7 +41,12 @@ async function writeLocator(path: string, rows: readonly Row[]): Promise<Locator
 }
 
 /** Checks the rows of shards 0 to 2 against a locator of others; shards that are not `readable` are left out. */
-async function check(rows: readonly Row[], located: readonly Row[], readable = [0, 1, 2]) {
+async function check(
+  rows: readonly Row[],
+  located: readonly Row[],
+  readable = [0, 1, 2],
+  more: Pick<IdsOptions, "copies" | "complete"> = {},
+) {
   return withTempDir(async (dir) => {
     const path = join(dir, "locator")
     const entry = await writeLocator(path, located)
@@ -48,13 +54,22 @@ async function check(rows: readonly Row[], located: readonly Row[], readable = [
       readable.map(async (shard) => {
         const ids = createBuckets(dir, `ids-${shard}`, 1)
         for (const row of rows) {
-          if (row.shard === shard) await ids.add(hashOfId(row.id)!, Buffer.from(row.id))
+          if (row.shard !== shard) continue
+          const record = { id: row.id, vector: Float32Array.of(1), fields: {}, payload: row.payload ?? null }
+          await ids.add(hashOfId(row.id)!, encodeShardRow(record, []))
         }
         await ids.finish()
         return { shard, ids }
       }),
     )
-    const options = { name: "s", dir, rows: located.length, rowsPerBucket: 2, locator: { entry, path } }
+    const options = {
+      name: "s",
+      dir,
+      rows: located.length,
+      rowsPerBucket: 2,
+      locator: { entry, path },
+      ...more,
+    }
     return (await checkIds(shards, options)).map(({ message }) => message)
   })
 }
@@ -83,7 +98,9 @@ describe("the ids of a snapshot", () => {
         )
         const { id, shard } = rows[pick % rows.length]!
         const [lacking, stray] = await check(rows, wrong)
-        expect(lacking).toBe(`routing/x/ids.bin does not lead to 1 ids, the first ${id} of shard ${shard}`)
+        expect(lacking).toBe(
+          `routing/x/ids.bin does not lead to 1 ids, the first ${JSON.stringify(id)} of shard ${shard}`,
+        )
         expect(stray).toContain("names 1 ids that are not in their shards")
         expect(stray).toContain(`in shard ${(shard + 1) % 3}`)
       }),
@@ -95,8 +112,52 @@ describe("the ids of a snapshot", () => {
     const rows = ["a", "b", "c", "d"].map((id, i) => ({ id, shard: i % 2 }))
     const twice = [...rows, { id: "c", shard: 2 }]
     expect(await check(twice, twice)).toEqual([
-      "s: 1 rows repeat an id of another row, the first c in shards 0 and 2",
+      's: 1 rows repeat an id of another row, the first "c" in shards 0 and 2',
     ])
+  })
+})
+
+describe("copies in a snapshot", () => {
+  const homes = ["a", "b", "c", "d"].map((id, i) => ({ id, shard: i % 2 }))
+  const stored = [...homes, { id: "a", shard: 1 }, { id: "a", shard: 2 }, { id: "b", shard: 2 }]
+
+  it("are no repeated ids if there are as many as the manifest says, and the locator names one of their shards", async () => {
+    expect(await check(stored, homes, [0, 1, 2], { copies: 3 })).toEqual([])
+    const otherHome = homes.map((row) => (row.id === "a" ? { ...row, shard: 2 } : row))
+    expect(await check(stored, otherHome, [0, 1, 2], { copies: 3 })).toEqual([])
+    for (const copies of [2, 4])
+      expect(await check(stored, homes, [0, 1, 2], { copies })).toEqual([
+        `s: 3 rows repeat an id of another row, its manifest says ${copies}`,
+      ])
+  })
+
+  it("must equal the row that they copy", async () => {
+    const changed = stored.map((row) => (row.id === "b" && row.shard === 2 ? { ...row, payload: "x" } : row))
+    expect(await check(changed, homes, [0, 1, 2], { copies: 3 })).toEqual([
+      's: 1 copies differ from the row they copy, the first "b" in shards 1 and 2',
+    ])
+  })
+
+  it("have one entry of the locator in all", async () => {
+    const elsewhere = homes.map((row) => (row.id === "c" ? { ...row, shard: 1 } : row))
+    const problems = await check(stored, elsewhere, [0, 1, 2], { copies: 3 })
+    expect(problems[0]).toBe('routing/x/ids.bin does not lead to 1 ids, the first "c" of shard 0')
+    expect(problems[1]).toContain("names 1 ids that are not in their shards")
+    expect(problems).toHaveLength(2)
+    const twice = [...homes, { id: "a", shard: 1 }]
+    expect(await check(stored, twice, [0, 1, 2], { copies: 3 })).toEqual([
+      expect.stringContaining("names 1 ids that are not in their shards"),
+    ])
+  })
+
+  it("are not missed where a shard could not be read", async () => {
+    for (const readable of [
+      [0, 1],
+      [1, 2],
+      [0, 2],
+    ]) {
+      expect(await check(stored, homes, readable, { copies: 3, complete: false })).toEqual([])
+    }
   })
 })
 

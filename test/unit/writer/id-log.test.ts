@@ -34,7 +34,7 @@ async function duplicatesOf(
     const batch = batchOf([row], order)
     const position = filled.get(row.shard) ?? 0
     filled.set(row.shard, position + 1)
-    await log.add(batch, Int32Array.of(row.shard), Float64Array.of(position))
+    await log.add(batch, { rows: undefined, shards: Int32Array.of(row.shard) }, Float64Array.of(position))
     await appendBlocks(spill(row.shard), [batch])
   }
   return findDuplicates(await log.finish(), spill, mode)
