@@ -28,9 +28,9 @@ import { THOROUGH } from "../support/thorough.js"
 
 const SEED = 2026
 /** Of the calls at which one may sleep, every so many are tried. The simulation tries them at random. */
-const STEP = THOROUGH ? 1 : 7
-const PUBLISHER_RACES = THOROUGH ? 50 : 8
-const OTHER_RACES = THOROUGH ? 12 : 3
+const STEP = THOROUGH ? 1 : 11
+const PUBLISHER_RACES = THOROUGH ? 50 : 5
+const OTHER_RACES = THOROUGH ? 12 : 2
 
 const AT_POINTER: Halt = { number: 0, among: "writes", key: "_CURRENT", act: "wait" }
 const atCall = (number: number): Halt => ({ number, among: "calls", act: "wait" })
