@@ -6,8 +6,9 @@ import { openSnapshot, stringifyJson } from "../../src/index.js"
 import { finished, runCli, startCli } from "../support/cli.js"
 import { makeRecords, seededRandom } from "../support/records.js"
 import { s3Root, type TestRoot, withTempDir } from "../support/stores.js"
+import { THOROUGH } from "../support/thorough.js"
 
-const KILLS = 3
+const KILLS = THOROUGH ? 4 : 1
 const COUNT = 4000
 
 /** A file of records whose ids tell which generation they are of. */

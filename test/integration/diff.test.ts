@@ -93,7 +93,7 @@ describe.each(["sqlite-vec", "lancedb"] as const)("the diff of two %s snapshots"
         expect(unchanged + added.count + diff.rows.changed.count).toBe(after.length)
         store.close()
       }),
-      { numRuns: 6, seed: 5 },
+      { numRuns: 3, seed: 5 },
     )
   })
 })

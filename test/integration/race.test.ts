@@ -24,10 +24,13 @@ import { type Job, type Operator, startOperator } from "../support/operators.js"
 import { seededRandom } from "../support/records.js"
 import { keysOf } from "../support/roots.js"
 import { s3Root, withTempDir } from "../support/stores.js"
+import { THOROUGH } from "../support/thorough.js"
 
 const SEED = 2026
-/** Of the calls at which one may sleep, every so many are tried; RACE_STEP=1 tries all. The simulation tries them at random. */
-const STEP = Number(process.env.RACE_STEP ?? 3)
+/** Of the calls at which one may sleep, every so many are tried. The simulation tries them at random. */
+const STEP = THOROUGH ? 1 : 11
+const PUBLISHER_RACES = THOROUGH ? 50 : 5
+const OTHER_RACES = THOROUGH ? 12 : 2
 
 const AT_POINTER: Halt = { number: 0, among: "writes", key: "_CURRENT", act: "wait" }
 const atCall = (number: number): Halt => ({ number, among: "calls", act: "wait" })
@@ -120,12 +123,12 @@ async function winnerOf(
 }
 
 describe(`races, seed ${SEED}`, () => {
-  it("of two publishers are won by one of them, 50 times", { timeout: 400_000 }, () =>
+  it(`of two publishers are won by one of them, ${PUBLISHER_RACES} times`, { timeout: 400_000 }, () =>
     withArena(async (arena) => {
       const { store, url, operators } = arena
       const first = await arena.pointer()
       const winners = [first.run]
-      for (let round = 0; round < 50; round++) {
+      for (let round = 0; round < PUBLISHER_RACES; round++) {
         const before = await arena.pointer()
         const built = await Promise.all(
           operators.map(
@@ -149,7 +152,7 @@ describe(`races, seed ${SEED}`, () => {
       const publications = [...publicationsOf(await arena.pointer())].reverse()
       expect(publications.map(({ run }) => run)).toEqual(winners)
       expect(publications.map(({ number }) => number)).toEqual(winners.map((_, i) => first.number + i))
-      expect(new Set(winners).size).toBe(51)
+      expect(new Set(winners).size).toBe(PUBLISHER_RACES + 1)
       await expectSound(store)
       // What the losers have built goes with a collection.
       await collect(hoursLater(store, 1), STRICT)
@@ -162,7 +165,7 @@ describe(`races, seed ${SEED}`, () => {
 
   it("of two builds, and of a publisher and a rollback, are won by one of them", () =>
     withArena(async (arena) => {
-      for (let round = 0; round < 12; round++) {
+      for (let round = 0; round < OTHER_RACES; round++) {
         const target = await arena.pointer()
         const isBuild = round % 2 === 0
         if (!isBuild) await arena.build(true)
@@ -235,15 +238,15 @@ describe(`races, seed ${SEED}`, () => {
               wins[won ? "mover" : "collection"]++
             }
           }
-          expect(wins.mover).toBeGreaterThan(1)
-          expect(wins.collection).toBeGreaterThan(1)
+          expect(wins.mover).toBeGreaterThan(0)
+          expect(wins.collection).toBeGreaterThan(0)
         }),
       )
 
-      it("leave a whole snapshot live when both go on from anywhere, 10 times", { timeout: 400_000 }, () =>
+      it("leave a whole snapshot live when both go on from anywhere", { timeout: 400_000 }, () =>
         withArena(async (arena) => {
           const random = seededRandom(SEED)
-          for (let round = 0; round < 10; round++) {
+          for (let round = 0; round < OTHER_RACES; round++) {
             const race = await prepare(arena)
             const halts = [atCall(Math.floor(random() * 12)), atCall(Math.floor(random() * 20))] as const
             const outcomes = await together(arena, [race.move, { do: "collect" }], halts)
@@ -261,7 +264,7 @@ describe("a build that sleeps for longer than its lease and the grace period", (
       const { url, store, operators } = arena
       const [sleeper] = operators
       const tags: (string | undefined)[] = []
-      for (let number = 0, halted = true; halted; number++) {
+      for (let number = 0, halted = true; halted; number += THOROUGH ? 1 : 4) {
         const before = await arena.pointer()
         const halt: Halt = { number, among: "writes", act: "wait" }
         const job = sleeper.start({ url, operation: arena.buildOperation(true), halt })
@@ -284,7 +287,7 @@ describe("a build that sleeps for longer than its lease and the grace period", (
       const [first, ...rest] = tags
       expect(first).toBeUndefined()
       const lost = rest.slice(0, rest.indexOf(undefined))
-      expect(lost.length).toBeGreaterThanOrEqual(9)
+      expect(lost.length).toBeGreaterThanOrEqual(THOROUGH ? 9 : 2)
       expect(new Set(lost)).toEqual(new Set(["Conflict"]))
       expect(new Set(rest.slice(lost.length))).toEqual(new Set([undefined]))
     }),

@@ -82,7 +82,7 @@ describe("a reader in a service", () => {
       reader.on("refreshed", () => {
         throw new Error("a listener's own fault")
       })
-      const second = await build({ metric: "l2" })
+      const second = await build({ metric: "l2", allow: ["metric"] })
       const [a, b] = await Promise.all([reader.refresh(), reader.refresh()])
       expect(a).toBe(b)
       expect(told).toEqual([a])
@@ -137,7 +137,7 @@ describe("a reader in a service", () => {
     withRoot(async ({ url, store, open, build }) => {
       await using reader = await open()
       const first = reader.snapshot.run
-      const second = await build({ metric: "l2" })
+      const second = await build({ metric: "l2", allow: ["metric"] })
       const direct = openStore(url, store)
       for await (const { key } of direct.list(`shards/${first}/`)) await direct.delete([key])
       const answers = await Promise.all([
