@@ -24,7 +24,7 @@ import {
 } from "./arguments.js"
 import { type Config, loadConfig } from "./config.js"
 import type { Io } from "./io.js"
-import { createLogger } from "./progress.js"
+import { stderrLogger } from "./progress.js"
 
 /** Runs `use` with the store of the root that is named by an argument or the configuration. */
 export async function withStore<T>(
@@ -79,14 +79,13 @@ export async function withReader<T>(
   more: Pick<OpenOptions, "maxAgeSeconds"> = {},
 ): Promise<T> {
   const config = await loadConfig(flags.config, io)
-  const line = (text: string): void => void io.stderr.write(`${text}\n`)
   const options: OpenOptions = withoutUndefined({
     ...more,
     snapshot: flags.snapshot,
     cacheDir: flags.cacheDir,
     store: storeOptions(flags, config),
     signal: io.signal,
-    logger: createLogger(io, { line }, flags.debug),
+    logger: stderrLogger(io, flags.debug),
   })
   const reader = await openSnapshot(rootUrl(argument, config), options)
   try {

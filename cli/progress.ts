@@ -121,3 +121,7 @@ export function createLogger(
     error: write(paint.red("error")),
   }
 }
+
+/** The logger of a command that shows no progress. */
+export const stderrLogger = (io: Pick<Io, "stderr" | "env">, debug?: boolean): Logger =>
+  createLogger(io, { line: (text) => void io.stderr.write(`${text}\n`) }, debug)

@@ -11,7 +11,7 @@ import {
 import { resolveRetention } from "../build-request.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
-import { createLogger } from "../progress.js"
+import { stderrLogger } from "../progress.js"
 import { type Column, countOf, formatBytes, paintFor, renderTable, widthOf } from "../render.js"
 
 const EXAMPLES = `
@@ -39,12 +39,11 @@ export function gcCommand(io: Io): Command {
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: GcFlags) =>
     withStore(io, url, flags, async (store, config) => {
-      const line = (text: string): void => void io.stderr.write(`${text}\n`)
       const report = await collect(store, {
         ...resolveRetention(flags, config),
         yes: flags.yes ?? false,
         signal: io.signal,
-        logger: createLogger(io, { line }, flags.debug),
+        logger: stderrLogger(io, flags.debug),
       })
       if (flags.json) printJson(io, { ...report, now: report.now.toISOString() })
       else io.stdout.write(renderReport(report, io))

@@ -12,7 +12,7 @@ import { resolveAllow, resolveGates } from "../build-request.js"
 import { printRefusal } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
-import { createLogger } from "../progress.js"
+import { stderrLogger } from "../progress.js"
 import { publishedDocument, renderPublished } from "../published.js"
 
 const NOTES = `
@@ -45,13 +45,12 @@ export function publishCommand(io: Io): Command {
   addOutputOptions(command)
   return command.action((url: string, run: string, flags: PublishFlags) =>
     withStore(io, url, flags, async (store, config) => {
-      const line = (text: string): void => void io.stderr.write(`${text}\n`)
       const options = withoutUndefined({
         gates: resolveGates(config),
         allow: resolveAllow(flags.allow, config),
         force: flags.force,
         tempDir: config["temp-dir"],
-        logger: createLogger(io, { line }, flags.debug),
+        logger: stderrLogger(io, flags.debug),
         signal: io.signal,
       })
       const published = await publishRun(store, run, options).catch((error) => {

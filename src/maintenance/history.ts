@@ -1,7 +1,8 @@
 /** What was published at a root, newest first, and what of it is there still. */
 import pMap from "p-map"
-import { isVecsnapError, messageOf } from "../errors.js"
+import { isVecsnapError } from "../errors.js"
 import { nothingPublished, readManifest, readPointer } from "../manifest/current.js"
+import { isUnreadable } from "../manifest/document.js"
 import { type HistoryEntry, listManifests } from "../manifest/history.js"
 import { PIN_PREFIX, parseKey } from "../manifest/keys.js"
 import type { Manifest } from "../manifest/manifest.js"
@@ -102,8 +103,7 @@ async function readOrExplain(
     return { manifest: await readManifest(store, key, options) }
   } catch (error) {
     if (isVecsnapError(error, "NotFound")) return { problem: "collected" }
-    if (isVecsnapError(error, "Corrupt") || isVecsnapError(error, "Unsupported"))
-      return { problem: messageOf(error) }
+    if (isUnreadable(error)) return { problem: error.message }
     throw error
   }
 }

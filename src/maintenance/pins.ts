@@ -6,11 +6,11 @@
  * the condemned, so that a pin which is about to be refused never does. See docs/decisions/0006-one-object-decides.md.
  */
 import { z } from "zod"
-import { isVecsnapError, notFound, unavailable } from "../errors.js"
-import { readPointer } from "../manifest/current.js"
-import { decodeDocument, encodeDocument } from "../manifest/document.js"
+import { unavailable } from "../errors.js"
+import { beingRemoved, readPointer } from "../manifest/current.js"
+import { decodeDocument, encodeDocument, isUnreadable, runId, time } from "../manifest/document.js"
 import { assertRunId, findManifest } from "../manifest/history.js"
-import { isRunId, PIN_PREFIX, parseKey, pinKey } from "../manifest/keys.js"
+import { PIN_PREFIX, parseKey, pinKey } from "../manifest/keys.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 
 export interface PinOptions extends CallOptions {
@@ -31,8 +31,8 @@ const MAX_BYTES = 64 * 2 ** 10
 const MAX_NOTE_CHARACTERS = 1000
 
 const schema = z.object({
-  run: z.string().refine(isRunId, "12 characters of [0-9a-z]"),
-  pinnedAt: z.iso.datetime().transform((text) => new Date(text)),
+  run: runId,
+  pinnedAt: time,
   note: z.string().nullable(),
   confirmed: z.boolean(),
 })
@@ -70,12 +70,8 @@ export async function pin(store: ObjectStore, run: string, options: PinOptions =
     signal,
   })
   const live = await readPointer(store, { signal })
-  if (live?.condemned.includes(run) || (await store.head(manifest, { signal })) === undefined) {
-    throw notFound(`snapshot ${run} at ${store.url} is being removed by a collection, or was`, {
-      url: store.url,
-      run,
-    })
-  }
+  if (live?.condemned.includes(run) || (await store.head(manifest, { signal })) === undefined)
+    throw beingRemoved(store, run)
   await store.put(key, encodePin(made), { ifMatch: etag, contentType, signal })
   return made
 }
@@ -117,7 +113,7 @@ export async function* listPins(store: ObjectStore, options?: CallOptions): Asyn
       if (object === undefined) continue
       yield { ...found, lastModified: object.lastModified, pin: decodePin(object.body, key) }
     } catch (error) {
-      if (!isVecsnapError(error, "Corrupt") && !isVecsnapError(error, "Unsupported")) throw error
+      if (!isUnreadable(error)) throw error
       yield { ...found, problem: error.message }
     }
   }

@@ -1,5 +1,5 @@
 /** Making an earlier snapshot live again. */
-import { assertWholeNumber, invalidInput, notFound } from "../errors.js"
+import { assertWholeNumber, invalidInput, isVecsnapError, notFound } from "../errors.js"
 import { nothingPublished, readManifest, readPointer } from "../manifest/current.js"
 import { assertRunId } from "../manifest/history.js"
 import { type Pointer, type Publication, publicationsOf } from "../manifest/pointer.js"
@@ -26,11 +26,10 @@ export async function rollback(store: ObjectStore, options: RollbackOptions = {}
   if (live === undefined) throw nothingPublished(store)
   const target = rollbackTarget(live, options, store.url)
   const manifest = await readManifest(store, target.manifest, { signal }).catch((error) => {
-    throw error.tag === "NotFound"
-      ? notFound(`snapshot ${target.run} at ${store.url} was collected: its manifest is gone`, {
-          run: target.run,
-        })
-      : error
+    if (!isVecsnapError(error, "NotFound")) throw error
+    throw notFound(`snapshot ${target.run} at ${store.url} was collected: its manifest is gone`, {
+      run: target.run,
+    })
   })
   return publishManifest(store, target.manifest, manifest, { action: "rollback", expected: live, signal })
 }

@@ -1,8 +1,14 @@
 /** The runs at a root: what they do, or how they ended. */
 import { readPointer } from "../manifest/current.js"
-import { listRunRecords, type RunRecord, type RunState } from "../manifest/run-record.js"
+import {
+  listRunRecords,
+  type RunRecord,
+  type RunState,
+  type StoredRunRecord,
+} from "../manifest/run-record.js"
 import { storeTime } from "../manifest/store-time.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { isDead } from "./gc/rules.js"
 
 export interface RunInfo {
   readonly run: string
@@ -22,10 +28,11 @@ export async function listRuns(store: ObjectStore, options: CallOptions = {}): P
   // Who may only read is told by this machine's clock.
   const now = await storeTime(store, options).catch(() => new Date())
   const runs: RunInfo[] = []
-  for await (const { run, record, problem, lastModified } of listRunRecords(store, options)) {
+  for await (const found of listRunRecords(store, options)) {
+    const { run, record, problem, lastModified } = found
     runs.push({
       run,
-      state: record === undefined ? "unknown" : stateOf(record, lastModified, now),
+      state: stateOf(found, now),
       live: live?.run === run,
       renewedAt: lastModified,
       ...(record && { record }),
@@ -37,8 +44,5 @@ export async function listRuns(store: ObjectStore, options: CallOptions = {}): P
 
 const startOf = ({ record, renewedAt }: RunInfo): number => (record?.startedAt ?? renewedAt).getTime()
 
-/** What a run does, at the time `now` of the store's clock. */
-export function stateOf({ state, leaseSeconds }: RunRecord, renewedAt: Date, now: Date): RunState {
-  const over = now.getTime() - renewedAt.getTime() > leaseSeconds * 1000
-  return state === "running" && over ? "abandoned" : state
-}
+const stateOf = (found: StoredRunRecord, now: Date): RunInfo["state"] =>
+  isDead(found, now, 0) ? "abandoned" : (found.record?.state ?? "unknown")

@@ -12,8 +12,8 @@ import { STRATEGY_NAMES } from "../sharding/strategy.js"
 import { BACKEND_NAMES } from "../shards/backend.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
-import { decodeDocument, encodeDocument } from "./document.js"
-import { isRunId, isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
+import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
+import { isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
 import { INDEX_MAX_BYTES } from "./locator.js"
 import type { Manifest, ShardFile } from "./manifest.js"
 
@@ -24,10 +24,7 @@ const DIM_MAX = 2 ** 20
 /** Routing artifacts are read whole when a snapshot is opened. */
 const ARTIFACTS_MAX_BYTES = 512 * 2 ** 20
 
-const count = z.number().int().nonnegative()
-const time = z.iso.datetime().transform((text) => new Date(text))
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
-const run = z.string().refine(isRunId, "a run id of 12 characters of [0-9a-z]")
 const json: z.ZodType<Json> = z.custom<Json>((value) => value !== undefined)
 
 const file = z.object({ size: count, sha256 })
@@ -36,9 +33,9 @@ const routingFile = file.extend({
 })
 
 const schema = z.object({
-  run,
+  run: runId,
   createdAt: time,
-  base: run.nullable(),
+  base: runId.nullable(),
   // What is optional came after the first snapshots of this version.
   basePublication: count.optional(),
   schema: z.object({

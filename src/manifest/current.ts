@@ -65,6 +65,10 @@ const asRead = ({ body, etag, lastModified }: StoredObject): LivePointer => ({
   lastModified,
 })
 
+/** The snapshot of a run that a collection has condemned. */
+export const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
+  notFound(`snapshot ${run} at ${url} is being removed by a collection, or was`, { url, run })
+
 /** The manifest under a key that something names. Throws `NotFound` if it is gone. */
 export async function readManifest(
   store: ObjectStore,

@@ -1,9 +1,10 @@
 /**
  * The documents of a root (pointer, manifests, leases): one envelope of format and version around a schema.
  */
-import type { z } from "zod"
-import { corrupt, unsupported } from "../errors.js"
+import { z } from "zod"
+import { corrupt, isVecsnapError, unsupported, type VecsnapError } from "../errors.js"
 import type { Json } from "../records.js"
+import { isRunId } from "./keys.js"
 import { seal, unseal } from "./seal.js"
 
 export interface DocumentKind<S extends z.ZodType> {
@@ -13,6 +14,11 @@ export interface DocumentKind<S extends z.ZodType> {
   readonly version: number
   readonly schema: S
 }
+
+// What most documents hold.
+export const time = z.iso.datetime().transform((text) => new Date(text))
+export const count = z.number().int().nonnegative()
+export const runId = z.string().refine(isRunId, "a run id of 12 characters of [0-9a-z]")
 
 /** Writes a sealed document, see `seal.ts`. */
 export function encodeDocument(
@@ -52,3 +58,9 @@ export function decodeDocument<S extends z.ZodType>(
     parsed.error,
   )
 }
+
+/** Whether a document is at fault and not the store: to whoever looks at a whole root that is a finding. */
+export const isUnreadable = (
+  error: unknown,
+): error is VecsnapError & { readonly tag: "Corrupt" | "Unsupported" } =>
+  isVecsnapError(error, "Corrupt") || isVecsnapError(error, "Unsupported")

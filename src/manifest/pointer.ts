@@ -6,8 +6,8 @@
  * between publishers, and between a publisher and a collection. docs/decisions/0006-one-object-decides.md tells why.
  */
 import { z } from "zod"
-import { decodeDocument, encodeDocument } from "./document.js"
-import { isRunId, newId, parseKey } from "./keys.js"
+import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
+import { newId, parseKey } from "./keys.js"
 
 /** How a snapshot became live: by a build or `publish`, by `rollback`, or by `verify --repair-pointer`. */
 export const PUBLICATION_ACTIONS = ["publish", "rollback", "repair"] as const
@@ -50,19 +50,18 @@ export const HISTORY_LIMIT = 100
 /** Runs condemned at a time, at most; keeps the pointer small. */
 export const CONDEMNED_LIMIT = 500
 
-const id = z.string().refine(isRunId, "12 characters of [0-9a-z]")
 const publication = z.object({
-  number: z.number().int().nonnegative().default(0),
-  run: id,
+  number: count.default(0),
+  run: runId,
   manifest: z.string().refine((key) => parseKey(key)?.kind === "manifest", "a manifest's key"),
-  publishedAt: z.iso.datetime().transform((text) => new Date(text)),
+  publishedAt: time,
   action: z.enum(PUBLICATION_ACTIONS).default("publish"),
 })
 // The first pointers of this version had nothing but the manifest, the run and the time.
 const schema = publication.extend({
   history: z.array(publication).default([]),
-  liveSince: publication.shape.publishedAt.optional(),
-  condemned: z.array(id).default([]),
+  liveSince: time.optional(),
+  condemned: z.array(runId).default([]),
   write: z.string().default(""),
 })
 const KIND = { format: "vecsnap", version: 1, schema }

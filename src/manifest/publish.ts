@@ -2,9 +2,9 @@
  * Moving the pointer: the commit point of builds, releases, rollbacks and repairs, and what collections use to exclude
  * that a snapshot which they remove becomes live.
  */
-import { conflict, corrupt, isVecsnapError, notFound, throwIfAborted, type VecsnapError } from "../errors.js"
+import { conflict, corrupt, isVecsnapError, throwIfAborted, type VecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
-import { type LivePointer, readPointer } from "./current.js"
+import { beingRemoved, type LivePointer, readPointer } from "./current.js"
 import { findMissingFiles } from "./files.js"
 import { newId, POINTER_KEY } from "./keys.js"
 import type { Manifest } from "./manifest.js"
@@ -204,9 +204,6 @@ function superseded(
     { url, run, expected: expected?.run, actual: live?.run },
   )
 }
-
-const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
-  notFound(`snapshot ${run} at ${url} is being removed by a collection, or was`, { url, run })
 
 const keepsChanging = ({ url }: ObjectStore): VecsnapError =>
   conflict(`${POINTER_KEY} at ${url} changed ${SWAP_ATTEMPTS} times while it was to be replaced: try again`, {

@@ -3,10 +3,9 @@
  * does, a collection leaves these snapshots alone.
  */
 import { z } from "zod"
-import { isVecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
-import { decodeDocument, encodeDocument } from "./document.js"
-import { isRunId, parseKey, READER_PREFIX } from "./keys.js"
+import { count, decodeDocument, encodeDocument, isUnreadable, runId } from "./document.js"
+import { parseKey, READER_PREFIX } from "./keys.js"
 
 export interface ReaderLease {
   /** Runs of the snapshots that are open: two during a refresh, and while searches of the old one go on. */
@@ -24,10 +23,10 @@ export const MAX_LEASE_SECONDS = 86_400
 const MAX_BYTES = 64 * 2 ** 10
 
 const schema = z.object({
-  runs: z.array(z.string().refine(isRunId, "12 characters of [0-9a-z]")),
+  runs: z.array(runId),
   leaseSeconds: z.number().positive().max(MAX_LEASE_SECONDS),
   host: z.string(),
-  pid: z.number().int().nonnegative(),
+  pid: count,
 })
 const KIND = { format: "vecsnap-reader", version: 1, schema }
 
@@ -60,7 +59,7 @@ export async function* listReaderLeases(
       if (object === undefined) continue
       yield { key, lastModified: object.lastModified, lease: decodeReaderLease(object.body, key) }
     } catch (error) {
-      if (!isVecsnapError(error, "Corrupt") && !isVecsnapError(error, "Unsupported")) throw error
+      if (!isUnreadable(error)) throw error
       yield { key, lastModified, problem: error.message }
     }
   }

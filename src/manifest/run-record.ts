@@ -5,8 +5,8 @@
 import { z } from "zod"
 import { isVecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
-import { decodeDocument, encodeDocument } from "./document.js"
-import { isRunId, parseKey, RUN_PREFIX, runKey } from "./keys.js"
+import { count, decodeDocument, encodeDocument, isUnreadable, runId, time } from "./document.js"
+import { parseKey, RUN_PREFIX, runKey } from "./keys.js"
 
 /**
  * `running` is what a run says of itself as long as it can; a record that is no longer renewed says so still.
@@ -53,13 +53,10 @@ export interface RunCounts {
 // Far more than any real one has.
 const MAX_BYTES = 256 * 2 ** 10
 
-const count = z.number().int().nonnegative()
-const time = z.iso.datetime().transform((text) => new Date(text))
-const id = z.string().refine(isRunId, "12 characters of [0-9a-z]")
 const text = z.string().nullable()
 
 const schema = z.object({
-  run: id,
+  run: runId,
   state: z.enum(RUN_STATES),
   startedAt: time,
   updatedAt: time,
@@ -69,7 +66,7 @@ const schema = z.object({
   versions: z.record(z.string(), z.string()),
   configDigest: text,
   leaseSeconds: z.number().positive(),
-  base: id.nullable(),
+  base: runId.nullable(),
   stage: text,
   manifest: text,
   published: z.boolean(),
@@ -154,9 +151,6 @@ export async function readRunRecord(
     )
   }
 }
-
-const isUnreadable = (error: unknown): error is Error =>
-  isVecsnapError(error, "Corrupt") || isVecsnapError(error, "Unsupported")
 
 /** All run records at the root, by run id. */
 export async function* listRunRecords(

@@ -3,9 +3,9 @@
  * them. Off unless asked for.
  */
 import { hostname } from "node:os"
-import { invalidInput, messageOf, notFound, type VecsnapError } from "../errors.js"
+import { invalidInput, messageOf } from "../errors.js"
 import type { Logger } from "../logger.js"
-import { readPointer } from "../manifest/current.js"
+import { beingRemoved, readPointer } from "../manifest/current.js"
 import { newId, readerKey } from "../manifest/keys.js"
 import { encodeReaderLease, MAX_LEASE_SECONDS } from "../manifest/reader-lease.js"
 import type { ObjectStore } from "../storage/store.js"
@@ -135,6 +135,3 @@ export function createSnapshotLease(
     },
   }
 }
-
-const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
-  notFound(`snapshot ${run} at ${url} is being removed by a collection`, { url, run })

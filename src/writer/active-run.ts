@@ -9,6 +9,7 @@ import { newId, runKey } from "../manifest/keys.js"
 import { encodeRunRecord, type RunRecord, readRunRecord } from "../manifest/run-record.js"
 import { type RetryClock, SYSTEM_CLOCK } from "../storage/retry.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { tagOf } from "../tracing.js"
 import { VERSION } from "../version.js"
 
 export const DEFAULT_LEASE_SECONDS = 120
@@ -175,7 +176,7 @@ export async function startRun(store: ObjectStore, options: RunOptions): Promise
         ...record,
         ...facts,
         state: error === undefined ? "succeeded" : "failed",
-        error: error === undefined ? undefined : describeError(error),
+        error: error === undefined ? undefined : { tag: tagOf(error), message: messageOf(error) },
       }
       await inOrder(() => write(record)).catch((cause) =>
         logger.warn({ run, state: record.state, error: messageOf(cause) }, "run record not written"),
@@ -190,8 +191,4 @@ function leaseLost({ url }: ObjectStore, run: string, state: string | undefined)
     `run ${run} at ${url} has lost its lease (${how}), most likely to a collection that took it for dead: build again`,
     { url, run },
   )
-}
-
-function describeError(error: unknown): { tag: string; message: string } {
-  return { tag: isVecsnapError(error) ? error.tag : "Unexpected", message: messageOf(error) }
 }

@@ -2,6 +2,7 @@
 import pMap from "p-map"
 import { corrupt, isVecsnapError } from "../../errors.js"
 import { readManifest } from "../../manifest/current.js"
+import { isUnreadable } from "../../manifest/document.js"
 import { snapshotFiles } from "../../manifest/files.js"
 import {
   MANIFEST_PREFIX,
@@ -90,8 +91,7 @@ async function tryReadManifest(
     return { problem: { tag: "Corrupt", message } }
   } catch (error) {
     if (isVecsnapError(error, "NotFound")) return undefined
-    if (isVecsnapError(error, "Corrupt") || isVecsnapError(error, "Unsupported"))
-      return { problem: { tag: error.tag, message: error.message } }
+    if (isUnreadable(error)) return { problem: { tag: error.tag, message: error.message } }
     throw error
   }
 }

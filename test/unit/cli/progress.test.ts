@@ -1,5 +1,5 @@
 import { expect, test } from "vitest"
-import { createLogger, createProgress } from "../../../cli/progress.js"
+import { createProgress, stderrLogger } from "../../../cli/progress.js"
 import { captureIo } from "./capture.js"
 
 const rows = (done: number) => ({ stage: "partition", done, total: undefined, unit: "rows" }) as const
@@ -58,9 +58,8 @@ test("quiet shows no progress, but lines", () => {
 
 test("the logger prints warnings and errors, with --debug everything with its facts", () => {
   const io = captureIo()
-  const line = (text: string): void => void io.stderr.write(`${text}\n`)
-  createLogger(io, { line }).info({ n: 1 }, "unseen")
-  createLogger(io, { line }).warn({ n: 1 }, "look out")
-  createLogger(io, { line }, true).info({ n: 1n }, "seen")
+  stderrLogger(io).info({ n: 1 }, "unseen")
+  stderrLogger(io).warn({ n: 1 }, "look out")
+  stderrLogger(io, true).info({ n: 1n }, "seen")
   expect(io.err()).toBe('warning: look out\ninfo: seen {"n":1}\n')
 })
