@@ -8,7 +8,7 @@
  * Scans of 20,000 rows, top 10: the compiled kernel over a table in its own memory, over one elsewhere (copied piece by piece),
  * and for 64 queries at a time; the plain loop; sqlite-vec's own search. Beside them, how fast this machine reads memory
  * and what share of that the scan reaches. Then rows assigned to points: the kernel, the plain loop, and a loop over arrays of
- * arrays as in `ml-kmeans`. Every figure is the median of interleaved rounds: what else the machine does hits all alike.
+ * arrays as JavaScript packages for k-means have them. Every figure is the median of interleaved rounds: what else the machine does hits all alike.
  */
 import Sqlite from "better-sqlite3"
 import * as sqliteVec from "sqlite-vec"
@@ -107,7 +107,7 @@ function benchScans(dim: number) {
   }
 }
 
-/** As in `ml-kmeans`: arrays of arrays, a squared distance at a time. */
+/** As JavaScript packages for k-means do it: arrays of arrays, a squared distance at a time. */
 function assignArrays(rows: readonly number[][], points: readonly number[][]): number[] {
   return rows.map((row) => {
     let best = Infinity

@@ -17,6 +17,8 @@ import { isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
 import { INDEX_MAX_BYTES } from "./locator.js"
 import type { Manifest, ShardFile } from "./manifest.js"
 
+/** Room for the most shards there may be, with the files that a LanceDB shard has. */
+export const MANIFEST_MAX_BYTES = 128 * 2 ** 20
 const FILE_NAME_MAX_BYTES = 255
 
 /** More than any model has; what is sized by it stays within memory. */
@@ -121,6 +123,9 @@ export function encodeManifest(manifest: Manifest): Buffer {
  * vecsnap wrote it; both name `key`.
  */
 export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
+  // Readers fetch no more than that; a build reads back what it is about to write.
+  if (bytes.length > MANIFEST_MAX_BYTES)
+    throw corrupt(`${key} has ${bytes.length} bytes, expected at most ${MANIFEST_MAX_BYTES}`, { key })
   const wire = decodeDocument(KIND, bytes, key)
   const { sharding, schema, base, locator, ...rest } = wire
   const { artifacts, ...description } = sharding

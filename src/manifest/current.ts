@@ -1,14 +1,13 @@
 /** The live snapshot: reading the pointer and its manifest. */
 import { corrupt, isVecsnapError, notFound, type VecsnapError } from "../errors.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
-import { decodeManifest } from "./codec.js"
+import { decodeManifest, MANIFEST_MAX_BYTES } from "./codec.js"
 import { POINTER_KEY } from "./keys.js"
 import type { Manifest } from "./manifest.js"
 import { decodePointer, type StoredPointer } from "./pointer.js"
 
 // Far more than any real one has, and little enough to be read into memory whatever lies there.
 const POINTER_MAX_BYTES = 64 * 2 ** 10
-const MANIFEST_MAX_BYTES = 64 * 2 ** 20
 
 /** A pointer as it was read: with the version of the object, to replace exactly that one. */
 export interface LivePointer extends StoredPointer {

@@ -1,13 +1,11 @@
 /**
- * K-means: seeds by k-means++ (`ml-kmeans`), refined by Lloyd's iterations of ours on the kernel, which is many times
- * faster. Spherical under cosine and dot: rows count by direction alone. The same sample, options and seed give the same
+ * K-means: seeds by k-means++, refined by Lloyd's iterations on the kernel. Spherical under cosine and dot: rows count by direction alone. The same sample, options and seed give the same
  * centroids.
  */
 
 import { xxh3 } from "@node-rs/xxhash"
-import { kmeans } from "ml-kmeans"
 import { invalidInput } from "../errors.js"
-import { inverseNorm, inverseNorms } from "../vectors/distance.js"
+import { inverseNorm, inverseNorms, squaredDistance } from "../vectors/distance.js"
 import { bestPoints, createPointTable } from "../vectors/kernel.js"
 import type { Metric } from "../vectors/metric.js"
 import { createRandom, type Random } from "../vectors/random.js"
@@ -181,8 +179,7 @@ function refillEmptyClusters(
   return donors.length > 0
 }
 
-// k-means++ of `ml-kmeans` costs clusters × log(clusters) × rows × dim and runs slowly. So more than a few clusters are
-// seeded in levels: a few first, then each of them is divided, which is some hundred times less work for 1024 clusters.
+// K-means++ costs clusters × rows × dim, and takes one seed after the other. So more than a few clusters are seeded in levels: a few first, then each of them is divided, which is some hundred times less work for 1024 clusters.
 const MOST_SEEDS_AT_ONCE = 16
 const SEED_ROWS_PER_CLUSTER = 16
 const FEWEST_SEED_ROWS = 512
@@ -250,10 +247,32 @@ function seedByLevels(
   return members.flatMap((group, i) => (shares[i] === 0 ? [] : seedByLevels(group, shares[i]!, dim, random)))
 }
 
-function kMeansPlusPlus(rows: readonly Float32Array[], clusters: number, random: Random): number[][] {
-  const data = rows.map((row) => Array.from(row))
-  return kmeans(data, clusters, { initialization: "kmeans++", maxIterations: 1, seed: random.uint32() })
-    .centroids
+/**
+ * K-means++ (Arthur and Vassilvitskii, 2007): the first seed is any row, each further one a row drawn with a weight of its
+ * squared distance to the nearest seed so far. `rows` are distinct, and more than `clusters`.
+ */
+function kMeansPlusPlus(rows: readonly Float32Array[], clusters: number, random: Random): Float32Array[] {
+  const seeds = [rows[random.below(rows.length)]!]
+  const nearest = new Float64Array(rows.length).fill(Number.POSITIVE_INFINITY)
+  while (seeds.length < clusters) {
+    const newest = seeds.at(-1)!
+    let total = 0
+    for (const [row, elements] of rows.entries()) {
+      const distance = squaredDistance(elements, newest)
+      if (distance < nearest[row]!) nearest[row] = distance
+      total += nearest[row]!
+    }
+    let left = random.float() * total
+    let chosen = 0
+    // Rows that are seeds weigh nothing. Rounding may leave a rest: then it is the last row that weighs something.
+    for (let row = 0; row < nearest.length && left >= 0; row++) {
+      if (nearest[row] === 0) continue
+      chosen = row
+      left -= nearest[row]!
+    }
+    seeds.push(rows[chosen]!)
+  }
+  return seeds
 }
 
 /** The rows nearest to each seed. */

@@ -1,6 +1,7 @@
 /** The shards stage: builds every shard that has rows, several at a time, and hands each over as soon as it is done. */
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
+import pLimit from "p-limit"
 import pMap from "p-map"
 import { Piscina } from "piscina"
 import { errorFromWire, throwIfAborted } from "../errors.js"
@@ -14,8 +15,8 @@ export interface ShardPoolOptions {
 
 /**
  * Runs all tasks; `onBuilt` (the upload) is awaited before its slot takes the next task, so that finished shards
- * never pile up on disk. Returns results in the order of `tasks`. The first failure ends the others, and leaves only
- * when they have ended.
+ * never pile up on disk. Returns results in the order of `tasks`. After the first failure, or when the signal aborts, no
+ * other shard is begun; it leaves when those that were begun have ended.
  */
 export async function buildShards<T>(
   tasks: readonly ShardTask[],
@@ -32,8 +33,14 @@ export async function buildShards<T>(
     maxThreads: threads,
   })
   const running = new Set<Promise<T>>()
+  // A thread is never stopped within a task: native packages go on writing files in threads of their own.
+  const building = pLimit(threads)
+  const build = (task: ShardTask): Promise<ShardWorkerReply> => {
+    throwIfAborted(signal)
+    return pool.run(task)
+  }
   const run = async (task: ShardTask): Promise<T> => {
-    const reply = await pool.run(task, { signal })
+    const reply = await building(build, task)
     if ("error" in reply) throw errorFromWire(reply.error)
     throwIfAborted(signal)
     return onBuilt(task, reply.result, signal)

@@ -124,6 +124,12 @@ describe("manifest codec", () => {
     expect(tagOf(() => decodeManifest(Buffer.alloc(0), KEY))).toBe("Corrupt")
   })
 
+  it("refuses more bytes than readers fetch", () => {
+    expect(() => decodeManifest(Buffer.alloc(2 ** 27 + 1), KEY)).toThrow(
+      /134217729 bytes, expected at most 134217728/,
+    )
+  })
+
   it("ignores keys it does not know", () => {
     const bytes = altered((wire) => {
       wire.later = { anything: 1 }
