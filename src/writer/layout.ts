@@ -1,32 +1,27 @@
 /**
- * The layout stage of `cluster` builds: all rows are read into memory, laid out in worker threads, and placed by that
+ * The layout stage of `cluster` builds: all rows are read into memory, laid out by worker threads, and placed by that
  * layout when the input is partitioned. What ties the two readings together is the number of a row in reading order.
  *
  * The main thread only waits: the lease of the run is renewed meanwhile, and an abort ends the threads.
  */
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
-import { MessageChannel, type MessagePort } from "node:worker_threads"
-import { Piscina } from "piscina"
+import { Worker } from "node:worker_threads"
 import { errorFromWire, invalidInput, throwIfAborted } from "../errors.js"
 import type { Logger } from "../logger.js"
 import type { RecordBatch } from "../records.js"
-import { CLUSTERINGS, createNeighbourLists, type NeighbourGraph } from "../sharding/layout/graph.js"
-import { type LayoutStep, layoutBytes } from "../sharding/layout/layout.js"
-import type { SpaceRows } from "../sharding/layout/space.js"
+import { layoutBytes } from "../sharding/layout/layout.js"
 import type { ResolvedCluster } from "../sharding/options.js"
 import type { LayoutName, Strategy } from "../sharding/strategy.js"
 import type { Metric } from "../vectors/metric.js"
 import { Reservoir } from "../vectors/random.js"
-import type { LaidOut, LayoutTask, LayoutTaskResult } from "./layout-task.js"
-import type { LayoutWorkerReply } from "./layout-worker.js"
+import type { LaidOut, LayoutTask } from "./layout-task.js"
+import type { LayoutMessage } from "./layout-worker.js"
 import type { Placement } from "./partition.js"
 import { noRows } from "./train.js"
 
 /** More shards than these take too much time and memory to pack. */
 const MOST_AFFINITY_SHARDS = 4096
-/** Parts of a clustering per thread: several, since some cells take longer than others. */
-const PARTS_PER_THREAD = 8
 
 export interface LayoutRows {
   /** Rows of the input. */
@@ -175,78 +170,30 @@ export async function layOut(
     )
   }
   const onStep = createStepLog(options)
-  const pool = new Piscina<LayoutTask, LayoutWorkerReply>({
-    filename: join(import.meta.dirname, "layout-worker.js"),
-    maxThreads: parallelism,
-    minThreads: 1,
-  })
-  const run = async <K extends LayoutTask["kind"]>(
-    task: Extract<LayoutTask, { kind: K }>,
-    transferList: MessagePort[] = [],
-  ): Promise<LayoutTaskResult[K]> => {
-    const reply = await pool.run(task, { transferList })
-    if ("error" in reply) throw errorFromWire(reply.error)
-    return reply.result as LayoutTaskResult[K]
-  }
-  let ended: Promise<void> | undefined
-  const end = (): Promise<void> => {
-    ended ??= pool.destroy()
-    return ended
-  }
-  // One listener, not one per task: there are many parts. Tasks of a pool that ends are rejected.
+  const { budget } = sharding.replication
+  const task: LayoutTask = { vectors, dim, metric, shards, layout, budget, seed, threads: parallelism }
+  const worker = new Worker(join(import.meta.dirname, "layout-worker.js"), { workerData: task })
+  const end = (): void => void worker.terminate()
   signal.addEventListener("abort", end)
-  const steps = new MessageChannel()
-  steps.port1.on("message", (step: LayoutStep) => onStep(step))
   try {
     throwIfAborted(signal)
-    onStep("prepare")
-    const prepared = await run({ kind: "prepare", vectors, dim, metric, shards })
-    const graph =
-      layout === "affinity"
-        ? await buildGraph(prepared.input.rows, seed, parallelism, run, onStep)
-        : undefined
-    const { budget } = sharding.replication
-    const layoutOptions = { shards, layout, budget, seed, ...(graph && { graph }) }
-    return await run({ kind: "layout", prepared, options: layoutOptions, steps: steps.port2 }, [steps.port2])
+    return await new Promise((resolve, reject) => {
+      worker.on("message", (message: LayoutMessage) => {
+        if ("step" in message) onStep(message.step)
+        else if ("laidOut" in message) resolve(message.laidOut)
+        else reject(errorFromWire(message.error))
+      })
+      worker.on("error", reject)
+      worker.on("exit", () => reject(new Error("the thread that made the layout ended before it was done")))
+    })
   } catch (error) {
     throwIfAborted(signal)
     throw error
   } finally {
     signal.removeEventListener("abort", end)
     onStep(undefined)
-    steps.port1.close()
-    await end()
+    await worker.terminate()
   }
-}
-
-type Run = <K extends "plan" | "search">(
-  task: Extract<LayoutTask, { kind: K }>,
-) => Promise<LayoutTaskResult[K]>
-
-/** The neighbour graph, by all threads: the clusterings are planned side by side and searched one after another. */
-async function buildGraph(
-  rows: SpaceRows,
-  seed: number,
-  parallelism: number,
-  run: Run,
-  onStep: (step: string) => void,
-): Promise<NeighbourGraph> {
-  onStep("graph-plan")
-  const lists = createNeighbourLists(rows.rows, true)
-  const plans = await Promise.all(
-    Array.from({ length: CLUSTERINGS }, (_, clustering) => run({ kind: "plan", rows, clustering, seed })),
-  )
-  onStep("graph")
-  for (const plan of plans) {
-    const parts = Math.min(plan.cells, PARTS_PER_THREAD * parallelism)
-    const border = (part: number): number => Math.floor((part * plan.cells) / parts)
-    await Promise.all(
-      Array.from({ length: parts }, (_, part) =>
-        run({ kind: "search", rows, plan, from: border(part), to: border(part + 1), lists }),
-      ),
-    )
-  }
-  return { rows: rows.rows, k: lists.k, ids: lists.ids }
 }
 
 /** Logs how long each step took when the next one begins; `undefined` ends the last. */

@@ -211,7 +211,7 @@ describe("a build with a layout", () => {
           else if (!seen.includes(stage)) seen.push(stage)
         },
       })
-      const expected = Array.from({ length: 10 }, (_, i) => `layout ${i + 1}`)
+      const expected = Array.from({ length: 9 }, (_, i) => `layout ${i + 1}`)
       expect(seen.filter((name) => name.startsWith("layout"))).toEqual(expected)
       for (const name of seen) {
         const controller = new AbortController()
