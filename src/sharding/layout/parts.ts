@@ -10,16 +10,22 @@ export type Part = ClosestPart | NearestPart | TreePart | CellsPart | RoutePart 
 export function runPart(part: Part): void {
   switch (part.kind) {
     case "closest":
-      return findClosest(part)
+      findClosest(part)
+      break
     case "nearest":
-      return findNearest(part)
+      findNearest(part)
+      break
     case "tree":
-      return searchTreePart(part)
+      searchTreePart(part)
+      break
     case "cells":
-      return searchCells(part.rows, part.plan, part.from, part.to, part.lists)
+      searchCells(part.rows, part.plan, part.from, part.to, part.lists)
+      break
     case "route":
-      return routePart(part)
+      routePart(part)
+      break
     case "describe":
-      return describePart(part)
+      describePart(part)
+      break
   }
 }
