@@ -67,9 +67,8 @@ describe("a build with a layout", () => {
         expect(manifest.copies).toBe(copies)
         expect(copies).toBeGreaterThan(ROWS / 20)
         expect(copies).toBeLessThanOrEqual(0.2 * ROWS)
-        // Held-out rows, a twentieth, come to their shards after the copies, which alone keep the capacity.
-        for (const { rows } of manifest.shards)
-          expect(rows).toBeLessThanOrEqual((1.05 * 1.2 * 1.2 * ROWS) / SHARDS)
+        const largest = Math.max(...manifest.shards.map(({ rows }) => rows))
+        expect(largest).toBeLessThanOrEqual((1.2 * 1.2 * ROWS) / SHARDS)
       }
 
       // Each row is at its home by the locator, and its copies are equal to it.

@@ -179,7 +179,8 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
       ranked = both
     }
     onStep("replicas")
-    copies = grantCopies(home, shards, proposeCopies(home, shards, demand, ranked, ranks), budget)
+    const proposals = proposeCopies(home, shards, demand, ranked, ranks)
+    copies = grantCopies(home, shards, proposals, budget, validationHome)
   }
 
   onStep("stopping")
