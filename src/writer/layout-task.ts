@@ -9,8 +9,9 @@ import { createLayout, type Layout, type LayoutInput, type LayoutOptions } from 
 import { fitPreparation, gatherRows, prepareRows } from "../sharding/layout/space.js"
 import type { Metric } from "../vectors/metric.js"
 
-export interface LayoutTask extends Required<Pick<LayoutOptions, "shards" | "layout" | "budget" | "seed">> {
-  /** All rows of the input, in shared memory; changed. */
+export interface LayoutTask
+  extends Required<Pick<LayoutOptions, "shards" | "layout" | "budget" | "seed" | "sampleOf">> {
+  /** Rows of the input, for `affinity` all of them, in shared memory; changed. */
   readonly vectors: Float32Array
   readonly dim: number
   readonly metric: Metric
@@ -18,8 +19,8 @@ export interface LayoutTask extends Required<Pick<LayoutOptions, "shards" | "lay
   readonly threads: number
 }
 
-/** Where all rows go, by their number in the input. */
-export interface LaidOut extends Pick<Layout, "kind" | "judged" | "centroids" | "routing"> {
+/** Where the rows of the task go, by their number there. */
+export interface LaidOut extends Pick<Layout, "kind" | "judged" | "centroids" | "points" | "routing"> {
   readonly home: Int32Array
   /** Shards besides the home. */
   readonly copies: Copies | undefined
@@ -31,10 +32,10 @@ export function runLayoutTask(
   crew: Crew | undefined,
   onStep: (step: string) => void,
 ): LaidOut {
-  const { shards, layout, budget, seed } = task
+  const { shards, layout, budget, seed, sampleOf } = task
   onStep("prepare")
   const { input, split } = prepare(task)
-  const options = { shards, layout, budget, seed, onStep, ...(crew && { crew }) }
+  const options = { shards, layout, budget, seed, sampleOf, onStep, ...(crew && { crew }) }
   return inReadingOrder(createLayout(input, options), split)
 }
 
@@ -45,10 +46,11 @@ interface Prepared {
 }
 
 /** Divides the rows and brings them into the space, in place: `vectors` then begins with the rows that make the layout. */
-function prepare({ vectors, dim, metric, shards }: LayoutTask): Prepared {
+function prepare({ vectors, dim, metric, shards, layout }: LayoutTask): Prepared {
   const rows = vectors.length / dim
   // As many rows as shards must be left.
-  const heldOut = Math.min(HELD_OUT_ROWS, Math.floor(rows / 20), rows - shards)
+  const most = layout === "affinity" ? HELD_OUT_ROWS : HELD_OUT_ROWS / 2
+  const heldOut = Math.min(most, Math.floor(rows / 20), rows - shards)
   const split = splitRows(rows, heldOut)
   const validation = new Float32Array(new SharedArrayBuffer(4 * heldOut * dim))
   gatherRows({ vectors, dim }, split.validation, 0, heldOut, validation)
@@ -67,12 +69,12 @@ function prepare({ vectors, dim, metric, shards }: LayoutTask): Prepared {
 }
 
 function inReadingOrder(layout: Layout, { built, validation }: Split): LaidOut {
-  const { kind, judged, centroids, routing } = layout
+  const { kind, judged, centroids, points, routing } = layout
   const rows = built.length + validation.length
   const home = new Int32Array(rows)
   for (const [i, row] of built.entries()) home[row] = layout.home[i]!
   for (const [i, row] of validation.entries()) home[row] = layout.validationHome[i]!
-  return { kind, judged, centroids, routing, home, copies: layout.copies && copiesOf(layout.copies) }
+  return { kind, judged, centroids, points, routing, home, copies: layout.copies && copiesOf(layout.copies) }
 
   /** Held-out rows have no copies, and the others keep their order, so only the places where lists begin change. */
   function copiesOf({ start, shard }: Copies): Copies {

@@ -84,10 +84,7 @@ function bestWithRoom(similarity: Float32Array, load: Float64Array, weight: numb
   return best < 0 ? emptiest : best
 }
 
-/**
- * The shard of each row, from the centroids of plain k-means (`shards × dim`). Centroids move in rounds over a sample; the
- * last round assigns all rows.
- */
+/** The shard of each row, from the centroids of plain k-means (`shards × dim`). */
 export function balancedLayout(
   rows: SpaceRows,
   shards: number,
@@ -95,17 +92,27 @@ export function balancedLayout(
   seed: number,
   crew?: Crew,
 ): Int32Array {
+  const moved = createPoints(balancedCentroids(rows, shards, centroids, seed, crew), rows.dim, rows.metric)
+  return assignWithCapacity(rows, moved, (CAPACITY * rows.rows) / shards + 1, { crew })
+}
+
+/** Centroids that moved in rounds of assignment under the capacity, over a sample. */
+export function balancedCentroids(
+  rows: SpaceRows,
+  shards: number,
+  centroids: Float32Array,
+  seed: number,
+  crew?: Crew,
+): Float32Array {
   const most = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_SHARD * shards)
   const sample =
     rows.rows > most ? hashOrder(rows.rows, saltOf("shards", seed)).slice(0, most).sort() : undefined
   const moving = centroids.slice()
-  const assign = (members?: ArrayLike<number>) => {
-    const capacity = (CAPACITY * (members?.length ?? rows.rows)) / shards + 1
-    const points = createPoints(moving, rows.dim, rows.metric)
-    return assignWithCapacity(rows, points, capacity, { members, crew })
-  }
+  const capacity = (CAPACITY * (sample?.length ?? rows.rows)) / shards + 1
   for (let round = 1; round < ROUNDS; round++) {
-    toCentroids(sumByGroup(rows, assign(sample), shards, sample), rows.metric, moving)
+    const points = createPoints(moving, rows.dim, rows.metric)
+    const shardOf = assignWithCapacity(rows, points, capacity, { members: sample, crew })
+    toCentroids(sumByGroup(rows, shardOf, shards, sample), rows.metric, moving)
   }
-  return assign()
+  return moving
 }

@@ -1,12 +1,12 @@
 /**
  * Where rows go: the layout of `cluster` snapshots, from rows to routing. All of it is deterministic for a seed and holds the
  * rows once: besides them it takes 64 bytes a row for neighbour lists (128 while they are made), 64 for the same
- * turned around, and some 60 more, or 160 in all without a graph; see {@link layoutBytes}.
+ * turned around, and some 60 more, see {@link affinityBytes}. A `fast` layout may be made of a sample.
  */
 import { invalidInput } from "../../errors.js"
-import { balancedLayout } from "./balanced.js"
+import { balancedCentroids, balancedLayout } from "./balanced.js"
 import { sumByGroup, toCentroids, trainClusters } from "./clusters.js"
-import { exactNeighbours } from "./compare.js"
+import { closestPoints, exactNeighbours } from "./compare.js"
 import type { Crew } from "./crew.js"
 import {
   createScoring,
@@ -24,6 +24,7 @@ import { homesOf } from "./insert.js"
 import { type Copies, gainsByRank, type Membership, type Truth, tuneBeta } from "./judge.js"
 import { propagateLabels } from "./labels.js"
 import { packedLayout } from "./packing.js"
+import { createPricedPlacement, type PricedPoints, priceShards } from "./prices.js"
 import { DEMAND_RANKS, grantCopies, proposeCopies } from "./replicas.js"
 import type { Routing } from "./routing.js"
 import type { Preparation, SpaceRows } from "./space.js"
@@ -49,10 +50,15 @@ export interface LayoutInput {
 
 export interface LayoutOptions {
   readonly shards: number
-  /** `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph or copies. */
+  /**
+   * `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph or copies, and may be
+   * made of a sample of the rows.
+   */
   readonly layout: "affinity" | "fast"
   /** Rows stored over rows: 1 for no copies. Default 1.2. */
   readonly budget?: number
+  /** Rows that these are a sample of, for `fast`; default: they are all. */
+  readonly sampleOf?: number
   /** Default 1. */
   readonly seed?: number
   /** Shares the work; all rows must be in shared memory then. The result does not depend on it. */
@@ -83,6 +89,8 @@ export interface Layout {
   readonly judged: { readonly balanced: number; readonly packed: number | undefined }
   /** Of the rows of each shard, `shards × dim`, for readers that know no descriptors. */
   readonly centroids: Float32Array
+  /** For `fast`: places rows that it was not made of. */
+  readonly points: PricedPoints | undefined
   readonly routing: Routing
 }
 
@@ -99,10 +107,8 @@ const PLAIN_ROUNDS = 12
 const PLAIN_SAMPLE_ROWS = 65_536
 const PLAIN_SAMPLE_ROWS_PER_SHARD = 256
 
-/** Bytes at the peak, rows included: what `memoryLimit` has to allow. Blocks and tables of a fixed size are 64 MiB. */
-export function layoutBytes(rows: number, dim: number, layout: LayoutOptions["layout"]): number {
-  return 2 ** 26 + rows * (4 * dim + (layout === "affinity" ? 200 : 40))
-}
+/** Bytes that an `affinity` layout takes at the peak, rows included. Blocks and tables of a fixed size are 64 MiB. */
+export const affinityBytes = (rows: number, dim: number): number => 2 ** 26 + rows * (4 * dim + 200)
 
 /**
  * Throws `InvalidInput` unless `shards` is from 1 to 65,536, the budget from 1 to 16, and rows and validation rows have the
@@ -115,13 +121,10 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const affinity = options.layout === "affinity"
 
   onStep("truth")
-  const truth: Truth = exactNeighbours(
-    validation,
-    rows,
-    Math.max(1, Math.min(TRUE_NEIGHBOURS, rows.rows)),
-    false,
-    crew,
-  )
+  // So many of a sample are as near as the ten best of all.
+  const wanted = Math.round(TRUE_NEIGHBOURS * Math.min(1, rows.rows / (options.sampleOf ?? rows.rows)))
+  const nearest = Math.max(1, Math.min(wanted, rows.rows))
+  const truth: Truth = exactNeighbours(validation, rows, nearest, false, crew)
 
   onStep("centroids")
   const sample = Math.max(PLAIN_SAMPLE_ROWS, PLAIN_SAMPLE_ROWS_PER_SHARD * shards)
@@ -133,14 +136,14 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const reverse = graph === undefined ? undefined : reverseLists(rows.rows, [graph])
 
   onStep("balanced")
-  const balanced = describeLayout(
-    input,
-    balancedLayout(rows, shards, plain, seed, crew),
-    truth,
-    shards,
-    seed,
-    crew,
-  )
+  const points = affinity
+    ? undefined
+    : priceShards(rows, balancedCentroids(rows, shards, plain, seed, crew), undefined, crew)
+  const balancedHome =
+    points === undefined
+      ? balancedLayout(rows, shards, plain, seed, crew)
+      : createPricedPlacement(points, rows.rows).place(rows)
+  const balanced = describeLayout(input, balancedHome, truth, shards, seed, crew)
   let chosen: Described = balanced
   let packed: Described | undefined
   if (graph !== undefined && reverse !== undefined) {
@@ -153,7 +156,10 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
     if (fits && packed.judged > balanced.judged) chosen = packed
   }
   const { home, descriptors, beta } = chosen
-  const validationHome = homesOf(validation, descriptors, beta, truth, home)
+  const validationHome =
+    points === undefined
+      ? homesOf(validation, descriptors, beta, truth, home)
+      : closestPoints(validation, points).point
 
   let copies: Copies | undefined
   if (graph !== undefined && budget > 1 && shards > 1) {
@@ -210,6 +216,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
     copies,
     judged: { balanced: balanced.judged, packed: packed?.judged },
     centroids,
+    points,
     routing: { preparation, descriptors, beta, stopping },
   }
 }
