@@ -47,5 +47,6 @@ const report = await buildSnapshot(source, {
   ...(request.routingFrom !== undefined && { routingFrom: request.routingFrom }),
 })
 // In KiB on Linux; over all threads of the process.
-const peakBytes = process.resourceUsage().maxRSS * 1024
-console.log(JSON.stringify({ report, peakBytes }))
+const { maxRSS, userCPUTime, systemCPUTime } = process.resourceUsage()
+const peakBytes = maxRSS * 1024
+console.log(JSON.stringify({ report, peakBytes, cpuSeconds: (userCPUTime + systemCPUTime) / 1e6 }))
