@@ -62,12 +62,16 @@ await withDirectory(async (dir) => {
   const input = times === 1 ? options.input : join(dir, "rows.parquet")
   if (times !== 1) await writeJittered(options.input, times, input)
   const results: Measured[] = []
+  const note = (result: Measured): void => {
+    results.push(result)
+    console.log(`${result.name}: ${result.seconds} s, ${result.cpuSeconds} s of processors`)
+  }
   for (const layout of LAYOUTS.filter((name) => only.includes(name))) {
     const to = join(dir, layout)
     const request = { input, to, store: {}, backend: "sqlite-vec", shards: SHARDS, layout } as const
     const { report, peakBytes, cpuSeconds } = await build(request)
     const { total, ...stagesMs } = report.timingsMs
-    results.push({
+    note({
       name: `vecsnap ${layout}`,
       seconds: round(total! / 1000, 1),
       cpuSeconds: round(cpuSeconds, 1),
@@ -76,7 +80,7 @@ await withDirectory(async (dir) => {
       load: load(),
       stagesMs,
     })
-    for (const note of report.notes) console.log(`${layout}: ${note}`)
+    for (const text of report.notes) console.log(`${layout}: ${text}`)
   }
   for (const index of PEER_INDEXES.filter((name) => only.includes(name))) {
     const peerDir = join(dir, index)
@@ -90,7 +94,7 @@ await withDirectory(async (dir) => {
     const child = fromRepository("dist/bench/build-peer-child.js")
     const { stdout } = await run(process.execPath, [child, JSON.stringify(request)])
     const { readMs, totalMs, cpuSeconds, peakBytes } = JSON.parse(stdout)
-    results.push({
+    note({
       name: `LanceDB ${index}`,
       seconds: round(totalMs / 1000, 1),
       cpuSeconds: round(cpuSeconds, 1),

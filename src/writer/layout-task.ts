@@ -46,11 +46,10 @@ interface Prepared {
 }
 
 /** Divides the rows and brings them into the space, in place: `vectors` then begins with the rows that make the layout. */
-function prepare({ vectors, dim, metric, shards, layout }: LayoutTask): Prepared {
+function prepare({ vectors, dim, metric, shards }: LayoutTask): Prepared {
   const rows = vectors.length / dim
   // As many rows as shards must be left.
-  const most = layout === "affinity" ? HELD_OUT_ROWS : HELD_OUT_ROWS / 2
-  const heldOut = Math.min(most, Math.floor(rows / 20), rows - shards)
+  const heldOut = Math.min(HELD_OUT_ROWS, Math.floor(rows / 20), rows - shards)
   const split = splitRows(rows, heldOut)
   const validation = new Float32Array(new SharedArrayBuffer(4 * heldOut * dim))
   gatherRows({ vectors, dim }, split.validation, 0, heldOut, validation)
