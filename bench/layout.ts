@@ -264,7 +264,7 @@ const reverse = reverseLists(rows.rows, [graph])
 
 // ------------------------------------------------------------------------------------------------ layouts
 const single = (home: ArrayLike<number>): Membership => ({ shards, home, copies: undefined })
-const a = balancedLayout(rows, shards, centroids)
+const a = balancedLayout(rows, shards, centroids, seed)
 step("A: balanced k-means", { inside: insideShare(graph, a), ...sizes(single(a), rows.rows) })
 const packed = packedLayout(rows, graph, shards, seed)
 step("B: cells packed", {

@@ -15,7 +15,9 @@ import { vectorOf, type Words } from "./words.js"
 const run = promisify(execFile)
 
 /** Builds in a child process, so that its peak memory is the build's and nothing else's. */
-export async function build(request: BuildRequest): Promise<{ report: BuildReport; peakBytes: number }> {
+export async function build(
+  request: BuildRequest,
+): Promise<{ report: BuildReport; peakBytes: number; cpuSeconds: number }> {
   const child = fromRepository("dist/bench/build-child.js")
   const { stdout } = await run(process.execPath, [child, JSON.stringify(request)], { maxBuffer: 2 ** 26 })
   return JSON.parse(stdout)

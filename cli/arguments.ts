@@ -380,9 +380,9 @@ export function addShardingOptions(command: Command): Command {
     .option("--bits <n>", "lsh: hyperplanes", wholeNumber(1))
     .option("--seed <n>", "cluster, lsh: seed of all random choices; default 1", wholeNumber(0))
     .option("--iterations <n>", "cluster: rounds of k-means at most", wholeNumber(1))
-    .option("--sample-rows <n>", "cluster, layout plain: rows to train on", wholeNumber(1))
+    .option("--sample-rows <n>", "cluster, layouts plain and fast: rows to train on", wholeNumber(1))
     .addOption(
-      new Option("--layout <name>", "cluster: how rows are divided; default: plain").choices([...LAYOUTS]),
+      new Option("--layout <name>", "cluster: how rows are divided; default: auto").choices([...LAYOUTS]),
     )
     .option(
       "--replication <budget>",
@@ -495,7 +495,7 @@ export function addBuildOptions(command: Command): Command {
     )
     .option(
       "--memory-limit <bytes>",
-      "what a layout may take; if it needs more, a smaller one is made; default: 1 GiB",
+      "what a build may take for a layout; if affinity needs more, fast is made; default: 1 GiB",
       wholeNumber(1),
     )
     .option("--temp-dir <dir>", "where the temporary directory is made; default: the system's")

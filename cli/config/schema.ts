@@ -58,8 +58,8 @@ const sharding = z.strictObject({
   bits: wholeNumber(1).optional().describe("lsh: number of hyperplanes."),
   seed: wholeNumber(0).optional().describe("cluster, lsh: seed of all random choices. Default: 1."),
   iterations: wholeNumber(1).optional().describe("cluster: rounds of k-means at most."),
-  "sample-rows": wholeNumber(1).optional().describe("cluster, layout plain: rows to train on."),
-  layout: oneOf(LAYOUTS).optional().describe("cluster: how rows are divided. Default: plain."),
+  "sample-rows": wholeNumber(1).optional().describe("cluster, layouts plain and fast: rows to train on."),
+  layout: oneOf(LAYOUTS).optional().describe("cluster: how rows are divided. Default: auto."),
   replication: numberBetween(1, 16)
     .optional()
     .describe("layout affinity: rows stored over rows, copies included. Default: 1.2."),
@@ -197,7 +197,9 @@ export const schema = z.strictObject({
     .describe("Shards built at the same time. Default: the number of cores."),
   "memory-limit": wholeNumber(1)
     .optional()
-    .describe("Bytes that a layout may take; if it needs more, a smaller one is made. Default: 1 GiB."),
+    .describe(
+      "Bytes that a build may take for a layout; if affinity needs more, fast is made. Default: 1 GiB.",
+    ),
   "temp-dir": text.optional().describe("Where the temporary directory is made. Default: the system's."),
   model: text.optional().describe("Label of the embedding model, recorded in the snapshot."),
   custom: z.record(z.string(), json, "a map").optional().describe("Anything else to record in the snapshot."),

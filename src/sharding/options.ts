@@ -16,7 +16,7 @@ import {
 
 export type ResolvedSharding = ResolvedCluster | ResolvedLsh | ResolvedExplicit | ResolvedCel
 export interface ResolvedCluster extends Readonly<Required<ClusterOptions>> {
-  /** A budget of 1, no copies, unless the layout is `affinity`. */
+  /** A budget of 1, no copies, with the layouts `fast` and `plain`. */
   readonly replication: { readonly budget: number }
 }
 export type ResolvedLsh = Readonly<Required<LshOptions>>
@@ -32,7 +32,7 @@ export interface ResolvedCel {
 /** More shards than this mean shards too small to be worth a request each. */
 export const MAX_SHARDS = 65_536
 
-export const DEFAULT_LAYOUT: LayoutName = "plain"
+export const DEFAULT_LAYOUT: LayoutName = "auto"
 const DEFAULT_BUDGET = 1.2
 const MAX_BUDGET = 16
 
@@ -141,15 +141,17 @@ function assertOnlyBudget(replication: unknown): void {
 }
 
 function budgetOption(replication: unknown, layout: LayoutName): number {
-  if (replication === undefined) return layout === "affinity" ? DEFAULT_BUDGET : 1
+  const makesCopies = layout === "affinity" || layout === "auto"
+  const defaultBudget = makesCopies ? DEFAULT_BUDGET : 1
+  if (replication === undefined) return defaultBudget
   if (typeof replication !== "object" || replication === null || Array.isArray(replication)) {
     throw wrong("replication", "an object with a budget", replication)
   }
-  const { budget = layout === "affinity" ? DEFAULT_BUDGET : 1 } = replication as { budget?: unknown }
+  const { budget = defaultBudget } = replication as { budget?: unknown }
   if (typeof budget !== "number" || !(budget >= 1 && budget <= MAX_BUDGET)) {
     throw wrong("replication.budget", `a number from 1 to ${MAX_BUDGET}`, budget)
   }
-  if (layout !== "affinity" && budget > 1) {
+  if (!makesCopies && budget > 1) {
     throw wrong("replication.budget", `1 with the layout ${layout}, which makes no copies`, budget)
   }
   return budget

@@ -15,7 +15,7 @@ export type StrategyName = (typeof STRATEGY_NAMES)[number]
 export type ShardingOptions = ClusterOptions | LshOptions | ExplicitOptions | CelOptions
 
 /** How `cluster` divides rows; see docs/layout.md. */
-export const LAYOUTS = ["affinity", "fast", "plain"] as const
+export const LAYOUTS = ["auto", "affinity", "fast", "plain"] as const
 export type LayoutName = (typeof LAYOUTS)[number]
 
 export interface ClusterOptions {
@@ -31,12 +31,13 @@ export interface ClusterOptions {
   /** Seed of every random choice; default 1. */
   readonly seed?: number
   /**
-   * "plain" (default): k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to
-   * 128 descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies of rows
-   * that many others are near to.
+   * "plain": k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to 128
+   * descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies of rows that many
+   * others are near to. "auto" (default): "affinity" up to a million rows, as far as `memoryLimit` allows, otherwise
+   * "fast"; "plain" for fewer than 2,000 rows.
    */
   readonly layout?: LayoutName
-  /** Copies of rows in further shards, for `affinity` only. */
+  /** Copies of rows in further shards, where the layout is `affinity`. */
   readonly replication?: {
     /** Rows stored over rows, from 1 (no copies) to 16; default 1.2. */
     readonly budget?: number

@@ -32,7 +32,7 @@ import { backendByName } from "../shards/backends.js"
 import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { Metric } from "../vectors/metric.js"
-import type { Reservoir } from "../vectors/random.js"
+import { Reservoir } from "../vectors/random.js"
 import { findBadRows } from "../vectors/validate.js"
 import { VERSION } from "../version.js"
 import type { ActiveRun } from "./active-run.js"
@@ -210,7 +210,7 @@ async function train(job: Job, sharding: ResolvedCluster): Promise<Trained> {
   const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), signal)
   if (sharding.layout !== "plain") return trainLayout(job, sharding, rows)
   const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
-  return { ...(await trainPlain(job, sharding, sample, dim)), notes: [] }
+  return trainPlain(job, sharding, sample, dim)
 }
 
 async function trainPlain(
@@ -218,13 +218,13 @@ async function trainPlain(
   sharding: ResolvedCluster,
   sample: Reservoir,
   dim: number,
-): Promise<Omit<Trained, "notes">> {
+): Promise<Trained> {
   const strategy = await job.clock.time("train", async (progress) =>
     trainStrategy(sharding, contextOf(job, dim), sample.vectors, ({ iteration }) =>
       progress(iteration, sharding.iterations),
     ),
   )
-  return { placement: placementBy(strategy), rows: sample.seen }
+  return { placement: placementBy(strategy), rows: sample.seen, notes: [] }
 }
 
 async function trainLayout(
@@ -235,21 +235,23 @@ async function trainLayout(
   const { source, options, clock, signal } = job
   const { metric, parallelism, logger, memoryLimit } = options
   const read = await clock.time("sample", (progress) => readLayoutRows(batches, asked, memoryLimit, progress))
-  const { rows, dim, vectors, layout, notes } = read
+  const { rows, dim, layout, notes } = read
   // Only `affinity` makes copies.
   const replication = layout === "affinity" ? asked.replication : { budget: 1 }
   const sharding: ResolvedCluster = { ...asked, layout, replication }
-  if (layout === "plain" || vectors === undefined) {
-    return { ...(await trainPlain(job, sharding, read.sample!, dim)), notes }
+  if (layout === "plain") {
+    const sample = new Reservoir(sharding.sampleRows, dim, sharding.seed)
+    sample.add(read.vectors)
+    return trainPlain(job, sharding, sample, dim)
   }
   const laidOut = await clock.time("layout", (progress) => {
     let steps = 0
     const onStep = (): void => progress(++steps)
-    return layOut(vectors, dim, layout, { metric, sharding, parallelism, logger, onStep, signal })
+    return layOut(read, layout, { metric, sharding, parallelism, logger, onStep, signal })
   })
   const centroids = { shape: [sharding.shards, dim], data: laidOut.centroids }
   const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
-  return { placement: layoutPlacement(strategy, laidOut, source.name), rows, notes }
+  return { placement: layoutPlacement(strategy, laidOut, rows, source.name), rows, notes }
 }
 
 interface Trained {

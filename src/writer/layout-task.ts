@@ -1,86 +1,52 @@
 /**
- * The parts of a layout that run in worker threads. Rows and neighbour lists are in shared memory, and what is
- * computed does not depend on which thread does which part.
+ * The layout of all rows of an input, as it is made in a thread of its own. Rows are in shared memory, so that other threads
+ * can take part.
  */
-import type { MessagePort } from "node:worker_threads"
-import type { NearestLists } from "../sharding/layout/compare.js"
-import { type GraphPlan, planGraph, searchCells } from "../sharding/layout/graph.js"
+import type { Crew } from "../sharding/layout/crew.js"
 import { HELD_OUT_ROWS, type Split, splitRows } from "../sharding/layout/hash.js"
 import type { Copies } from "../sharding/layout/judge.js"
 import { createLayout, type Layout, type LayoutInput, type LayoutOptions } from "../sharding/layout/layout.js"
-import { fitPreparation, gatherRows, prepareRows, type SpaceRows } from "../sharding/layout/space.js"
+import { fitPreparation, gatherRows, prepareRows } from "../sharding/layout/space.js"
 import type { Metric } from "../vectors/metric.js"
 
-export type LayoutTask =
-  | {
-      readonly kind: "prepare"
-      /** All rows of the input, in shared memory; changed. */
-      readonly vectors: Float32Array
-      readonly dim: number
-      readonly metric: Metric
-      readonly shards: number
-    }
-  | { readonly kind: "plan"; readonly rows: SpaceRows; readonly clustering: number; readonly seed: number }
-  | {
-      readonly kind: "search"
-      readonly rows: SpaceRows
-      readonly plan: GraphPlan
-      readonly from: number
-      readonly to: number
-      readonly lists: NearestLists
-    }
-  | {
-      readonly kind: "layout"
-      readonly prepared: Prepared
-      readonly options: Omit<LayoutOptions, "onStep">
-      /** Is sent the name of each step when it begins. */
-      readonly steps: MessagePort
-    }
-
-export interface LayoutTaskResult {
-  readonly prepare: Prepared
-  readonly plan: GraphPlan
-  readonly search: undefined
-  readonly layout: LaidOut
+export interface LayoutTask
+  extends Required<Pick<LayoutOptions, "shards" | "layout" | "budget" | "seed" | "sampleOf">> {
+  /** Rows of the input, for `affinity` all of them, in shared memory; changed. */
+  readonly vectors: Float32Array
+  readonly dim: number
+  readonly metric: Metric
+  /** That make the layout. */
+  readonly threads: number
 }
 
-/** Rows in the space of the layout, divided into those that make it and those that judge it. */
-export interface Prepared {
-  readonly input: LayoutInput
-  readonly split: Split
-}
-
-/** Where all rows go, by their number in the input. */
-export interface LaidOut extends Pick<Layout, "kind" | "judged" | "centroids" | "routing"> {
+/** Where the rows of the task go, by their number there. */
+export interface LaidOut extends Pick<Layout, "kind" | "judged" | "centroids" | "points" | "routing"> {
   readonly home: Int32Array
   /** Shards besides the home. */
   readonly copies: Copies | undefined
 }
 
-export function runLayoutTask(task: LayoutTask): LayoutTaskResult[keyof LayoutTaskResult] {
-  switch (task.kind) {
-    case "prepare":
-      return prepare(task)
-    case "plan":
-      return shared(planGraph(task.rows, task.clustering, task.seed))
-    case "search":
-      searchCells(task.rows, task.plan, task.from, task.to, task.lists)
-      return undefined
-    case "layout": {
-      const { prepared, options, steps } = task
-      // The graph has been made, or is not wanted.
-      const onStep: LayoutOptions["onStep"] = (step) => step !== "graph" && steps.postMessage(step)
-      try {
-        return inReadingOrder(createLayout(prepared.input, { ...options, onStep }), prepared.split)
-      } finally {
-        steps.close()
-      }
-    }
-  }
+/** `onStep` is called before each step. */
+export function runLayoutTask(
+  task: LayoutTask,
+  crew: Crew | undefined,
+  onStep: (step: string) => void,
+): LaidOut {
+  const { shards, layout, budget, seed, sampleOf } = task
+  onStep("prepare")
+  const { input, split } = prepare(task)
+  const options = { shards, layout, budget, seed, sampleOf, onStep, ...(crew && { crew }) }
+  return inReadingOrder(createLayout(input, options), split)
+}
+
+/** Rows in the space of the layout, divided into those that make it and those that judge it. */
+interface Prepared {
+  readonly input: LayoutInput
+  readonly split: Split
 }
 
 /** Divides the rows and brings them into the space, in place: `vectors` then begins with the rows that make the layout. */
-function prepare({ vectors, dim, metric, shards }: Extract<LayoutTask, { kind: "prepare" }>): Prepared {
+function prepare({ vectors, dim, metric, shards }: LayoutTask): Prepared {
   const rows = vectors.length / dim
   // As many rows as shards must be left.
   const heldOut = Math.min(HELD_OUT_ROWS, Math.floor(rows / 20), rows - shards)
@@ -101,23 +67,13 @@ function prepare({ vectors, dim, metric, shards }: Extract<LayoutTask, { kind: "
   return { input, split }
 }
 
-/** A plan whose arrays threads share, rather than each part of the search having a copy. */
-function shared({ start, members, near, ...plan }: GraphPlan): GraphPlan {
-  const share = (array: Int32Array): Int32Array => {
-    const copy = new Int32Array(new SharedArrayBuffer(array.byteLength))
-    copy.set(array)
-    return copy
-  }
-  return { ...plan, start: share(start), members: share(members), near: share(near) }
-}
-
 function inReadingOrder(layout: Layout, { built, validation }: Split): LaidOut {
-  const { kind, judged, centroids, routing } = layout
+  const { kind, judged, centroids, points, routing } = layout
   const rows = built.length + validation.length
   const home = new Int32Array(rows)
   for (const [i, row] of built.entries()) home[row] = layout.home[i]!
   for (const [i, row] of validation.entries()) home[row] = layout.validationHome[i]!
-  return { kind, judged, centroids, routing, home, copies: layout.copies && copiesOf(layout.copies) }
+  return { kind, judged, centroids, points, routing, home, copies: layout.copies && copiesOf(layout.copies) }
 
   /** Held-out rows have no copies, and the others keep their order, so only the places where lists begin change. */
   function copiesOf({ start, shard }: Copies): Copies {

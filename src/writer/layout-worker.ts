@@ -1,15 +1,22 @@
-/** Thread entry: runs the parts of a layout for `layout.ts`. */
+/** Thread entry: makes a layout for `layout.ts`. */
+import { parentPort, workerData } from "node:worker_threads"
 import { errorToWire, type WireError } from "../errors.js"
-import { type LayoutTask, type LayoutTaskResult, runLayoutTask } from "./layout-task.js"
+import { createCrew } from "./layout-crew.js"
+import { type LaidOut, type LayoutTask, runLayoutTask } from "./layout-task.js"
 
-export type LayoutWorkerReply =
-  | { readonly result: LayoutTaskResult[keyof LayoutTaskResult] }
+export type LayoutMessage =
+  | { readonly step: string }
+  | { readonly laidOut: LaidOut }
   | { readonly error: WireError }
 
-export default function run(task: LayoutTask): LayoutWorkerReply {
-  try {
-    return { result: runLayoutTask(task) }
-  } catch (error) {
-    return { error: errorToWire(error) }
-  }
+const post = (message: LayoutMessage): void => parentPort!.postMessage(message)
+
+try {
+  const task: LayoutTask = workerData
+  const crew = task.threads > 1 ? await createCrew(task.threads) : undefined
+  const laidOut = runLayoutTask(task, crew, (step) => post({ step }))
+  await crew?.end()
+  post({ laidOut })
+} catch (error) {
+  post({ error: errorToWire(error) })
 }

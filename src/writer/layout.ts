@@ -1,50 +1,56 @@
 /**
- * The layout stage of `cluster` builds: all rows are read into memory, laid out in worker threads, and placed by that
- * layout when the input is partitioned. What ties the two readings together is the number of a row in reading order.
+ * The layout stage of `cluster` builds: all rows (`affinity`) or a sample (`fast`) are read into memory and laid out by worker threads,
+ * and all are placed by that layout when the input is partitioned. What ties the two readings together is the number of a
+ * row in reading order.
  *
  * The main thread only waits: the lease of the run is renewed meanwhile, and an abort ends the threads.
  */
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
-import { MessageChannel, type MessagePort } from "node:worker_threads"
-import { Piscina } from "piscina"
+import { Worker } from "node:worker_threads"
 import { errorFromWire, invalidInput, throwIfAborted } from "../errors.js"
 import type { Logger } from "../logger.js"
 import type { RecordBatch } from "../records.js"
-import { CLUSTERINGS, createNeighbourLists, type NeighbourGraph } from "../sharding/layout/graph.js"
-import { type LayoutStep, layoutBytes } from "../sharding/layout/layout.js"
-import type { SpaceRows } from "../sharding/layout/space.js"
+import { affinityBytes } from "../sharding/layout/layout.js"
+import { createPricedPlacement } from "../sharding/layout/prices.js"
+import { prepareRows } from "../sharding/layout/space.js"
 import type { ResolvedCluster } from "../sharding/options.js"
 import type { LayoutName, Strategy } from "../sharding/strategy.js"
 import type { Metric } from "../vectors/metric.js"
 import { Reservoir } from "../vectors/random.js"
-import type { LaidOut, LayoutTask, LayoutTaskResult } from "./layout-task.js"
-import type { LayoutWorkerReply } from "./layout-worker.js"
+import type { LaidOut, LayoutTask } from "./layout-task.js"
+import type { LayoutMessage } from "./layout-worker.js"
 import type { Placement } from "./partition.js"
 import { noRows } from "./train.js"
 
 /** More shards than these take too much time and memory to pack. */
 const MOST_AFFINITY_SHARDS = 4096
-/** Parts of a clustering per thread: several, since some cells take longer than others. */
-const PARTS_PER_THREAD = 8
+/** Layout `auto` takes `affinity` up to here: some minutes of two cores for rows of dimension 100. */
+export const MOST_AUTO_AFFINITY_ROWS = 1_000_000
+/** With fewer rows `auto` takes `plain`: held-out ones, a twentieth, would be too few to choose and measure anything. */
+export const LEAST_AUTO_LAYOUT_ROWS = 2000
+/** A `fast` layout is made of so many rows at most, or of `sampleRows` where that is more. */
+const FAST_SAMPLE_ROWS = 2 ** 17
+/** The part of the memory limit that those may take, if that is more than `sampleRows`: they are in memory twice for a moment. */
+const SAMPLE_SHARE = 1 / 8
+/** Fewer rows are laid out by one thread: to start more would take longer. */
+const LEAST_SHARED_ROWS = 20_000
 
 export interface LayoutRows {
   /** Rows of the input. */
   readonly rows: number
   readonly dim: number
-  /** The layout that was asked for, or the best one that memory and the number of shards allow. */
-  readonly layout: LayoutName
-  /** All rows, `rows × dim`, in memory that threads share; absent for a plain layout. */
-  readonly vectors: Float32Array | undefined
-  /** A sample to train a plain layout on; absent for the others. */
-  readonly sample: Reservoir | undefined
+  /** The layout that was asked for, or the best one that the limits allow. */
+  readonly layout: Exclude<LayoutName, "auto">
+  /** What it is made of: all rows for `affinity`, a uniform sample for `fast`; in memory that threads share. */
+  readonly vectors: Float32Array
   /** Why the layout is not the one that was asked for. */
   readonly notes: readonly string[]
 }
 
 /**
- * Reads the whole input into memory, or a uniform sample of it as soon as that needs more than `memoryLimit` bytes. Throws
- * `InvalidInput` if it has no rows.
+ * Reads the whole input: into memory for `affinity` as long as that stays within the limits, otherwise a sample of it.
+ * Throws `InvalidInput` if it has no rows.
  */
 export async function readLayoutRows(
   batches: AsyncIterable<RecordBatch>,
@@ -59,10 +65,10 @@ export async function readLayoutRows(
   for await (const batch of batches) {
     if (dim === undefined) {
       dim = batch.dim
-      kept = createRowStore(dim, mostRows(dim, memoryLimit))
+      kept = createRowStore(dim, mostAffinityRows(sharding, dim, memoryLimit))
     }
     if (kept !== undefined && !kept.add(batch.vectors)) {
-      sample = new Reservoir(sharding.sampleRows, dim, sharding.seed)
+      sample = new Reservoir(fastSampleRows(sharding, dim, memoryLimit), dim, sharding.seed)
       sample.add(kept.vectors())
       kept = undefined
     }
@@ -71,44 +77,50 @@ export async function readLayoutRows(
     onRows(rows)
   }
   if (dim === undefined) throw noRows()
-  const { layout, notes } = chooseLayout(sharding, rows, dim, memoryLimit)
-  return { rows, dim, layout, vectors: kept?.vectors(), sample, notes }
+  if (kept === undefined) {
+    const vectors = inSharedMemory(sample!.vectors)
+    return { rows, dim, layout: "fast", vectors, notes: notesOn(sharding, rows, dim, memoryLimit) }
+  }
+  const few = sharding.layout === "auto" && rows < LEAST_AUTO_LAYOUT_ROWS
+  return { rows, dim, layout: few ? "plain" : "affinity", vectors: kept.vectors(), notes: [] }
 }
 
-/** Rows whose `fast` layout, the one that takes less memory, stays within the limit. */
-function mostRows(dim: number, memoryLimit: number): number {
-  const fixed = layoutBytes(0, dim, "fast")
-  return Math.max(0, Math.floor((memoryLimit - fixed) / (layoutBytes(1, dim, "fast") - fixed)))
+/** More rows of dimension `dim` than these get the layout `fast`. */
+export function mostAffinityRows(
+  { layout, shards }: Pick<ResolvedCluster, "layout" | "shards">,
+  dim: number,
+  memoryLimit: number,
+): number {
+  if (layout === "fast" || shards > MOST_AFFINITY_SHARDS) return 0
+  const fixed = affinityBytes(0, dim)
+  const affordable = Math.max(0, Math.floor((memoryLimit - fixed) / (affinityBytes(1, dim) - fixed)))
+  return layout === "auto" ? Math.min(MOST_AUTO_AFFINITY_ROWS, affordable) : affordable
 }
 
-/** The best layout, at most the one that was asked for, that the limits allow; with a sentence for each step down. */
-export function chooseLayout(
-  { layout: asked, shards }: Pick<ResolvedCluster, "layout" | "shards">,
+/** Why a layout by affinity that was asked for by its name is not made. */
+function notesOn(
+  { layout, shards }: Pick<ResolvedCluster, "layout" | "shards">,
   rows: number,
   dim: number,
   memoryLimit: number,
-): { readonly layout: LayoutName; readonly notes: readonly string[] } {
-  const notes: string[] = []
-  let layout = asked
-  if (layout === "affinity" && shards > MOST_AFFINITY_SHARDS) {
-    notes.push(
-      `layout affinity takes at most ${MOST_AFFINITY_SHARDS} shards, got ${shards}; fast is taken instead`,
-    )
-    layout = "fast"
-  }
-  for (const [wanted, less] of [
-    ["affinity", "fast"],
-    ["fast", "plain"],
-  ] as const) {
-    if (layout !== wanted) continue
-    const bytes = layoutBytes(rows, dim, wanted)
-    if (bytes <= memoryLimit) continue
-    notes.push(
-      `layout ${wanted} of ${rows} rows needs ${bytes} bytes, the memory limit is ${memoryLimit}; ${less} is taken instead`,
-    )
-    layout = less
-  }
-  return { layout, notes }
+): readonly string[] {
+  if (layout !== "affinity") return []
+  return [
+    shards > MOST_AFFINITY_SHARDS
+      ? `layout affinity takes at most ${MOST_AFFINITY_SHARDS} shards, got ${shards}; fast is taken instead`
+      : `layout affinity of ${rows} rows needs ${affinityBytes(rows, dim)} bytes, the memory limit is ${memoryLimit}; fast is taken instead`,
+  ]
+}
+
+function fastSampleRows({ sampleRows }: ResolvedCluster, dim: number, memoryLimit: number): number {
+  const affordable = Math.floor((SAMPLE_SHARE * memoryLimit) / (4 * dim))
+  return Math.max(sampleRows, Math.min(FAST_SAMPLE_ROWS, affordable))
+}
+
+function inSharedMemory(vectors: Float32Array): Float32Array {
+  const shared = new Float32Array(new SharedArrayBuffer(vectors.byteLength))
+  shared.set(vectors)
+  return shared
 }
 
 interface RowStore {
@@ -156,12 +168,11 @@ export interface LayOutOptions {
 }
 
 /**
- * Lays out all rows in worker threads, with the layout `affinity` or `fast`. `vectors` (`rows × dim`) are in shared memory and are changed. The
- * result depends on rows, options and seed alone, not on the number of threads.
+ * Makes the layout in worker threads. `vectors` are changed. The result depends on rows, options and seed alone, not on the
+ * number of threads.
  */
 export async function layOut(
-  vectors: Float32Array,
-  dim: number,
+  { vectors, dim, rows: sampleOf }: LayoutRows,
   layout: "affinity" | "fast",
   options: LayOutOptions,
 ): Promise<LaidOut> {
@@ -175,78 +186,31 @@ export async function layOut(
     )
   }
   const onStep = createStepLog(options)
-  const pool = new Piscina<LayoutTask, LayoutWorkerReply>({
-    filename: join(import.meta.dirname, "layout-worker.js"),
-    maxThreads: parallelism,
-    minThreads: 1,
-  })
-  const run = async <K extends LayoutTask["kind"]>(
-    task: Extract<LayoutTask, { kind: K }>,
-    transferList: MessagePort[] = [],
-  ): Promise<LayoutTaskResult[K]> => {
-    const reply = await pool.run(task, { transferList })
-    if ("error" in reply) throw errorFromWire(reply.error)
-    return reply.result as LayoutTaskResult[K]
-  }
-  let ended: Promise<void> | undefined
-  const end = (): Promise<void> => {
-    ended ??= pool.destroy()
-    return ended
-  }
-  // One listener, not one per task: there are many parts. Tasks of a pool that ends are rejected.
+  const { budget } = sharding.replication
+  const threads = rows < LEAST_SHARED_ROWS ? 1 : parallelism
+  const task: LayoutTask = { vectors, dim, metric, shards, layout, budget, seed, sampleOf, threads }
+  const worker = new Worker(join(import.meta.dirname, "layout-worker.js"), { workerData: task })
+  const end = (): void => void worker.terminate()
   signal.addEventListener("abort", end)
-  const steps = new MessageChannel()
-  steps.port1.on("message", (step: LayoutStep) => onStep(step))
   try {
     throwIfAborted(signal)
-    onStep("prepare")
-    const prepared = await run({ kind: "prepare", vectors, dim, metric, shards })
-    const graph =
-      layout === "affinity"
-        ? await buildGraph(prepared.input.rows, seed, parallelism, run, onStep)
-        : undefined
-    const { budget } = sharding.replication
-    const layoutOptions = { shards, layout, budget, seed, ...(graph && { graph }) }
-    return await run({ kind: "layout", prepared, options: layoutOptions, steps: steps.port2 }, [steps.port2])
+    return await new Promise((resolve, reject) => {
+      worker.on("message", (message: LayoutMessage) => {
+        if ("step" in message) onStep(message.step)
+        else if ("laidOut" in message) resolve(message.laidOut)
+        else reject(errorFromWire(message.error))
+      })
+      worker.on("error", reject)
+      worker.on("exit", () => reject(new Error("the thread that made the layout ended before it was done")))
+    })
   } catch (error) {
     throwIfAborted(signal)
     throw error
   } finally {
     signal.removeEventListener("abort", end)
     onStep(undefined)
-    steps.port1.close()
-    await end()
+    await worker.terminate()
   }
-}
-
-type Run = <K extends "plan" | "search">(
-  task: Extract<LayoutTask, { kind: K }>,
-) => Promise<LayoutTaskResult[K]>
-
-/** The neighbour graph, by all threads: the clusterings are planned side by side and searched one after another. */
-async function buildGraph(
-  rows: SpaceRows,
-  seed: number,
-  parallelism: number,
-  run: Run,
-  onStep: (step: string) => void,
-): Promise<NeighbourGraph> {
-  onStep("graph-plan")
-  const lists = createNeighbourLists(rows.rows, true)
-  const plans = await Promise.all(
-    Array.from({ length: CLUSTERINGS }, (_, clustering) => run({ kind: "plan", rows, clustering, seed })),
-  )
-  onStep("graph")
-  for (const plan of plans) {
-    const parts = Math.min(plan.cells, PARTS_PER_THREAD * parallelism)
-    const border = (part: number): number => Math.floor((part * plan.cells) / parts)
-    await Promise.all(
-      Array.from({ length: parts }, (_, part) =>
-        run({ kind: "search", rows, plan, from: border(part), to: border(part + 1), lists }),
-      ),
-    )
-  }
-  return { rows: rows.rows, k: lists.k, ids: lists.ids }
 }
 
 /** Logs how long each step took when the next one begins; `undefined` ends the last. */
@@ -263,36 +227,45 @@ function createStepLog({ logger, onStep }: LayOutOptions): (step: string | undef
 }
 
 /**
- * Places the rows of the second reading, which must be those of the first in the same order, where the layout has them: at home, then at
- * each of their copies. Throws `InvalidInput` if there are more rows than were laid out.
+ * Places the rows of the second reading, which must be those of the first in the same order: where a layout of all rows has them, at home,
+ * then at each of their copies; one at a time by a layout of a sample. Throws `InvalidInput` if there are more rows than in the first.
  */
-export function layoutPlacement(strategy: Strategy, laidOut: LaidOut, sourceName: string): Placement {
-  const { home, copies } = laidOut
+export function layoutPlacement(
+  strategy: Strategy,
+  laidOut: LaidOut,
+  rows: number,
+  sourceName: string,
+): Placement {
+  const { home, copies, points, routing } = laidOut
+  const priced = points && createPricedPlacement(points, rows)
   let next = 0
   return {
     strategy,
     place(batch) {
       const from = next
       next += batch.rows
-      if (next > home.length) {
+      if (next > rows) {
         throw invalidInput(
-          `${sourceName} had ${home.length} rows when first read and more when read again; do not change the input during a build`,
-          { expected: home.length, actual: next },
+          `${sourceName} had ${rows} rows when first read and more when read again; do not change the input during a build`,
+          { expected: rows, actual: next },
         )
+      }
+      if (priced !== undefined) {
+        const inSpace = prepareRows(routing.preparation, batch.vectors.slice())
+        return { rows: undefined, shards: priced.place(inSpace) }
       }
       if (copies === undefined) return { rows: undefined, shards: home.subarray(from, next) }
       const stored = batch.rows + copies.start[next]! - copies.start[from]!
-      const rows = new Int32Array(stored)
-      const shards = new Int32Array(stored)
+      const places = { rows: new Int32Array(stored), shards: new Int32Array(stored) }
       for (let row = from, at = 0; row < next; row++) {
-        rows[at] = row - from
-        shards[at++] = home[row]!
+        places.rows[at] = row - from
+        places.shards[at++] = home[row]!
         for (let copy = copies.start[row]!; copy < copies.start[row + 1]!; copy++) {
-          rows[at] = row - from
-          shards[at++] = copies.shard[copy]!
+          places.rows[at] = row - from
+          places.shards[at++] = copies.shard[copy]!
         }
       }
-      return { rows, shards }
+      return places
     },
   }
 }

@@ -37,8 +37,8 @@ export interface WriterOptions {
   /** Shards built, or parts of the layout made, at the same time, each in a thread; default: the number of cores. */
   readonly parallelism?: number
   /**
-   * Bytes that a layout other than `plain` may take, rows included; default 1 GiB. If it needs more, a layout that needs less is taken
-   * instead, and the report says so.
+   * Bytes that a build may take for a layout, rows included; default 1 GiB. Where `affinity` needs more, `fast` is made instead,
+   * and the report says so if `affinity` was asked for. The memory that other stages take does not depend on the number of rows.
    */
   readonly memoryLimit?: number
   /** Where the run's temporary directory is made; default: the system's. Takes about the size of the input's vectors. */

@@ -1,6 +1,8 @@
 /** Layout A: k-means under a capacity. */
 import { sumByGroup, toCentroids } from "./clusters.js"
 import { closestPoints, forEachBlock } from "./compare.js"
+import type { Crew } from "./crew.js"
+import { hashOrder, saltOf } from "./hash.js"
 import { orderByFalling } from "./order.js"
 import { createPoints, type Points, type SpaceRows } from "./space.js"
 
@@ -9,10 +11,22 @@ const CAPACITY = 1.1
 const ROUNDS = 6
 /** Rows that are compared with all points together. */
 const PREFERENCES_AT_ONCE = 512
+/** Rows that all rounds but the last see at most, or so many a shard where that is more. */
+const SAMPLE_ROWS = 65_536
+const SAMPLE_ROWS_PER_SHARD = 256
+
+export interface CapacityOptions {
+  /** Whole numbers, 1 if absent. */
+  readonly weights?: ArrayLike<number>
+  /** The rows that are assigned: all if absent. */
+  readonly members?: ArrayLike<number> | undefined
+  /** With one the rows must be in shared memory. */
+  readonly crew?: Crew | undefined
+}
 
 /**
- * Every row goes to the most similar point that has room, rows with the largest margin between their best two first. A row
- * that finds none goes where least is. `weights` are whole numbers, 1 if absent.
+ * The point of each of `members`. Every row goes to the most similar point that has room, rows with the largest margin between
+ * their best two first. A row that finds none goes where least is.
  *
  * Only a row whose first choice is full is compared with all points, then: preferences of all rows would take
  * 8 × points bytes a row.
@@ -21,13 +35,13 @@ export function assignWithCapacity(
   rows: SpaceRows,
   points: Points,
   capacity: number,
-  weights?: ArrayLike<number>,
+  { weights, members, crew }: CapacityOptions = {},
 ): Int32Array {
-  const { point, margin } = closestPoints(rows, points)
+  const { point, margin } = closestPoints(rows, points, members, crew)
   const order = orderByFalling(margin)
   const load = new Float64Array(points.count)
   const waiting: number[] = []
-  const assigned = new Int32Array(rows.rows)
+  const assigned = new Int32Array(order.length)
   const most = Math.floor(capacity)
   const place = (row: number, shard: number) => {
     assigned[row] = shard
@@ -36,7 +50,8 @@ export function assignWithCapacity(
   // Rows that wait are compared together, but get their places in the order of all: one that waits may not be overtaken.
   const settle = () => {
     if (waiting.length === 0) return
-    forEachBlock(rows, points, waiting, true, ({ from, to, similarities, stride }) => {
+    const ids = members === undefined ? waiting : waiting.map((row) => members[row]!)
+    forEachBlock(rows, points, ids, true, ({ from, to, similarities, stride }) => {
       for (let i = from; i < to; i++) {
         const row = waiting[i]!
         const own = similarities.subarray((i - from) * stride, (i - from) * stride + points.count)
@@ -70,17 +85,34 @@ function bestWithRoom(similarity: Float32Array, load: Float64Array, weight: numb
 }
 
 /** The shard of each row, from the centroids of plain k-means (`shards × dim`). */
-export function balancedLayout(rows: SpaceRows, shards: number, centroids: Float32Array): Int32Array {
-  const capacity = (CAPACITY * rows.rows) / shards + 1
+export function balancedLayout(
+  rows: SpaceRows,
+  shards: number,
+  centroids: Float32Array,
+  seed: number,
+  crew?: Crew,
+): Int32Array {
+  const moved = createPoints(balancedCentroids(rows, shards, centroids, seed, crew), rows.dim, rows.metric)
+  return assignWithCapacity(rows, moved, (CAPACITY * rows.rows) / shards + 1, { crew })
+}
+
+/** Centroids that moved in rounds of assignment under the capacity, over a sample. */
+export function balancedCentroids(
+  rows: SpaceRows,
+  shards: number,
+  centroids: Float32Array,
+  seed: number,
+  crew?: Crew,
+): Float32Array {
+  const most = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_SHARD * shards)
+  const sample =
+    rows.rows > most ? hashOrder(rows.rows, saltOf("shards", seed)).slice(0, most).sort() : undefined
   const moving = centroids.slice()
-  let shardOf = new Int32Array(rows.rows)
-  for (let round = 0; round < ROUNDS; round++) {
-    shardOf = assignWithCapacity(
-      rows,
-      createPoints(moving, rows.dim, rows.metric),
-      capacity,
-    ) as typeof shardOf
-    toCentroids(sumByGroup(rows, shardOf, shards), rows.metric, moving)
+  const capacity = (CAPACITY * (sample?.length ?? rows.rows)) / shards + 1
+  for (let round = 1; round < ROUNDS; round++) {
+    const points = createPoints(moving, rows.dim, rows.metric)
+    const shardOf = assignWithCapacity(rows, points, capacity, { members: sample, crew })
+    toCentroids(sumByGroup(rows, shardOf, shards, sample), rows.metric, moving)
   }
-  return shardOf
+  return moving
 }

@@ -5,6 +5,7 @@
  */
 import { trainClusters } from "./clusters.js"
 import { type Closest, closestPoints, forEachBlock, takeLargest } from "./compare.js"
+import { type Crew, divide, newFloats, newInts, someOf } from "./crew.js"
 import { groupMembers } from "./order.js"
 import { createPoints, gatherRows, type Points, type SpaceRows, squaredLength } from "./space.js"
 
@@ -21,19 +22,24 @@ const GROUPS_SEARCHED = 6
 type Nearest = Pick<Closest, "point" | "similarity">
 
 /** Centroids of `cells` cells. */
-export function trainCells(rows: SpaceRows, cells: number, salt: number): Points {
+export function trainCells(rows: SpaceRows, cells: number, salt: number, crew?: Crew): Points {
   const sample = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CELL * cells)
-  const options = { clusters: cells, iterations: ITERATIONS, salt, sample }
+  const options = { clusters: cells, iterations: ITERATIONS, salt, sample, crew }
   return createPoints(trainClusters(rows, options, undefined, closestCells), rows.dim, rows.metric)
 }
 
 /** The cell of each of `members` (all rows if absent); of many cells nearly always the most similar one. */
-export function closestCells(rows: SpaceRows, cells: Points, members?: ArrayLike<number>): Nearest {
-  if (cells.count <= FLAT_CELLS) return closestPoints(rows, cells, members)
-  return searchTree(rows, createTree(cells, rows), members)
+export function closestCells(
+  rows: SpaceRows,
+  cells: Points,
+  members?: ArrayLike<number>,
+  crew?: Crew,
+): Nearest {
+  if (cells.count <= FLAT_CELLS) return closestPoints(rows, cells, members, crew)
+  return searchTree(rows, createTree(cells, rows), members, crew)
 }
 
-interface CellTree {
+export interface CellTree {
   readonly groups: Points
   /** Cells of each group. */
   readonly members: readonly Points[]
@@ -57,12 +63,43 @@ function createTree(cells: Points, { metric, dim }: SpaceRows): CellTree {
 }
 
 const CHUNK_ROWS = 65_536
+/** Each part packs all cells anew. */
+const LEAST_ROWS = 8192
 
-function searchTree(rows: SpaceRows, tree: CellTree, members?: ArrayLike<number>): Nearest {
-  const { groups, members: cellsOf, cells, start } = tree
+function searchTree(rows: SpaceRows, tree: CellTree, members?: ArrayLike<number>, crew?: Crew): Nearest {
   const count = members?.length ?? rows.rows
-  const point = new Int32Array(count)
-  const similarity = new Float32Array(count).fill(-Infinity)
+  const point = newInts(count, crew)
+  const similarity = newFloats(count, crew).fill(-Infinity)
+  divide(
+    crew,
+    count,
+    LEAST_ROWS,
+    (from, to) => ({
+      kind: "tree",
+      rows,
+      tree,
+      members: someOf(members, from, to),
+      nearest: { point: point.subarray(from, to), similarity: similarity.subarray(from, to) },
+    }),
+    () => searchTreePart({ rows, tree, members, nearest: { point, similarity } }),
+  )
+  return { point, similarity }
+}
+
+/** Some of the rows that look for their cells, and where their results go. */
+export interface TreePart {
+  readonly kind: "tree"
+  readonly rows: SpaceRows
+  readonly tree: CellTree
+  readonly members: ArrayLike<number> | undefined
+  /** Similarities are -Infinity yet. */
+  readonly nearest: Nearest
+}
+
+export function searchTreePart({ rows, tree, members, nearest: out }: Omit<TreePart, "kind">): void {
+  const { groups, members: cellsOf, cells, start } = tree
+  const { point, similarity } = out
+  const count = point.length
   const searched = Math.min(GROUPS_SEARCHED, groups.count)
   for (let first = 0; first < count; first += CHUNK_ROWS) {
     const length = Math.min(CHUNK_ROWS, count - first)
@@ -89,7 +126,6 @@ function searchTree(rows: SpaceRows, tree: CellTree, members?: ArrayLike<number>
       similarity[place] = similarity[place]! - squaredLength(rows.vectors, row, rows.dim) / 2
     }
   }
-  return { point, similarity }
 }
 
 /** The most similar groups of each member, `searched` of them. */

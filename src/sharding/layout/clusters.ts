@@ -4,6 +4,7 @@
  */
 import type { Metric } from "../../vectors/metric.js"
 import { type Closest, closestPoints } from "./compare.js"
+import type { Crew } from "./crew.js"
 import { hashOrder } from "./hash.js"
 import { orderByFalling } from "./order.js"
 import { createPoints, type Points, type SpaceRows, scaleToUnitLength, squaredLength } from "./space.js"
@@ -14,6 +15,8 @@ export interface ClusterOptions {
   readonly salt: number
   /** Rows to train on at most: all if absent. */
   readonly sample?: number
+  /** With one the rows must be in shared memory. */
+  readonly crew?: Crew | undefined
 }
 
 /** Finds the closest points of some rows, like `closestPoints`. */
@@ -21,6 +24,7 @@ export type Search = (
   rows: SpaceRows,
   points: Points,
   members: ArrayLike<number>,
+  crew?: Crew,
 ) => Pick<Closest, "point" | "similarity">
 
 /**
@@ -47,7 +51,7 @@ export function trainClusters(
   if (metric === "dot") scaleToUnitLength(centroids, dim)
   let before: Int32Array | undefined
   for (let round = 0; round < iterations; round++) {
-    const { point, similarity } = search(rows, createPoints(centroids, dim, metric), sample)
+    const { point, similarity } = search(rows, createPoints(centroids, dim, metric), sample, options.crew)
     if (before?.every((cluster, i) => cluster === point[i])) break // a round more would change nothing
     before = point
     const sums = sumByGroup(rows, point, clusters, sample)

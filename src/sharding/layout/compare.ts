@@ -4,6 +4,7 @@
  */
 import { GUARD_BYTES, KernelMemory, pack, packedLength } from "../../vectors/kernel/memory.js"
 import { innerProducts, squaredDistances } from "../../vectors/kernel/plain.js"
+import { type Crew, divide, newFloats, newInts, someOf } from "./crew.js"
 import { gatherRows, type Points, type SpaceRows, squaredLength } from "./space.js"
 
 /** Kernel memories that nobody uses just now. They only grow, and there are as many as callbacks are nested. */
@@ -239,14 +240,52 @@ export interface Closest {
   readonly margin: Float32Array
 }
 
-/** The most similar point for each of `members` (all rows if absent). */
-export function closestPoints(rows: SpaceRows, points: Points, members?: ArrayLike<number>): Closest {
+/** Fewer rows are not worth a message to another thread. */
+const LEAST_ROWS = 1024
+
+/** The most similar point for each of `members` (all rows if absent). With a crew the rows must be in shared memory. */
+export function closestPoints(
+  rows: SpaceRows,
+  points: Points,
+  members?: ArrayLike<number>,
+  crew?: Crew,
+): Closest {
   const count = members?.length ?? rows.rows
   const closest = {
-    point: new Int32Array(count),
-    similarity: new Float32Array(count),
-    margin: new Float32Array(count),
+    point: newInts(count, crew),
+    similarity: newFloats(count, crew),
+    margin: newFloats(count, crew),
   }
+  divide(
+    crew,
+    count,
+    LEAST_ROWS,
+    (from, to) => ({
+      kind: "closest",
+      rows,
+      points,
+      members: someOf(members, from, to),
+      closest: {
+        point: closest.point.subarray(from, to),
+        similarity: closest.similarity.subarray(from, to),
+        margin: closest.margin.subarray(from, to),
+      },
+    }),
+    () => findClosest({ rows, points, members, closest }),
+  )
+  return closest
+}
+
+/** Some of the members of {@link closestPoints}, and where their results go. */
+export interface ClosestPart {
+  readonly kind: "closest"
+  readonly rows: SpaceRows
+  readonly points: Points
+  readonly members: ArrayLike<number> | undefined
+  readonly closest: Closest
+}
+
+export function findClosest({ rows, points, members, closest }: Omit<ClosestPart, "kind">): void {
   forEachBlock(rows, points, members, false, ({ from, to, nearest, best, second }) => {
     for (let place = from, i = 0; place < to; place++, i++) {
       closest.point[place] = nearest[i]!
@@ -256,7 +295,6 @@ export function closestPoints(rows: SpaceRows, points: Points, members?: ArrayLi
         points.bias === undefined ? best[i]! : best[i]! - squaredLength(rows.vectors, row, rows.dim) / 2
     }
   })
-  return closest
 }
 
 /** Writes the places of the `count` largest of `values` into `out` from `at` on, best first. Overwrites `values`. */
@@ -425,10 +463,37 @@ function offer({ k, ids, scores }: NearestLists, list: number, id: number, score
   ids[place] = id
 }
 
-/** The k nearest rows of every query, exactly (in float32), best first: `queries × k` ids, -1 where there are fewer rows. */
-export function exactNeighbours(queries: SpaceRows, rows: SpaceRows, k: number, same = false): NearestLists {
-  const lists = createNearestLists(queries.rows, k)
-  const all = Int32Array.from({ length: queries.rows }, (_, i) => i)
-  offerNearest(lists, queries, all, rows, undefined, rows.rows, same)
+/** Each part goes through all rows, which are only in the cache of a core for some queries together. */
+const LEAST_QUERIES = 64
+
+/**
+ * The k nearest rows of every query, exactly (in float32), best first: `queries × k` ids, -1 where there are fewer rows.
+ * `same`: queries are the rows, and no row is its own neighbour. With a crew both must be in shared memory.
+ */
+export function exactNeighbours(
+  queries: SpaceRows,
+  rows: SpaceRows,
+  k: number,
+  same = false,
+  crew?: Crew,
+): NearestLists {
+  const lists = createNearestLists(queries.rows, k, crew !== undefined)
+  const partOf = (from: number, to: number) =>
+    ({ kind: "nearest", queries, members: someOf(undefined, from, to), rows, lists, same }) as const
+  divide(crew, queries.rows, LEAST_QUERIES, partOf, () => findNearest(partOf(0, queries.rows)))
   return lists
+}
+
+/** Some of the queries of {@link exactNeighbours}. */
+export interface NearestPart {
+  readonly kind: "nearest"
+  readonly queries: SpaceRows
+  readonly members: Int32Array
+  readonly rows: SpaceRows
+  readonly lists: NearestLists
+  readonly same: boolean
+}
+
+export function findNearest({ queries, members, rows, lists, same }: NearestPart): void {
+  offerNearest(lists, queries, members, rows, undefined, rows.rows, same)
 }

@@ -5,6 +5,7 @@
 import type { Metric } from "../../vectors/metric.js"
 import { trainClusters } from "./clusters.js"
 import { type CodedPoints, closestPoints, forEachBlock } from "./compare.js"
+import { type Crew, divide, newFloats, newInts, newShorts, someOf } from "./crew.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
 import { createPoints, type Points, type SpaceRows, squaredLength } from "./space.js"
@@ -35,6 +36,7 @@ export function describeShards(
   shards: number,
   most: number,
   salt: number,
+  crew?: Crew,
 ): Descriptors {
   const { dim, metric } = rows
   const { start: first, members } = groupMembers(shardOf, shards)
@@ -43,22 +45,60 @@ export function describeShards(
     const size = first[shard + 1]! - first[shard]!
     start[shard + 1] = start[shard]! + Math.min(most, Math.max(1, Math.floor(size / ROWS_PER_DESCRIPTOR)))
   }
-  const vectors = new Float32Array(start[shards]! * dim)
-  const counts = new Int32Array(start[shards]!)
-  for (let shard = 0; shard < shards; shard++) {
-    const own = members.subarray(first[shard]!, first[shard + 1]!)
-    const clusters = start[shard + 1]! - start[shard]!
-    const centroids = trainClusters(rows, { clusters, iterations: ITERATIONS, salt }, own)
-    const { point } = closestPoints(rows, createPoints(centroids, dim, metric), own)
-    for (const cluster of point) counts[start[shard]! + cluster]!++
-    if (metric === "dot") toMeans(rows, own, point, centroids)
-    vectors.set(centroids, start[shard]! * dim)
-  }
+  const vectors = newFloats(start[shards]! * dim, crew)
+  const counts = newInts(start[shards]!, crew)
+  const partOf = (from: number, to: number): DescribePart => ({
+    kind: "describe",
+    rows,
+    members: someOf(members, first[from]!, first[to]!),
+    sizes: Array.from({ length: to - from }, (_, i) => first[from + i + 1]! - first[from + i]!),
+    clusters: Array.from({ length: to - from }, (_, i) => start[from + i + 1]! - start[from + i]!),
+    salt,
+    vectors: vectors.subarray(start[from]! * dim, start[to]! * dim),
+    counts: counts.subarray(start[from]!, start[to]!),
+  })
+  divide(crew, shards, 1, partOf, () => describePart(partOf(0, shards)))
   return { metric, dim, shards, start, vectors, counts }
 }
 
-export const describe = (rows: SpaceRows, shardOf: ArrayLike<number>, shards: number, seed: number) =>
-  describeShards(rows, shardOf, shards, DESCRIPTORS, saltOf("descriptors", seed))
+/** Some of the shards to describe, one after another, and where their descriptors go. */
+export interface DescribePart {
+  readonly kind: "describe"
+  readonly rows: SpaceRows
+  /** Rows of the first shard, then those of the next ones. */
+  readonly members: Int32Array
+  /** Rows and descriptors of each shard. */
+  readonly sizes: readonly number[]
+  readonly clusters: readonly number[]
+  readonly salt: number
+  readonly vectors: Float32Array
+  readonly counts: Int32Array
+}
+
+export function describePart({ rows, members, sizes, clusters, salt, vectors, counts }: DescribePart): void {
+  const { dim, metric } = rows
+  let member = 0
+  let descriptor = 0
+  for (const [shard, size] of sizes.entries()) {
+    const own = members.subarray(member, member + size)
+    const options = { clusters: clusters[shard]!, iterations: ITERATIONS, salt }
+    const centroids = trainClusters(rows, options, own)
+    const { point } = closestPoints(rows, createPoints(centroids, dim, metric), own)
+    for (const cluster of point) counts[descriptor + cluster]!++
+    if (metric === "dot") toMeans(rows, own, point, centroids)
+    vectors.set(centroids, descriptor * dim)
+    member += size
+    descriptor += options.clusters
+  }
+}
+
+export const describe = (
+  rows: SpaceRows,
+  shardOf: ArrayLike<number>,
+  shards: number,
+  seed: number,
+  crew?: Crew,
+) => describeShards(rows, shardOf, shards, DESCRIPTORS, saltOf("descriptors", seed), crew)
 
 /** Under `dot` rows are grouped by angle, but a query's products are estimated by the mean of the rows as they are. */
 function toMeans(rows: SpaceRows, members: Int32Array, groupOf: Int32Array, centroids: Float32Array): void {
@@ -200,7 +240,7 @@ export interface Routings {
 
 /**
  * Routes rows or prepared queries: `members` of them, all if absent. `shown` ranks are kept, all shards by default; with
- * `withScores` false only the order is (2 bytes a rank).
+ * `withScores` false only the order is (2 bytes a rank). With a crew the queries must be in shared memory.
  */
 export function routeAll(
   table: ScoringTable,
@@ -208,11 +248,54 @@ export function routeAll(
   members?: ArrayLike<number>,
   shown = table.shards,
   withScores = true,
+  crew?: Crew,
 ): Routings {
   const count = members?.length ?? queries.rows
-  const ranked = new Uint16Array(count * shown)
-  const kept = new Float32Array(withScores ? count * shown : 0)
-  const familiarity = new Float32Array(count)
+  const routings = {
+    queries: count,
+    shards: table.shards,
+    shown,
+    ranked: newShorts(count * shown, crew),
+    scores: newFloats(withScores ? count * shown : 0, crew),
+    familiarity: newFloats(count, crew),
+  }
+  divide(
+    crew,
+    count,
+    LEAST_QUERIES,
+    (from, to) => ({
+      kind: "route",
+      table,
+      queries,
+      members: someOf(members, from, to),
+      routings: {
+        ...routings,
+        queries: to - from,
+        ranked: routings.ranked.subarray(from * shown, to * shown),
+        scores: routings.scores.subarray(from * shown, to * shown),
+        familiarity: routings.familiarity.subarray(from, to),
+      },
+    }),
+    () => routePart({ table, queries, members, routings }),
+  )
+  return routings
+}
+
+/** Fewer queries are not worth a copy of all descriptors. */
+const LEAST_QUERIES = 256
+
+/** Some of the queries to route, and where their ranks go; without scores if there is no room for them. */
+export interface RoutePart {
+  readonly kind: "route"
+  readonly table: ScoringTable
+  readonly queries: SpaceRows
+  readonly members: ArrayLike<number> | undefined
+  readonly routings: Routings
+}
+
+export function routePart({ table, queries, members, routings }: Omit<RoutePart, "kind">): void {
+  const { shown, ranked, scores: kept, familiarity } = routings
+  const withScores = kept.length > 0
   const scores = new Float64Array(table.shards)
   const order = new Uint16Array(table.shards)
   forEachBlock(queries, table.points, members, true, ({ from, to, similarities, stride }) => {
@@ -227,7 +310,6 @@ export function routeAll(
       }
     }
   })
-  return { queries: count, shards: table.shards, shown, ranked, scores: kept, familiarity }
 }
 
 const lengthTerm = (queries: SpaceRows, row: number): number =>

@@ -3,11 +3,11 @@
  * cell's rows are compared with those of the 16 nearest cells; twice, with other seeds, since a pair that the borders
  * of one clustering cut apart is mostly together in the other. Exact search would cost the square of the rows.
  *
- * The work of one clustering can be shared: plan it, let `searchCells` run over ranges of its cells on any thread
- * (rows and lists in shared memory; no two cells write the same row), wait for all, then do the same with the next one.
+ * A crew shares the cells of one clustering (no two of them write the same row), then those of the next one.
  */
 import { closestCells, trainCells } from "./cells.js"
 import { createNearestLists, forEachBlock, type NearestLists, offerNearest, takeLargest } from "./compare.js"
+import { type Crew, divide } from "./crew.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
 import { createPoints, gatherRows, type Points, type SpaceRows } from "./space.js"
@@ -21,7 +21,7 @@ const REACH = 16
 /** A larger cell is cut: equal rows all fall into one, and would be compared each with each. */
 const LARGEST_CELL = 8 * ROWS_PER_CELL
 
-/** One clustering: plain arrays, so that it can be posted to worker threads. */
+/** One clustering. */
 export interface GraphPlan {
   readonly cells: number
   /** Rows of cell c are `members[start[c] … start[c + 1])`. */
@@ -33,10 +33,10 @@ export interface GraphPlan {
 }
 
 /** Clustering number `clustering`, from 0 to `CLUSTERINGS - 1`. */
-export function planGraph(rows: SpaceRows, clustering: number, seed: number): GraphPlan {
+export function planGraph(rows: SpaceRows, clustering: number, seed: number, crew?: Crew): GraphPlan {
   const wanted = Math.max(1, Math.floor(rows.rows / ROWS_PER_CELL))
-  const trained = trainCells(rows, wanted, saltOf("graph", seed) + clustering)
-  const { start, members } = groupMembers(closestCells(rows, trained).point, wanted)
+  const trained = trainCells(rows, wanted, saltOf("graph", seed) + clustering, crew)
+  const { start, members } = groupMembers(closestCells(rows, trained, undefined, crew).point, wanted)
   // Pieces of cut cells share the centroid of their cell, and so are each other's nearest.
   const starts: number[] = []
   const cellOf: number[] = []
@@ -118,14 +118,30 @@ export interface NeighbourGraph {
   readonly ids: Int32Array
 }
 
-/** All of it on this thread. */
-export function neighbourGraph(rows: SpaceRows, seed: number): NeighbourGraph {
-  const lists = createNeighbourLists(rows.rows)
+/** With a crew the rows must be in shared memory. */
+export function neighbourGraph(rows: SpaceRows, seed: number, crew?: Crew): NeighbourGraph {
+  const lists = createNeighbourLists(rows.rows, crew !== undefined)
   for (let clustering = 0; clustering < CLUSTERINGS; clustering++) {
-    const plan = planGraph(rows, clustering, seed)
-    searchCells(rows, plan, 0, plan.cells, lists)
+    const plan = planGraph(rows, clustering, seed, crew)
+    divide(
+      crew,
+      plan.cells,
+      1,
+      (from, to) => ({ kind: "cells", rows, plan, from, to, lists }),
+      () => searchCells(rows, plan, 0, plan.cells, lists),
+    )
   }
   return { rows: rows.rows, k: lists.k, ids: lists.ids }
+}
+
+/** The rows of some cells, to be compared with those of the nearest ones. */
+export interface CellsPart {
+  readonly kind: "cells"
+  readonly rows: SpaceRows
+  readonly plan: GraphPlan
+  readonly from: number
+  readonly to: number
+  readonly lists: NearestLists
 }
 
 /** Who has a row among its neighbours: of row r `wantedBy[start[r] … start[r + 1])`, rising. 64 bytes a row. */

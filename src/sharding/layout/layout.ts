@@ -1,12 +1,13 @@
 /**
  * Where rows go: the layout of `cluster` snapshots, from rows to routing. All of it is deterministic for a seed and holds the
  * rows once: besides them it takes 64 bytes a row for neighbour lists (128 while they are made), 64 for the same
- * turned around, and some 60 more, or 160 in all without a graph; see {@link layoutBytes}.
+ * turned around, and some 60 more, see {@link affinityBytes}. A `fast` layout may be made of a sample.
  */
 import { invalidInput } from "../../errors.js"
-import { balancedLayout } from "./balanced.js"
+import { balancedCentroids, balancedLayout } from "./balanced.js"
 import { sumByGroup, toCentroids, trainClusters } from "./clusters.js"
-import { exactNeighbours } from "./compare.js"
+import { closestPoints, exactNeighbours } from "./compare.js"
+import type { Crew } from "./crew.js"
 import {
   createScoring,
   DEMAND_DESCRIPTORS,
@@ -23,6 +24,7 @@ import { homesOf } from "./insert.js"
 import { type Copies, gainsByRank, type Membership, type Truth, tuneBeta } from "./judge.js"
 import { propagateLabels } from "./labels.js"
 import { packedLayout } from "./packing.js"
+import { createPricedPlacement, type PricedPoints, priceShards } from "./prices.js"
 import { DEMAND_RANKS, grantCopies, proposeCopies } from "./replicas.js"
 import type { Routing } from "./routing.js"
 import type { Preparation, SpaceRows } from "./space.js"
@@ -48,14 +50,19 @@ export interface LayoutInput {
 
 export interface LayoutOptions {
   readonly shards: number
-  /** `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph or copies. */
+  /**
+   * `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph or copies, and may be
+   * made of a sample of the rows.
+   */
   readonly layout: "affinity" | "fast"
   /** Rows stored over rows: 1 for no copies. Default 1.2. */
   readonly budget?: number
+  /** Rows that these are a sample of, for `fast`; default: they are all. */
+  readonly sampleOf?: number
   /** Default 1. */
   readonly seed?: number
-  /** Neighbour lists that worker threads have made; made here if absent. */
-  readonly graph?: NeighbourGraph
+  /** Shares the work; all rows must be in shared memory then. The result does not depend on it. */
+  readonly crew?: Crew
   /** Called before each step. May throw to end the work. */
   readonly onStep?: (step: LayoutStep) => void
 }
@@ -82,6 +89,8 @@ export interface Layout {
   readonly judged: { readonly balanced: number; readonly packed: number | undefined }
   /** Of the rows of each shard, `shards × dim`, for readers that know no descriptors. */
   readonly centroids: Float32Array
+  /** For `fast`: places rows that it was not made of. */
+  readonly points: PricedPoints | undefined
   readonly routing: Routing
 }
 
@@ -95,13 +104,11 @@ const SAMPLE_SCORES = 2 ** 23
 const MOST_OF_AVERAGE = 1.12
 const PLAIN_ROUNDS = 12
 /** Plain k-means sees this many rows at most, or so many a shard where that is more. */
-const PLAIN_SAMPLE_ROWS = 524_288
+const PLAIN_SAMPLE_ROWS = 65_536
 const PLAIN_SAMPLE_ROWS_PER_SHARD = 256
 
-/** Bytes at the peak, rows included: what `memoryLimit` has to allow. Blocks and tables of a fixed size are 64 MiB. */
-export function layoutBytes(rows: number, dim: number, layout: LayoutOptions["layout"]): number {
-  return 2 ** 26 + rows * (4 * dim + (layout === "affinity" ? 200 : 40))
-}
+/** Bytes that an `affinity` layout takes at the peak, rows included. Blocks and tables of a fixed size are 64 MiB. */
+export const affinityBytes = (rows: number, dim: number): number => 2 ** 26 + rows * (4 * dim + 200)
 
 /**
  * Throws `InvalidInput` unless `shards` is from 1 to 65,536, the budget from 1 to 16, and rows and validation rows have the
@@ -109,49 +116,68 @@ export function layoutBytes(rows: number, dim: number, layout: LayoutOptions["la
  */
 export function createLayout(input: LayoutInput, options: LayoutOptions): Layout {
   const { rows, validation, preparation, queries } = input
-  const { shards, budget = 1.2, seed = 1, onStep = () => {} } = options
+  const { shards, budget = 1.2, seed = 1, crew, onStep = () => {} } = options
   checkInput(input, shards, budget)
   const affinity = options.layout === "affinity"
 
   onStep("truth")
-  const truth: Truth = exactNeighbours(validation, rows, Math.max(1, Math.min(TRUE_NEIGHBOURS, rows.rows)))
+  // So many of a sample are as near as the ten best of all.
+  const wanted = Math.round(TRUE_NEIGHBOURS * Math.min(1, rows.rows / (options.sampleOf ?? rows.rows)))
+  const nearest = Math.max(1, Math.min(wanted, rows.rows))
+  const truth: Truth = exactNeighbours(validation, rows, nearest, false, crew)
 
   onStep("centroids")
   const sample = Math.max(PLAIN_SAMPLE_ROWS, PLAIN_SAMPLE_ROWS_PER_SHARD * shards)
   const salt = saltOf("shards", seed)
-  const plain = trainClusters(rows, { clusters: shards, iterations: PLAIN_ROUNDS, salt, sample })
+  const plain = trainClusters(rows, { clusters: shards, iterations: PLAIN_ROUNDS, salt, sample, crew })
 
   if (affinity) onStep("graph")
-  const graph = affinity ? (options.graph ?? neighbourGraph(rows, seed)) : undefined
+  const graph = affinity ? neighbourGraph(rows, seed, crew) : undefined
   const reverse = graph === undefined ? undefined : reverseLists(rows.rows, [graph])
 
   onStep("balanced")
-  const balanced = describeLayout(input, balancedLayout(rows, shards, plain), truth, shards, seed)
+  const points = affinity
+    ? undefined
+    : priceShards(rows, balancedCentroids(rows, shards, plain, seed, crew), undefined, crew)
+  const balancedHome =
+    points === undefined
+      ? balancedLayout(rows, shards, plain, seed, crew)
+      : createPricedPlacement(points, rows.rows).place(rows)
+  const balanced = describeLayout(input, balancedHome, truth, shards, seed, crew)
   let chosen: Described = balanced
   let packed: Described | undefined
   if (graph !== undefined && reverse !== undefined) {
     onStep("packed")
-    const { shardOf } = packedLayout(rows, graph, shards, seed)
+    const { shardOf } = packedLayout(rows, graph, shards, seed, crew)
     propagateLabels(graph, reverse, shardOf, shards, seed)
-    packed = describeLayout(input, shardOf, truth, shards, seed)
+    packed = describeLayout(input, shardOf, truth, shards, seed, crew)
     // A cell is not divided, so many equal rows can make a shard of any size.
     const fits = largestShard(shardOf, shards) <= (MOST_OF_AVERAGE * rows.rows) / shards + 1
     if (fits && packed.judged > balanced.judged) chosen = packed
   }
   const { home, descriptors, beta } = chosen
-  const validationHome = homesOf(validation, descriptors, beta, truth, home)
+  const validationHome =
+    points === undefined
+      ? homesOf(validation, descriptors, beta, truth, home)
+      : closestPoints(validation, points).point
 
   let copies: Copies | undefined
   if (graph !== undefined && budget > 1 && shards > 1) {
     onStep("demand")
-    const few = describeShards(rows, home, shards, DEMAND_DESCRIPTORS, saltOf("demand", seed))
+    const few = describeShards(rows, home, shards, DEMAND_DESCRIPTORS, saltOf("demand", seed), crew)
     const scoring = createScoring(few, tuneBeta(few, validation, truth, home).beta)
     const ranks = Math.min(DEMAND_RANKS, shards)
-    const route = (some: SpaceRows) => routeAll(scoring, some, undefined, ranks, false).ranked
+    const route = (some: SpaceRows) => routeAll(scoring, some, undefined, ranks, false, crew).ranked
     let demand = reverse!
     let ranked = route(rows)
     if (queries !== undefined && queries.demand.rows > 0) {
-      const wanted = exactNeighbours(queries.demand, rows, Math.min(DEMANDED_NEIGHBOURS, rows.rows))
+      const wanted = exactNeighbours(
+        queries.demand,
+        rows,
+        Math.min(DEMANDED_NEIGHBOURS, rows.rows),
+        false,
+        crew,
+      )
       demand = reverseLists(rows.rows, [graph, wanted])
       const both = new Uint16Array((rows.rows + queries.demand.rows) * ranks)
       both.set(ranked)
@@ -159,7 +185,8 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
       ranked = both
     }
     onStep("replicas")
-    copies = grantCopies(home, shards, proposeCopies(home, shards, demand, ranked, ranks), budget)
+    const proposals = proposeCopies(home, shards, demand, ranked, ranks)
+    copies = grantCopies(home, shards, proposals, budget, validationHome)
   }
 
   onStep("stopping")
@@ -168,12 +195,14 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const held = routeAll(scoring, validation)
   const heldGains = gainsByRank(held, truth, membership)
   const table =
-    graph === undefined ? learnGains(held, heldGains) : learnFromGraph(rows, graph, scoring, membership, seed)
+    graph === undefined
+      ? learnGains(held, heldGains)
+      : learnFromGraph(rows, graph, scoring, membership, seed, crew)
   let trials = createTrials(table, held, heldGains)
   const real = queries !== undefined && queries.thresholds.rows > 0 ? queries.thresholds : undefined
   if (real !== undefined) {
     const routings = routeAll(scoring, real)
-    const wanted = exactNeighbours(real, rows, truth.k)
+    const wanted = exactNeighbours(real, rows, truth.k, false, crew)
     trials = createTrials(table, routings, gainsByRank(routings, wanted, membership))
   }
   const stopping = measureStopping(table, trials, held.familiarity, real === undefined)
@@ -187,6 +216,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
     copies,
     judged: { balanced: balanced.judged, packed: packed?.judged },
     centroids,
+    points,
     routing: { preparation, descriptors, beta, stopping },
   }
 }
@@ -232,10 +262,11 @@ function describeLayout(
   truth: Truth,
   shards: number,
   seed: number,
+  crew: Crew | undefined,
 ): Described {
-  const many = inFourBits(describe(rows, home, shards, seed))
+  const many = inFourBits(describe(rows, home, shards, seed, crew))
   const tuned = { home, descriptors: many, ...tuneBeta(many, validation, truth, home) }
-  const one = describeShards(rows, home, shards, 1, saltOf("descriptors", seed))
+  const one = describeShards(rows, home, shards, 1, saltOf("descriptors", seed), crew)
   const centroids = inFourBits({ ...one, counts: one.counts.map((count) => Math.min(count, 1)) })
   const ranked = { home, descriptors: centroids, ...tuneBeta(centroids, validation, truth, home) }
   return ranked.judged > tuned.judged ? ranked : tuned
@@ -248,6 +279,7 @@ function learnFromGraph(
   scoring: ScoringTable,
   membership: Membership,
   seed: number,
+  crew: Crew | undefined,
 ) {
   const sampled = hashOrder(rows.rows, saltOf("sample", seed)).subarray(
     0,
@@ -258,6 +290,6 @@ function learnFromGraph(
     { length: sampled.length * k },
     (_, i) => graph.ids[sampled[Math.floor(i / k)]! * graph.k + (i % k)]!,
   )
-  const routings = routeAll(scoring, rows, sampled)
+  const routings = routeAll(scoring, rows, sampled, undefined, true, crew)
   return learnGains(routings, gainsByRank(routings, { k, ids }, membership))
 }

@@ -5,6 +5,7 @@
 import { assignWithCapacity } from "./balanced.js"
 import { closestCells, trainCells } from "./cells.js"
 import { trainClusters } from "./clusters.js"
+import type { Crew } from "./crew.js"
 import type { NeighbourGraph } from "./graph.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
@@ -44,14 +45,15 @@ export function packedLayout(
   graph: NeighbourGraph,
   shards: number,
   seed: number,
+  crew?: Crew,
 ): { readonly shardOf: Int32Array; readonly start: Int32Array; readonly changes: number } {
   const perShard = Math.max(2, Math.min(CELLS_PER_SHARD, Math.floor(AFFINITIES / shards / shards)))
   const count = Math.max(shards, Math.min(perShard * shards, rows.rows))
-  const cells = trainCells(rows, count, saltOf("cells", seed))
-  const cellOf = closestCells(rows, cells).point
+  const cells = trainCells(rows, count, saltOf("cells", seed), crew)
+  const cellOf = closestCells(rows, cells, undefined, crew).point
   const weights = new Int32Array(count)
   for (const cell of cellOf) weights[cell]!++
-  const shardOf = startOf(rows, cells.vectors, weights, shards, seed)
+  const shardOf = startOf(rows, cells.vectors, weights, shards, seed, crew)
   const start = cellOf.map((cell) => shardOf[cell]!)
   const average = rows.rows / shards
   const changes = packCells(cellGraph(graph, cellOf, count), {
@@ -71,16 +73,17 @@ function startOf(
   weights: Int32Array,
   shards: number,
   seed: number,
+  crew?: Crew,
 ): Int32Array {
   const { dim, metric } = rows
-  const options = { clusters: shards, iterations: 6, salt: saltOf("shards", seed), sample: 65_536 }
+  const options = { clusters: shards, iterations: 6, salt: saltOf("shards", seed), sample: 65_536, crew }
   const centres = trainClusters(rows, options)
   const cells: SpaceRows = { metric, dim, rows: weights.length, vectors: centroids }
   const capacity = (START_CAPACITY * rows.rows) / shards
   let shardOf = new Int32Array(weights.length)
   for (let round = 0; round < START_ROUNDS; round++) {
     const points = createPoints(centres, dim, metric)
-    shardOf = assignWithCapacity(cells, points, capacity, weights) as typeof shardOf
+    shardOf = assignWithCapacity(cells, points, capacity, { weights }) as typeof shardOf
     const sums = new Float64Array(centres.length)
     const counts = new Float64Array(shards)
     for (let cell = 0; cell < weights.length; cell++) {

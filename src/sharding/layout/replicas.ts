@@ -96,19 +96,22 @@ function grow<T extends Int32Array | Uint16Array | Float32Array>(from: T, into: 
 
 /**
  * Takes proposals by falling gain until rows and copies together are `budget` times the rows, skipping shards that
- * hold 1.2 × budget × the average.
+ * hold 1.2 × budget × the average. `heldOutHome`: shards of rows that come later, which take room but have no copies.
  */
 export function grantCopies(
   home: ArrayLike<number>,
   shards: number,
   { row, shard, gain }: Proposals,
   budget: number,
+  heldOutHome: ArrayLike<number> = [],
 ): Copies {
   const rows = home.length
   const most = Math.floor((budget - 1) * rows + 1e-9)
-  const capacity = Math.floor((CAPACITY * budget * rows) / shards)
+  const capacity = Math.floor((CAPACITY * budget * (rows + heldOutHome.length)) / shards)
   const load = new Float64Array(shards)
-  for (let r = 0; r < rows; r++) load[home[r]!]!++
+  for (const homes of [home, heldOutHome]) {
+    for (let r = 0; r < homes.length; r++) load[homes[r]!]!++
+  }
   const granted = new Int32Array(Math.min(most, row.length))
   let count = 0
   for (const proposal of orderByFalling(gain)) {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest"
-import { createProgress, stderrLogger } from "../../../cli/progress.js"
+import { createProgress, describePace, stderrLogger } from "../../../cli/progress.js"
 import { captureIo } from "./capture.js"
 
 const rows = (done: number) => ({ stage: "partition", done, total: undefined, unit: "rows" }) as const
@@ -16,12 +16,21 @@ test("plain lines: one when a stage begins, then one every ten seconds", () => {
   expect(io.err()).toBe(
     [
       "partitioning rows",
-      "partitioning rows: 10,000 rows",
-      "partitioning rows: 20,000 rows",
+      "partitioning rows: 10,000 rows, 1,000 rows/s",
+      "partitioning rows: 20,000 rows, 1,000 rows/s",
       "building shards: 1 of 4 shards",
       "",
     ].join("\n"),
   )
+})
+
+test("the pace: rows per second, and the time left where the end is known", () => {
+  expect(describePace(rows(123_456), 3000)).toBe(", 41,000 rows/s")
+  expect(describePace({ ...rows(123_456), total: 200_000 }, 3000)).toBe(", 41,000 rows/s, 1.9 s left")
+  expect(describePace(shards(1), 30_000)).toBe(", 1 min 30 s left")
+  expect(describePace(shards(4), 30_000)).toBe("")
+  expect(describePace(rows(0), 30_000)).toBe("")
+  expect(describePace(rows(1000), 1999)).toBe("")
 })
 
 test("a bar on a terminal fits the line, makes way for other lines and goes away", () => {

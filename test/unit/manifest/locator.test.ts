@@ -36,9 +36,10 @@ async function locatorOf(
   { perBlock = 3, drop = new Map() }: { perBlock?: number; drop?: Duplicates["drop"] } = {},
 ): Promise<{ bytes: Buffer; entry: LocatorEntry; index: LocatorIndex; rows: number }> {
   const buckets = new Map<number, Buffer[]>()
-  for (const { hash, shard, position = 0 } of logged) {
+  for (const [order, { hash, shard, position = 0 }] of logged.entries()) {
     const entry = Buffer.alloc(24)
     entry.writeBigUInt64LE(hash)
+    entry.writeDoubleLE(order, 8)
     entry.writeUInt32LE(shard, 16)
     entry.writeUInt32LE(position, 20)
     const bucket = Number(hash >> 56n)

@@ -44,9 +44,10 @@ async function given(
   const shardOf = (id: number): number => id % 3
   const paths: string[] = []
   const bucket = Buffer.concat(
-    ids.map((id) => {
+    ids.map((id, order) => {
       const entry = Buffer.alloc(24)
       entry.writeBigUInt64LE(hashOfId(id)!)
+      entry.writeDoubleLE(order, 8)
       entry.writeUInt32LE(shardOf(id), 16)
       return entry
     }),

@@ -13,8 +13,8 @@ describe("defaults", () => {
       sampleRows: 20_000,
       iterations: 20,
       seed: 1,
-      layout: "plain",
-      replication: { budget: 1 },
+      layout: "auto",
+      replication: { budget: 1.2 },
     })
     expect(resolve({ strategy: "cluster", shards: 16, layout: "affinity" })).toMatchObject({
       replication: { budget: 1.2 },
@@ -57,7 +57,7 @@ test.each([
   ],
   [
     { strategy: "cluster", shards: 4, layout: "best" },
-    'sharding.layout must be one of affinity, fast, plain; got "best"',
+    'sharding.layout must be one of auto, affinity, fast, plain; got "best"',
   ],
   [
     { strategy: "cluster", shards: 4, layout: "affinity", replication: { budget: 0.9 } },

@@ -66,7 +66,7 @@ describe("the reference trial's values", () => {
   })
 
   test("balanced layout", () => {
-    expect([...balancedLayout(rows, SHARDS, centroids)]).toEqual(
+    expect([...balancedLayout(rows, SHARDS, centroids, 1)]).toEqual(
       digits("3230230000023231220101221013131123301111"),
     )
   })
@@ -80,7 +80,7 @@ describe("the reference trial's values", () => {
   })
 
   test("label propagation", () => {
-    const shardOf = balancedLayout(rows, SHARDS, centroids)
+    const shardOf = balancedLayout(rows, SHARDS, centroids, 1)
     expect(propagateLabels(graph, reverse, shardOf, SHARDS, 1)).toEqual({ sweeps: 20, moved: 4 })
     expect([...shardOf]).toEqual(LABELS)
   })
