@@ -28,6 +28,7 @@ import {
 } from "apache-arrow"
 import { buildSnapshot, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
 import { createRandom } from "../src/vectors/random.js"
+import { appendHistory } from "./history.js"
 import { fromRepository } from "./paths.js"
 import {
   bruteForce,
@@ -255,5 +256,16 @@ await withDirectory(async (dir) => {
     console.log(
       `\n${table(["cold open on MinIO", "requests", "lists", "round trips", "MiB", "open ms", "first answer ms"], [["", requests, lists, roundTrips, mib, openMs, ms]])}`,
     )
+    const results = {
+      rows: kept.length,
+      shards: SHARDS,
+      loads,
+      memoryPerShard: Math.round(shardMemory),
+      largeShards: large,
+      refreshes: changes,
+      cold: { openMs, ms, requests, lists, roundTrips, mib },
+    }
+    console.log(`\n${JSON.stringify(results)}`)
+    appendHistory("reader", results)
   })
 })
