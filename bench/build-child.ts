@@ -2,7 +2,13 @@
  * Builds a snapshot in a process of its own, so that its peak memory is the build's and nothing else's. Takes a JSON
  * request as its argument, prints a JSON answer.
  */
-import { type BackendName, buildSnapshot, openSource, type StoreOptions } from "../src/index.js"
+import {
+  type BackendName,
+  buildSnapshot,
+  type LayoutName,
+  openSource,
+  type StoreOptions,
+} from "../src/index.js"
 
 export interface BuildRequest {
   readonly input: string
@@ -11,6 +17,11 @@ export interface BuildRequest {
   readonly store: StoreOptions
   readonly backend: BackendName
   readonly shards: number
+  /** Default: the build's own. */
+  readonly layout?: LayoutName
+  /** Rows stored / rows, for the layout `affinity`. */
+  readonly budget?: number
+  readonly memoryLimit?: number
   /** Of k-means. */
   readonly seed?: number
   readonly routingFrom?: string
@@ -28,8 +39,11 @@ const report = await buildSnapshot(source, {
   sharding: {
     strategy: "cluster",
     shards: request.shards,
+    ...(request.layout !== undefined && { layout: request.layout }),
+    ...(request.budget !== undefined && { replication: { budget: request.budget } }),
     ...(request.seed !== undefined && { seed: request.seed }),
   },
+  ...(request.memoryLimit !== undefined && { memoryLimit: request.memoryLimit }),
   ...(request.routingFrom !== undefined && { routingFrom: request.routingFrom }),
 })
 // In KiB on Linux; over all threads of the process.
