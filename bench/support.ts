@@ -114,6 +114,10 @@ export async function underLoad(
   }
 }
 
+/** The middle one; of an even number the upper of the two. */
+export const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[values.length >> 1]!
+
 export const round = (value: number, digits = 2): number => Number(value.toFixed(digits))
 
 /** A Markdown table. */
