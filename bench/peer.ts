@@ -103,18 +103,31 @@ export interface TunedPeer {
   readonly search: Search
 }
 
-/** The fewest partitions with which the peer reaches a recall, to within a twentieth. */
+/** The fewest partitions with which the peer reaches a recall. */
 export async function tunePeer(
   peer: Peer,
   queries: readonly Float32Array[],
   truth: readonly (readonly string[])[],
   wanted: number,
 ): Promise<TunedPeer> {
-  for (let partitions = 4; ; partitions = Math.ceil(partitions * 1.05)) {
+  const reachedWith = async (partitions: number): Promise<number> => {
     const search = peer(partitions)
     const ids: (readonly string[])[] = []
     for (const query of queries) ids.push(await search(query))
-    const reached = recall(ids, truth)
-    if (reached >= wanted) return { partitions, reached, search }
+    return recall(ids, truth)
   }
+  // Recall rises with the number of partitions: doubled until it suffices, then halved in between.
+  let [tooFew, enough, reached] = [0, 8, await reachedWith(8)]
+  while (reached < wanted) {
+    tooFew = enough
+    enough *= 2
+    reached = await reachedWith(enough)
+  }
+  while (enough - tooFew > 1) {
+    const middle = (tooFew + enough) >> 1
+    const reachedThere = await reachedWith(middle)
+    if (reachedThere < wanted) tooFew = middle
+    else [enough, reached] = [middle, reachedThere]
+  }
+  return { partitions: enough, reached, search: peer(enough) }
 }

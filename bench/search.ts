@@ -118,6 +118,7 @@ async function race(sides: readonly Omit<Side, "loads">[], inFlight: number): Pr
     p50Ms: median(loads.map((load) => load.p50Ms)),
     p95Ms: median(loads.map((load) => load.p95Ms)),
     p99Ms: median(loads.map((load) => load.p99Ms)),
+    cpuMs: median(loads.map((load) => load.cpuMs)),
   }))
 }
 
@@ -128,6 +129,8 @@ interface Raced {
   readonly peer: Load & { readonly recall: number; readonly partitions: number }
   /** Our queries per second over the peer's. */
   readonly times: number
+  /** The peer's processor time per query over ours. */
+  readonly timesLessCpu: number
 }
 
 async function warmSearches(reader: Reader, peer: Peer, targets: readonly number[]): Promise<Raced[]> {
@@ -160,6 +163,7 @@ async function warmSearches(reader: Reader, peer: Peer, targets: readonly number
         ours: { ...facts.ours, ...ours! },
         peer: { ...facts.peer, ...theirs! },
         times: round(ours!.queriesPerSecond / theirs!.queriesPerSecond),
+        timesLessCpu: round(theirs!.cpuMs / ours!.cpuMs),
       })
     }
   }
@@ -295,9 +299,17 @@ function warmTable(raced: readonly Raced[]): string {
     "p50 ms",
     "p95 ms",
     "p99 ms",
-    "times",
+    "processor ms",
+    "times the queries/s",
+    "times less processor",
   ]
-  const line = (name: string, reached: number, searched: string, load: Load, times: number | string) => [
+  const line = (
+    name: string,
+    reached: number,
+    searched: string,
+    load: Load,
+    [times, timesLessCpu]: readonly (number | string)[],
+  ) => [
     name,
     round(reached, 3),
     searched,
@@ -306,13 +318,15 @@ function warmTable(raced: readonly Raced[]): string {
     load.p50Ms,
     load.p95Ms,
     load.p99Ms,
-    times,
+    load.cpuMs,
+    times!,
+    timesLessCpu!,
   ]
   return table(
     titles,
-    raced.flatMap(({ ours, peer, times }) => [
-      line("vecsnap", ours.recall, `${ours.probes} shards`, ours, times),
-      line("LanceDB", peer.recall, `${peer.partitions} partitions`, peer, ""),
+    raced.flatMap(({ ours, peer, times, timesLessCpu }) => [
+      line("vecsnap", ours.recall, `${ours.probes} shards`, ours, [times, timesLessCpu]),
+      line("LanceDB", peer.recall, `${peer.partitions} partitions`, peer, ["", ""]),
     ]),
   )
 }
