@@ -51,7 +51,10 @@ const json: z.ZodType<Json> = z
 
 const sharding = z.strictObject({
   strategy: oneOf(STRATEGY_NAMES).optional().describe("How records and queries find shards."),
-  shards: wholeNumber(1).optional().describe("Number of shards."),
+  shards: z
+    .union([wholeNumber(1), z.literal("auto")], 'a whole number from 1, or "auto"')
+    .optional()
+    .describe("Number of shards; auto, for cluster and lsh: as `vecsnap plan` proposes."),
   probes: wholeNumber(1)
     .optional()
     .describe("cluster, lsh: shards searched per query unless it says otherwise."),
