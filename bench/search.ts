@@ -13,7 +13,7 @@
  *
  * `--layout` of the snapshot (default: affinity, with 1.2 times the rows). `--dir`: keep snapshot, table and cache there and use
  * them if they are there already. `--partitions 292,584,1168`: the peer's index with the most queries per second at .95
- * counts. `--skip-minio`: the local directory alone.
+ * counts. `--targets` (.95 must be among them) and `--rounds`: fewer for a shorter run. `--skip-minio`: the local directory alone.
  */
 import { existsSync } from "node:fs"
 import { join } from "node:path"
@@ -44,6 +44,7 @@ const { values: options } = parseArgs({
     dir: { type: "string" },
     partitions: { type: "string", default: "292,584,1168" },
     rounds: { type: "string", default: "3" },
+    targets: { type: "string", default: ".9,.95,.98" },
     "skip-minio": { type: "boolean", default: false },
   },
 })
@@ -54,7 +55,6 @@ const SHARDS = 64
 const BUDGET = 1.2
 const K = 10
 const HELD_OUT = 2000
-const TARGETS = [0.9, 0.95, 0.98]
 const IN_FLIGHT = [1, 4, 16]
 /** Steps in which our target is raised if it falls short of the recall on the queries that both sides are tuned with. */
 const TARGET_STEP = 0.0025
@@ -251,7 +251,7 @@ async function run(dir: string) {
   if (!existsSync(url)) await build({ ...request, to: url, store: {} })
   const reader = await openSnapshot(url, { cacheDir: join(dir, "cache") })
   const { peer, partitions } = await bestPeer(dir)
-  const warm = await warmSearches(reader, peer, TARGETS)
+  const warm = await warmSearches(reader, peer, options.targets.split(",").map(Number))
   console.log(`\nWarm, local: ${layout} layout of ${SHARDS} shards; peer with ${partitions} partitions\n`)
   console.log(warmTable(warm))
 
