@@ -11,6 +11,7 @@
  */
 import { join } from "node:path"
 import { type BackendName, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
+import { appendHistory } from "./history.js"
 import { bruteForce, build, type Found, recall, round, table, withDirectory, withMinio } from "./support.js"
 import { heldOutRows, loadWords, vectorOf, WORDS_FILE, withoutRows } from "./words.js"
 
@@ -99,3 +100,4 @@ await withDirectory((dir) =>
   }),
 )
 console.log(`\n${JSON.stringify(results)}`)
+appendHistory("core", results)

@@ -16,6 +16,7 @@ import * as plain from "../src/vectors/kernel/plain.js"
 import { bestPoints, createPointTable } from "../src/vectors/kernel.js"
 import { createRandom } from "../src/vectors/random.js"
 import { allocateVectors, createScanTable, type ScanTable, scan, scanMany } from "../src/vectors/scan.js"
+import { appendHistory } from "./history.js"
 import { round, table } from "./support.js"
 
 const ROWS = 20_000
@@ -178,4 +179,6 @@ console.log(
     assignments.map((line) => Object.values(line)),
   ),
 )
-console.log(`\n${JSON.stringify({ benchmark: "kernel", rows: ROWS, k: K, scans, assignments })}`)
+const results = { rows: ROWS, k: K, scans, assignments }
+console.log(`\n${JSON.stringify(results)}`)
+appendHistory("kernel", results)

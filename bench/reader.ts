@@ -13,22 +13,11 @@ import { execFile } from "node:child_process"
 import { join } from "node:path"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { promisify } from "node:util"
-import { connect, Index, Session } from "@lancedb/lancedb"
-import {
-  Field,
-  FixedSizeList,
-  Float32,
-  makeData,
-  RecordBatch,
-  Schema,
-  Struct,
-  Table,
-  Utf8,
-  vectorFromArray,
-} from "apache-arrow"
 import { buildSnapshot, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
 import { createRandom } from "../src/vectors/random.js"
+import { appendHistory } from "./history.js"
 import { fromRepository } from "./paths.js"
+import { buildPeer, openPeer, type Search, tunePeer } from "./peer.js"
 import {
   bruteForce,
   build,
@@ -40,7 +29,7 @@ import {
   withDirectory,
   withMinio,
 } from "./support.js"
-import { heldOutRows, loadWords, vectorOf, WORDS_FILE, type Words, withoutRows } from "./words.js"
+import { heldOutRows, loadWords, vectorOf, WORDS_FILE, withoutRows } from "./words.js"
 
 const SHARDS = 64
 const PROBES = 8
@@ -49,62 +38,6 @@ const HELD_OUT = 1000
 const IN_FLIGHT = [1, 4, 16]
 
 const run = promisify(execFile)
-
-type Search = (query: Float32Array) => Promise<readonly string[]>
-
-/** One LanceDB table of all rows, with an index of √N partitions; searched with as many of them as asked for. */
-async function openPeer(
-  words: Words,
-  kept: readonly number[],
-  dir: string,
-): Promise<(partitions: number) => Search> {
-  const vectors = new Float32Array(kept.length * words.dim)
-  for (const [i, row] of kept.entries()) vectors.set(vectorOf(words, row), i * words.dim)
-  const vectorType = new FixedSizeList(words.dim, new Field("item", new Float32(), true))
-  const schema = new Schema([new Field("id", new Utf8()), new Field("vector", vectorType)])
-  const ids = vectorFromArray(
-    kept.map((row) => words.ids[row]!),
-    new Utf8(),
-  ).data[0]!
-  const floats = makeData({ type: new Float32(), length: vectors.length, nullCount: 0, data: vectors })
-  const lists = makeData({ type: vectorType, length: kept.length, nullCount: 0, child: floats })
-  const struct = makeData({
-    type: new Struct(schema.fields),
-    length: kept.length,
-    nullCount: 0,
-    children: [ids, lists],
-  })
-  const db = await connect(dir, { session: new Session(256n * 2n ** 20n, 64n * 2n ** 20n) })
-  const created = await db.createTable("words", new Table(schema, [new RecordBatch(schema, struct)]))
-  const numPartitions = Math.round(Math.sqrt(kept.length))
-  await created.createIndex("vector", { config: Index.ivfFlat({ numPartitions, distanceType: "cosine" }) })
-  return (partitions) => async (query) => {
-    const rows = await created
-      .vectorSearch(query)
-      .distanceType("cosine")
-      .nprobes(partitions)
-      .select(["id", "_distance"])
-      .limit(K)
-      .toArray()
-    return rows.map((row) => row.id as string)
-  }
-}
-
-/** The fewest partitions with which the peer reaches a recall, to within a tenth. */
-async function tunePeer(
-  peer: (partitions: number) => Search,
-  queries: readonly Float32Array[],
-  truth: readonly (readonly string[])[],
-  wanted: number,
-) {
-  for (let partitions = 4; ; partitions = Math.ceil(partitions * 1.1)) {
-    const search = peer(partitions)
-    const ids: (readonly string[])[] = []
-    for (const query of queries) ids.push(await search(query))
-    const reached = recall(ids, truth)
-    if (reached >= wanted) return { partitions, reached, search }
-  }
-}
 
 /** Event-loop delay while `work` runs, in milliseconds. */
 async function withDelay<T>(work: () => Promise<T>): Promise<{ result: T; p99Ms: number }> {
@@ -216,7 +149,9 @@ await withDirectory(async (dir) => {
   const oursIds = []
   for (const query of queries) oursIds.push(await ours(query))
   const oursRecall = recall(oursIds, truth.ids)
-  const peer = await tunePeer(await openPeer(words, kept, join(dir, "peer")), queries, truth.ids, oursRecall)
+  const peerDir = join(dir, "peer")
+  await buildPeer(words, kept, peerDir, Math.round(Math.sqrt(kept.length)))
+  const peer = await tunePeer(await openPeer(peerDir, K), queries, truth.ids, oursRecall)
 
   const loads: (string | number)[][] = []
   const row = (
@@ -255,5 +190,16 @@ await withDirectory(async (dir) => {
     console.log(
       `\n${table(["cold open on MinIO", "requests", "lists", "round trips", "MiB", "open ms", "first answer ms"], [["", requests, lists, roundTrips, mib, openMs, ms]])}`,
     )
+    const results = {
+      rows: kept.length,
+      shards: SHARDS,
+      loads,
+      memoryPerShard: Math.round(shardMemory),
+      largeShards: large,
+      refreshes: changes,
+      cold: { openMs, ms, requests, lists, roundTrips, mib },
+    }
+    console.log(`\n${JSON.stringify(results)}`)
+    appendHistory("reader", results)
   })
 })

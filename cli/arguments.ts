@@ -6,6 +6,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander"
 import {
   BACKEND_NAMES,
+  type BackendName,
   FIELD_TYPES,
   type FieldType,
   type FieldValue,
@@ -14,6 +15,7 @@ import {
   type Id,
   LAYOUTS,
   METRICS,
+  type Metric,
   parseJson,
   type RouteOptions,
   type SnapshotInfo,
@@ -36,6 +38,14 @@ export const wholeNumber =
     if (Number.isSafeInteger(number) && number >= least) return number
     throw new InvalidArgumentError(`Expected a whole number from ${least}.`)
   }
+
+/** A number of shards, or "auto". */
+export const shardCount: Parser<number | "auto"> = (text) => {
+  if (text === "auto") return text
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
+  if (Number.isSafeInteger(number) && number >= 1) return number
+  throw new InvalidArgumentError('Expected a whole number from 1, or "auto".')
+}
 
 const SECONDS_OF: Readonly<Record<string, number>> = { "": 1, s: 1, m: 60, h: 3600, d: 86_400 }
 
@@ -353,7 +363,8 @@ export function addMappingOptions(command: Command): Command {
 
 export interface ShardingFlags {
   readonly strategy?: string
-  readonly shards?: number
+  /** "auto": as `vecsnap plan` proposes. */
+  readonly shards?: number | "auto"
   readonly probes?: number
   readonly bits?: number
   readonly seed?: number
@@ -371,7 +382,7 @@ export function addShardingOptions(command: Command): Command {
     .addOption(
       new Option("--strategy <name>", "how records and queries find shards").choices([...STRATEGY_NAMES]),
     )
-    .option("--shards <n>", "number of shards", wholeNumber(1))
+    .option("--shards <n|auto>", "number of shards; auto: as vecsnap plan proposes", shardCount)
     .option(
       "--probes <n>",
       "cluster, lsh: shards searched per query unless it says otherwise",
@@ -468,6 +479,28 @@ export interface BuildFlags extends MappingFlags, ShardingFlags, ReleaseFlags, S
   readonly model?: string
   readonly custom?: Readonly<Record<string, string>>
   readonly quiet?: boolean
+}
+
+export type PlanFlags = MappingFlags &
+  StorageFlags &
+  OutputFlags &
+  Pick<BuildFlags, "parallelism" | "memoryLimit"> & {
+    readonly metric?: Metric
+    readonly backend?: BackendName
+    readonly shards?: number
+  }
+
+export function addPlanOptions(command: Command): Command {
+  return command
+    .addOption(new Option("--metric <name>", "distance; default: cosine").choices([...METRICS]))
+    .addOption(
+      new Option("--backend <name>", "shard index; default: chosen by the size of the shards").choices([
+        ...BACKEND_NAMES,
+      ]),
+    )
+    .option("--shards <n>", "number of shards; default: chosen", wholeNumber(1))
+    .option("--parallelism <n>", "cores that the build has; default: those of this machine", wholeNumber(1))
+    .option("--memory-limit <bytes>", "what a layout may take; default: 1 GiB", wholeNumber(1))
 }
 
 export function addBuildOptions(command: Command): Command {

@@ -3,9 +3,11 @@
  */
 import type {
   BuildOptions,
+  ClusterOptions,
   GateName,
   GateOptions,
   Json,
+  LshOptions,
   RetentionOptions,
   ShardingOptions,
   SourceOptions,
@@ -13,9 +15,11 @@ import type {
 } from "../src/index.js"
 import {
   type BuildFlags,
+  type MappingFlags,
   type ReleaseFlags,
   type RetentionFlags,
   type ShardingFlags,
+  type StorageFlags,
   storeOptions,
   withoutUndefined,
 } from "./arguments.js"
@@ -26,8 +30,18 @@ import { usageError } from "./usage-error.js"
 export interface BuildRequest {
   readonly inputs: readonly string[]
   readonly source: SourceOptions
-  readonly build: BuildOptions & { readonly to: string }
+  readonly build: Omit<BuildOptions, "sharding"> & {
+    readonly to: string
+    readonly sharding: RequestedSharding
+  }
 }
+
+/** Sharding whose number of shards may be still to be chosen, by a look at the input. */
+export type RequestedSharding = ShardingOptions | AutoSharding
+type AutoSharding = Omit<ClusterOptions | LshOptions, "shards"> & { readonly shards: "auto" }
+
+export const hasAutoShards = (sharding: RequestedSharding): sharding is AutoSharding =>
+  "shards" in sharding && sharding.shards === "auto"
 
 /** Throws `InvalidInput` if input, target or sharding is missing or contradicts itself. */
 export function resolveBuild(inputs: readonly string[], flags: BuildFlags, config: Config): BuildRequest {
@@ -54,6 +68,16 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     store,
     ...resolveRelease(flags, config),
   })
+  // Names were checked by commander's choices or by the schema of the configuration; the library checks them once more.
+  return { ...resolveSource(inputs, flags, config), build: build as BuildRequest["build"] }
+}
+
+/** What is read, and how its columns are understood. Throws `InvalidInput` if nothing is named, or both files and SQL. */
+export function resolveSource(
+  inputs: readonly string[],
+  flags: MappingFlags & StorageFlags,
+  config: Config,
+): Pick<BuildRequest, "inputs" | "source"> {
   const read = resolveInput(inputs, flags, config)
   const source = withoutUndefined({
     ...read.source,
@@ -63,18 +87,17 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     fields: flags.fields ?? config.fields,
     payloadColumns: flags.payloadColumns ?? config["payload-columns"],
     shardColumn: flags.shardColumn ?? config["shard-column"],
-    store,
+    store: storeOptions(flags, config),
   })
-  // Names were checked by commander's choices or by the schema of the configuration; the library checks them once more.
-  return { inputs: read.inputs, source: source as SourceOptions, build: build as BuildRequest["build"] }
+  return { inputs: read.inputs, source: source as SourceOptions }
 }
 
 /** Inputs and SQL exclude one another; either one as a flag replaces whatever the configuration reads. */
 function resolveInput(
   inputs: readonly string[],
-  flags: BuildFlags,
+  flags: MappingFlags,
   config: Config,
-): { readonly inputs: readonly string[]; readonly source: Pick<BuildFlags, "sql" | "format" | "ids"> } {
+): { readonly inputs: readonly string[]; readonly source: Pick<MappingFlags, "sql" | "format" | "ids"> } {
   const given = inputs.length > 0 || flags.sql !== undefined
   const chosen = given
     ? { inputs, sql: flags.sql, format: flags.format, ids: flags.ids }
@@ -119,7 +142,7 @@ const FLAG_NAMES: Readonly<Record<ShardingKey, string>> = {
  * Sharding from flags and configuration. A setting that the strategy does not know is an error, except that another
  * strategy asked for by a flag leaves behind what the configuration says for its own.
  */
-export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "sharding">): ShardingOptions {
+export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "sharding">): RequestedSharding {
   const configured: ShardingFlags = fromConfig(config.sharding ?? {})
   const strategy = (flags.strategy ?? configured.strategy) as StrategyName | undefined
   if (strategy === undefined) {
@@ -146,9 +169,14 @@ export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "shar
     const or = strategy === "cel" ? ", or --values" : ""
     throw usageError(`the strategy ${strategy} needs a number of shards: give --shards${or}`)
   }
+  if (settings.shards === "auto" && strategy !== "cluster" && strategy !== "lsh") {
+    throw usageError(
+      `shards auto means nothing to the strategy ${strategy}, whose records say which shards there are: expected a number`,
+    )
+  }
   const { cel: expression, replication: budget, ...rest } = settings
   const replication = budget === undefined ? undefined : { budget }
-  return withoutUndefined({ strategy, ...rest, replication, expression }) as ShardingOptions
+  return withoutUndefined({ strategy, ...rest, replication, expression }) as RequestedSharding
 }
 
 function notForStrategy(key: ShardingKey, strategy: StrategyName, isFlag: boolean): Error {

@@ -14,6 +14,7 @@ import { healthCommand } from "./commands/health.js"
 import { historyCommand } from "./commands/history.js"
 import { infoCommand } from "./commands/info.js"
 import { pinCommand } from "./commands/pin.js"
+import { planCommand } from "./commands/plan.js"
 import { publishCommand } from "./commands/publish.js"
 import { queryCommand } from "./commands/query.js"
 import { rollbackCommand } from "./commands/rollback.js"
@@ -71,6 +72,7 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     .helpCommand("help [command]", "print help for a command")
     .addHelpText("after", `\n${EXIT_CODES_HELP}\n\nStart with: vecsnap demo`)
   const commands = [
+    planCommand,
     buildCommand,
     queryCommand,
     getCommand,

@@ -1,5 +1,14 @@
+import { availableParallelism } from "node:os"
 import { Command } from "commander"
-import { type BuildReport, buildSnapshot, type CollectSummary, openSource } from "../../src/index.js"
+import {
+  type BuildReport,
+  buildSnapshot,
+  type CollectSummary,
+  openSource,
+  planSnapshot,
+  readInputFacts,
+  type ShardingOptions,
+} from "../../src/index.js"
 import {
   addBuildOptions,
   addMappingOptions,
@@ -7,8 +16,9 @@ import {
   addShardingOptions,
   addStorageOptions,
   type BuildFlags,
+  withoutUndefined,
 } from "../arguments.js"
-import { type BuildRequest, resolveBuild } from "../build-request.js"
+import { type BuildRequest, hasAutoShards, resolveBuild } from "../build-request.js"
 import { loadConfig } from "../config.js"
 import { printRefusal, renderGates } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
@@ -25,6 +35,7 @@ import {
   widthOf,
 } from "../render.js"
 import { withSummary } from "../summary.js"
+import { usageError } from "../usage-error.js"
 import { describeTimings } from "./info.js"
 
 const NOTES = `
@@ -37,6 +48,7 @@ Examples:
   vecsnap build --sql "select id, emb as vector, tenant from 'in.parquet'" --fields tenant:string \\
       --to s3://vectors/tenants --strategy cel --cel 'shard_hash(tenant) % 16u' --shards 16
   vecsnap build words.parquet --to ./words --strategy cluster --shards 16 --allow rows
+  vecsnap build words.parquet --to ./words --strategy cluster --shards auto
   zcat words.jsonl.gz | vecsnap build - --format jsonl --to ./words --strategy lsh --shards 8 --json`
 
 /** `vecsnap build`: builds a snapshot and makes it live. */
@@ -88,8 +100,10 @@ export async function runBuild(
 ): Promise<BuildReport> {
   const progress = createProgress(io, { quiet })
   try {
+    const sharding = await settleShards(inputs, source, build, io, progress.line)
     const report = await buildSnapshot(await openSource(inputs, source), {
       ...build,
+      sharding,
       signal: io.signal,
       onProgress: progress.show,
       logger: createLogger(io, progress, debug),
@@ -99,6 +113,25 @@ export async function runBuild(
   } finally {
     progress.end()
   }
+}
+
+/** The sharding with a number of shards: "auto" is what `vecsnap plan` proposes for the input. */
+async function settleShards(
+  inputs: readonly string[],
+  source: BuildRequest["source"],
+  { sharding, metric, backend, memoryLimit, parallelism }: BuildRequest["build"],
+  io: Io,
+  say: (line: string) => void,
+): Promise<ShardingOptions> {
+  if (!hasAutoShards(sharding)) return sharding
+  if (inputs.includes("-")) {
+    throw usageError("shards auto has to look at the input first, but standard input can be read only once")
+  }
+  const facts = await readInputFacts(await openSource(inputs, source), { signal: io.signal })
+  const cores = parallelism ?? availableParallelism()
+  const { shards, reasons } = planSnapshot(facts, withoutUndefined({ metric, backend, memoryLimit, cores }))
+  say(`shards auto: ${reasons.shards}`)
+  return { ...sharding, shards } as ShardingOptions
 }
 
 export function renderReport(report: BuildReport, paint: Paint = plainPaint, width?: number): string {

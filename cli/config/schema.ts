@@ -19,8 +19,7 @@ import { DURATION, durationSeconds } from "../duration.js"
 // The message of every leaf says what was expected; what was found is added when a fault is reported.
 const text = z.string("a text").min(1, "a text that is not empty")
 const flag = z.boolean("true or false")
-const wholeNumber = (least: number): z.ZodNumber => {
-  const expected = `a whole number from ${least}`
+const wholeNumber = (least: number, expected = `a whole number from ${least}`): z.ZodNumber => {
   return z.number(expected).int(expected).min(least, expected)
 }
 const numberFrom = (least: number): z.ZodNumber => {
@@ -49,9 +48,14 @@ const json: z.ZodType<Json> = z
   )
   .meta({ id: "json" })
 
+const SHARD_COUNT = 'a whole number from 1, or "auto"'
+
 const sharding = z.strictObject({
   strategy: oneOf(STRATEGY_NAMES).optional().describe("How records and queries find shards."),
-  shards: wholeNumber(1).optional().describe("Number of shards."),
+  shards: z
+    .union([wholeNumber(1, SHARD_COUNT), z.literal("auto", SHARD_COUNT)], SHARD_COUNT)
+    .optional()
+    .describe("Number of shards; auto, for cluster and lsh: as `vecsnap plan` proposes."),
   probes: wholeNumber(1)
     .optional()
     .describe("cluster, lsh: shards searched per query unless it says otherwise."),

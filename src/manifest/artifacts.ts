@@ -1,39 +1,47 @@
-/** Routing artifacts: arrays that a strategy needs at query time, stored as `.npy` objects beside the manifest. */
+/**
+ * Routing artifacts: arrays that a strategy needs at query time, stored beside the manifest: one as `.npy`, several in one
+ * `.npz`, so that a reader needs one request for them.
+ */
 import pMap from "p-map"
 import { corrupt, notFound } from "../errors.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { type AnyNpyArray, decodeAnyNpy, encodeNpy } from "../vectors/npy.js"
+import { decodeNpz, encodeNpz } from "../vectors/npz.js"
 import { assertSha256, assertSize } from "./content.js"
 import { parseKey, routingKey } from "./keys.js"
 import type { FileEntry, Manifest } from "./manifest.js"
 
-/** Writes a run's artifacts; returns their entries for the manifest. */
+const BUNDLE_FILE = "routing.npz"
+
+/** Writes a run's artifacts; returns the entries of their objects for the manifest. */
 export async function writeArtifacts(
   store: ObjectStore,
   run: string,
   artifacts: Readonly<Record<string, AnyNpyArray>>,
   options?: CallOptions,
 ): Promise<readonly FileEntry[]> {
-  return pMap(Object.entries(artifacts), async ([file, array]) => {
-    const key = routingKey(run, file)
-    const body = encodeNpy(array)
-    await store.put(key, body, { ifAbsent: true, ...options })
-    return { key, size: body.length, sha256: sha256OfBytes(body) }
-  })
+  const [first, ...others] = Object.entries(artifacts)
+  if (first === undefined) return []
+  const [file, array] = first
+  const key = routingKey(run, others.length === 0 ? file : BUNDLE_FILE)
+  const body = others.length === 0 ? encodeNpy(array) : encodeNpz(artifacts)
+  await store.put(key, body, { ifAbsent: true, ...options })
+  return [{ key, size: body.length, sha256: sha256OfBytes(body) }]
 }
 
-/** Reads and checks a snapshot's artifacts, by file name. Throws `Corrupt` or `NotFound` naming the object. */
+/** Reads and checks a snapshot's artifacts, by name. Throws `Corrupt` or `NotFound` naming the object. */
 export async function readArtifacts(
   store: ObjectStore,
   manifest: Manifest,
   options?: CallOptions,
 ): Promise<Readonly<Record<string, AnyNpyArray>>> {
-  const entries = await pMap(manifest.artifacts, async (entry) => {
+  const objects = await pMap(manifest.artifacts, async (entry) => {
     const body = await readVerified(store, entry, options)
-    return [artifactName(entry), decodeAnyNpy(body, entry.key)] as const
+    const file = artifactName(entry)
+    return file === BUNDLE_FILE ? decodeNpz(body, entry.key) : { [file]: decodeAnyNpy(body, entry.key) }
   })
-  return Object.fromEntries(entries)
+  return Object.assign({}, ...objects)
 }
 
 function artifactName({ key }: FileEntry): string {

@@ -61,6 +61,7 @@ export async function searchState(
       else waiting.push(query)
     }
   }
+  const together = queries.map(() => ({}))
   const answers = new Map<number, ShardAnswer>()
   await Promise.all(
     Array.from(queriesByShard, async ([shard, waiting]) => {
@@ -74,7 +75,10 @@ export async function searchState(
       const found = await useShard(
         state,
         shard,
-        (reader) => Promise.all(waiting.map((query) => reader.search(queries[query]!, k, { signal }))),
+        (reader) =>
+          Promise.all(
+            waiting.map((query) => reader.search(queries[query]!, k, { signal, together: together[query]! })),
+          ),
         signal,
       )
       return { hits: new Map(waiting.map((query, i) => [query, found[i]!])) }

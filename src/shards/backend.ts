@@ -78,17 +78,23 @@ export interface ShardReader {
   /** Memory held by this shard, in bytes; an estimate where the engine does not tell. */
   readonly bytes: number
   /** The nearest `k` rows (all, if there are fewer), by (distance, id). `k >= 1`. */
-  search(
-    query: Float32Array,
-    k: number,
-    options?: { readonly signal?: AbortSignal | undefined },
-  ): Promise<readonly ShardHit[]>
+  search(query: Float32Array, k: number, options?: ShardSearchOptions): Promise<readonly ShardHit[]>
   /** Records by id, in order of `ids`; `undefined` for an id that is not in this shard. */
   get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]>
   /** All records, in the order in which they are stored, which is that of their ids; some MiB at a time. */
   records(): AsyncIterable<readonly StoredRecord[]>
   /** Idempotent. Waits for what runs. */
   close(): Promise<void>
+}
+
+export interface ShardSearchOptions {
+  readonly signal?: AbortSignal | undefined
+  /**
+   * One object for all searches of one query in several shards. Their vector, k and signal are the same, were checked, and do
+   * not change until the last of them has ended. A backend may then answer them together and leave out what cannot be
+   * among the nearest k of all: hits that k records with other ids beat which other searches of the same object return.
+   */
+  readonly together?: object | undefined
 }
 
 export interface ShardHit {

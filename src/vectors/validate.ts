@@ -7,6 +7,7 @@ import type { Metric } from "./metric.js"
 /** What is wrong with a vector, in words that follow "the vector"; `undefined` if nothing is. */
 export function vectorProblem(vector: ArrayLike<number>, dim: number, metric: Metric): string | undefined {
   if (vector.length !== dim) return `has ${vector.length} values, expected ${dim}`
+  if (vector instanceof Float32Array && isUsable(vector, 0, dim, metric)) return undefined
   let isZero = true
   for (let i = 0; i < dim; i++) {
     const value = vector[i]
@@ -19,6 +20,15 @@ export function vectorProblem(vector: ArrayLike<number>, dim: number, metric: Me
   if (isZero && metric === "cosine")
     return "is zero, and cosine has no direction to compare; expected a value other than 0"
   return undefined
+}
+
+/** Whether a vector among others is usable: one pass for the good ones. */
+function isUsable(vectors: Float32Array, start: number, dim: number, metric: Metric): boolean {
+  // Squares of float32 values neither overflow nor vanish in float64. So the sum is finite exactly if all values are,
+  // and 0 exactly if all are 0.
+  let squares = 0
+  for (let i = start; i < start + dim; i++) squares += vectors[i]! * vectors[i]!
+  return Number.isFinite(squares) && (squares > 0 || metric !== "cosine")
 }
 
 /**
@@ -47,11 +57,7 @@ export interface BadRow {
 export function findBadRows(vectors: Float32Array, dim: number, metric: Metric): BadRow[] {
   const bad: BadRow[] = []
   for (let start = 0; start < vectors.length; start += dim) {
-    // Squares of float32 values neither overflow nor vanish in float64. So the sum is finite exactly if all values are,
-    // and 0 exactly if all are 0: one pass over the good rows.
-    let squares = 0
-    for (let i = start; i < start + dim; i++) squares += vectors[i]! * vectors[i]!
-    if (Number.isFinite(squares) && (squares > 0 || metric !== "cosine")) continue
+    if (isUsable(vectors, start, dim, metric)) continue
     const problem = vectorProblem(vectors.subarray(start, start + dim), dim, metric)
     if (problem !== undefined) bad.push({ row: start / dim, problem })
   }

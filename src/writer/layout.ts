@@ -81,8 +81,25 @@ export async function readLayoutRows(
     const vectors = inSharedMemory(sample!.vectors)
     return { rows, dim, layout: "fast", vectors, notes: notesOn(sharding, rows, dim, memoryLimit) }
   }
-  const few = sharding.layout === "auto" && rows < LEAST_AUTO_LAYOUT_ROWS
-  return { rows, dim, layout: few ? "plain" : "affinity", vectors: kept.vectors(), notes: [] }
+  return {
+    rows,
+    dim,
+    layout: layoutOf(sharding, rows, dim, memoryLimit),
+    vectors: kept.vectors(),
+    notes: [],
+  }
+}
+
+/** The layout that so many rows get: the one that was asked for, or the best that the limits allow. */
+export function layoutOf(
+  sharding: Pick<ResolvedCluster, "layout" | "shards">,
+  rows: number,
+  dim: number,
+  memoryLimit: number,
+): LayoutRows["layout"] {
+  if (sharding.layout === "plain") return "plain"
+  if (rows > mostAffinityRows(sharding, dim, memoryLimit)) return "fast"
+  return sharding.layout === "auto" && rows < LEAST_AUTO_LAYOUT_ROWS ? "plain" : "affinity"
 }
 
 /** More rows of dimension `dim` than these get the layout `fast`. */

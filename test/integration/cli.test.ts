@@ -389,3 +389,20 @@ test.each([
     child.kill("SIGKILL")
   }
 })
+
+test("plan proposes shards, and a build with shards auto has as many", async () => {
+  const words = fileURLToPath(new URL("../../../test/data/words.parquet", import.meta.url))
+  const { input, plan } = await vecsnapJson("plan", words)
+  expect({ rows: input.rows, shards: plan.shards, backend: plan.backend, layout: plan.layout }).toEqual({
+    rows: 10_000,
+    shards: 16,
+    backend: "sqlite-vec",
+    layout: "affinity",
+  })
+  const { out } = await vecsnap("plan", words, "--shards", "4")
+  expect(out).toMatch(/ shards +4\n/)
+  const args = [words, "--to", "./auto", "--strategy", "cluster", "--shards", "auto"]
+  expect((await vecsnapJson("build", ...args)).shards.total).toBe(16)
+  const piped = await vecsnap("build", "-", "--format", "jsonl", "--to", "./piped", ...args.slice(3))
+  expect(piped.err).toContain("shards auto has to look at the input first")
+})

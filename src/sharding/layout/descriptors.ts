@@ -190,7 +190,20 @@ export function createScoring(descriptors: Descriptors, beta: number): ScoringTa
 }
 
 /** Terms smaller than the largest by this factor's exponent are left out: together they are below float32's rounding. */
-const NEGLIGIBLE = -24
+const NEGLIGIBLE = 24
+/** Table entries of {@link expOfMinus} for a difference of 1. */
+const STEPS = 64
+const POWERS = Float64Array.from({ length: NEGLIGIBLE * STEPS + 1 }, (_, i) => Math.exp(-i / STEPS))
+
+/**
+ * `exp(-x)` for 0 ≤ x < 24 with a relative error below 3e-9, several times as fast as `Math.exp`, of which routing would need
+ * thousands a query: a table, and the exponential series to the third power for the rest.
+ */
+export function expOfMinus(x: number): number {
+  const step = (x * STEPS) | 0
+  const rest = x - step / STEPS
+  return POWERS[step]! * (1 - rest * (1 - rest * (1 / 2 - rest / 6)))
+}
 
 /** Scores of all shards from a query's similarities to all descriptors, up to a factor that is the same for all. */
 export function shardScores(
@@ -207,8 +220,8 @@ export function shardScores(
   for (let shard = 0; shard < shards; shard++) {
     let sum = 0
     for (let i = start[shard]!; i < start[shard + 1]!; i++) {
-      const exponent = beta * similarities[i]! + logCounts[i]! - largest
-      if (exponent > NEGLIGIBLE) sum += Math.exp(exponent)
+      const below = largest - beta * similarities[i]! - logCounts[i]!
+      if (below < NEGLIGIBLE) sum += expOfMinus(below)
     }
     out[shard] = sum
   }

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises"
 import { availableParallelism } from "node:os"
-import { closed, corrupt, invalidInput, throwIfAborted } from "../../errors.js"
+import { closed, corrupt, errorFromWire, invalidInput, throwIfAborted } from "../../errors.js"
 import type { Id, StoredRecord } from "../../records.js"
 import { vectorMemoryBytes } from "../../vectors/scan.js"
 import { abortable } from "../abortable.js"
@@ -11,6 +11,7 @@ import {
   type ShardHit,
   type ShardPool,
   type ShardReader,
+  type ShardSearchOptions,
   type ShardSpec,
 } from "../backend.js"
 import { checkSearch, toStoredIds } from "../checks.js"
@@ -19,7 +20,8 @@ import { viewRecord } from "../stored.js"
 import type { StoredRows } from "./get.js"
 import { shardFile } from "./layout.js"
 import { loadSqlite } from "./packages.js"
-import type { CallName, Calls, Reply } from "./protocol.js"
+import type { Calls, Reply } from "./protocol.js"
+import type { Answers } from "./search.js"
 import { WorkerSlot } from "./worker-slot.js"
 
 const WORKERS_DEFAULT_MAX = 8
@@ -44,8 +46,18 @@ interface Home {
   readonly vectorBytes: number
 }
 
+/** Searches of one query by one worker: one request, which shards join until it is sent. */
+interface Gathering {
+  readonly slot: WorkerSlot
+  readonly shards: number[]
+  readonly answers: Promise<Answers>
+  isSent: boolean
+}
+
 class SqlitePool implements ShardPool {
   readonly #slots: readonly WorkerSlot[]
+  /** By what the caller says belongs together. */
+  readonly #gatherings = new WeakMap<object, Gathering[]>()
   readonly #memoryBytes: number
   #nextShard = 0
   #closed = false
@@ -79,12 +91,12 @@ class SqlitePool implements ShardPool {
     slot.load.fileBytes += info.size
     let vectorBytes = 0
     try {
-      const { rows } = await slot.call("open", shard, { file, spec })
+      const { rows } = await slot.call("open", { shard, file, spec })
       const wanted = vectorMemoryBytes(spec.metric, rows, spec.dim)
       if (this.#heldBytes() + wanted <= this.#memoryBytes && slot.generation === generation) {
         slot.load.vectorBytes += wanted
         vectorBytes = wanted
-        await slot.call("load", shard, {})
+        await slot.call("load", { shard })
       }
       return { slot, generation, shard, rows, fileBytes: info.size, vectorBytes }
     } catch (error) {
@@ -92,7 +104,7 @@ class SqlitePool implements ShardPool {
         slot.load.fileBytes -= info.size
         slot.load.vectorBytes -= vectorBytes
         // If the file was opened but could not be loaded, it is still open. Failing to say so changes nothing.
-        slot.call("close", shard, {}).catch(() => {})
+        slot.call("close", { shard }).catch(() => {})
       }
       throw error
     }
@@ -103,7 +115,26 @@ class SqlitePool implements ShardPool {
     if (this.#closed || slot.generation !== generation) return
     slot.load.fileBytes -= fileBytes
     slot.load.vectorBytes -= vectorBytes
-    await slot.call("close", shard, {})
+    await slot.call("close", { shard })
+  }
+
+  /**
+   * What a shard answers, with its place in the answers. Searches with the same `together` go to a worker in one request.
+   */
+  search(
+    { slot, shard }: Home,
+    query: Float32Array,
+    k: number,
+    { signal, together }: ShardSearchOptions,
+  ): { readonly place: number; readonly answers: Promise<Answers> } {
+    const gatherings = together && this.#gatherings.get(together)
+    let gathering = gatherings?.find((open) => open.slot === slot && !open.isSent)
+    if (gathering === undefined) {
+      gathering = gather(slot, query, k, signal)
+      if (gatherings !== undefined) gatherings.push(gathering)
+      else if (together !== undefined) this.#gatherings.set(together, [gathering])
+    }
+    return { place: gathering.shards.push(shard) - 1, answers: gathering.answers }
   }
 
   async close(): Promise<void> {
@@ -140,17 +171,23 @@ class SqliteReader implements ShardReader {
   async search(
     query: Float32Array,
     k: number,
-    options: { readonly signal?: AbortSignal | undefined } = {},
+    options: ShardSearchOptions = {},
   ): Promise<readonly ShardHit[]> {
-    const { signal } = options
+    const { signal, together } = options
     throwIfAborted(signal)
-    checkSearch(query, k, this.#spec)
+    if (together === undefined) checkSearch(query, k, this.#spec)
+    if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
     // A copy, because the request leaves later and the caller may reuse the array.
-    const hits = await abortable(this.#call("search", { query: query.slice(), k }, signal), signal)
-    return Array.from(hits.distances, (distance, i) => ({
-      ...viewRecord(hits, i, this.#spec, this.#file),
-      distance,
-    }))
+    const vector = together === undefined ? query.slice() : query
+    const { place, answers } = this.#pool.search(await this.#findHome(), vector, k, options)
+    const { hits, ends, errors } = await answers
+    const failure = errors.find((error) => error.place === place)
+    if (failure !== undefined) throw errorFromWire(failure.error)
+    const own: ShardHit[] = []
+    for (let i = ends[place - 1] ?? 0; i < ends[place]!; i++) {
+      own.push({ ...viewRecord(hits, i, this.#spec, this.#file), distance: hits.distances[i]! })
+    }
+    return own
   }
 
   async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
@@ -186,14 +223,13 @@ class SqliteReader implements ShardReader {
     if (home !== undefined) await this.#pool.leave(home)
   }
 
-  async #call<Name extends CallName>(
+  async #call<Name extends "get" | "read">(
     call: Name,
-    fields: Calls[Name]["request"],
-    signal?: AbortSignal | undefined,
+    fields: Omit<Calls[Name]["request"], "shard">,
   ): Promise<Reply<Name>> {
     if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
     const { slot, shard } = await this.#findHome()
-    return slot.call(call, shard, fields, signal)
+    return slot.call(call, { shard, ...fields } as Calls[Name]["request"])
   }
 
   /** Where the shard is open; opens it again if its worker has died since. */
@@ -213,4 +249,22 @@ class SqliteReader implements ShardReader {
     }
     return this.#home!
   }
+}
+
+function gather(
+  slot: WorkerSlot,
+  query: Float32Array,
+  k: number,
+  signal: AbortSignal | undefined,
+): Gathering {
+  const shards: number[] = []
+  const end = (): void => {
+    gathering.isSent = true
+  }
+  // One wait for the signal serves all shards.
+  const answers = abortable(slot.call("search", { shards, query, k }, signal, end), signal)
+  const gathering: Gathering = { slot, shards, answers, isSent: false }
+  // Nor may anyone join a request that fails before it is sent.
+  answers.catch(end)
+  return gathering
 }

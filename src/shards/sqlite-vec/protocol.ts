@@ -5,23 +5,34 @@
 import type { WireError } from "../../errors.js"
 import type { ShardSpec } from "../backend.js"
 import type { FoundRecords, StoredRows } from "./get.js"
-import type { Hits } from "./search.js"
+import type { Answers } from "./search.js"
 
-/** What a worker does, by name: the request's fields and the reply's value. `shard` is a number chosen by the pool. */
+/** What a worker does, by name: the request's fields and the reply's value. Shards have numbers that the pool chooses. */
 export interface Calls {
-  open: { request: { readonly file: string; readonly spec: ShardSpec }; reply: { readonly rows: number } }
+  open: {
+    request: OfShard & { readonly file: string; readonly spec: ShardSpec }
+    reply: { readonly rows: number }
+  }
   /** Reads the vectors into memory, from where they are searched from then on. */
-  load: { request: object; reply: undefined }
-  search: { request: { readonly query: Float32Array; readonly k: number }; reply: Hits }
-  get: { request: { readonly ids: readonly (string | bigint)[] }; reply: FoundRecords }
-  read: { request: { readonly first: number; readonly count: number }; reply: StoredRows }
-  close: { request: object; reply: undefined }
+  load: { request: OfShard; reply: undefined }
+  /** One query in some shards of the same snapshot. */
+  search: {
+    request: { readonly shards: readonly number[]; readonly query: Float32Array; readonly k: number }
+    reply: Answers
+  }
+  get: { request: OfShard & { readonly ids: readonly (string | bigint)[] }; reply: FoundRecords }
+  read: { request: OfShard & { readonly first: number; readonly count: number }; reply: StoredRows }
+  close: { request: OfShard; reply: undefined }
+}
+
+interface OfShard {
+  readonly shard: number
 }
 
 export type CallName = keyof Calls
 
 export type Request = {
-  [Name in CallName]: { readonly call: Name; readonly shard: number } & Calls[Name]["request"]
+  [Name in CallName]: { readonly call: Name } & Calls[Name]["request"]
 }[CallName]
 
 export type Reply<Name extends CallName> = Calls[Name]["reply"]

@@ -2,14 +2,15 @@ import { Worker } from "node:worker_threads"
 import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"
 import type { CallName, Calls, NumberedReply, NumberedRequest, Reply } from "./protocol.js"
 
-// A batch holds all shards of a query; two batches in flight keep a worker busy while a reply travels, and what waits
-// behind them can still be dropped when its caller gives up.
+// Two batches in flight keep a worker busy while a reply travels, and what waits behind them can still be dropped when its
+// caller gives up.
 const BATCH_MAX = 64
 const BATCHES_IN_FLIGHT_MAX = 2
 
 interface Waiting {
   readonly request: NumberedRequest
   readonly signal: AbortSignal | undefined
+  readonly onSend: (() => void) | undefined
   readonly resolve: (value: Reply<CallName>) => void
   readonly reject: (error: unknown) => void
 }
@@ -40,18 +41,19 @@ export class WorkerSlot {
 
   /**
    * Sends a request, together with all others of this turn of the event loop. If the signal fires before it is sent, it is
-   * not sent.
+   * not sent. `fields` may change until `onSend` is called.
    */
   call<Name extends CallName>(
     call: Name,
-    shard: number,
     fields: Calls[Name]["request"],
     signal?: AbortSignal | undefined,
+    onSend?: () => void,
   ): Promise<Reply<Name>> {
     return new Promise<Reply<Name>>((resolve, reject) => {
       if (this.#closing !== undefined) throw closed("the pool of search workers is closed")
-      const request = { number: this.#nextNumber++, request: { call, shard, ...fields } } as NumberedRequest
-      this.#queue.push({ request, signal, resolve: resolve as (value: Reply<CallName>) => void, reject })
+      const request = { number: this.#nextNumber++, request: { call, ...fields } } as NumberedRequest
+      const settle = { resolve: resolve as (value: Reply<CallName>) => void, reject }
+      this.#queue.push({ request, signal, onSend, ...settle })
       if (this.#flushScheduled) return
       this.#flushScheduled = true
       setImmediate(() => {
@@ -77,7 +79,10 @@ export class WorkerSlot {
       if (batch.length === 0) continue
       this.#worker ??= this.#start()
       this.#worker.ref()
-      for (const waiting of batch) this.#sent.set(waiting.request.number, waiting)
+      for (const waiting of batch) {
+        this.#sent.set(waiting.request.number, waiting)
+        waiting.onSend?.()
+      }
       this.#batchesInFlight++
       this.#worker.postMessage(batch.map(({ request }) => request))
     }

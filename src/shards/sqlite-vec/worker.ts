@@ -7,7 +7,7 @@ import { getRecords, readRows } from "./get.js"
 import { type OpenShard, openShardFile } from "./open.js"
 import { loadSqlite } from "./packages.js"
 import type { CallName, NumberedReply, NumberedRequest, Reply, Request } from "./protocol.js"
-import { searchShard } from "./search.js"
+import { searchEach, searchShards } from "./search.js"
 
 const port = parentPort
 if (port === null) throw new Error("this module runs in a worker thread only")
@@ -33,14 +33,20 @@ function handle(request: Request): Reply<CallName> {
     shards.set(request.shard, opened)
     return { rows: opened.rows }
   }
-  const shard = shards.get(request.shard)
-  if (shard === undefined) throw new Error(`shard ${request.shard} is not open in this worker`)
+  if (request.call === "search") {
+    const { query, k } = request
+    try {
+      return searchShards(request.shards.map(openShard), query, k)
+    } catch {
+      // Those that are sound still answer, each by itself.
+      return searchEach(request.shards, openShard, query, k)
+    }
+  }
+  const shard = openShard(request.shard)
   switch (request.call) {
     case "load":
       shard.load()
       return undefined
-    case "search":
-      return searchShard(shard, request.query, request.k)
     case "get":
       return getRecords(shard, request.ids)
     case "read":
@@ -50,4 +56,10 @@ function handle(request: Request): Reply<CallName> {
       shard.close()
       return undefined
   }
+}
+
+function openShard(number: number): OpenShard {
+  const shard = shards.get(number)
+  if (shard === undefined) throw new Error(`shard ${number} is not open in this worker`)
+  return shard
 }

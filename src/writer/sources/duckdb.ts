@@ -41,10 +41,29 @@ export function loadDuckdb(): Promise<DuckDB> {
 
 /** Reads a local Parquet file; `file` is for messages. */
 export function parquetReader(duckdb: DuckDB, file: string, path: string, tempDir: string): FileReader {
-  // DuckDB takes paths for globs, and names like "year=2024" in them for columns.
+  return queryReader(duckdb, file, `SELECT * FROM ${parquetTable(path)}`, tempDir)
+}
+
+/** The number of rows of a local Parquet file, by its metadata; `file` is for messages. */
+export async function countParquetRows(
+  duckdb: DuckDB,
+  file: string,
+  path: string,
+  tempDir: string,
+): Promise<number> {
+  let rows = 0
+  const sql = `SELECT count(*) AS rows FROM ${parquetTable(path)}`
+  const options = { signal: undefined, onBadRow: () => {} }
+  for await (const counted of readQuery(duckdb, file, sql, tempDir, options)) {
+    rows = Number(counted.column("rows")(0))
+  }
+  return rows
+}
+
+/** A file as a table of SQL: DuckDB takes paths for globs, and names like "year=2024" in them for columns. */
+function parquetTable(path: string): string {
   const literal = path.replace(/[*?[]/g, (character) => `[${character}]`).replaceAll("'", "''")
-  const sql = `SELECT * FROM read_parquet('${literal}', hive_partitioning = false)`
-  return queryReader(duckdb, file, sql, tempDir)
+  return `read_parquet('${literal}', hive_partitioning = false)`
 }
 
 /** Reads the result of one SELECT. `name` is for messages. */

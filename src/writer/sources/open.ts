@@ -12,7 +12,7 @@ import type { ObjectStore } from "../../storage/store.js"
 import { arrowReader, loadArrow } from "./arrow.js"
 import { type ColumnMapping, type FileReader, readBatches } from "./columns.js"
 import { csvReader } from "./csv.js"
-import { loadDuckdb, parquetReader, queryReader } from "./duckdb.js"
+import { countParquetRows, loadDuckdb, parquetReader, queryReader } from "./duckdb.js"
 import { fieldList } from "./fields.js"
 import { formatByContent, formatByName, MAGIC_BYTES, SOURCE_FORMATS, type SourceFormat } from "./format.js"
 import { expandInputs, type Input } from "./inputs.js"
@@ -102,11 +102,27 @@ export async function openSource(
   const name = files.length === 1 ? first!.input.name : `${files.length} files`
   const isStdin = first!.input.kind === "stdin"
   let wasRead = false
-  return sourceOf(name, !isStdin, mapping, (signal) => {
+  const source = sourceOf(name, !isStdin, mapping, (signal) => {
     if (isStdin && wasRead) throw invalidInput("standard input can be read only once", { name })
     wasRead = true
     return readersOf(files, ids, { ...packages, openInputStore, tempDir, signal })
   })
+  return { ...source, countRows: () => countRows(files, packages.duckdb, tempDir) }
+}
+
+/** The rows of local Parquet files; of others the metadata does not tell, or is not at hand. */
+async function countRows(
+  files: readonly FormattedInput[],
+  duckdb: ReadContext["duckdb"],
+  tempDir: string,
+): Promise<number | undefined> {
+  const paths = files.flatMap(({ input, format }) =>
+    input.kind === "file" && format === "parquet" ? [{ name: input.name, path: input.path }] : [],
+  )
+  if (paths.length < files.length) return undefined
+  let rows = 0
+  for (const { name, path } of paths) rows += await countParquetRows(duckdb!, name, path, tempDir)
+  return rows
 }
 
 function sourceOf(

@@ -11,6 +11,11 @@ export interface Source {
   /** Declared fields, in order. */
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   /**
+   * How many rows the files say they have, bad ones included, without a reading of them; `undefined` or absent where they do
+   * not say.
+   */
+  countRows?(): Promise<number | undefined>
+  /**
    * The rows, validated: one id type, one dimension, finite values. Batches have some 100 to 10,000 rows.
    * A bad row throws `InvalidInput` naming file, row, column, the value found and what was expected, or is passed to
    * `onBadRow`, which may throw to end the build, and left out.

@@ -198,3 +198,12 @@ summary-file: out.json
     expect(resolveRelease(flagsOf("--no-publish"), {})).toEqual({ publish: false })
   })
 })
+
+test("shards auto is for strategies whose shards are free to choose", () => {
+  const auto = parseConfig("sharding: { strategy: cluster, shards: auto }", "vecsnap.yaml")
+  expect(resolveSharding({}, auto)).toEqual({ strategy: "cluster", shards: "auto" })
+  expect(resolveSharding({ shards: 4 }, auto)).toEqual({ strategy: "cluster", shards: 4 })
+  expect(() => resolveSharding({ strategy: "explicit", shards: "auto" }, {})).toThrow(
+    "shards auto means nothing to the strategy explicit, whose records say which shards there are: expected a number",
+  )
+})

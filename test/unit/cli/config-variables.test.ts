@@ -88,16 +88,18 @@ describe("numbers and flags", () => {
     "%j is no number of shards",
     (value) => {
       expect(() => parse("sharding: { shards: '${V}' }", { V: value })).toThrow(
-        "vecsnap.yaml: sharding.shards: expected a whole number from 1, found the value of ${V}",
+        'vecsnap.yaml: sharding.shards: expected a whole number from 1, or "auto", found the value of ${V}',
       )
     },
   )
 
   test("only a variable alone: a text around it makes it a text", () => {
     expect(() => parse("sharding: { shards: '1${V}' }", { V: "8" })).toThrow(
-      'sharding.shards: expected a whole number from 1, found "1${V}" with the values of its variables',
+      'sharding.shards: expected a whole number from 1, or "auto", found "1${V}" with the values of its variables',
     )
-    expect(() => parse("sharding: { shards: '8' }")).toThrow('expected a whole number from 1, found "8"')
+    expect(() => parse("sharding: { shards: '8' }")).toThrow(
+      'expected a whole number from 1, or "auto", found "8"',
+    )
   })
 })
 

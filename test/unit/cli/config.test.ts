@@ -54,9 +54,12 @@ describe("faults name file, key and the value found", () => {
     ["metric: euclid", 'vecsnap.yaml: metric: expected one of cosine, l2, dot, found "euclid"'],
     [
       "sharding: { shards: 12x }",
-      'vecsnap.yaml: sharding.shards: expected a whole number from 1, found "12x"',
+      'vecsnap.yaml: sharding.shards: expected a whole number from 1, or "auto", found "12x"',
     ],
-    ["sharding: { shards: 0 }", "vecsnap.yaml: sharding.shards: expected a whole number from 1, found 0"],
+    [
+      "sharding: { shards: 0 }",
+      'vecsnap.yaml: sharding.shards: expected a whole number from 1, or "auto", found 0',
+    ],
     ["max-bad-rows: 1.5", "vecsnap.yaml: max-bad-rows: expected a whole number from 0, found 1.5"],
     ["input: 3", "vecsnap.yaml: input: expected a text or a list of texts, found 3"],
     ["input: []", "vecsnap.yaml: input: expected at least one text, found []"],

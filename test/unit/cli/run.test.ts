@@ -65,7 +65,7 @@ describe("usage errors exit with 2 and say what to change", () => {
     ],
     [
       ["build", "--shards", "1e3"],
-      "error: option '--shards <n>' argument '1e3' is invalid. Expected a whole number from 1.",
+      "error: option '--shards <n|auto>' argument '1e3' is invalid. Expected a whole number from 1, or \"auto\".",
     ],
     [
       ["build", "--metric", "l3"],

@@ -10,7 +10,7 @@ import { isVecsnapError } from "../../../src/errors.js"
 import { createPool as createLancePool } from "../../../src/shards/lancedb/pool.js"
 import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
 import { openShardFile } from "../../../src/shards/sqlite-vec/open.js"
-import { searchShard } from "../../../src/shards/sqlite-vec/search.js"
+import { searchShards } from "../../../src/shards/sqlite-vec/search.js"
 import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 const SPEC = specOf(8, { fields: [{ name: "n", type: "int64" }] })
@@ -33,7 +33,7 @@ afterAll(() => rm(root, { recursive: true }))
 function read(file: string) {
   const shard = openShardFile(Sqlite, file, SPEC)
   try {
-    const hits = searchShard(shard, QUERY, 50)
+    const hits = searchShards([shard], QUERY, 50).hits
     shard.findRow("r0003")
     return hits
   } finally {
@@ -116,7 +116,7 @@ describe("a hostile SQLite file", () => {
     const file = await changed("SELECT 1")
     const before = await readFile(file)
     const shard = openShardFile(Sqlite, file, SPEC)
-    searchShard(shard, QUERY, 5)
+    searchShards([shard], QUERY, 5).hits
     expect(existsSync(`${file}-wal`) || existsSync(`${file}-shm`) || existsSync(`${file}-journal`)).toBe(
       false,
     )

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
 import { chunkRows } from "../../../src/shards/sqlite-vec/layout.js"
 import { openShardFile } from "../../../src/shards/sqlite-vec/open.js"
-import { searchShard } from "../../../src/shards/sqlite-vec/search.js"
+import { searchShards } from "../../../src/shards/sqlite-vec/search.js"
 import type { Metric } from "../../../src/vectors/metric.js"
 import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
 
@@ -54,7 +54,7 @@ describe("a sqlite-vec shard file", () => {
     db.close()
     const spec = specOf(8, { metric, fields: [{ name: "n", type: "int64" }] })
     const shard = openShardFile(Sqlite, file, spec)
-    const ours = searchShard(shard, query, 20)
+    const ours = searchShards([shard], query, 20).hits
     shard.close()
     expect(ours.ids).toEqual(theirs.map(({ id }) => id))
     ours.distances.forEach((distance, i) => {
@@ -67,9 +67,9 @@ describe("a sqlite-vec shard file", () => {
       const spec = specOf(33, { metric, fields: [{ name: "n", type: "int64" }] })
       const shard = openShardFile(Sqlite, await build(2100, 33, metric), spec)
       const query = noise(33, 5)
-      const streamed = searchShard(shard, query, 50)
+      const streamed = searchShards([shard], query, 50).hits
       shard.load()
-      expect(searchShard(shard, query, 50)).toEqual(streamed)
+      expect(searchShards([shard], query, 50).hits).toEqual(streamed)
       shard.close()
     }
   })
@@ -113,7 +113,7 @@ describe("a sqlite-vec shard file", () => {
     const read = () => {
       const shard = openShardFile(Sqlite, file, spec)
       try {
-        return searchShard(shard, noise(8), 3)
+        return searchShards([shard], noise(8), 3).hits
       } finally {
         shard.close()
       }
