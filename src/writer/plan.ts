@@ -72,9 +72,17 @@ const SQLITE_VEC_DIM_MAX = 8192
  * Probes for a recall of .95 over the root of the number of shards, measured on the word set with 64 shards. Other data
  * differ: what counts is the recall that a build measures.
  */
-const PROBES_PER_ROOT: Readonly<Record<SnapshotPlan["layout"], number>> = { affinity: 0.62, fast: 1, plain: 1.05 }
+const PROBES_PER_ROOT: Readonly<Record<SnapshotPlan["layout"], number>> = {
+  affinity: 0.62,
+  fast: 1,
+  plain: 1.05,
+}
 /** Processor seconds of a layout per element of the vectors; the word set has 34 million. */
-const LAYOUT_SECONDS: Readonly<Record<SnapshotPlan["layout"], number>> = { affinity: 5e-6, fast: 1.2e-6, plain: 0.08e-6 }
+const LAYOUT_SECONDS: Readonly<Record<SnapshotPlan["layout"], number>> = {
+  affinity: 5e-6,
+  fast: 1.2e-6,
+  plain: 0.08e-6,
+}
 /** Of all else: reading, partitioning, building and uploading. */
 const WRITE_SECONDS = 0.3e-6
 /** A Node process with DuckDB, before it has read anything. */
