@@ -144,6 +144,14 @@ export type { BuildOptions, BuildReport } from "./release/options.js"
 export { type PublishedRun, type PublishRunOptions, publishRun } from "./release/publish-run.js"
 export type { CollectSummary, RetentionOptions } from "./release/retention.js"
 export {
+  type CertifiedQueries,
+  certifiedRecall,
+  type Estimate,
+  type RecallCertificate,
+  type RecallCurve,
+  type TargetFigures,
+} from "./sharding/recall.js"
+export {
   type CelOptions,
   type ClusterOptions,
   type ExplicitOptions,
@@ -162,6 +170,7 @@ export { decodeNpy, type NpyArray } from "./vectors/npy.js"
 export { VERSION } from "./version.js"
 export type { BuildInput } from "./writer/build.js"
 export type { Progress, Stage } from "./writer/options.js"
+export type { QueryInput } from "./writer/queries.js"
 export type { SourceFormat } from "./writer/sources/format.js"
 export { openSource, type SourceOptions } from "./writer/sources/open.js"
 export { type RecordsOptions, recordsSource } from "./writer/sources/records.js"

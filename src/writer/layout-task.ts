@@ -8,7 +8,13 @@ import { type GraphPlan, planGraph, searchCells } from "../sharding/layout/graph
 import { HELD_OUT_ROWS, type Split, splitRows } from "../sharding/layout/hash.js"
 import type { Copies } from "../sharding/layout/judge.js"
 import { createLayout, type Layout, type LayoutInput, type LayoutOptions } from "../sharding/layout/layout.js"
-import { fitPreparation, gatherRows, prepareRows, type SpaceRows } from "../sharding/layout/space.js"
+import {
+  fitPreparation,
+  gatherRows,
+  prepareQueries,
+  prepareRows,
+  type SpaceRows,
+} from "../sharding/layout/space.js"
 import type { Metric } from "../vectors/metric.js"
 
 export type LayoutTask =
@@ -19,6 +25,8 @@ export type LayoutTask =
       readonly dim: number
       readonly metric: Metric
       readonly shards: number
+      /** Real queries, if there are any. */
+      readonly queries: { readonly demand: Float32Array; readonly thresholds: Float32Array } | undefined
     }
   | { readonly kind: "plan"; readonly rows: SpaceRows; readonly clustering: number; readonly seed: number }
   | {
@@ -80,7 +88,13 @@ export function runLayoutTask(task: LayoutTask): LayoutTaskResult[keyof LayoutTa
 }
 
 /** Divides the rows and brings them into the space, in place: `vectors` then begins with the rows that make the layout. */
-function prepare({ vectors, dim, metric, shards }: Extract<LayoutTask, { kind: "prepare" }>): Prepared {
+function prepare({
+  vectors,
+  dim,
+  metric,
+  shards,
+  queries,
+}: Extract<LayoutTask, { kind: "prepare" }>): Prepared {
   const rows = vectors.length / dim
   // As many rows as shards must be left.
   const heldOut = Math.min(HELD_OUT_ROWS, Math.floor(rows / 20), rows - shards)
@@ -93,10 +107,15 @@ function prepare({ vectors, dim, metric, shards }: Extract<LayoutTask, { kind: "
   }
   const built = vectors.subarray(0, split.built.length * dim)
   const preparation = fitPreparation(built, dim, metric)
+  const space = (some: Float32Array): SpaceRows => {
+    const prepared = prepareQueries(preparation, some)
+    return { metric, dim, rows: prepared.length / dim, vectors: prepared }
+  }
   const input = {
     preparation,
     rows: prepareRows(preparation, built),
     validation: prepareRows(preparation, validation),
+    ...(queries && { queries: { demand: space(queries.demand), thresholds: space(queries.thresholds) } }),
   }
   return { input, split }
 }

@@ -148,6 +148,8 @@ function createRowStore(dim: number, mostRows: number): RowStore {
 export interface LayOutOptions {
   readonly metric: Metric
   readonly sharding: ResolvedCluster
+  /** Real queries, if there are any, `count × dim`. */
+  readonly queries?: { readonly demand: Float32Array; readonly thresholds: Float32Array } | undefined
   readonly parallelism: number | undefined
   readonly logger: Logger
   /** Told each step when it begins. */
@@ -165,7 +167,7 @@ export async function layOut(
   layout: "affinity" | "fast",
   options: LayOutOptions,
 ): Promise<LaidOut> {
-  const { metric, sharding, parallelism = availableParallelism(), signal } = options
+  const { metric, sharding, queries, parallelism = availableParallelism(), signal } = options
   const { shards, seed } = sharding
   const rows = vectors.length / dim
   if (rows < shards) {
@@ -200,7 +202,7 @@ export async function layOut(
   try {
     throwIfAborted(signal)
     onStep("prepare")
-    const prepared = await run({ kind: "prepare", vectors, dim, metric, shards })
+    const prepared = await run({ kind: "prepare", vectors, dim, metric, shards, queries })
     const graph =
       layout === "affinity"
         ? await buildGraph(prepared.input.rows, seed, parallelism, run, onStep)

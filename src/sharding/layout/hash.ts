@@ -38,6 +38,7 @@ export const SALTS = {
   descriptors: 4,
   sample: 5,
   demand: 6,
+  certificate: 7,
   labels: 64,
 } as const
 
