@@ -26,6 +26,8 @@ import { usageError } from "./usage-error.js"
 export interface BuildRequest {
   readonly inputs: readonly string[]
   readonly source: SourceOptions
+  /** Files of real queries, if there are any. */
+  readonly queries?: { readonly inputs: readonly string[]; readonly source: SourceOptions }
   readonly build: BuildOptions & { readonly to: string }
 }
 
@@ -45,6 +47,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     onDuplicate: flags.onDuplicate ?? config["on-duplicate"],
     reuse: flags.reuse === false ? false : undefined,
     locator: flags.locator === false ? false : undefined,
+    certificate: resolveCertificate(flags, config),
     force: flags.force,
     parallelism: flags.parallelism ?? config.parallelism,
     memoryLimit: flags.memoryLimit ?? config["memory-limit"],
@@ -65,8 +68,29 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     shardColumn: flags.shardColumn ?? config["shard-column"],
     store,
   })
+  const files = flags.queries ?? config.queries
+  const { idColumn, idType, vectorColumn } = source
+  const queries = files && {
+    inputs: files,
+    source: withoutUndefined({ idColumn, idType, vectorColumn, store }) as SourceOptions,
+  }
   // Names were checked by commander's choices or by the schema of the configuration; the library checks them once more.
-  return { inputs: read.inputs, source: source as SourceOptions, build: build as BuildRequest["build"] }
+  return {
+    inputs: read.inputs,
+    source: source as SourceOptions,
+    ...(queries && { queries }),
+    build: build as BuildRequest["build"],
+  }
+}
+
+function resolveCertificate(
+  flags: Pick<BuildFlags, "certificate" | "certificateRows">,
+  config: Config,
+): BuildOptions["certificate"] {
+  if (flags.certificate === false) return false
+  const rows = flags.certificateRows ?? config["certificate-rows"]
+  if (rows === undefined) return undefined
+  return rows === 0 ? false : { rows }
 }
 
 /** Inputs and SQL exclude one another; either one as a flag replaces whatever the configuration reads. */
@@ -196,7 +220,7 @@ export const resolveAllow = (allow: readonly GateName[] = [], { gates }: Config)
 ]
 
 export function resolveGates({ gates = {} }: Config): GateOptions {
-  const { rows, norms, overlap } = gates
+  const { rows, norms, overlap, recall } = gates
   return withoutUndefined({
     rows:
       rows &&
@@ -212,6 +236,7 @@ export function resolveGates({ gates = {} }: Config): GateOptions {
     zeroNorms: maxPercent(gates["zero-norms"]),
     centroidDrift: gates["centroid-drift"],
     overlap: overlap && withoutUndefined(overlap),
+    recall: recall && withoutUndefined(recall),
   })
 }
 

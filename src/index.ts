@@ -134,6 +134,12 @@ export {
 } from "./records.js"
 export { buildSnapshot } from "./release/build-snapshot.js"
 export {
+  type ComparedRecall,
+  type EvaluateOptions,
+  type Evaluation,
+  evaluateSnapshot,
+} from "./release/eval/evaluate.js"
+export {
   GATE_NAMES,
   type GateName,
   type GateOptions,
@@ -146,6 +152,7 @@ export type { CollectSummary, RetentionOptions } from "./release/retention.js"
 export {
   type CertifiedQueries,
   certifiedRecall,
+  defaultProbes,
   type Estimate,
   type RecallCertificate,
   type RecallCurve,

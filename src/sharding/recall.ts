@@ -5,6 +5,8 @@
  * neighbour that several shards hold is found by the first of them.
  */
 
+import type { ShardingDescription } from "./strategy.js"
+
 /** The numbers of neighbours that recall is measured of. */
 export const RECALL_KS = [1, 10, 100] as const
 /** The number of neighbours that targets are about. */
@@ -97,11 +99,20 @@ export function recallCurve(
   k: number,
   probes: readonly number[],
 ): RecallCurve {
-  const points = probes.map((count) => {
-    const shares = Float64Array.from(queries, (reached) => recallOf(reached, k, count)).sort()
-    const { mean, low, high } = estimate(shares, k)
-    const zero = shares.reduce((none, share) => none + (share === 0 ? 1 : 0), 0) / Math.max(1, shares.length)
-    return { recall: mean, low, high, zero, p05: shares[Math.ceil(0.05 * shares.length) - 1] ?? 0 }
+  return curveOf(
+    k,
+    probes.map((count) => Float64Array.from(queries, (reached) => recallOf(reached, k, count))),
+  )
+}
+
+/** The curve of what each query has found, its share of `k`, at each number of probes. */
+export function curveOf(k: number, shares: readonly Float64Array[]): RecallCurve {
+  const points = shares.map((found) => {
+    const { mean, low, high } = estimate(found, k)
+    const sorted = found.slice().sort()
+    const none = sorted.findIndex((share) => share > 0)
+    const zero = (none < 0 ? sorted.length : none) / Math.max(1, sorted.length)
+    return { recall: mean, low, high, zero, p05: sorted[Math.ceil(0.05 * sorted.length) - 1] ?? 0 }
   })
   const of = (name: keyof (typeof points)[number]) => points.map((point) => rounded(point[name]))
   return { k, recall: of("recall"), low: of("low"), high: of("high"), zero: of("zero"), p05: of("p05") }
@@ -124,10 +135,19 @@ export function targetFigures(
   probes: ArrayLike<number>,
 ): TargetFigures {
   const shares = Float64Array.from(queries, (reached, i) => recallOf(reached, TARGET_K, probes[i]!))
+  return targetFiguresOf(target, shares, probes)
+}
+
+/** The same from the share of the ten nearest that each query has found. */
+export function targetFiguresOf(
+  target: number,
+  shares: Float64Array,
+  probes: ArrayLike<number>,
+): TargetFigures {
   const { mean, low, high } = estimate(shares, TARGET_K)
   let sum = 0
-  for (let i = 0; i < queries.length; i++) sum += probes[i]!
-  const average = sum / Math.max(1, queries.length)
+  for (let i = 0; i < probes.length; i++) sum += probes[i]!
+  const average = sum / Math.max(1, probes.length)
   return { target, probes: rounded(average), recall: rounded(mean), low: rounded(low), high: rounded(high) }
 }
 
@@ -179,6 +199,10 @@ export interface RecallCertificate {
   /** Sentences for people: what to be careful about. */
   readonly notes: readonly string[]
 }
+
+/** Shards that a query of a snapshot probes unless it says otherwise. */
+export const defaultProbes = ({ options }: Pick<ShardingDescription, "options">): number =>
+  typeof options.probes === "number" ? options.probes : 1
 
 /** The recall measured of the `k` nearest at `probes`; between two measured numbers that of the lower one. */
 export function certifiedRecall(

@@ -74,8 +74,9 @@ export function nearestInShard(
   return { distances, ids }
 }
 
-interface Neighbour {
+export interface Neighbour {
   readonly distance: number
+  /** {@link idKey}. */
   readonly id: number
   /** Shards that hold it, rising. */
   readonly shards: readonly number[]
@@ -84,8 +85,8 @@ interface Neighbour {
 export interface NeighbourLists {
   /** Takes in the lists of a shard; shards come in any order. */
   add(shard: number, nearest: ShardNeighbours): void
-  /** For each query and each of its nearest rows, nearest first, the shards that hold it. */
-  holders(): readonly (readonly (readonly number[])[])[]
+  /** Of each query, nearest first. */
+  readonly lists: readonly (readonly Neighbour[])[]
 }
 
 /** The nearest rows over all shards: by distance, then shard, then id, as searches order their hits. Copies are one row. */
@@ -103,7 +104,7 @@ export function createNeighbourLists(queries: number): NeighbourLists {
         }
       }
     },
-    holders: () => lists.map((list) => list.map(({ shards }) => shards)),
+    lists,
   }
 }
 
@@ -155,16 +156,15 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   const routedBy = routesByVector(strategy) ? "vector" : "row"
   const present = new Set(shards.map(({ shard }) => shard))
   const request = { present: (shard: number) => present.has(shard) }
-  const holders = certified.neighbours.holders()
   const reached: Int32Array[] = []
   const stops = CERTIFIED_TARGETS.map(() => new Float64Array(queries.count))
-  for (const [query, held] of holders.entries()) {
+  for (const [query, nearest] of certified.neighbours.lists.entries()) {
     const vector = vectors.subarray(query * dim, (query + 1) * dim)
     const route =
       routedBy === "row"
         ? [homes![query]!]
         : strategy.route({ ...request, vector, probes: "all" }).map(({ shard }) => shard)
-    reached.push(reachedRanks({ route, holders: held }))
+    reached.push(reachedRanks({ route, holders: nearest.map(({ shards }) => shards) }))
     for (const [i, targetRecall] of CERTIFIED_TARGETS.entries()) {
       const stopped = strategy.routeInformed?.({ ...request, vector, targetRecall })
       stops[i]![query] = stopped?.shards.length ?? 0

@@ -89,6 +89,7 @@ const ALL: GateOptions = {
   zeroNorms: { maxPercent: 0 },
   centroidDrift: { max: 0.1 },
   overlap: { min: 0.9 },
+  recall: { min: 0.9 },
 }
 
 describe("which gates are checked", () => {
@@ -371,7 +372,7 @@ describe("options", () => {
     ],
     [
       { zeroNorm: { maxPercent: 1 } },
-      "option gates.zeroNorm is not known, expected one of rows, skippedRows, duplicates, skew, norms, zeroNorms, centroidDrift, overlap",
+      "option gates.zeroNorm is not known, expected one of rows, skippedRows, duplicates, skew, norms, zeroNorms, centroidDrift, overlap, recall",
     ],
     [{ skew: { max: 2, min: 1 } }, "option gates.skew.min is not known, expected one of max"],
   ])("%j is refused", (options, message) => {
