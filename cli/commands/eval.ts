@@ -132,7 +132,7 @@ function renderEvaluation(evaluation: Evaluation, io: Io): string {
       formatShare(shown.zero[at]!),
       formatShare(shown.p05[at]!),
       known ? formatShare(known.certified) : "",
-      known ? `${known.difference < 0 ? "" : "+"}${(100 * known.difference).toFixed(1)}` : "",
+      known ? signed(known.difference) : "",
       known === undefined ? "" : known.agrees ? "agrees" : paint.yellow("differs"),
     ]
   })
@@ -154,4 +154,11 @@ function renderEvaluation(evaluation: Evaluation, io: Io): string {
 
 ${renderTable(columns, table, options)}${targets.length > 0 ? `\n${targetTable}` : ""}
 ${notes.map((note) => `  ${certificate ? "certificate: " : ""}${note}\n`).join("")}`
+}
+
+/** "+1.2", "-0.3", in percent; what rounds to nothing is "0.0". */
+function signed(difference: number): string {
+  const percent = (100 * difference).toFixed(1)
+  if (Number(percent) === 0) return "0.0"
+  return difference < 0 ? percent : `+${percent}`
 }
