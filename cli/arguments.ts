@@ -109,6 +109,14 @@ export function parseShare(text: string): number {
   throw new InvalidArgumentError("Expected a number above 0, at most 1.")
 }
 
+/** Whole numbers from 1: "1,10,100". */
+export const parseCounts = (text: string): readonly number[] =>
+  text.split(",").map((part) => wholeNumber(1)(part.trim()))
+
+/** Shares above 0, at most 1: ".9,.95". */
+export const parseShareList = (text: string): readonly number[] =>
+  text.split(",").map((part) => parseShare(part.trim()))
+
 /** "all" or shard numbers: "1,2". */
 export function parseShards(text: string): readonly number[] | "all" {
   if (text === "all") return "all"
@@ -475,6 +483,11 @@ export interface BuildFlags extends MappingFlags, ShardingFlags, ReleaseFlags, S
   readonly parallelism?: number
   /** Bytes. */
   readonly memoryLimit?: number
+  /** Files of real queries. */
+  readonly queries?: readonly string[]
+  /** False with --no-certificate, else true. */
+  readonly certificate?: boolean
+  readonly certificateRows?: number
   readonly tempDir?: string
   readonly model?: string
   readonly custom?: Readonly<Record<string, string>>
@@ -531,6 +544,13 @@ export function addBuildOptions(command: Command): Command {
       "what a build may take for a layout; if affinity needs more, fast is made; default: 1 GiB",
       wholeNumber(1),
     )
+    .option("--queries <files...>", "real queries to measure recall with; read as the inputs are")
+    .option(
+      "--certificate-rows <n>",
+      "without queries, rows held out to measure recall with; default: 1000, at most one in twenty",
+      wholeNumber(1),
+    )
+    .option("--no-certificate", "measure no recall")
     .option("--temp-dir <dir>", "where the temporary directory is made; default: the system's")
     .option("--model <label>", "embedding model, recorded in the snapshot")
     .option("--custom <key=value>", "recorded in the snapshot; repeatable", collectPair)

@@ -30,6 +30,8 @@ import { usageError } from "./usage-error.js"
 export interface BuildRequest {
   readonly inputs: readonly string[]
   readonly source: SourceOptions
+  /** Files of real queries, if there are any. */
+  readonly queries?: { readonly inputs: readonly string[]; readonly source: SourceOptions }
   readonly build: Omit<BuildOptions, "sharding"> & {
     readonly to: string
     readonly sharding: RequestedSharding
@@ -59,6 +61,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     onDuplicate: flags.onDuplicate ?? config["on-duplicate"],
     reuse: flags.reuse === false ? false : undefined,
     locator: flags.locator === false ? false : undefined,
+    certificate: resolveCertificate(flags, config),
     force: flags.force,
     parallelism: flags.parallelism ?? config.parallelism,
     memoryLimit: flags.memoryLimit ?? config["memory-limit"],
@@ -69,7 +72,8 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     ...resolveRelease(flags, config),
   })
   // Names were checked by commander's choices or by the schema of the configuration; the library checks them once more.
-  return { ...resolveSource(inputs, flags, config), build: build as BuildRequest["build"] }
+  const read = resolveSource(inputs, flags, config)
+  return { ...read, ...resolveQueries(read.source, flags, config), build: build as BuildRequest["build"] }
 }
 
 /** What is read, and how its columns are understood. Throws `InvalidInput` if nothing is named, or both files and SQL. */
@@ -90,6 +94,29 @@ export function resolveSource(
     store: storeOptions(flags, config),
   })
   return { inputs: read.inputs, source: source as SourceOptions }
+}
+
+/** Files of queries are read as the inputs are, but for what is only of records. */
+function resolveQueries(
+  { idColumn, idType, vectorColumn, store }: SourceOptions,
+  flags: Pick<BuildFlags, "queries">,
+  config: Config,
+): Pick<BuildRequest, "queries"> {
+  const inputs = flags.queries ?? config.queries
+  if (inputs === undefined) return {}
+  return {
+    queries: { inputs, source: withoutUndefined({ idColumn, idType, vectorColumn, store }) as SourceOptions },
+  }
+}
+
+function resolveCertificate(
+  flags: Pick<BuildFlags, "certificate" | "certificateRows">,
+  config: Config,
+): BuildOptions["certificate"] {
+  if (flags.certificate === false) return false
+  const rows = flags.certificateRows ?? config["certificate-rows"]
+  if (rows === undefined) return undefined
+  return rows === 0 ? false : { rows }
 }
 
 /** Inputs and SQL exclude one another; either one as a flag replaces whatever the configuration reads. */
@@ -224,7 +251,7 @@ export const resolveAllow = (allow: readonly GateName[] = [], { gates }: Config)
 ]
 
 export function resolveGates({ gates = {} }: Config): GateOptions {
-  const { rows, norms, overlap } = gates
+  const { rows, norms, overlap, recall } = gates
   return withoutUndefined({
     rows:
       rows &&
@@ -240,6 +267,7 @@ export function resolveGates({ gates = {} }: Config): GateOptions {
     zeroNorms: maxPercent(gates["zero-norms"]),
     centroidDrift: gates["centroid-drift"],
     overlap: overlap && withoutUndefined(overlap),
+    recall: recall && withoutUndefined(recall),
   })
 }
 

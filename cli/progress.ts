@@ -13,6 +13,7 @@ export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   duplicates: "looking for duplicate ids",
   locator: "writing the id locator",
   shards: "building shards",
+  certificate: "measuring recall",
   manifest: "storing the manifest",
   gates: "checking the gates",
   publish: "publishing",

@@ -8,6 +8,7 @@ import { configCommand } from "./commands/config.js"
 import { demoCommand } from "./commands/demo.js"
 import { diffCommand } from "./commands/diff.js"
 import { doctorCommand } from "./commands/doctor.js"
+import { evalCommand } from "./commands/eval.js"
 import { gcCommand } from "./commands/gc.js"
 import { getCommand } from "./commands/get.js"
 import { healthCommand } from "./commands/health.js"
@@ -87,6 +88,7 @@ function createProgram(io: Io, exitWith: (code: number) => void): Command {
     unpinCommand,
     verifyCommand,
     diffCommand,
+    evalCommand,
     warmCommand,
     healthCommand,
     configCommand,

@@ -15,7 +15,7 @@
  *
  * The map of the package:
  *
- * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish.
+ * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish; {@link evaluateSnapshot}, its recall.
  * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
  * - `maintenance/`: what is done to a root from time to time: {@link readHistory}, {@link rollback}, {@link collect}, {@link pin},
@@ -134,6 +134,12 @@ export {
 } from "./records.js"
 export { buildSnapshot } from "./release/build-snapshot.js"
 export {
+  type ComparedRecall,
+  type EvaluateOptions,
+  type Evaluation,
+  evaluateSnapshot,
+} from "./release/eval/evaluate.js"
+export {
   GATE_NAMES,
   type GateName,
   type GateOptions,
@@ -143,6 +149,15 @@ export {
 export type { BuildOptions, BuildReport } from "./release/options.js"
 export { type PublishedRun, type PublishRunOptions, publishRun } from "./release/publish-run.js"
 export type { CollectSummary, RetentionOptions } from "./release/retention.js"
+export {
+  type CertifiedQueries,
+  certifiedRecall,
+  defaultProbes,
+  type Estimate,
+  type RecallCertificate,
+  type RecallCurve,
+  type TargetFigures,
+} from "./sharding/recall.js"
 export {
   type CelOptions,
   type ClusterOptions,
@@ -164,6 +179,7 @@ export type { BuildInput } from "./writer/build.js"
 export { type InputFacts, readInputFacts } from "./writer/input-facts.js"
 export type { Progress, Stage } from "./writer/options.js"
 export { type PlanOptions, type PlanReason, planSnapshot, type SnapshotPlan } from "./writer/plan.js"
+export type { QueryInput } from "./writer/queries.js"
 export type { SourceFormat } from "./writer/sources/format.js"
 export { openSource, type SourceOptions } from "./writer/sources/open.js"
 export { type RecordsOptions, recordsSource } from "./writer/sources/records.js"

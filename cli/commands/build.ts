@@ -23,6 +23,7 @@ import { loadConfig } from "../config.js"
 import { printRefusal, renderGates } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
 import { createLogger, createProgress } from "../progress.js"
+import { describeRecall, describeTargets } from "../recall.js"
 import {
   countOf,
   formatBytes,
@@ -90,11 +91,12 @@ const reportDocument = (report: BuildReport): object => ({
   ...report,
   replaced: report.replaced ?? null,
   collected: report.collected ?? null,
+  recall: report.recall ?? null,
 })
 
 /** Builds, with progress and warnings on stderr. */
 export async function runBuild(
-  { inputs, source, build }: BuildRequest,
+  { inputs, source, queries, build }: BuildRequest,
   { quiet, debug }: Pick<BuildFlags, "quiet" | "debug">,
   io: Io,
 ): Promise<BuildReport> {
@@ -104,6 +106,7 @@ export async function runBuild(
     const report = await buildSnapshot(await openSource(inputs, source), {
       ...build,
       sharding,
+      ...(queries && { queries: await openSource(queries.inputs, queries.source) }),
       signal: io.signal,
       onProgress: progress.show,
       logger: createLogger(io, progress, debug),
@@ -169,6 +172,8 @@ export function renderReport(report: BuildReport, paint: Paint = plainPaint, wid
         "shard size",
         `${formatCount(shards.smallestRows)} to ${countOf(shards.largestRows, "row")}, skew ${shards.skew.toFixed(2)}`,
       ],
+      ["recall", report.recall && describeRecall(report.recall)],
+      ["targets", report.recall && describeTargets(report.recall)],
       ["size", `${formatBytes(bytes)}, ${formatBytes(bytesWritten)} uploaded`],
       ["time", describeTimings(report.timingsMs)],
       ["requests", requests.join(", ") || undefined],

@@ -11,7 +11,8 @@ import {
 import { EXIT_DEGRADED, EXIT_OK, EXIT_UNHEALTHY } from "../exit-codes.js"
 import { type Io, printJson } from "../io.js"
 import { type ReaderFlags, withReader } from "../open.js"
-import { formatValue, paintFor } from "../render.js"
+import { formatShare } from "../recall.js"
+import { countOf, formatValue, paintFor } from "../render.js"
 import { withTimeout } from "../timeout.js"
 
 const NOTES = `
@@ -71,11 +72,15 @@ const COLOR_OF = { healthy: "green", degraded: "yellow", unhealthy: "red" } as c
 
 /** One line with the status, which monitors show, and one for each reason. */
 export function renderHealth(
-  { status, reasons, snapshot, ageSeconds }: Health,
+  { status, reasons, snapshot, ageSeconds, recall }: Health,
   io: Pick<Io, "stdout" | "env">,
 ): string {
   const paint = paintFor(io.stdout, io.env)
-  const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}, published ${formatAge(ageSeconds)} ago`
+  const measured =
+    recall === undefined
+      ? ""
+      : `, recall@${recall.k} ${formatShare(recall.mean)} at ${countOf(recall.probes, "probe")}`
+  const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}, published ${formatAge(ageSeconds)} ago${measured}`
   return [first, ...reasons.map((reason) => `  ${formatValue(reason)}`)].map((line) => `${line}\n`).join("")
 }
 

@@ -1,8 +1,11 @@
 import { Command } from "commander"
 import {
+  certifiedRecall,
+  defaultProbes,
   type History,
   type HistoryPublication,
   type HistorySnapshot,
+  type Manifest,
   type Publication,
   readHistory,
   snapshotBytes,
@@ -16,6 +19,7 @@ import {
 } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { formatShare } from "../recall.js"
 import {
   type Column,
   formatBytes,
@@ -29,6 +33,7 @@ import {
 
 const EXAMPLES = `
 A line per publication: a snapshot that a rollback made live again is there twice. "collected": its files are gone.
+"recall": what the build measured of the ten nearest at the snapshot's own number of probes.
 
 Examples:
   vecsnap history s3://vectors/words
@@ -91,6 +96,7 @@ const snapshotDocument = ({ key, pinned, manifest, problem }: HistorySnapshot): 
   shards: manifest?.sharding.shards ?? null,
   strategy: manifest?.sharding.strategy ?? null,
   backend: manifest?.backend ?? null,
+  recall: recallAt10(manifest) ?? null,
   buildMs: manifest?.build.timingsMs.total ?? null,
   pinned,
   problem: problem ?? null,
@@ -105,6 +111,7 @@ const COLUMNS: readonly Column[] = [
   { title: "shards", align: "right" },
   { title: "strategy" },
   { title: "backend" },
+  { title: "recall", align: "right" },
   { title: "built in", align: "right" },
   { title: "", flexible: true },
 ]
@@ -141,8 +148,18 @@ const snapshotCells = ({ run, manifest }: HistorySnapshot): string[] => [
   manifest ? formatCount(manifest.sharding.shards) : "",
   manifest?.sharding.strategy ?? "",
   manifest?.backend ?? "",
+  recallCell(manifest),
   manifest?.build.timingsMs.total === undefined ? "" : formatDuration(manifest.build.timingsMs.total),
 ]
+
+/** Recall of the ten nearest at the snapshot's own number of probes. */
+const recallAt10 = (manifest: Manifest | undefined): number | undefined =>
+  manifest?.recall && certifiedRecall(manifest.recall, 10, defaultProbes(manifest.sharding))?.mean
+
+function recallCell(manifest: Manifest | undefined): string {
+  const recall = recallAt10(manifest)
+  return recall === undefined ? "" : formatShare(recall)
+}
 
 const notesOf = ({ publication, replacedBy, pinned, problem }: HistoryPublication): string =>
   [

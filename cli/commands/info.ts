@@ -10,6 +10,7 @@ import {
 } from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { readShown, type ShownSnapshot, withStore } from "../open.js"
+import { describeRecall, describeTargets } from "../recall.js"
 import {
   countOf,
   formatBytes,
@@ -68,6 +69,7 @@ function infoDocument(url: string, { key, pointer, manifest }: ShownSnapshot): o
     options: sharding.options,
     shards: shardFigures(manifest),
     locator: manifest.locator === undefined ? null : { bytes: manifest.locator.size },
+    recall: manifest.recall ?? null,
     build: { ...build, startedAt: build.startedAt.toISOString() },
     custom: manifest.custom,
   }
@@ -89,6 +91,9 @@ function renderInfo(url: string, { pointer, manifest }: ShownSnapshot, io: Io): 
       ["shards", describeShards(manifest)],
       ["backend", manifest.backend],
       ["size", formatBytes(snapshotBytes(manifest))],
+      ["recall", manifest.recall === undefined ? "not measured" : describeRecall(manifest.recall)],
+      ["targets", manifest.recall && describeTargets(manifest.recall)],
+      ["careful", manifest.recall?.notes.map(formatValue).join("; ") || undefined],
       ["built", `${formatTime(manifest.createdAt)}, by ${formatValue(build.tool)}`],
       ["published", pointer === undefined ? "not live" : formatTime(pointer.publishedAt)],
       ["replaced", manifest.base === undefined ? undefined : `run ${manifest.base}`],

@@ -139,6 +139,17 @@ const gates = z.strictObject({
     })
     .optional()
     .describe("Sample queries on both snapshots: share of equal hits, for ids in both."),
+  recall: z
+    .strictObject({
+      min: numberBetween(0, 1).describe("Least recall, from 0 to 1."),
+      k: z
+        .union([z.literal(1), z.literal(10), z.literal(100)], "1, 10 or 100")
+        .optional()
+        .describe("Of how many nearest records: 1, 10 or 100. Default: 10."),
+      probes: wholeNumber(1).optional().describe("Shards searched. Default: the snapshot's."),
+    })
+    .optional()
+    .describe("Recall that the build has measured."),
 })
 
 const retention = z.strictObject({
@@ -203,6 +214,15 @@ export const schema = z.strictObject({
     .optional()
     .describe(
       "Bytes that a build may take for a layout; if affinity needs more, fast is made. Default: 1 GiB.",
+    ),
+  queries: oneOrMoreTexts
+    .transform((queries) => (typeof queries === "string" ? [queries] : queries))
+    .optional()
+    .describe("Files of real queries to measure recall with, read as the inputs are; a list or one."),
+  "certificate-rows": wholeNumber(0)
+    .optional()
+    .describe(
+      "Without queries, rows held out to measure recall with; 0 to measure none. Default: 1000, at most one in twenty.",
     ),
   "temp-dir": text.optional().describe("Where the temporary directory is made. Default: the system's."),
   model: text.optional().describe("Label of the embedding model, recorded in the snapshot."),

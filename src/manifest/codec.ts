@@ -34,6 +34,39 @@ const routingFile = file.extend({
   key: z.string().refine((key) => parseKey(key)?.kind === "routing", "a routing key"),
 })
 
+const share = z.number().min(0).max(1)
+const shares = z.array(share)
+const recall = z.object({
+  queries: z.object({
+    kind: z.enum(["rows", "given"]),
+    count,
+    seed: z.number().int(),
+    demand: count.optional(),
+    choseThresholds: z.boolean().optional(),
+  }),
+  rows: count,
+  routedBy: z.enum(["vector", "row"]),
+  probes: z.array(z.number().int().min(1)).min(1),
+  curves: z
+    .array(
+      z.object({
+        k: z.number().int().min(1),
+        recall: shares,
+        low: shares,
+        high: shares,
+        zero: shares,
+        p05: shares,
+      }),
+    )
+    .min(1),
+  stopping: z.enum(["rule", "fixed"]),
+  targets: z.array(
+    z.object({ target: share, probes: z.number().min(0), recall: share, low: share, high: share }),
+  ),
+  insideShards: z.object({ mean: share, least: share }).optional(),
+  notes: z.array(z.string()),
+})
+
 const schema = z.object({
   run: runId,
   createdAt: time,
@@ -71,6 +104,7 @@ const schema = z.object({
       fingerprint: sha256,
     }),
   ),
+  recall: recall.optional(),
   build: z.object({
     tool: z.string(),
     startedAt: time,
@@ -100,7 +134,7 @@ function isShardFolder(folder: string): boolean {
 
 export function encodeManifest(manifest: Manifest): Buffer {
   const { run, createdAt, base, basePublication, schema, sharding, artifacts, locator } = manifest
-  const { backend, rows, copies, shards, build, custom } = manifest
+  const { backend, rows, copies, shards, recall, build, custom } = manifest
   return encodeDocument(KIND, {
     run,
     createdAt: createdAt.toISOString(),
@@ -112,6 +146,7 @@ export function encodeManifest(manifest: Manifest): Buffer {
     backend,
     rows,
     ...(copies !== undefined && { copies }),
+    ...(recall && { recall }),
     build: { ...build, startedAt: build.startedAt.toISOString() },
     custom,
     shards,
@@ -146,7 +181,7 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
 
 /** What a schema can't express: sums, order and ranges across the shards. */
 function findFault(manifest: Manifest, key: string): string | undefined {
-  const { run, createdAt, sharding, artifacts, locator, shards, rows, copies = 0 } = manifest
+  const { run, createdAt, sharding, artifacts, locator, shards, rows, copies = 0, recall } = manifest
   if (manifestKey(createdAt, run) !== key)
     return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
   if (locator && locator.index.size > Math.min(locator.size, INDEX_MAX_BYTES))
@@ -154,6 +189,14 @@ function findFault(manifest: Manifest, key: string): string | undefined {
   const artifactBytes = artifacts.reduce((sum, { size }) => sum + size, 0)
   if (artifactBytes > ARTIFACTS_MAX_BYTES)
     return `its routing artifacts have ${artifactBytes} bytes, expected at most ${ARTIFACTS_MAX_BYTES}`
+  if (recall !== undefined) {
+    const { probes, curves } = recall
+    if (probes.some((count, i) => i > 0 && count <= probes[i - 1]!))
+      return "the probes of its recall do not rise"
+    const lists = curves.flatMap((curve) => [curve.recall, curve.low, curve.high, curve.zero, curve.p05])
+    const other = lists.find(({ length }) => length !== probes.length)
+    if (other) return `its recall has ${other.length} figures for ${probes.length} numbers of probes`
+  }
   let previous = -1
   let sum = 0
   for (const { shard, rows, folder, files } of shards) {

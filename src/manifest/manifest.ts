@@ -5,6 +5,7 @@
  * `codec.ts`. The format is documented with an example in docs/format.md.
  */
 import type { FieldSpec, IdType, Json } from "../records.js"
+import type { RecallCertificate } from "../sharding/recall.js"
 import type { ShardingDescription } from "../sharding/strategy.js"
 import type { BackendName, IndexDescription, ShardSpec } from "../shards/backend.js"
 import type { Metric } from "../vectors/metric.js"
@@ -29,6 +30,8 @@ export interface Manifest {
   readonly rows: number
   /** Rows that shards hold beyond `rows`, since some are in more than one shard; absent if none is. */
   readonly copies?: number | undefined
+  /** Recall as it was measured; absent if it was not, as in the first snapshots. */
+  readonly recall?: RecallCertificate | undefined
   readonly build: BuildFacts
   /** Free for users. */
   readonly custom: Readonly<Record<string, Json>>

@@ -37,7 +37,7 @@ import { typePayload } from "./payloads.js"
 import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
 import { type QueryVector, searchState, type UseShard } from "./search.js"
 import { assertCacheOptions } from "./shard-files.js"
-import { type FoundSnapshot, findSnapshot, loadState, type SnapshotState } from "./state.js"
+import { type FoundSnapshot, findSnapshot, loadState, recallAtDefault, type SnapshotState } from "./state.js"
 import { createTelemetry, type Telemetry } from "./telemetry.js"
 import type {
   CloseOptions,
@@ -304,6 +304,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       unlikeQueries,
     })
     const facts = {
+      recall: recallAtDefault(this.#state.manifest),
       lastRefresh: this.#lastRefresh,
       pointerReadAt: this.#pointerReadAt,
       calls,

@@ -10,13 +10,14 @@ import { snapshotBytes } from "../manifest/figures.js"
 import { assertRunId, findManifest } from "../manifest/history.js"
 import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
 import type { Id } from "../records.js"
+import { certifiedRecall, defaultProbes, fixedProbes, TARGET_K } from "../sharding/recall.js"
 import { restoreStrategy } from "../sharding/strategies.js"
 import type { InformedRoute, RouteRequest, Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { createIdLocator, type IdLocator } from "./locator.js"
 import { contentKey } from "./shard-files.js"
-import type { RouteOptions, SnapshotInfo } from "./types.js"
+import type { Health, RouteOptions, SnapshotInfo } from "./types.js"
 
 export interface SnapshotState {
   readonly info: SnapshotInfo
@@ -76,7 +77,7 @@ export async function loadState(
 }
 
 export function describeSnapshot(url: string, manifest: Manifest, publishedAt: Date): SnapshotInfo {
-  const { run, createdAt, rows, schema, backend, sharding, locator } = manifest
+  const { run, createdAt, rows, schema, backend, sharding, recall, locator } = manifest
   return Object.freeze({
     run,
     url,
@@ -92,13 +93,21 @@ export function describeSnapshot(url: string, manifest: Manifest, publishedAt: D
     backend,
     strategy: sharding.strategy,
     shards: sharding.shards,
+    recall,
     locator: locator !== undefined,
   })
 }
 
+/** The measured recall of the ten nearest with as many probes as queries of the snapshot have by default. */
+export function recallAtDefault({ recall, sharding }: Manifest): Health["recall"] {
+  const probes = defaultProbes(sharding)
+  const measured = recall && certifiedRecall(recall, TARGET_K, probes)
+  return measured && { k: TARGET_K, probes, ...measured }
+}
+
 /** The shards that hold rows and that a query goes to, best first. */
 export function routeQuery(
-  { strategy, shards: entries }: SnapshotState,
+  { strategy, shards: entries, manifest }: SnapshotState,
   vector: Float32Array | undefined,
   { probes, shards, context, targetRecall }: RouteOptions & { readonly targetRecall?: number },
 ): InformedRoute {
@@ -110,7 +119,11 @@ export function routeQuery(
     targetRecall,
     present: (shard) => entries.has(shard),
   }
-  return strategy.routeInformed?.(request) ?? { shards: strategy.route(request) }
+  if (strategy.routeInformed !== undefined) return strategy.routeInformed(request)
+  if (targetRecall === undefined) return { shards: strategy.route(request) }
+  // As checkRoute has made sure, there is a certificate where there is no rule to stop by.
+  const fixed = fixedProbes(manifest.recall!, targetRecall)
+  return { shards: strategy.route({ ...request, probes: fixed.probes }), expectedRecall: fixed.recall }
 }
 
 /**
@@ -118,7 +131,7 @@ export function routeQuery(
  * `Unsupported` for a target if the routing of the snapshot was not measured.
  */
 export function checkRoute(
-  { strategy, info }: SnapshotState,
+  { strategy, info, manifest }: SnapshotState,
   options: RouteOptions & { readonly targetRecall?: number },
 ): void {
   const { targetRecall } = options
@@ -134,10 +147,11 @@ export function checkRoute(
     )
   }
   if (targetRecall === undefined || strategy.routeInformed !== undefined) return
+  if (manifest.recall?.routedBy === "vector") return
   const [reason, advice] =
-    strategy.name === "cluster"
-      ? ["was built without a layout", "or build it again with the layout affinity or fast"]
-      : [`has the strategy ${strategy.name}`, "or build it with the strategy cluster and a layout"]
+    strategy.name === "cluster" || strategy.name === "lsh"
+      ? ["has no recall certificate", "or build it again with one, best with the layout affinity or fast"]
+      : [`has the strategy ${strategy.name}`, "or build it with the strategy cluster"]
   throw unsupported(
     `snapshot ${info.run} ${reason}, so that no measured recall turns targetRecall ${targetRecall} into a number of shards: use probes, ${advice}`,
     { targetRecall, snapshot: info.run },

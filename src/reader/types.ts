@@ -3,6 +3,7 @@
  */
 import type { Logger } from "../logger.js"
 import type { FieldValue, Id, Json, StoredRecord } from "../records.js"
+import type { Estimate, RecallCertificate } from "../sharding/recall.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 
@@ -96,8 +97,8 @@ export interface SearchOptions extends RouteOptions {
   readonly partial?: "fail" | "allow"
   /**
    * Share of the true nearest ten that is wanted on average, above 0 and at most 1, instead of `probes` or `shards`: each
-   * query then goes to as many shards as it takes by what the build has measured. `Unsupported` unless the snapshot is one
-   * of `cluster` with a layout.
+   * query then goes to as many shards as it takes by what the build has measured: a number of its own with a layout, else
+   * the same fixed number for all, by the recall certificate. `Unsupported` if the snapshot has neither.
    */
   readonly targetRecall?: number
   /** Time limit of this call in milliseconds; default: the reader's. */
@@ -137,7 +138,7 @@ export interface SearchResult<Payload = Json> {
   /** Whether every shard asked has answered. */
   readonly complete: boolean
   /**
-   * With `targetRecall`: the recall that held-out rows as familiar as this query reached on average by the same rule. Not
+   * With `targetRecall`: the recall that queries of the build as familiar as this one reached on average by the same rule. Not
    * a measurement of this answer, and for queries unlike the rows too high; see `health`.
    */
   readonly expectedRecall?: number
@@ -165,6 +166,8 @@ export interface SnapshotInfo {
   readonly backend: string
   readonly strategy: string
   readonly shards: number
+  /** Recall as the build has measured it; `undefined` if it has not. */
+  readonly recall: RecallCertificate | undefined
   /** Whether it has an id locator. Without one, `get` asks every shard, unless told which. */
   readonly locator: boolean
 }
@@ -213,6 +216,8 @@ export interface Health {
   readonly pointerReadAt: Date | undefined
   /** How the latest calls went: at most 20, of the last minute. `refused` ones were turned away for load. */
   readonly calls: { readonly answered: number; readonly failed: number; readonly refused: number }
+  /** Recall of the ten nearest at the snapshot's own number of probes, as the build has measured it; `undefined` if it has not. */
+  readonly recall: ({ readonly k: number; readonly probes: number } & Estimate) | undefined
   /** `undefined` if the snapshot has no layout, or nobody has asked it. */
   readonly unlikeQueries: UnlikeQueries | undefined
 }

@@ -140,7 +140,7 @@ function reportOf(
   { url }: ObjectStore,
   clock: StageClock,
 ): Omit<BuildReport, "requests" | "gates" | "published" | "replaced" | "collected"> {
-  const { run, rows, copies = 0, schema, build } = manifest
+  const { run, rows, copies = 0, recall, schema, build } = manifest
   return {
     run,
     url,
@@ -151,6 +151,7 @@ function reportOf(
     skippedRows: build.skippedRows,
     skippedReasons,
     duplicateRows: build.duplicateRows,
+    recall,
     dim: schema.dim,
     shards: shardFigures(manifest),
     bytes: snapshotBytes(manifest),
@@ -169,8 +170,10 @@ const countsOf = ({ manifest }: BuiltSnapshot): RunCounts => ({
 /** Tells whether two runs were set up alike, whatever they read. Of secrets there are none in what it covers. */
 function digestOf({ source, sharding, options }: BuildPlan): string {
   const { metric, backend, onBadRow, maxBadRows, onDuplicate, reuse, locator, model, routingFrom } = options
+  const { certificateRows, queries } = options
   const settings = {
-    ...{ metric, backend, onBadRow, maxBadRows, onDuplicate, reuse, locator },
+    ...{ metric, backend, onBadRow, maxBadRows, onDuplicate, reuse, locator, certificateRows },
+    queries: queries !== undefined,
     model: model ?? null,
     routingFrom: routingFrom ?? null,
     sharding,

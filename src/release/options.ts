@@ -1,6 +1,7 @@
 /** What a build and its release take together, and what they tell at the end. */
 import { assertWholeNumber } from "../errors.js"
 import type { ShardFigures } from "../manifest/figures.js"
+import type { RecallCertificate } from "../sharding/recall.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { WriterOptions } from "../writer/options.js"
@@ -53,6 +54,8 @@ export interface BuildReport {
   /** The first few bad rows that were skipped, as sentences. */
   readonly skippedReasons: readonly string[]
   readonly duplicateRows: number
+  /** Recall as it was measured; `undefined` if it was not. */
+  readonly recall: RecallCertificate | undefined
   readonly dim: number
   /** Results of the gates, none of which refused; empty if the snapshot was not to be published. */
   readonly gates: readonly GateResult[]

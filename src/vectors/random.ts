@@ -81,6 +81,8 @@ export class Reservoir {
   readonly #random: Random
   /** Grows up to capacity × dim: a small input does not pay for a large sample. */
   #vectors: Float32Array
+  /** Where in the stream each kept row was. */
+  #numbers: Float64Array
   #rows = 0
   #seen = 0
   /** Row of the stream that is kept next, once the reservoir is full. */
@@ -96,6 +98,7 @@ export class Reservoir {
     this.#dim = dim
     this.#random = createRandom(seed)
     this.#vectors = new Float32Array(Math.min(capacity, 1024) * dim)
+    this.#numbers = new Float64Array(Math.min(capacity, 1024))
   }
 
   /** Rows kept so far. */
@@ -113,6 +116,11 @@ export class Reservoir {
     return this.#vectors.subarray(0, this.#rows * this.#dim)
   }
 
+  /** For each row of the sample, how many rows of the stream came before it. A view, as {@link vectors}. */
+  get rowNumbers(): Float64Array {
+    return this.#numbers.subarray(0, this.#rows)
+  }
+
   /** Offers the rows of row-major `vectors`. */
   add(vectors: Float32Array): void {
     const offered = vectors.length / this.#dim
@@ -120,6 +128,7 @@ export class Reservoir {
     if (copied > 0) {
       this.#reserve(this.#rows + copied)
       this.#vectors.set(vectors.subarray(0, copied * this.#dim), this.#rows * this.#dim)
+      for (let row = 0; row < copied; row++) this.#numbers[this.#rows + row] = this.#seen + row
       this.#rows += copied
       if (this.#rows === this.#capacity) {
         this.#nextKept = this.#capacity - 1
@@ -131,6 +140,7 @@ export class Reservoir {
       const from = (this.#nextKept - this.#seen) * this.#dim
       const place = this.#random.below(this.#capacity)
       this.#vectors.set(vectors.subarray(from, from + this.#dim), place * this.#dim)
+      this.#numbers[place] = this.#nextKept
       this.#drawNextKept()
     }
     this.#seen = end
@@ -150,5 +160,8 @@ export class Reservoir {
     const vectors = new Float32Array(grown)
     vectors.set(this.#vectors)
     this.#vectors = vectors
+    const numbers = new Float64Array(grown / this.#dim)
+    numbers.set(this.#numbers)
+    this.#numbers = numbers
   }
 }

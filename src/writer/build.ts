@@ -2,7 +2,7 @@
  * A build, from a source to a stored snapshot: the stages of the writer in order.
  *
  * ```
- * source ─► sample ─► train or layout ─► partition ─► duplicates ─► locator ─► shards (build, upload) ─► manifest
+ * source ─► sample ─► train or layout ─► partition ─► duplicates ─► locator ─► shards (build, upload) ─► certificate ─► manifest
  * ```
  *
  * Nothing of it is live: `release/` checks what was built and moves the pointer. A failure or a crash leaves at most files that
@@ -38,11 +38,23 @@ import { VERSION } from "../version.js"
 import type { ActiveRun } from "./active-run.js"
 import { type BadRows, createBadRows } from "./bad-rows.js"
 import { takeRows } from "./batches.js"
-import { createIdLog, type Duplicates, findDuplicates } from "./id-log.js"
-import { layOut, layoutPlacement, readLayoutRows } from "./layout.js"
+import { certify, createNeighbourLists, type NeighbourLists, routesByVector } from "./certificate.js"
+import {
+  createHoldOutCollector,
+  type HeldOutRow,
+  type HoldOut,
+  heldOutCount,
+  heldOutRows,
+  sampleWithout,
+  takeHeldOut,
+  withHeldOut,
+} from "./hold-out.js"
+import { createIdLog, type Duplicates, findDuplicates, type IdLog } from "./id-log.js"
+import { type LayoutInputRows, type LayoutRows, layOut, layoutPlacement, readLayoutRows } from "./layout.js"
 import { writeLocator } from "./locator.js"
 import { type ResolvedWriterOptions, resolveWriterOptions, type WriterOptions } from "./options.js"
 import { type Partition, type Placement, partition, placementBy, spillPath } from "./partition.js"
+import { readQueries, type SplitQueries, splitQueries } from "./queries.js"
 import { buildShards } from "./shard-pool.js"
 import type { ShardTask } from "./shard-task.js"
 import { recordsSource } from "./sources/records.js"
@@ -70,6 +82,12 @@ export async function planBuild(input: BuildInput, options: WriterOptions): Prom
     throw invalidInput(
       `option routingFrom takes trained routing, but strategy ${sharding.strategy} is not trained`,
       { option: "routingFrom" },
+    )
+  }
+  if (resolved.queries !== undefined && !routesByVector({ name: sharding.strategy })) {
+    throw invalidInput(
+      `option queries goes with strategies that rank shards for a vector, but strategy ${sharding.strategy} has its shards named`,
+      { option: "queries" },
     )
   }
   const source = isSource(input) ? input : recordsSource(input, { fields: resolved.fields ?? {} })
@@ -123,7 +141,9 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
   const trained = training && (await train({ ...job, source }, training))
   for (const note of trained?.notes ?? []) options.logger.warn({ run: run.run }, note)
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
-  const idLog = createIdLog(dir)
+  const holdOut = holdOutOf(job)
+  const heldOut = createHoldOutCollector(holdOut)
+  const idLog = alsoCollecting(createIdLog(dir), heldOut)
   const partitioned = await clock.time("partition", (progress) =>
     partition(validRows(source, options.metric, badRows, signal), {
       placementFor: async (dim) => trained?.placement ?? placementBy(await untrainedStrategy(job, dim)),
@@ -155,15 +175,27 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
         return { key: routingKey(run.run, LOCATOR_FILE), ...file }
       })
     : undefined
-  const shards = await clock.time("shards", (progress) =>
-    buildAndUpload(job, base, partitioned, duplicates, progress),
+  const asked = await certificateQueries(
+    job,
+    trained,
+    heldOut.take(trained?.kept ?? 0),
+    partitioned,
+    duplicates,
   )
+  const shards = await clock.time("shards", (progress) =>
+    buildAndUpload(job, base, partitioned, duplicates, asked, progress),
+  )
+  const rows = partitioned.rows - duplicates.rows
+  const recall =
+    asked &&
+    (await clock.time("certificate", () =>
+      certify({ ...asked, strategy, dim: schema.dim, shards, rows, notes: routingNotes(job) }),
+    ))
 
   return clock.time("manifest", async () => {
     const artifacts = await writeArtifacts(store, run.run, strategy.artifacts(), { signal })
     if (locator) await store.put(locator.key, { file: locatorPath }, { ifAbsent: true, signal })
     const createdAt = new Date()
-    const rows = partitioned.rows - duplicates.rows
     const copies = shards.reduce((sum, entry) => sum + entry.rows, 0) - rows
     const manifest: Manifest = {
       run: run.run,
@@ -178,6 +210,7 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
       shards,
       rows,
       copies: copies > 0 ? copies : undefined,
+      recall,
       build: {
         tool: `vecsnap ${VERSION}`,
         startedAt: run.startedAt,
@@ -219,12 +252,20 @@ async function trainPlain(
   sample: Reservoir,
   dim: number,
 ): Promise<Trained> {
+  const rows = sample.seen
+  const holdOut = holdOutOf(job)
+  const heldOut = heldOutRows(holdOut, rows, heldOutCount(holdOut, rows, sharding.shards))
+  const left = sampleWithout(sample, dim, heldOut)
+  // A sample that is hardly larger than the number of shards can spare none.
+  const isEnough = left.length / dim >= sharding.shards
+  const vectors = isEnough ? left : sample.vectors
+  const kept = isEnough ? sharding.shards : rows
   const strategy = await job.clock.time("train", async (progress) =>
-    trainStrategy(sharding, contextOf(job, dim), sample.vectors, ({ iteration }) =>
+    trainStrategy(sharding, contextOf(job, dim), vectors, ({ iteration }) =>
       progress(iteration, sharding.iterations),
     ),
   )
-  return { placement: placementBy(strategy), rows: sample.seen, notes: [] }
+  return { placement: placementBy(strategy), rows, kept, notes: [] }
 }
 
 async function trainLayout(
@@ -244,21 +285,141 @@ async function trainLayout(
     sample.add(read.vectors)
     return trainPlain(job, sharding, sample, dim)
   }
+  const queries = await splitGivenQueries(job, dim, replication.budget > 1)
+  const holdOut = holdOutOf(job)
+  const kept = sharding.shards
+  const heldOut = heldOutRows(holdOut, rows, heldOutCount(holdOut, rows, kept))
+  const parts = layoutParts(read, heldOut)
   const laidOut = await clock.time("layout", (progress) => {
     let steps = 0
     const onStep = (): void => progress(++steps)
-    return layOut(read, layout, { metric, sharding, parallelism, logger, onStep, signal })
+    const given = queries && { demand: queries.demand, thresholds: queries.measuring }
+    return layOut(parts.left, layout, {
+      metric,
+      sharding,
+      queries: given,
+      parallelism,
+      logger,
+      onStep,
+      signal,
+    })
   })
   const centroids = { shape: [sharding.shards, dim], data: laidOut.centroids }
   const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
-  return { placement: layoutPlacement(strategy, laidOut, rows, source.name), rows, notes }
+  const placed = parts.heldOut === undefined ? laidOut : withHeldOut(laidOut, heldOut, parts.heldOut)
+  return { placement: layoutPlacement(strategy, placed, rows, source.name), rows, kept, notes, queries }
+}
+
+/** The rows that a layout is made of, without the held-out ones: those of all rows are kept to be placed by it, in the first reading. */
+function layoutParts(
+  { vectors, rowNumbers, dim, rows }: LayoutRows,
+  heldOut: Float64Array,
+): { readonly left: LayoutInputRows; readonly heldOut: Float32Array | undefined } {
+  if (rowNumbers !== undefined) {
+    const sample = inSharedMemory(sampleWithout({ vectors, rowNumbers }, dim, heldOut))
+    return { left: { vectors: sample, dim, rows }, heldOut: undefined }
+  }
+  const parts = takeHeldOut(vectors, dim, heldOut)
+  return { left: { vectors: parts.left, dim, rows: rows - heldOut.length }, heldOut: parts.heldOut }
 }
 
 interface Trained {
   readonly placement: Placement
   /** Rows of the input when it was first read. */
   readonly rows: number
+  /** Rows that must be left for training. */
+  readonly kept: number
+  /** Given queries, where they were split for a layout. */
+  readonly queries?: SplitQueries | undefined
   readonly notes: readonly string[]
+}
+
+/** No row is held out where real queries are given, or no certificate is wanted. */
+const holdOutOf = ({ options, sharding }: Job): HoldOut => ({
+  wanted: options.queries === undefined ? options.certificateRows : 0,
+  seed: seedOf(sharding),
+})
+
+const seedOf = (sharding: ResolvedSharding): number => ("seed" in sharding ? sharding.seed : 1)
+
+/** The log, and the collector is told the same. */
+function alsoCollecting(idLog: IdLog, collector: ReturnType<typeof createHoldOutCollector>): IdLog {
+  return {
+    finish: idLog.finish,
+    async add(batch, places, positions) {
+      collector.add(batch, places, positions)
+      await idLog.add(batch, places, positions)
+    },
+  }
+}
+
+async function splitGivenQueries(
+  { options, sharding, signal }: Job,
+  dim: number,
+  hasDemand: boolean,
+): Promise<SplitQueries | undefined> {
+  const { queries, metric } = options
+  if (queries === undefined) return undefined
+  return splitQueries(await readQueries(queries, { dim, metric }, signal), dim, seedOf(sharding), hasDemand)
+}
+
+type AskedQueries = Pick<Parameters<typeof certify>[0], "queries" | "vectors" | "homes"> & {
+  /** Of rows: what tells them from others. */
+  readonly own: Float64Array | undefined
+  readonly neighbours: NeighbourLists
+}
+
+/** The queries that recall is measured with: real ones, or held-out rows; undefined if it is not. */
+async function certificateQueries(
+  job: Job,
+  trained: Trained | undefined,
+  heldOut: readonly HeldOutRow[],
+  { schema: { dim } }: Partition,
+  duplicates: Duplicates,
+): Promise<AskedQueries | undefined> {
+  const { options, sharding } = job
+  const seed = seedOf(sharding)
+  if (options.certificateRows === 0) return undefined
+  if (options.queries !== undefined) {
+    const split = trained?.queries ?? (await splitGivenQueries(job, dim, false))!
+    const vectors = inSharedMemory(split.measuring)
+    const count = vectors.length / dim
+    const demand = split.demand.length / dim
+    const queries = {
+      kind: "given",
+      count,
+      seed,
+      ...(demand > 0 && { demand }),
+      ...(trained?.queries && { choseThresholds: true }),
+    } as const
+    return { queries, vectors, own: undefined, homes: undefined, neighbours: createNeighbourLists(count) }
+  }
+  // A row that lost against another one with its id is none of the snapshot.
+  const rows = heldOut.filter(({ shard, position }) => !duplicates.drop.get(shard)?.has(position))
+  if (rows.length === 0) return undefined
+  const vectors = new Float32Array(new SharedArrayBuffer(4 * rows.length * dim))
+  for (const [i, { vector }] of rows.entries()) vectors.set(vector, i * dim)
+  return {
+    queries: { kind: "rows", count: rows.length, seed },
+    vectors,
+    own: Float64Array.from(rows, ({ id }) => id),
+    homes: rows.map(({ shard }) => shard),
+    neighbours: createNeighbourLists(rows.length),
+  }
+}
+
+/** What is to be said of a snapshot's recall besides how it was measured. */
+const routingNotes = ({ options }: Job): readonly string[] =>
+  options.routingFrom === undefined
+    ? []
+    : [
+        "the routing is that of another snapshot, which may have learned from the rows that were held out here",
+      ]
+
+function inSharedMemory(values: Float32Array): Float32Array {
+  const shared = new Float32Array(new SharedArrayBuffer(values.byteLength))
+  shared.set(values)
+  return shared
 }
 
 async function untrainedStrategy(job: Job, dim: number): Promise<Strategy> {
@@ -310,6 +471,7 @@ async function buildAndUpload(
   base: Manifest | undefined,
   { rowsByShard, schema }: Partition,
   duplicates: Duplicates,
+  asked: AskedQueries | undefined,
   progress: (done: number, total?: number) => void,
 ): Promise<readonly ShardEntry[]> {
   const { options, store, run, dir, signal } = job
@@ -326,13 +488,15 @@ async function buildAndUpload(
       backend,
       dir: join(dir, `shard-${shard}`),
       reusable: reusable.get(shard)?.fingerprint,
+      queries: asked && { vectors: asked.vectors, own: asked.own },
     }),
   )
   let done = 0
   const stored = await buildShards(
     tasks,
     async (task, result, signal): Promise<ShardEntry | undefined> => {
-      const { shard, rows, fingerprint, built } = result
+      const { shard, rows, fingerprint, built, nearest } = result
+      if (nearest !== undefined) asked?.neighbours.add(shard, nearest)
       await rm(task.spill)
       progress(++done, tasks.length)
       if (rows === 0) return undefined

@@ -6,7 +6,13 @@ import type { Crew } from "../sharding/layout/crew.js"
 import { HELD_OUT_ROWS, type Split, splitRows } from "../sharding/layout/hash.js"
 import type { Copies } from "../sharding/layout/judge.js"
 import { createLayout, type Layout, type LayoutInput, type LayoutOptions } from "../sharding/layout/layout.js"
-import { fitPreparation, gatherRows, prepareRows } from "../sharding/layout/space.js"
+import {
+  fitPreparation,
+  gatherRows,
+  prepareQueries,
+  prepareRows,
+  type SpaceRows,
+} from "../sharding/layout/space.js"
 import type { Metric } from "../vectors/metric.js"
 
 export interface LayoutTask
@@ -15,6 +21,8 @@ export interface LayoutTask
   readonly vectors: Float32Array
   readonly dim: number
   readonly metric: Metric
+  /** Real queries, if there are any. */
+  readonly queries: { readonly demand: Float32Array; readonly thresholds: Float32Array } | undefined
   /** That make the layout. */
   readonly threads: number
 }
@@ -46,7 +54,7 @@ interface Prepared {
 }
 
 /** Divides the rows and brings them into the space, in place: `vectors` then begins with the rows that make the layout. */
-function prepare({ vectors, dim, metric, shards }: LayoutTask): Prepared {
+function prepare({ vectors, dim, metric, shards, queries }: LayoutTask): Prepared {
   const rows = vectors.length / dim
   // As many rows as shards must be left.
   const heldOut = Math.min(HELD_OUT_ROWS, Math.floor(rows / 20), rows - shards)
@@ -59,10 +67,15 @@ function prepare({ vectors, dim, metric, shards }: LayoutTask): Prepared {
   }
   const built = vectors.subarray(0, split.built.length * dim)
   const preparation = fitPreparation(built, dim, metric)
+  const space = (some: Float32Array): SpaceRows => {
+    const prepared = prepareQueries(preparation, some)
+    return { metric, dim, rows: prepared.length / dim, vectors: prepared }
+  }
   const input = {
     preparation,
     rows: prepareRows(preparation, built),
     validation: prepareRows(preparation, validation),
+    ...(queries && { queries: { demand: space(queries.demand), thresholds: space(queries.thresholds) } }),
   }
   return { input, split }
 }

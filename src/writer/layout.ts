@@ -36,14 +36,25 @@ const SAMPLE_SHARE = 1 / 8
 /** Fewer rows are laid out by one thread: to start more would take longer. */
 const LEAST_SHARED_ROWS = 20_000
 
+/** Rows that a layout is made of. */
+export interface LayoutInputRows {
+  /** In memory that threads share; changed. */
+  readonly vectors: Float32Array
+  readonly dim: number
+  /** Rows that these stand for: more than there are, if they are a sample. */
+  readonly rows: number
+}
+
 export interface LayoutRows {
   /** Rows of the input. */
   readonly rows: number
   readonly dim: number
   /** The layout that was asked for, or the best one that the limits allow. */
   readonly layout: Exclude<LayoutName, "auto">
-  /** What it is made of: all rows for `affinity`, a uniform sample for `fast`; in memory that threads share. */
+  /** What it is made of: all rows, in memory that threads share; a uniform sample for `fast`. */
   readonly vectors: Float32Array
+  /** Of a sample: which row of the input each is. */
+  readonly rowNumbers?: Float64Array
   /** Why the layout is not the one that was asked for. */
   readonly notes: readonly string[]
 }
@@ -78,8 +89,15 @@ export async function readLayoutRows(
   }
   if (dim === undefined) throw noRows()
   if (kept === undefined) {
-    const vectors = inSharedMemory(sample!.vectors)
-    return { rows, dim, layout: "fast", vectors, notes: notesOn(sharding, rows, dim, memoryLimit) }
+    const { vectors, rowNumbers } = sample!
+    return {
+      rows,
+      dim,
+      layout: "fast",
+      vectors,
+      rowNumbers,
+      notes: notesOn(sharding, rows, dim, memoryLimit),
+    }
   }
   return {
     rows,
@@ -134,12 +152,6 @@ function fastSampleRows({ sampleRows }: ResolvedCluster, dim: number, memoryLimi
   return Math.max(sampleRows, Math.min(FAST_SAMPLE_ROWS, affordable))
 }
 
-function inSharedMemory(vectors: Float32Array): Float32Array {
-  const shared = new Float32Array(new SharedArrayBuffer(vectors.byteLength))
-  shared.set(vectors)
-  return shared
-}
-
 interface RowStore {
   /** Whether there was room for them. */
   add(vectors: Float32Array): boolean
@@ -177,6 +189,8 @@ function createRowStore(dim: number, mostRows: number): RowStore {
 export interface LayOutOptions {
   readonly metric: Metric
   readonly sharding: ResolvedCluster
+  /** Real queries, if there are any, `count × dim`. */
+  readonly queries?: { readonly demand: Float32Array; readonly thresholds: Float32Array } | undefined
   readonly parallelism: number | undefined
   readonly logger: Logger
   /** Told each step when it begins. */
@@ -189,11 +203,11 @@ export interface LayOutOptions {
  * number of threads.
  */
 export async function layOut(
-  { vectors, dim, rows: sampleOf }: LayoutRows,
+  { vectors, dim, rows: sampleOf }: LayoutInputRows,
   layout: "affinity" | "fast",
   options: LayOutOptions,
 ): Promise<LaidOut> {
-  const { metric, sharding, parallelism = availableParallelism(), signal } = options
+  const { metric, sharding, queries, parallelism = availableParallelism(), signal } = options
   const { shards, seed } = sharding
   const rows = vectors.length / dim
   if (rows < shards) {
@@ -205,7 +219,7 @@ export async function layOut(
   const onStep = createStepLog(options)
   const { budget } = sharding.replication
   const threads = rows < LEAST_SHARED_ROWS ? 1 : parallelism
-  const task: LayoutTask = { vectors, dim, metric, shards, layout, budget, seed, sampleOf, threads }
+  const task: LayoutTask = { vectors, dim, metric, shards, layout, budget, seed, sampleOf, queries, threads }
   const worker = new Worker(join(import.meta.dirname, "layout-worker.js"), { workerData: task })
   const end = (): void => void worker.terminate()
   signal.addEventListener("abort", end)

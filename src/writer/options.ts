@@ -9,6 +9,7 @@ import type { ShardingOptions } from "../sharding/strategy.js"
 import { BACKEND_NAMES, type BackendName } from "../shards/backend.js"
 import type { StoreOptions } from "../storage/open.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
+import type { QueryInput } from "./queries.js"
 
 export interface WriterOptions {
   readonly sharding: ShardingOptions
@@ -41,6 +42,16 @@ export interface WriterOptions {
    * and the report says so if `affinity` was asked for. The memory that other stages take does not depend on the number of rows.
    */
   readonly memoryLimit?: number
+  /**
+   * Measure recall and record it in the manifest; default true, with 1,000 rows held out, at most one in twenty. Fewer than 400 rows are
+   * not measured.
+   */
+  readonly certificate?: boolean | { readonly rows?: number }
+  /**
+   * A sample of real queries to measure recall with, instead of rows. With the layout `affinity`, every other one is demand for copies
+   * instead; with a layout, those that measure also choose the thresholds of `targetRecall`.
+   */
+  readonly queries?: QueryInput
   /** Where the run's temporary directory is made; default: the system's. Takes about the size of the input's vectors. */
   readonly tempDir?: string
   readonly store?: StoreOptions
@@ -57,6 +68,7 @@ export const STAGES = [
   "duplicates",
   "locator",
   "shards",
+  "certificate",
   "manifest",
   "gates",
   "publish",
@@ -89,7 +101,12 @@ export type ResolvedWriterOptions = Required<
     | "logger"
   >
 > &
-  WriterOptions
+  WriterOptions & {
+    /** Rows to hold out; 0 for no certificate. */
+    readonly certificateRows: number
+  }
+
+const CERTIFICATE_ROWS = 1000
 
 export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOptions {
   oneOf("metric", options.metric, METRICS)
@@ -99,6 +116,19 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
   assertWholeNumber("maxBadRows", options.maxBadRows, 0)
   assertWholeNumber("parallelism", options.parallelism, 1)
   assertWholeNumber("memoryLimit", options.memoryLimit, 1)
+  const { certificate = true } = options
+  if (typeof certificate === "object") assertWholeNumber("certificate.rows", certificate.rows, 1)
+  else if (typeof certificate !== "boolean") {
+    throw invalidInput(`option certificate is ${certificate}, expected true, false or { rows }`, {
+      certificate,
+    })
+  }
+  const certificateRows =
+    certificate === false
+      ? 0
+      : certificate === true
+        ? CERTIFICATE_ROWS
+        : (certificate.rows ?? CERTIFICATE_ROWS)
   for (const [name, type] of Object.entries(options.fields ?? {})) oneOf(`fields.${name}`, type, FIELD_TYPES)
   return Object.freeze({
     metric: "cosine",
@@ -112,6 +142,7 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
     custom: {},
     logger: silentLogger,
     ...withoutUndefined(options),
+    certificateRows,
   })
 }
 

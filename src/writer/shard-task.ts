@@ -12,6 +12,7 @@ import type { BackendName, IndexDescription, ShardRows, ShardSpec } from "../sha
 import { backendByName } from "../shards/backends.js"
 import { sha256OfFile } from "../storage/checksum.js"
 import { concatBatches, readBlocks, takeColumns } from "./batches.js"
+import { type CertificateQueries, nearestInShard, type ShardNeighbours } from "./certificate.js"
 
 export interface ShardTask {
   readonly shard: number
@@ -24,6 +25,8 @@ export interface ShardTask {
   readonly dir: string
   /** Fingerprint of a shard whose files can serve again; if this one's is the same, nothing is built. */
   readonly reusable: string | undefined
+  /** Queries whose nearest rows are wanted. */
+  readonly queries: CertificateQueries | undefined
 }
 
 export interface ShardTaskResult {
@@ -32,17 +35,21 @@ export interface ShardTaskResult {
   readonly fingerprint: string
   /** Absent if the reusable files serve, or if no row is left. */
   readonly built: { readonly index: IndexDescription; readonly files: readonly ShardFile[] } | undefined
+  /** Absent if they were not asked for, or if no row is left. */
+  readonly nearest: ShardNeighbours | undefined
 }
 
 export async function runShardTask(task: ShardTask): Promise<ShardTaskResult> {
-  const { shard, spec, backend, dir } = task
+  const { shard, spec, backend, dir, queries } = task
   const rows = await readShardRows(task.spill, task.drop)
-  if (rows === undefined) return { shard, rows: 0, fingerprint: "", built: undefined }
+  if (rows === undefined) return { shard, rows: 0, fingerprint: "", built: undefined, nearest: undefined }
   const fingerprint = fingerprintOf(rows, spec, backend)
-  if (fingerprint === task.reusable) return { shard, rows: rows.rows, fingerprint, built: undefined }
+  const nearest = queries && nearestInShard(rows, spec, queries)
+  const result = { shard, rows: rows.rows, fingerprint, nearest }
+  if (fingerprint === task.reusable) return { ...result, built: undefined }
   await mkdir(dir)
   const index = await backendByName(backend).build(rows, dir, spec)
-  return { shard, rows: rows.rows, fingerprint, built: { index, files: await listFiles(dir) } }
+  return { ...result, built: { index, files: await listFiles(dir) } }
 }
 
 /** Rows of a spill, without the dropped ones, sorted by id; `undefined` if none is left. */

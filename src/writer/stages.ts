@@ -18,6 +18,7 @@ const UNITS: Record<Stage, Progress["unit"]> = {
   duplicates: "rows",
   locator: "rows",
   shards: "shards",
+  certificate: "objects",
   manifest: "objects",
   gates: "gates",
   publish: "objects",

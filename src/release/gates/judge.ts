@@ -6,7 +6,8 @@
  */
 import { shardFigures } from "../../manifest/figures.js"
 import type { Manifest } from "../../manifest/manifest.js"
-import { GATE_NAMES, type GateName, type GateOptions, type GateResult } from "./options.js"
+import { GATE_NAMES, type GateName, type GateOptions, type GateResult, type Judged } from "./options.js"
+import { judgeRecall } from "./recall.js"
 
 /** What a gate found in stored data. */
 export type Measurement =
@@ -37,8 +38,6 @@ export function judgeGates(facts: GateFacts, allow: readonly GateName[]): readon
     return [{ gate, ...judged, verdict: allowed ? "allowed" : judged.verdict }]
   })
 }
-
-type Judged = Omit<GateResult, "gate">
 
 const JUDGES: Readonly<Record<GateName, (facts: GateFacts) => Judged | undefined>> = {
   rows: judgeRows,
@@ -87,6 +86,7 @@ const JUDGES: Readonly<Record<GateName, (facts: GateFacts) => Judged | undefined
   overlap: ({ live, options: { overlap }, measured }) =>
     overlap &&
     judgeMeasured(live, measured.overlap, `at least ${overlap.min}`, (share) => share >= overlap.min),
+  recall: ({ candidate, options: { recall } }) => recall && judgeRecall(candidate, recall),
 }
 
 function judgeRows({ candidate, live, options }: GateFacts): Judged | undefined {

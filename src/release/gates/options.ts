@@ -1,5 +1,6 @@
 /** The gates by name, what they may be told, and what they answer. */
 import { invalidInput } from "../../errors.js"
+import { RECALL_KS } from "../../sharding/recall.js"
 
 /** All gates, in the order in which they are reported. */
 export const GATE_NAMES = [
@@ -14,6 +15,7 @@ export const GATE_NAMES = [
   "zero-norms",
   "centroid-drift",
   "overlap",
+  "recall",
 ] as const
 export type GateName = (typeof GATE_NAMES)[number]
 
@@ -53,6 +55,14 @@ export interface GateOptions {
     /** Shards of each search; default the snapshot's. `explicit` and `cel` search the record's own shard, or "all". */
     readonly probes?: number | "all"
   }
+  /** Recall that the build has measured, from 0 to 1. A snapshot whose recall was not measured is refused. */
+  readonly recall?: {
+    readonly min: number
+    /** Of the k nearest: 1, 10 (default) or 100. */
+    readonly k?: number
+    /** Shards searched; default the snapshot's. */
+    readonly probes?: number
+  }
 }
 
 export const GATE_VERDICTS = ["passed", "refused", "allowed", "not applicable"] as const
@@ -68,6 +78,9 @@ export interface GateResult {
   /** One sentence. */
   readonly reason: string
 }
+
+/** A result without the name of its gate. */
+export type Judged = Omit<GateResult, "gate">
 
 interface NumberRule {
   readonly expected: string
@@ -107,6 +120,11 @@ const SETTINGS: Readonly<Record<keyof GateOptions, Readonly<Record<string, Setti
     queries: { rule: whole(1) },
     k: { rule: whole(1) },
     probes: { rule: whole(1), word: "all" },
+  },
+  recall: {
+    min: { rule: between(0, 1), required: true },
+    k: { rule: { expected: "1, 10 or 100", holds: (k) => RECALL_KS.some((measured) => measured === k) } },
+    probes: { rule: whole(1) },
   },
 }
 

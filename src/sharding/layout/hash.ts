@@ -38,6 +38,7 @@ export const SALTS = {
   descriptors: 4,
   sample: 5,
   demand: 6,
+  certificate: 7,
   labels: 64,
 } as const
 
@@ -73,3 +74,7 @@ export function splitRows(
     validation: order.slice(skipped, skipped + heldOut).sort(),
   }
 }
+
+/** A number from 0 to 2^32 - 1 for a whole number of up to 53 bits. */
+export const hash53 = (value: number, salt: number): number =>
+  hash32(hash32(value >>> 0, salt) ^ Math.floor(value / 2 ** 32), salt)

@@ -73,7 +73,7 @@ lease-seconds: 5
       err: `error: vecsnap.yaml: to: the environment variable \${UNSET} is not set
 error: vecsnap.yaml: sharding.shards: expected a whole number from 1, or "auto", found 0.5
 error: vecsnap.yaml: unknown key sharding.probe: did you mean sharding.probes?
-error: vecsnap.yaml: gates.allow.0: expected one of rows, dim, metric, model, skipped-rows, duplicates, skew, norms, zero-norms, centroid-drift, overlap, found "row"
+error: vecsnap.yaml: gates.allow.0: expected one of rows, dim, metric, model, skipped-rows, duplicates, skew, norms, zero-norms, centroid-drift, overlap, recall, found "row"
 error: vecsnap.yaml: unknown key gates.rows.max-drop: expected one of min, max-drop-percent, max-grow-percent
 error: vecsnap.yaml: gates.skew.max: expected a number from 1, found nothing
 error: vecsnap.yaml: retention.grace: expected a duration such as 90s, 30m, 6h or 2d, found 6

@@ -21,6 +21,7 @@ test("the first line is the status, each reason has one of its own", () => {
     snapshot: "abcdefghijkl",
     ageSeconds: 60,
     pinned: false,
+    recall: { k: 10, probes: 8, mean: 0.9312, low: 0.92, high: 0.94 },
     lastRefresh: undefined,
     unlikeQueries: undefined,
     pointerReadAt: undefined,
@@ -28,7 +29,7 @@ test("the first line is the status, each reason has one of its own", () => {
   }
   const text = renderHealth(health, captureIo())
   const [first, ...reasons] = text.split("\n")
-  expect(first).toBe("degraded: snapshot abcdefghijkl, published 1 min ago")
+  expect(first).toBe("degraded: snapshot abcdefghijkl, published 1 min ago, recall@10 93.1% at 8 probes")
   expect(reasons[0]).toMatch(/^ {2}the last refresh failed: /)
   expect(reasons.slice(1)).toEqual(["  shard 3 fails: gone", ""])
   // What a store has put into an error does not reach the terminal as a command.

@@ -74,6 +74,31 @@ const WITH_LOCATOR: Manifest = {
     index: { size: 96, sha256: sha("2") },
   },
 }
+/** Must equal what test/data/golden/manifest-v1-recall.json holds: `recall` is optional in version 1. */
+const WITH_RECALL: Manifest = {
+  ...WITH_LOCATOR,
+  recall: {
+    queries: { kind: "given", count: 500, seed: 1, demand: 500, choseThresholds: true },
+    rows: 10_000,
+    routedBy: "vector",
+    probes: [1, 2],
+    curves: [
+      { k: 1, recall: [0.75, 1], low: [0.7102, 0.9924], high: [0.7861, 1], zero: [0.25, 0], p05: [0, 1] },
+      {
+        k: 10,
+        recall: [0.7012, 1],
+        low: [0.6801, 0.9924],
+        high: [0.7217, 1],
+        zero: [0.01, 0],
+        p05: [0.2, 1],
+      },
+    ],
+    stopping: "rule",
+    targets: [{ target: 0.9, probes: 1.5125, recall: 0.9104, low: 0.8951, high: 0.9237 }],
+    insideShards: { mean: 0.9912, least: 0.98 },
+    notes: ["the thresholds of targetRecall were chosen with these queries"],
+  },
+}
 const KEY = manifestKey(MANIFEST.createdAt, MANIFEST.run)
 
 const golden = (name: string): Buffer => readFileSync(fromRoot("test/data/golden", name))
@@ -96,7 +121,7 @@ function altered(change: (wire: Record<string, unknown>) => void): Buffer {
 
 describe("manifest codec", () => {
   it("reads back what it wrote", () => {
-    for (const manifest of [MANIFEST, WITH_LOCATOR, WITH_NORMS]) {
+    for (const manifest of [MANIFEST, WITH_LOCATOR, WITH_NORMS, WITH_RECALL]) {
       expect(decodeManifest(encodeManifest(manifest), KEY)).toEqual(manifest)
     }
   })
@@ -105,6 +130,7 @@ describe("manifest codec", () => {
     ["manifest-v1.json", MANIFEST],
     ["manifest-v1-locator.json", WITH_LOCATOR],
     ["manifest-v1-norms.json", WITH_NORMS],
+    ["manifest-v1-recall.json", WITH_RECALL],
   ])("reads the golden file %s, and still writes it byte for byte", (name, manifest) => {
     expect(decodeManifest(golden(name), KEY)).toEqual(manifest)
     expect(encodeManifest(manifest).toString()).toBe(golden(name).toString())

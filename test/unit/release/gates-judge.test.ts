@@ -1,6 +1,6 @@
 import fc from "fast-check"
 import { describe, expect, it, test } from "vitest"
-import type { Manifest } from "../../../src/index.js"
+import type { Manifest, RecallCertificate } from "../../../src/index.js"
 import { judgeGates, type Measurement } from "../../../src/release/gates/judge.js"
 import {
   checkGateOptions,
@@ -89,6 +89,7 @@ const ALL: GateOptions = {
   zeroNorms: { maxPercent: 0 },
   centroidDrift: { max: 0.1 },
   overlap: { min: 0.9 },
+  recall: { min: 0.9 },
 }
 
 describe("which gates are checked", () => {
@@ -111,6 +112,8 @@ describe("which gates are checked", () => {
       "zero-norms": "passed",
       "centroid-drift": "not applicable",
       overlap: "not applicable",
+      // It does not say what its recall is.
+      recall: "refused",
     })
     expect(result("dim", { live: null })).toEqual({
       gate: "dim",
@@ -371,7 +374,7 @@ describe("options", () => {
     ],
     [
       { zeroNorm: { maxPercent: 1 } },
-      "option gates.zeroNorm is not known, expected one of rows, skippedRows, duplicates, skew, norms, zeroNorms, centroidDrift, overlap",
+      "option gates.zeroNorm is not known, expected one of rows, skippedRows, duplicates, skew, norms, zeroNorms, centroidDrift, overlap, recall",
     ],
     [{ skew: { max: 2, min: 1 } }, "option gates.skew.min is not known, expected one of max"],
   ])("%j is refused", (options, message) => {
@@ -389,6 +392,72 @@ describe("options", () => {
   it("names of allowed gates are known", () => {
     expect(() => checkGateOptions({}, ["row"])).toThrow(
       /^option allow has "row", expected names of gates: rows, dim,/,
+    )
+  })
+})
+
+describe("recall", () => {
+  const recall: RecallCertificate = {
+    queries: { kind: "rows", count: 900, seed: 1 },
+    rows: 9999,
+    routedBy: "vector",
+    probes: [1, 2, 4],
+    curves: [1, 10].map((k) => ({
+      k,
+      recall: [0.7, 0.9, 1].map((share) => share - k / 1000),
+      low: [0.6, 0.85, 0.98],
+      high: [0.8, 0.95, 1],
+      zero: [0.1, 0, 0],
+      p05: [0, 0.5, 1],
+    })),
+    stopping: "fixed",
+    targets: [],
+    notes: [],
+  }
+  const judgeIt = (
+    limits: NonNullable<GateOptions["recall"]>,
+    measured: RecallCertificate | undefined = recall,
+  ) => {
+    const sharding = { strategy: "cluster", shards: 4, options: { probes: 2 } } as const
+    return judgeGates(
+      {
+        candidate: { ...snapshot(), sharding, recall: measured },
+        live: undefined,
+        options: { recall: limits },
+        measured: {},
+      },
+      [],
+    ).find(({ gate }) => gate === "recall")!
+  }
+
+  it.each<[NonNullable<GateOptions["recall"]>, number, string]>([
+    [{ min: 0.89 }, 0.89, "passed"],
+    [{ min: 0.8901 }, 0.89, "refused"],
+    [{ min: 0.89, k: 1 }, 0.899, "passed"],
+    [{ min: 0.7, probes: 1 }, 0.69, "refused"],
+    // What was measured below counts.
+    [{ min: 0.9, probes: 3 }, 0.89, "refused"],
+    [{ min: 0.9, probes: 99 }, 0.99, "passed"],
+  ])("of %j is %d: %s", (limits, value, verdict) => {
+    expect(judgeIt(limits)).toMatchObject({ value: expect.closeTo(value, 10), verdict })
+  })
+
+  it("that nobody has measured is refused, with a sentence that says so", () => {
+    const without = judgeGates(
+      { candidate: snapshot(), live: undefined, options: { recall: { min: 0 } }, measured: {} },
+      [],
+    )
+    expect(without.at(-1)).toMatchObject({
+      verdict: "refused",
+      limit: "at least 0 of 10 at 1 probe",
+      reason: expect.stringMatching(/^the recall of snapshot aaaaaaaaaaaa was not measured/),
+    })
+    expect(judgeIt({ min: 0.5, k: 100 })).toMatchObject({
+      verdict: "refused",
+      reason: "the recall of the 100 nearest was not measured: snapshot aaaaaaaaaaaa has fewer rows",
+    })
+    expect(() => checkGateOptions({ recall: { min: 0.5, k: 5 } })).toThrow(
+      "option gates.recall.k is 5, expected 1, 10 or 100",
     )
   })
 })

@@ -25,7 +25,16 @@ async function shardTask(dir: string, backend: BackendName, shard: number, rows:
   const spill = join(dir, `spill-${shard}`)
   await appendBlocks(spill, [batch(rows)])
   const drop = new Set<number>()
-  return { shard, spill, drop, spec: SPEC, backend, dir: join(dir, `shard-${shard}`), reusable: undefined }
+  return {
+    shard,
+    spill,
+    drop,
+    spec: SPEC,
+    backend,
+    dir: join(dir, `shard-${shard}`),
+    reusable: undefined,
+    queries: undefined,
+  }
 }
 
 describe("buildShards", () => {

@@ -1,0 +1,336 @@
+/**
+ * Measures the recall of a published snapshot as its readers have it: real searches with more and more probes, against the true
+ * neighbours, which are found by going over all rows of all shards. Then the figures are held against the certificate.
+ */
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { assertWholeNumber, invalidInput, isVecsnapError, unsupported } from "../../errors.js"
+import { type Logger, silentLogger } from "../../logger.js"
+import { readLive, readManifest } from "../../manifest/current.js"
+import { findManifest } from "../../manifest/history.js"
+import type { Manifest } from "../../manifest/manifest.js"
+import { openSnapshot, type Reader } from "../../reader/reader.js"
+import type { SearchOptions } from "../../reader/types.js"
+import {
+  CERTIFIED_TARGETS,
+  certifiedRecall,
+  curveOf,
+  defaultProbes,
+  RECALL_KS,
+  type RecallCertificate,
+  type RecallCurve,
+  TARGET_K,
+  type TargetFigures,
+  targetFiguresOf,
+} from "../../sharding/recall.js"
+import { openStore, type StoreOptions } from "../../storage/open.js"
+import type { ObjectStore } from "../../storage/store.js"
+import { CERTIFIED_NEIGHBOURS, type Neighbour, routesByVector } from "../../writer/certificate.js"
+import { idKey } from "../../writer/hold-out.js"
+import { type QueryInput, readQueries } from "../../writer/queries.js"
+import { createShardScan, sampleRows, trueNeighbours } from "./truth.js"
+
+export interface EvaluateOptions {
+  /** Real queries; default: rows of the snapshot, each of which is no neighbour of itself. */
+  readonly queries?: QueryInput
+  /** Rows to sample, where there are no queries; default 500. */
+  readonly sample?: number
+  /** Numbers of neighbours, from 1 to 100; default 1, 10 and 100. */
+  readonly ks?: readonly number[]
+  /** Numbers of probes; default 1, 2, 4, 8, 16 and the snapshot's own, as far as there are so many shards. */
+  readonly probes?: readonly number[]
+  /** Recalls of the ten nearest to ask for; default .90, .95 and .98, if the snapshot can be asked. */
+  readonly targets?: readonly number[]
+  /** Run of the snapshot, whether live or not; default: the live one. */
+  readonly snapshot?: string
+  /** Which rows are sampled; default 1. */
+  readonly seed?: number
+  /** For shards that are downloaded, the whole snapshot twice; removed in the end. Default: the system's. */
+  readonly tempDir?: string
+  readonly store?: StoreOptions
+  readonly signal?: AbortSignal
+  readonly logger?: Logger
+}
+
+/** One figure of the certificate, and the same as measured now. */
+export interface ComparedRecall {
+  readonly k: number
+  readonly probes: number
+  readonly measured: number
+  readonly certified: number
+  /** `measured - certified`. */
+  readonly difference: number
+  /** Whether that is within the 95 % interval of the difference of both. */
+  readonly agrees: boolean
+}
+
+export interface Evaluation {
+  readonly snapshot: string
+  readonly url: string
+  readonly rows: number
+  readonly queries: { readonly kind: "rows" | "given"; readonly count: number; readonly seed: number }
+  /** Whether shards are ranked for a vector, or each row was looked for in its own shard. */
+  readonly routedBy: "vector" | "row"
+  /** Rising, as far as there are shards. */
+  readonly probes: readonly number[]
+  /** Lists as long as `probes`. */
+  readonly curves: readonly RecallCurve[]
+  readonly targets: readonly TargetFigures[]
+  /** Probes that a query of the snapshot has by default. */
+  readonly defaultProbes: number
+  /** Shards that hold rows: how many, copies included, and the share of the queries that probed it at `defaultProbes`. */
+  readonly shards: readonly { readonly shard: number; readonly rows: number; readonly probed: number }[]
+  readonly certificate: RecallCertificate | undefined
+  /** Figures that both have; empty without a certificate. */
+  readonly compared: readonly ComparedRecall[]
+}
+
+const DEFAULT_SAMPLE = 500
+const DEFAULT_PROBES = [1, 2, 4, 8, 16]
+/** Queries that are answered together. */
+const AT_ONCE = 64
+
+/**
+ * Measures the recall of the live snapshot of a root, or of `options.snapshot`. Downloads all of it.
+ *
+ * Throws `InvalidInput` for options or queries that can't be, `Unsupported` for real queries of a strategy whose queries name their
+ * shards, `NotFound` if there is no such snapshot.
+ */
+export async function evaluateSnapshot(
+  from: string | ObjectStore,
+  options: EvaluateOptions = {},
+): Promise<Evaluation> {
+  checkOptions(options)
+  const opened = typeof from === "string" ? openStore(from, options.store) : undefined
+  const store = opened ?? (from as ObjectStore)
+  const dir = await mkdtemp(join(options.tempDir ?? tmpdir(), "vecsnap-eval-"))
+  try {
+    const manifest = await readShown(store, options)
+    await using reader = await openSnapshot(store, {
+      snapshot: manifest.run,
+      cacheDir: join(dir, "cache"),
+      logger: options.logger ?? silentLogger,
+      ...(options.signal && { signal: options.signal }),
+    })
+    return await evaluate(store, manifest, reader, dir, options)
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+    opened?.close()
+  }
+}
+
+function checkOptions({ ks = [], probes = [], targets = [], sample, seed }: EvaluateOptions): void {
+  assertWholeNumber("sample", sample, 1)
+  assertWholeNumber("seed", seed, 0)
+  for (const count of probes) assertWholeNumber("probes", count, 1)
+  const badK = ks.find((k) => !(Number.isInteger(k) && k >= 1 && k <= CERTIFIED_NEIGHBOURS))
+  if (badK !== undefined) {
+    throw invalidInput(`option ks has ${badK}, expected whole numbers from 1 to ${CERTIFIED_NEIGHBOURS}`, {
+      ks,
+    })
+  }
+  const badTarget = targets.find((target) => !(target > 0 && target <= 1))
+  if (badTarget !== undefined) {
+    throw invalidInput(`option targets has ${badTarget}, expected numbers above 0, at most 1`, { targets })
+  }
+}
+
+async function readShown(store: ObjectStore, { snapshot, signal }: EvaluateOptions): Promise<Manifest> {
+  if (snapshot === undefined) return (await readLive(store, { signal })).manifest
+  const { key } = await findManifest(store, snapshot, { signal })
+  return readManifest(store, key, { signal })
+}
+
+interface Queries {
+  readonly kind: "rows" | "given"
+  readonly vectors: readonly Float32Array[]
+  /** Of rows: what tells them from others. */
+  readonly own: Float64Array | undefined
+  /** Of rows whose strategy has shards named: the shard of each. */
+  readonly shards: readonly number[] | undefined
+}
+
+async function evaluate(
+  store: ObjectStore,
+  manifest: Manifest,
+  reader: Reader,
+  dir: string,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
+  const { schema, sharding, recall: certificate } = manifest
+  const { signal, seed = 1 } = options
+  const scan = createShardScan(store, manifest, join(dir, "shards"), { signal })
+  const routedBy = routesByVector({ name: sharding.strategy }) ? "vector" : "row"
+  const queries = await takeQueries()
+  const all = concat(queries.vectors, schema.dim)
+  const truth = await trueNeighbours(scan, schema, all, queries.own)
+
+  const own = defaultProbes(sharding)
+  const most = manifest.shards.length
+  const wanted = options.probes ?? [...DEFAULT_PROBES, own]
+  const probes =
+    routedBy === "row"
+      ? [1]
+      : [...new Set(wanted.map((count) => Math.min(count, most)))].sort((a, b) => a - b)
+  const compared = manifest.rows - (queries.kind === "rows" ? 1 : 0)
+  const ks = [...new Set(options.ks ?? RECALL_KS)]
+    .filter((k) => k === 1 || k <= compared)
+    .sort((a, b) => a - b)
+  const found = await searchAll((count) => (routedBy === "row" ? {} : { probes: count }), probes)
+  const curves = ks.map((k) =>
+    curveOf(
+      k,
+      found.map(({ keys }) => sharesOf(truth, keys, k)),
+    ),
+  )
+  const atOwn = found[probes.findLastIndex((count) => count <= own)] ?? found[0]!
+  return {
+    snapshot: manifest.run,
+    url: store.url,
+    rows: manifest.rows,
+    queries: { kind: queries.kind, count: queries.vectors.length, seed },
+    routedBy,
+    probes,
+    curves,
+    targets: routedBy === "row" ? [] : await measureTargets(),
+    defaultProbes: own,
+    shards: manifest.shards.map(({ shard, rows }) => ({
+      shard,
+      rows,
+      probed: atOwn.asked.filter((asked) => asked.includes(shard)).length / queries.vectors.length,
+    })),
+    certificate,
+    compared: certificate ? compareWith(certificate, probes, curves) : [],
+  }
+
+  async function takeQueries(): Promise<Queries> {
+    if (options.queries !== undefined) {
+      if (routedBy === "row") {
+        throw unsupported(
+          `queries of snapshot ${manifest.run} name their shards (strategy ${sharding.strategy}), so that vectors alone can't be searched for: leave them out to sample rows`,
+          { strategy: sharding.strategy },
+        )
+      }
+      const read = await readQueries(options.queries, schema, signal)
+      const count = read.length / schema.dim
+      const vectors = Array.from({ length: count }, (_, i) =>
+        read.subarray(i * schema.dim, (i + 1) * schema.dim),
+      )
+      return { kind: "given", vectors, own: undefined, shards: undefined }
+    }
+    const rows = await sampleRows(scan, schema.dim, options.sample ?? DEFAULT_SAMPLE, seed)
+    const usable = rows.filter(
+      ({ vector }) => schema.metric !== "cosine" || vector.some((value) => value !== 0),
+    )
+    return {
+      kind: "rows",
+      vectors: usable.map(({ vector }) => vector),
+      own: Float64Array.from(usable, ({ id }) => id),
+      shards: routedBy === "row" ? usable.map(({ shard }) => shard) : undefined,
+    }
+  }
+
+  /** What each of `settings` finds for all queries. */
+  async function searchAll<T>(
+    optionsOf: (setting: T) => SearchOptions,
+    settings: readonly T[],
+  ): Promise<readonly { keys: readonly (readonly number[])[]; asked: readonly (readonly number[])[] }[]> {
+    const found: { keys: number[][]; asked: (readonly number[])[] }[] = []
+    for (const setting of settings) {
+      const keys: number[][] = []
+      const asked: (readonly number[])[] = []
+      for (const places of groupsOf(queries, AT_ONCE)) {
+        const shard = queries.shards?.[places[0]!]
+        const results = await reader.searchMany(
+          places.map((place) => queries.vectors[place]!),
+          {
+            ...optionsOf(setting),
+            ...(shard !== undefined && { shards: [shard] }),
+            // One more, since one may be the query itself.
+            k: CERTIFIED_NEIGHBOURS + 1,
+            ...(signal && { signal }),
+          },
+        )
+        for (const [i, { hits, shards }] of results.entries()) {
+          const place = places[i]!
+          keys[place] = hits
+            .map(({ id }) => idKey(typeof id === "number" ? BigInt(id) : id))
+            .filter((key) => key !== queries.own?.[place])
+          asked[place] = shards.asked
+        }
+      }
+      found.push({ keys, asked })
+    }
+    return found
+  }
+
+  async function measureTargets(): Promise<readonly TargetFigures[]> {
+    const targets = options.targets ?? CERTIFIED_TARGETS
+    try {
+      const found = await searchAll((targetRecall) => ({ targetRecall }), targets)
+      return found.map(({ keys, asked }, i) =>
+        targetFiguresOf(
+          targets[i]!,
+          sharesOf(truth, keys, TARGET_K),
+          asked.map(({ length }) => length),
+        ),
+      )
+    } catch (error) {
+      if (options.targets === undefined && isVecsnapError(error, "Unsupported")) return []
+      throw error
+    }
+  }
+}
+
+/** Places of queries that are searched for together: those of one shard, where shards are named. */
+function groupsOf({ vectors, shards }: Queries, atOnce: number): readonly (readonly number[])[] {
+  const byShard = new Map<number | undefined, number[]>()
+  for (const place of vectors.keys()) {
+    const shard = shards?.[place]
+    byShard.set(shard, [...(byShard.get(shard) ?? []), place])
+  }
+  return [...byShard.values()].flatMap((places) =>
+    Array.from({ length: Math.ceil(places.length / atOnce) }, (_, i) =>
+      places.slice(i * atOnce, (i + 1) * atOnce),
+    ),
+  )
+}
+
+/** For each query the share of its `k` nearest that are among the first `k` hits. */
+function sharesOf(
+  truth: readonly (readonly Neighbour[])[],
+  keys: readonly (readonly number[])[],
+  k: number,
+): Float64Array {
+  return Float64Array.from(truth, (neighbours, query) => {
+    const wanted = neighbours.slice(0, k)
+    const hits = new Set(keys[query]!.slice(0, k))
+    return wanted.length === 0 ? 1 : wanted.filter(({ id }) => hits.has(id)).length / wanted.length
+  })
+}
+
+function compareWith(
+  certificate: RecallCertificate,
+  probes: readonly number[],
+  curves: readonly RecallCurve[],
+): readonly ComparedRecall[] {
+  return curves.flatMap((curve) =>
+    probes.flatMap((count, at): readonly ComparedRecall[] => {
+      const certified = certifiedRecall(certificate, curve.k, count)
+      if (certified === undefined || !certificate.probes.includes(count)) return []
+      const measured = curve.recall[at]!
+      const difference = Math.round(1e4 * (measured - certified.mean)) / 1e4
+      const half = (low: number, high: number): number => (high - low) / 2
+      const interval = Math.hypot(half(curve.low[at]!, curve.high[at]!), half(certified.low, certified.high))
+      const agrees = Math.abs(difference) <= interval
+      return [{ k: curve.k, probes: count, measured, certified: certified.mean, difference, agrees }]
+    }),
+  )
+}
+
+function concat(vectors: readonly Float32Array[], dim: number): Float32Array {
+  const all = new Float32Array(vectors.length * dim)
+  for (const [i, vector] of vectors.entries()) all.set(vector, i * dim)
+  return all
+}
