@@ -215,7 +215,10 @@ const CAUSES: Readonly<Record<GateName, Cause>> = {
   },
   // The same vectors under other ids: every other figure is the same.
   overlap: { after: shuffled, options: { gates: { overlap: { min: 0.5 } } } },
-  recall: { after: makeRecords(800, { dim: 8 }), options: { gates: { recall: { min: 0.99, probes: 1 } } } },
+  recall: {
+    after: makeRecords(800, { dim: 8 }),
+    options: { gates: { recall: { min: 0.999, k: 100, probes: 1 } } },
+  },
 }
 
 describe("a real cause makes each gate refuse", () => {
