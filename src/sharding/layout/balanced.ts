@@ -12,7 +12,7 @@ const ROUNDS = 6
 /** Rows that are compared with all points together. */
 const PREFERENCES_AT_ONCE = 512
 /** Rows that all rounds but the last see at most, or so many a shard where that is more. */
-const SAMPLE_ROWS = 65_536
+const SAMPLE_ROWS = 32_768
 const SAMPLE_ROWS_PER_SHARD = 256
 
 export interface CapacityOptions {

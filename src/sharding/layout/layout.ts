@@ -104,7 +104,7 @@ const SAMPLE_SCORES = 2 ** 23
 const MOST_OF_AVERAGE = 1.12
 const PLAIN_ROUNDS = 12
 /** Plain k-means sees this many rows at most, or so many a shard where that is more. */
-const PLAIN_SAMPLE_ROWS = 65_536
+const PLAIN_SAMPLE_ROWS = 32_768
 const PLAIN_SAMPLE_ROWS_PER_SHARD = 256
 
 /** Bytes that an `affinity` layout takes at the peak, rows included. Blocks and tables of a fixed size are 64 MiB. */
@@ -138,7 +138,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   onStep("balanced")
   const points = affinity
     ? undefined
-    : priceShards(rows, balancedCentroids(rows, shards, plain, seed, crew), undefined, crew)
+    : priceShards(rows, balancedCentroids(rows, shards, plain, seed, crew), seed, crew)
   const balancedHome =
     points === undefined
       ? balancedLayout(rows, shards, plain, seed, crew)

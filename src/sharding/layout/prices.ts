@@ -4,6 +4,7 @@
  */
 import { closestPoints, forEachBlock } from "./compare.js"
 import type { Crew } from "./crew.js"
+import { hashOrder, saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
 import { createPoints, type Points, type SpaceRows } from "./space.js"
 
@@ -12,28 +13,34 @@ const CAPACITY = 1.1
 /** A shard that has more of the average raises its price until it has `AIM`: to stop at the capacity would take ten times the rounds. */
 const OVERFULL = 1.08
 const AIM = 1.02
-const ROUNDS = 40
+const ROUNDS = 30
+/** Rows that bid at most, or so many a shard where that is more. */
+const BIDDERS = 65_536
+const BIDDERS_PER_SHARD = 256
 
 /** Points whose biases include the prices. */
 export type PricedPoints = Points & { readonly bias: Float32Array }
 
 /**
- * Prices for centroids (`shards × dim`) under which shards get at most 1.08 of the average of `members` (rows in the space, all if
- * absent), or hardly more: in each round an overfull shard raises its price until those of its rows leave that have the least
+ * Prices for centroids (`shards × dim`) under which shards get at most 1.08 of the average of rows (in the space), or hardly
+ * more: in each round an overfull shard raises its price until those of its rows leave that have the least
  * reason to stay.
  */
 export function priceShards(
   rows: SpaceRows,
   centroids: Float32Array,
-  members?: ArrayLike<number>,
+  seed: number,
   crew?: Crew,
 ): PricedPoints {
   const { dim, metric } = rows
   const unpriced = createPoints(centroids, dim, metric)
   const points = { ...unpriced, bias: unpriced.bias?.slice() ?? new Float32Array(unpriced.count) }
-  const average = (members?.length ?? rows.rows) / points.count
+  const most = Math.max(BIDDERS, BIDDERS_PER_SHARD * points.count)
+  const bidders =
+    rows.rows > most ? hashOrder(rows.rows, saltOf("shards", seed)).slice(0, most).sort() : undefined
+  const average = (bidders?.length ?? rows.rows) / points.count
   for (let round = 0; round < ROUNDS; round++) {
-    const { point, margin } = closestPoints(rows, points, members, crew)
+    const { point, margin } = closestPoints(rows, points, bidders, crew)
     const { start, members: places } = groupMembers(point, points.count)
     let overfull = false
     for (let shard = 0; shard < points.count; shard++) {

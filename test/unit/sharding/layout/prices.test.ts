@@ -23,21 +23,21 @@ test.each(METRICS)(
     const centroids = rows.vectors.slice(0, SHARDS * DIM)
     const unpriced = closestPoints(rows, createPoints(centroids, DIM, metric)).point
     expect(share(countsOf(unpriced, SHARDS))).toBeGreaterThan(1.3)
-    const points = priceShards(rows, centroids)
+    const points = priceShards(rows, centroids, 1)
     const priced = closestPoints(rows, points).point
     expect(share(countsOf(priced, SHARDS))).toBeLessThan(1.09)
     // Rows stay where they were unless that shard was overfull.
     const unmoved = [...priced].filter((shard, row) => shard === unpriced[row]).length
     expect(unmoved).toBeGreaterThan(1500)
     // Prices of balanced shards change nothing.
-    const again = priceShards({ ...rows, rows: SHARDS, vectors: centroids }, centroids)
+    const again = priceShards({ ...rows, rows: SHARDS, vectors: centroids }, centroids, 1)
     expect(again.bias).toEqual(createPoints(centroids, DIM, metric).bias ?? new Float32Array(SHARDS))
   },
 )
 
 test("rows are placed one by one or all at once alike, and a full shard takes no more", () => {
   const rows = inSpace(groups(3000, DIM, 40, 0.6), DIM, "cosine")
-  const points = priceShards(rows, rows.vectors.slice(0, SHARDS * DIM))
+  const points = priceShards(rows, rows.vectors.slice(0, SHARDS * DIM), 1)
   const whole = createPricedPlacement(points, 3000).place(rows)
   const stepwise = createPricedPlacement(points, 3000)
   const parts = [0, 1, 500, 3000].slice(1).map((to, i) => {
