@@ -6,10 +6,12 @@
  * ```
  *
  * Scans of 20,000 rows, top 10: the compiled kernel over a table in its own memory, over one elsewhere (copied piece by piece),
- * and for 64 queries at a time; the plain loop; sqlite-vec's own search. Beside them, how fast this machine reads memory
+ * and for 64 queries at a time; the plain loop; sqlite-vec's own search; usearch's exact search where that package is to be found
+ * (it is no dependency: `npm install --no-save usearch`, or elsewhere with NODE_PATH). Beside them, how fast this machine reads memory
  * and what share of that the scan reaches. Then rows assigned to points: the kernel, the plain loop, and a loop over arrays of
  * arrays as JavaScript packages for k-means have them. Every figure is the median of interleaved rounds: what else the machine does hits all alike.
  */
+import { createRequire } from "node:module"
 import Sqlite from "better-sqlite3"
 import * as sqliteVec from "sqlite-vec"
 import * as plain from "../src/vectors/kernel/plain.js"
@@ -56,6 +58,21 @@ function sqliteVecSearch(vectors: Float32Array, dim: number): (query: Float32Arr
   return (query) => select.all(query, BigInt(K))
 }
 
+interface Usearch {
+  readonly MetricKind: { readonly Cos: unknown }
+  exactSearch(dataset: Float32Array, queries: Float32Array, dim: number, k: number, metric: unknown): unknown
+}
+
+/** Undefined where the package is not installed. */
+function loadUsearch(): Usearch | undefined {
+  try {
+    return createRequire(import.meta.url)("usearch") as Usearch
+  } catch {
+    return undefined
+  }
+}
+const usearch = loadUsearch()
+
 /** A table that the compiled kernel does not take. */
 const plainly = (scanned: ScanTable): ScanTable => ({
   ...scanned,
@@ -88,6 +105,7 @@ function benchScans(dim: number) {
     many: () => scanMany(inPlace, queries, K),
     plain: () => scan(plainly(staged), query, K),
     sqliteVec: () => search(query),
+    usearch: () => usearch?.exactSearch(elsewhere, query, dim, K, usearch.MetricKind.Cos),
     copy: copyTo(new Float32Array(elsewhere.length), elsewhere),
   })
   const bytes = vectors.byteLength
@@ -101,6 +119,7 @@ function benchScans(dim: number) {
     float32PerQueryOf64Ms: round(ms.manyFloat32 / QUERIES, 3),
     plainMs: round(ms.plain, 2),
     sqliteVecMs: round(ms.sqliteVec, 2),
+    usearchMs: usearch === undefined ? "not installed" : round(ms.usearch, 2),
     timesPlain: round(ms.plain / ms.kernel, 1),
     timesSqliteVec: round(ms.sqliteVec / ms.kernel, 1),
     float32ReadsGBs: round(bytes / ms.float32 / 1e6, 1),
@@ -164,6 +183,7 @@ console.log(
       "float32 only",
       "plain",
       "sqlite-vec",
+      "usearch",
       "× plain",
       "× sqlite-vec",
       "float32 only reads, GB/s",
