@@ -25,6 +25,7 @@ import {
   needsTraining,
   type ResolvedSharding,
   resolveSharding,
+  restoreStrategy,
   trainStrategy,
 } from "../sharding/strategies.js"
 import type { Strategy, StrategyContext } from "../sharding/strategy.js"
@@ -225,8 +226,9 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     const body = encodeManifest(manifest)
     // A run that slept so long that its files were collected must not leave a manifest that names them.
     await run.renew()
-    // Readers have bounds for what a manifest may say: nothing that they would refuse may become live.
+    // Readers have bounds for what a manifest and routing may say: nothing that they would refuse may become live.
     decodeManifest(body, key)
+    restoreStrategy(strategy.describe(), strategy.artifacts(), contextOf(job, schema.dim))
     await store.put(key, body, {
       ifAbsent: true,
       contentType: "application/json",

@@ -88,7 +88,7 @@ describe("a manifest", () => {
   })
 })
 
-describe("100 MB of garbage", () => {
+describe("160 MB of garbage", () => {
   it("in place of pointer or manifest of a directory is refused before it is read", async () => {
     const to = join(dir, "root")
     const { manifest } = await buildSnapshot([{ id: 1, vector: [1, 2] }], {
@@ -96,21 +96,21 @@ describe("100 MB of garbage", () => {
       sharding: { strategy: "lsh", shards: 1 },
     })
     for (const [key, limit] of [
-      [manifest, 64 * MIB],
+      [manifest, 128 * MIB],
       ["_CURRENT", 64 * 1024],
     ] as const) {
       // Sparse: it takes no place on the disk.
       const file = await open(join(to, key), "w")
-      await file.truncate(100 * MIB)
+      await file.truncate(160 * MIB)
       await file.close()
       const error = await openSnapshot(to, { cacheDir: join(dir, "cache") }).catch((error: unknown) => error)
-      expect(error).toMatchObject({ tag: "Corrupt", details: { expected: limit, got: 100 * MIB } })
-      expect((error as Error).message).toContain(`${key} has ${100 * MIB} bytes, expected at most ${limit}`)
+      expect(error).toMatchObject({ tag: "Corrupt", details: { expected: limit, got: 160 * MIB } })
+      expect((error as Error).message).toContain(`${key} has ${160 * MIB} bytes, expected at most ${limit}`)
     }
   })
 
   it.each([
-    ["announced", { "content-length": String(100 * MIB) }],
+    ["announced", { "content-length": String(160 * MIB) }],
     ["not announced", {}],
   ])("from a server, its length %s, is refused before much of it is read", async (_, headers) => {
     let sentBytes = 0
@@ -118,7 +118,7 @@ describe("100 MB of garbage", () => {
     const server = createServer((_, response) => {
       response.writeHead(200, { etag: '"e"', ...headers })
       const send = (): void => {
-        while (!response.destroyed && sentBytes < 100 * MIB) {
+        while (!response.destroyed && sentBytes < 160 * MIB) {
           sentBytes += piece.length
           if (!response.write(piece)) return void response.once("drain", send)
         }
@@ -138,8 +138,8 @@ describe("100 MB of garbage", () => {
       sentBytes = 0
       const key = "manifests/20261121T030000.000Z-k3v9x2m4q7ab.json"
       const manifest = await readManifest(store, key).catch((error: unknown) => error)
-      expect(manifest).toMatchObject({ tag: "Corrupt", details: { key, expected: 64 * MIB } })
-      expect(sentBytes).toBeLessThan(90 * MIB)
+      expect(manifest).toMatchObject({ tag: "Corrupt", details: { key, expected: 128 * MIB } })
+      expect(sentBytes).toBeLessThan(150 * MIB)
     } finally {
       store.close()
       server.closeAllConnections()

@@ -66,8 +66,11 @@ export function gainsByRank(
     for (let i = from; i < from + truth.k; i++) {
       if (truth.ids[i]! < 0) continue
       const rank = reachedAt(membership, truth.ids[i]!, position)
-      if (rank < shards) gains[query * shards + rank]! += 1 / known
+      if (rank < shards) gains[query * shards + rank]!++
     }
+    // Counted first and divided once: sums of fractions would exceed 1.
+    if (known === 0) continue
+    for (let rank = 0; rank < shards; rank++) gains[query * shards + rank]! /= known
   }
   return gains
 }

@@ -16,8 +16,8 @@ import { searchTable } from "./search.js"
 const EXACT_ROWS_MAX = 50_000
 const ROWS_PER_PARTITION = 4096
 /** Recall inside the shard below which more partitions are probed. */
-const RECALL_TARGET = 0.98
-const RECALL_QUERIES = 64
+const RECALL_TARGET = 0.99
+const RECALL_QUERIES = 128
 const RECALL_K = 10
 /** Vectors handed to LanceDB at once: it holds two more copies of them meanwhile. */
 const BATCH_BYTES = 64 * 2 ** 20

@@ -18,6 +18,7 @@ import {
 } from "../../../../src/sharding/layout/layout.js"
 import { createDescriptorRouter } from "../../../../src/sharding/layout/routing.js"
 import { fitPreparation, prepareQueries, prepareRows } from "../../../../src/sharding/layout/space.js"
+import { learnGains } from "../../../../src/sharding/layout/stopping.js"
 import { METRICS, type Metric } from "../../../../src/vectors/metric.js"
 import { countsOf, groups, inSpace } from "./data.js"
 
@@ -269,4 +270,25 @@ describe("the neighbour graph", () => {
       expect(new Set(own).size).toBe(own.length)
     }
   })
+})
+
+test("a shard that holds all neighbours gains exactly 1, and so is it learned, whatever their number", () => {
+  for (let k = 1; k <= 20; k++) {
+    const routings = {
+      queries: 1,
+      shards: 2,
+      shown: 2,
+      ranked: Uint16Array.of(1, 0),
+      scores: Float32Array.of(0.9, 0.1),
+      familiarity: Float32Array.of(0.5),
+    }
+    const truth = { k, ids: Int32Array.from({ length: k }, (_, row) => row) }
+    const gained = gainsByRank(routings, truth, {
+      shards: 2,
+      home: new Int32Array(k).fill(1),
+      copies: undefined,
+    })
+    expect([...gained]).toEqual([1, 0])
+    expect(Math.max(...learnGains(routings, gained).gains)).toBe(1)
+  }
 })
