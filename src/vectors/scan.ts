@@ -234,13 +234,21 @@ export class NearestRows {
 
   /**
    * `queries`: row-major, each as {@link scan} wants it. `rows`: how many there are at most in all tables; saves memory where
-   * that is less than k. Throws `InvalidInput` unless k is an integer of 1 or more.
+   * that is less than k. `within`: a distance for each query, beyond which rows are left out, which saves time. Throws
+   * `InvalidInput` unless k is an integer of 1 or more.
    */
-  constructor(metric: Metric, queries: Float32Array, dim: number, k: number, rows = k) {
-    this.#queries = Array.from(
-      { length: queries.length / dim },
-      (_, i) => new QueryState(metric, queries.subarray(i * dim, (i + 1) * dim), k, rows),
-    )
+  constructor(
+    metric: Metric,
+    queries: Float32Array,
+    dim: number,
+    k: number,
+    rows = k,
+    within?: ArrayLike<number>,
+  ) {
+    this.#queries = Array.from({ length: queries.length / dim }, (_, i) => {
+      const query = queries.subarray(i * dim, (i + 1) * dim)
+      return new QueryState(metric, query, k, rows, within?.[i] ?? Number.POSITIVE_INFINITY)
+    })
   }
 
   /** Takes in the rows of a table, whose row 0 gets the rank `firstRank`. */
@@ -270,6 +278,9 @@ class QueryState {
   readonly #length: number
   readonly #wide: Float64Array
   readonly #inverseNorm: number
+  readonly #within: number
+  /** What `within` is as a score. */
+  readonly #scoreWithin: number
   readonly #top: TopK
   /** The k smallest scores of the compiled kernel, of which only the largest counts. */
   readonly #scores: TopK
@@ -280,10 +291,13 @@ class QueryState {
   #rows: number[] = []
   #rowScores: number[] = []
 
-  constructor(metric: Metric, vector: Float32Array, k: number, rows: number) {
+  constructor(metric: Metric, vector: Float32Array, k: number, rows: number, within: number) {
     const squared = squaredNorm(vector, 0, vector.length)
     this.vector = vector
     this.#length = Math.sqrt(squared)
+    this.#within = within
+    this.#scoreWithin =
+      metric === "l2" ? within ** 2 : metric === "dot" ? within : (within - 1) * this.#length
     this.ordinary = squared <= LENGTH_MAX ** 2 && (metric !== "cosine" || squared >= LENGTH_MIN ** 2)
     this.#wide = Float64Array.from(vector)
     this.#inverseNorm = inverseNorm(vector)
@@ -303,7 +317,7 @@ class QueryState {
 
   /** Largest score in the kernel that a row may have and still be among the nearest. */
   limit({ metric, dim }: ScanTable): number {
-    const { worst } = this.#scores
+    const worst = Math.min(this.#scores.worst, this.#scoreWithin)
     return metric === "l2" ? distanceLimit(worst, dim) : worst + 2 * this.#error
   }
 
@@ -326,7 +340,7 @@ class QueryState {
     for (const [i, row] of this.#rows.entries()) {
       if (this.#rowScores[i]! > limit) continue
       this.#fillDistances(table, row, row + 1, distances)
-      this.#top.push(distances[0]!, firstRank + row)
+      if (distances[0]! <= this.#within) this.#top.push(distances[0]!, firstRank + row)
     }
     this.#rows = []
     this.#rowScores = []
@@ -341,7 +355,8 @@ class QueryState {
       for (let row = from; row < to; row++) {
         const distance = distances[row - from]!
         // One that is only as near as the worst kept may still displace it: tables may come in any order.
-        if (distance <= top.worst && isAllowed(allowed, row)) top.push(distance, firstRank + row)
+        if (distance > top.worst || distance > this.#within) continue
+        if (isAllowed(allowed, row)) top.push(distance, firstRank + row)
       }
     }
   }

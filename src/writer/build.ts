@@ -490,7 +490,7 @@ async function buildAndUpload(
       backend,
       dir: join(dir, `shard-${shard}`),
       reusable: reusable.get(shard)?.fingerprint,
-      queries: asked && { vectors: asked.vectors, own: asked.own },
+      queries: asked && { vectors: asked.vectors, own: asked.own, within: asked.neighbours.within },
     }),
   )
   let done = 0

@@ -32,9 +32,11 @@ export interface CertificateQueries {
   readonly vectors: Float32Array
   /** For rows: {@link idKey} of each, by which a row is no neighbour of itself. */
   readonly own: Float64Array | undefined
+  /** {@link NeighbourLists.within}, as it was when the task began. */
+  readonly within: Float64Array
 }
 
-/** The nearest rows of one shard to each query: `count × CERTIFIED_NEIGHBOURS`, nearest first, Infinity where there are fewer. */
+/** The nearest rows of one shard to each query, as far as they are not beyond `within`: `count × CERTIFIED_NEIGHBOURS`, nearest first, Infinity where there are fewer. */
 export interface ShardNeighbours {
   readonly distances: Float64Array
   /** {@link idKey}s. */
@@ -45,7 +47,7 @@ export interface ShardNeighbours {
 export function nearestInShard(
   rows: Pick<ShardRows, "vectors" | "ids" | "rows">,
   { dim, metric }: Pick<ShardSpec, "dim" | "metric">,
-  { vectors, own }: CertificateQueries,
+  { vectors, own, within }: CertificateQueries,
 ): ShardNeighbours {
   const count = vectors.length / dim
   const distances = new Float64Array(count * CERTIFIED_NEIGHBOURS).fill(Infinity)
@@ -59,7 +61,7 @@ export function nearestInShard(
     return key
   }
   // One more, since one may be the query itself.
-  const nearest = new NearestRows(metric, vectors, dim, CERTIFIED_NEIGHBOURS + 1, rows.rows)
+  const nearest = new NearestRows(metric, vectors, dim, CERTIFIED_NEIGHBOURS + 1, rows.rows, within)
   nearest.add(createScanTable(metric, rows.vectors, dim), 0)
   for (const [query, found] of nearest.takeSorted().entries()) {
     let at = query * CERTIFIED_NEIGHBOURS
@@ -87,11 +89,14 @@ export interface NeighbourLists {
   add(shard: number, nearest: ShardNeighbours): void
   /** Of each query, nearest first. */
   readonly lists: readonly (readonly Neighbour[])[]
+  /** For each query the distance of the last place so far, Infinity while there are free ones: no row beyond it will be in the list. */
+  readonly within: Float64Array
 }
 
 /** The nearest rows over all shards: by distance, then shard, then id, as searches order their hits. Copies are one row. */
 export function createNeighbourLists(queries: number): NeighbourLists {
   const lists: Neighbour[][] = Array.from({ length: queries }, () => [])
+  const within = new Float64Array(queries).fill(Infinity)
   return {
     add(shard, { distances, ids }) {
       for (const [query, list] of lists.entries()) {
@@ -102,9 +107,11 @@ export function createNeighbourLists(queries: number): NeighbourLists {
           if (distance === Infinity || distance > worst) break
           insert(list, { distance, id: ids[at]!, shards: [shard] })
         }
+        if (list.length === CERTIFIED_NEIGHBOURS) within[query] = list.at(-1)!.distance
       }
     },
     lists,
+    within,
   }
 }
 

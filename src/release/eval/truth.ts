@@ -105,7 +105,10 @@ export async function trueNeighbours(
   const neighbours = createNeighbourLists(vectors.length / dim)
   await scan((records) => {
     const rows = { ...records, rows: records.vectors.length / dim }
-    neighbours.add(records.shard, nearestInShard(rows, { dim, metric }, { vectors, own }))
+    neighbours.add(
+      records.shard,
+      nearestInShard(rows, { dim, metric }, { vectors, own, within: neighbours.within }),
+    )
   })
   return neighbours.lists
 }

@@ -58,30 +58,42 @@ describe.each(["simd", "plain"] as const)("the %s kernel", (kernel) => {
       ["ordinary rows, tiny queries", ORDINARY, TINY],
       ["tiny rows, ordinary queries", TINY, ORDINARY],
     ])("equals sorting all distances, to the last bit: %s", async (_, values, queryValues) => {
-      const { allocateVectors, createScanTable, scanMany } = await load()
+      const { allocateVectors, createScanTable, NearestRows, scanMany } = await load()
       const cases = fc.record({
         dim: fc.integer({ min: 1, max: 21 }),
         rows: fc.integer({ min: 0, max: 90 }),
         k: fc.integer({ min: 1, max: 40 }),
         queries: fc.integer({ min: 1, max: 11 }),
+        bound: fc.nat(90),
         inPlace: fc.boolean(),
         allowed: fc.option(fc.uint8Array({ minLength: 12, maxLength: 12 })),
         elements: fc.infiniteStream(fc.constantFrom(...values)),
         queryElements: fc.infiniteStream(fc.constantFrom(...queryValues)),
       })
       fc.assert(
-        fc.property(cases, ({ dim, rows, k, queries, inPlace, allowed, elements, queryElements }) => {
+        fc.property(cases, ({ dim, rows, k, queries, bound, inPlace, allowed, elements, queryElements }) => {
           const vectors = inPlace ? allocateVectors(metric, rows, dim) : new Float32Array(rows * dim)
           vectors.set([...elements.take(rows * dim)])
           const asked = Float32Array.from(queryElements.take(queries * dim))
           const options = { allowed: allowed ?? undefined }
-          const found = scanMany(createScanTable(metric, vectors, dim), asked, k, options)
+          const table = createScanTable(metric, vectors, dim)
+          const found = scanMany(table, asked, k, options)
           const isAllowed = (row: number) => allowed === null || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
           expect(found.length).toBe(queries)
-          for (const [i, ranked] of found.entries()) {
-            const query = asked.subarray(i * dim, (i + 1) * dim)
-            expectSame(ranked, bruteForce(metric, vectors, query, k, isAllowed))
-          }
+          const expected = found.map((_, i) =>
+            bruteForce(metric, vectors, asked.subarray(i * dim, (i + 1) * dim), k, isAllowed),
+          )
+          for (const [i, ranked] of found.entries()) expectSame(ranked, expected[i]!)
+
+          // Up to the distance of one of them, equal ones included.
+          const within = expected.map((hits) => hits[bound % Math.max(1, hits.length)]?.distance ?? Infinity)
+          const nearest = new NearestRows(metric, asked, dim, k, rows, within)
+          nearest.add(table, 0, options)
+          for (const [i, ranked] of nearest.takeSorted().entries())
+            expectSame(
+              ranked,
+              expected[i]!.filter(({ distance }) => distance <= within[i]!),
+            )
         }),
       )
     })

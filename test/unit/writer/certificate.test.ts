@@ -24,7 +24,11 @@ describe("true neighbours", () => {
   it("of a shard are its nearest rows without the query itself, by distance, then id", () => {
     const ids = { type: "string", values: ["a", "b", "c", "d"] } as const
     const rows = { rows: 4, ids, vectors: Float32Array.of(0, 0, 2, 0, 1, 0, 0, 1) }
-    const queries = { vectors: Float32Array.of(0, 0, 9, 0), own: Float64Array.of(idKey("a"), idKey("x")) }
+    const queries = {
+      vectors: Float32Array.of(0, 0, 9, 0),
+      own: Float64Array.of(idKey("a"), idKey("x")),
+      within: Float64Array.of(Infinity, 9),
+    }
     const { distances, ids: found } = nearestInShard(rows, { dim: 2, metric: "l2" }, queries)
     const namesOf = (query: number) =>
       Array.from({ length: 5 }, (_, place) => {
@@ -32,7 +36,8 @@ describe("true neighbours", () => {
         return distances[at] === Infinity ? "" : ids.values.find((id) => idKey(id) === found[at])
       })
     expect(namesOf(0)).toEqual(["c", "d", "b", "", ""])
-    expect(namesOf(1)).toEqual(["b", "c", "a", "d", ""])
+    // "a" is at its bound, "d" beyond it.
+    expect(namesOf(1)).toEqual(["b", "c", "a", "", ""])
   })
 
   it("of all shards are the same in whatever order these come: copies are one, equal distances by shard", () => {
