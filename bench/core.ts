@@ -61,7 +61,14 @@ await withDirectory((dir) =>
     const colds: (string | number)[][] = []
     for (const backend of ["sqlite-vec", "lancedb"] satisfies BackendName[]) {
       const to = `${root}/${backend}`
-      const { report, peakBytes } = await build({ input: WORDS_FILE, to, store, backend, shards: SHARDS })
+      const { report, peakBytes } = await build({
+        input: WORDS_FILE,
+        to,
+        store,
+        backend,
+        shards: SHARDS,
+        layout: "plain",
+      })
       const cold = [await coldQuery(to, store, queries[0]!, 1), await coldQuery(to, store, queries[0]!, 8)]
       await using reader = await openSnapshot(to, { store, cacheDir: join(dir, "cache") })
       const all = await searchAll(reader, exactQueries, "all")
@@ -83,7 +90,15 @@ await withDirectory((dir) =>
     const { kept, sql } = withoutRows(words, held)
     const truth = bruteForce(words, kept, queries, K)
     const to = join(dir, "held-out")
-    await build({ input: WORDS_FILE, sql, to, store: {}, backend: "sqlite-vec", shards: SHARDS })
+    await build({
+      input: WORDS_FILE,
+      sql,
+      to,
+      store: {},
+      backend: "sqlite-vec",
+      shards: SHARDS,
+      layout: "plain",
+    })
     await using reader = await openSnapshot(to, { cacheDir: join(dir, "cache") })
     const curve: (string | number)[][] = []
     for (const probes of PROBES) {

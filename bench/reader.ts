@@ -110,6 +110,7 @@ async function refreshes(url: string, reader: Reader, sql: string): Promise<(str
     store: {},
     backend: "sqlite-vec",
     shards: SHARDS,
+    layout: "plain",
   } as const
   for (const [name, request] of [
     ["no shard changed", { ...rebuild, routingFrom: url }],
@@ -141,7 +142,15 @@ const truth = bruteForce(words, kept, queries, K)
 await withDirectory(async (dir) => {
   const url = join(dir, "snapshot")
   const cacheDir = join(dir, "cache")
-  await build({ input: WORDS_FILE, sql, to: url, store: {}, backend: "sqlite-vec", shards: SHARDS })
+  await build({
+    input: WORDS_FILE,
+    sql,
+    to: url,
+    store: {},
+    backend: "sqlite-vec",
+    shards: SHARDS,
+    layout: "plain",
+  })
 
   await using reader = await openSnapshot(url, { cacheDir })
   const ours: Search = async (query) =>
@@ -185,7 +194,7 @@ await withDirectory(async (dir) => {
 
   await withMinio(async (root, store) => {
     const to = `${root}/cold`
-    await build({ input: WORDS_FILE, sql, to, store, backend: "sqlite-vec", shards: SHARDS })
+    await build({ input: WORDS_FILE, sql, to, store, backend: "sqlite-vec", shards: SHARDS, layout: "plain" })
     const { openMs, ms, requests, lists, roundTrips, mib } = await coldOpen(to, store, queries[0]!)
     console.log(
       `\n${table(["cold open on MinIO", "requests", "lists", "round trips", "MiB", "open ms", "first answer ms"], [["", requests, lists, roundTrips, mib, openMs, ms]])}`,
