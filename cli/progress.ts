@@ -3,7 +3,7 @@
  */
 import type { Logger, Progress, Stage } from "../src/index.js"
 import type { Io } from "./io.js"
-import { formatCount, formatDuration, formatValue, paintFor, shorten, widthOf } from "./render.js"
+import { countOf, formatCount, formatDuration, formatValue, paintFor, shorten, widthOf } from "./render.js"
 
 export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   sample: "reading a sample",
@@ -97,8 +97,9 @@ function barView(stderr: Io["stderr"], now: () => number): ProgressView {
 
 /** "building shards: 3 of 16 shards", "partitioning rows: 120,000 rows". */
 export function describeProgress({ stage, done, total, unit }: Progress): string {
-  const of = total === undefined ? "" : ` of ${formatCount(total)}`
-  return `${STAGE_TITLES[stage]}: ${formatCount(done)}${of} ${unit}`
+  const one = unit.slice(0, -1)
+  const count = total === undefined ? countOf(done, one) : `${formatCount(done)} of ${countOf(total, one)}`
+  return `${STAGE_TITLES[stage]}: ${count}`
 }
 
 /** Before that, little is known of the pace. */
