@@ -9,7 +9,7 @@ const K = 10
 /** "93.1%". */
 export const formatShare = (share: number): string => `${(100 * share).toFixed(1)}%`
 
-/** "recall@10 70.4% at 1 probe, 91.6% at 4, 96.3% ±0.5 at 8; by 1,000 rows held out". */
+/** "recall@10 70.4% ±1.6 at 1 probe, 91.6% ±0.8 at 4, 96.3% ±0.5 at 8; by 1,000 rows held out". */
 export function describeRecall(recall: RecallCertificate): string {
   const { probes, curves, queries } = recall
   const k = curves.some((curve) => curve.k === K) ? K : curves.at(-1)!.k
@@ -27,7 +27,7 @@ export function describeRecall(recall: RecallCertificate): string {
 export const describeQueries = ({ kind, count }: RecallCertificate["queries"]): string =>
   kind === "rows" ? `${countOf(count, "row")} held out` : `${formatCount(count)} real queries`
 
-/** ".95 by 4.6 shards on average (reached .947)": what each target costs; undefined if there are none. */
+/** "95.0% takes 4.6 (reached 94.7%) shards on average": what each target costs; undefined if there are none. */
 export function describeTargets({ targets, stopping }: RecallCertificate): string | undefined {
   if (targets.length === 0) return undefined
   const figures = targets.map(({ target, probes, recall }) => {

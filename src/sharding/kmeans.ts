@@ -1,6 +1,6 @@
 /**
- * K-means: seeds by k-means++, refined by Lloyd's iterations on the kernel. Spherical under cosine and dot: rows count by direction alone. The same sample, options and seed give the same
- * centroids.
+ * K-means: seeds by k-means++, refined by Lloyd's iterations on the kernel. Spherical under cosine and dot: rows count by
+ * direction alone. The same sample, options and seed give the same centroids.
  */
 
 import { xxh3 } from "@node-rs/xxhash"
@@ -179,7 +179,8 @@ function refillEmptyClusters(
   return donors.length > 0
 }
 
-// K-means++ costs clusters × rows × dim, and takes one seed after the other. So more than a few clusters are seeded in levels: a few first, then each of them is divided, which is some hundred times less work for 1024 clusters.
+// K-means++ costs clusters × rows × dim, and takes one seed after the other. So more than a few clusters are seeded in
+// levels: a few first, then each of them is divided, which is many times less work for 1024 clusters.
 const MOST_SEEDS_AT_ONCE = 16
 const SEED_ROWS_PER_CLUSTER = 16
 const FEWEST_SEED_ROWS = 512

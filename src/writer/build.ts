@@ -194,7 +194,8 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     ))
 
   return clock.time("manifest", async () => {
-    const artifacts = await writeArtifacts(store, run.run, strategy.artifacts(), { signal })
+    const arrays = strategy.artifacts()
+    const artifacts = await writeArtifacts(store, run.run, arrays, { signal })
     if (locator) await store.put(locator.key, { file: locatorPath }, { ifAbsent: true, signal })
     const createdAt = new Date()
     const copies = shards.reduce((sum, entry) => sum + entry.rows, 0) - rows
@@ -228,7 +229,7 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     await run.renew()
     // Readers have bounds for what a manifest and routing may say: nothing that they would refuse may become live.
     decodeManifest(body, key)
-    restoreStrategy(strategy.describe(), strategy.artifacts(), contextOf(job, schema.dim))
+    restoreStrategy(manifest.sharding, arrays, contextOf(job, schema.dim))
     await store.put(key, body, {
       ifAbsent: true,
       contentType: "application/json",
