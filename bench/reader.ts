@@ -15,6 +15,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks"
 import { promisify } from "node:util"
 import { buildSnapshot, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
 import { createRandom } from "../src/vectors/random.js"
+import type { BuildRequest } from "./build-child.js"
 import { appendHistory } from "./history.js"
 import { fromRepository } from "./paths.js"
 import { buildPeer, openPeer, type Search, tunePeer } from "./peer.js"
@@ -101,22 +102,14 @@ async function largeShards(dir: string): Promise<{ load: Load; delayMs: number }
   return { load: result, delayMs: p99Ms }
 }
 
-async function refreshes(url: string, reader: Reader, sql: string): Promise<(string | number)[][]> {
+/** `rebuild`: what the reader's snapshot was built by. */
+async function refreshes(reader: Reader, rebuild: BuildRequest): Promise<(string | number)[][]> {
   const rows: (string | number)[][] = []
-  const rebuild = {
-    input: WORDS_FILE,
-    sql,
-    to: url,
-    store: {},
-    backend: "sqlite-vec",
-    shards: SHARDS,
-    layout: "plain",
-  } as const
-  for (const [name, request] of [
-    ["no shard changed", { ...rebuild, routingFrom: url }],
-    ["all shards changed", { ...rebuild, seed: 2 }],
+  for (const [name, change] of [
+    ["no shard changed", { routingFrom: rebuild.to }],
+    ["all shards changed", { seed: 2 }],
   ] as const) {
-    await build(request)
+    await build({ ...rebuild, ...change })
     const before = reader.stats()
     const start = performance.now()
     const { keptShards } = await reader.refresh()
@@ -142,7 +135,7 @@ const truth = bruteForce(words, kept, queries, K)
 await withDirectory(async (dir) => {
   const url = join(dir, "snapshot")
   const cacheDir = join(dir, "cache")
-  await build({
+  const request = {
     input: WORDS_FILE,
     sql,
     to: url,
@@ -150,7 +143,8 @@ await withDirectory(async (dir) => {
     backend: "sqlite-vec",
     shards: SHARDS,
     layout: "plain",
-  })
+  } as const
+  await build(request)
 
   await using reader = await openSnapshot(url, { cacheDir })
   const ours: Search = async (query) =>
@@ -189,12 +183,12 @@ await withDirectory(async (dir) => {
     `5,000 searches of shards of 20,000 × 100, 16 in flight: event-loop delay p99 ${large.delayMs} ms, ${large.load.queriesPerSecond} queries/s, p99 ${large.load.p99Ms} ms`,
   )
 
-  const changes = await refreshes(url, reader, sql)
+  const changes = await refreshes(reader, request)
   console.log(`\n${table(["refresh", "shards kept", "downloads", "GETs", "ms"], changes)}`)
 
   await withMinio(async (root, store) => {
     const to = `${root}/cold`
-    await build({ input: WORDS_FILE, sql, to, store, backend: "sqlite-vec", shards: SHARDS, layout: "plain" })
+    await build({ ...request, to, store })
     const { openMs, ms, requests, lists, roundTrips, mib } = await coldOpen(to, store, queries[0]!)
     console.log(
       `\n${table(["cold open on MinIO", "requests", "lists", "round trips", "MiB", "open ms", "first answer ms"], [["", requests, lists, roundTrips, mib, openMs, ms]])}`,
