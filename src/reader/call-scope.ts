@@ -35,6 +35,9 @@ export function checkTimeoutMs(option: string, value: number): void {
   }
 }
 
+/** One for all calls: an error takes its stack with it, which costs as much as all the rest. */
+const ENDED = new Error("the call has ended")
+
 /** Begins a call. `AbortSignal.any` would do, but keeps every call of a long-lived signal in memory on Node 20. */
 export function createCallScope({ what, signal, timeoutMs, closing }: CallBounds): CallScope {
   if (timeoutMs !== undefined) checkTimeoutMs("timeoutMs", timeoutMs)
@@ -66,7 +69,7 @@ export function createCallScope({ what, signal, timeoutMs, closing }: CallBounds
       clearTimeout(timer)
       signal?.removeEventListener("abort", onSignal)
       closing.removeEventListener("abort", onClosing)
-      stop(undefined, new Error(`the ${what} has ended`))
+      stop(undefined, ENDED)
     },
   }
 }

@@ -245,6 +245,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
         searchState(state, queries, bounded, this.#useShard, { failOnMissing, noteUnlike: this.#noteUnlike }),
       ),
     )
+    if (this.#options.payloadSchema === undefined) return results as readonly SearchResult<Payload>[]
     return results.map((result) => ({ ...result, hits: result.hits.map((hit) => this.#typePayload(hit)) }))
   }
 

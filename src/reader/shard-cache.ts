@@ -61,8 +61,8 @@ interface Handle {
   readonly opening: Promise<ShardReader>
   readonly abortOpening: AbortController
   users: number
-  /** Undefined until it is open. */
-  bytes: number | undefined
+  /** Undefined until it is open; then with the memory that it holds, in bytes. */
+  opened: { readonly reader: ShardReader; readonly bytes: number } | undefined
   /** Not to be found any more: to be closed by its last user. */
   retired: boolean
 }
@@ -119,14 +119,14 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
     taken++
     const abortOpening = new AbortController()
     const opening = open(abortOpening.signal)
-    const handle: Handle = { key, opening, abortOpening, users: 0, bytes: undefined, retired: false }
+    const handle: Handle = { key, opening, abortOpening, users: 0, opened: undefined, retired: false }
     current.set(key, handle)
     opening.then(
       (reader) => {
         // It may be on its way out already.
         if (handle.retired && handle.users === 0) return
-        handle.bytes = reader.bytes
-        bytes += handle.bytes
+        handle.opened = { reader, bytes: reader.bytes }
+        bytes += reader.bytes
         trim()
       },
       () => retire(handle),
@@ -187,7 +187,7 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
   function release(handle: Handle): void {
     if (--handle.users > 0) return
     if (handle.retired) closeHandle(handle)
-    else if (handle.bytes === undefined || isClosed) retire(handle)
+    else if (handle.opened === undefined || isClosed) retire(handle)
     else {
       idle.set(handle.key, handle)
       trim()
@@ -209,7 +209,7 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
 
   function closeHandle(handle: Handle): void {
     closing++
-    bytes -= handle.bytes ?? 0
+    bytes -= handle.opened?.bytes ?? 0
     // Without effect once it is open.
     handle.abortOpening.abort()
     const settled = (): void => {
@@ -225,7 +225,7 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
     async use(key, open, work, signal) {
       const handle = await acquire(key, open, signal)
       try {
-        return await work(await abortable(handle.opening, signal))
+        return await work(handle.opened?.reader ?? (await abortable(handle.opening, signal)))
       } finally {
         release(handle)
       }

@@ -12,7 +12,16 @@ export function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined):
     const abort = (): void => reject(aborted("the search was aborted", {}, signal.reason))
     if (signal.aborted) abort()
     const forget = onAbort(signal, abort)
-    work.then(resolve, reject).finally(forget)
+    work.then(
+      (value) => {
+        forget()
+        resolve(value)
+      },
+      (error: unknown) => {
+        forget()
+        reject(error)
+      },
+    )
   })
 }
 

@@ -7,10 +7,20 @@
  */
 import { cosineDistance, dotDistance, inverseNorm } from "./distance.js"
 import { codeError, distanceLimit, LENGTH_MAX, LENGTH_MIN, productError } from "./kernel/bounds.js"
-import { GUARD_BYTES, KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
+import {
+  CODED_TOGETHER,
+  codeLength,
+  codePlace,
+  codesLength,
+  GUARD_BYTES,
+  KernelMemory,
+  pack,
+  packedLength,
+  scratchMemory,
+} from "./kernel/memory.js"
 import { innerProducts, squaredDistances } from "./kernel/plain.js"
 import type { Metric } from "./metric.js"
-import { type RankedRows, TopK } from "./topk.js"
+import { type RankedRows, SmallestDistinct, TopK } from "./topk.js"
 
 /** What scans need to know of rows besides the rows; computed once. */
 export interface RowNorms {
@@ -95,7 +105,6 @@ function roundToCodes(
   let largest = 0
   for (let row = 0; row * dim < vectors.length; row++) {
     const start = row * dim
-    const codesStart = layout.codes + row * codeLength(dim)
     let largestElement = 0
     for (let i = start; i < start + dim; i++) largestElement = Math.max(largestElement, Math.abs(vectors[i]!))
     const unit = isCosine ? inverse[row]! : 1
@@ -107,7 +116,7 @@ function roundToCodes(
       const element = vectors[start + i]!
       // Rounds: truncation of a positive number.
       const code = Math.trunc(element * perElement + CODE_MAX + 0.5) - CODE_MAX
-      codes[codesStart + i] = code
+      codes[layout.codes + codePlace(row, i, dim)] = code
       const difference = element * unit - weight * code
       squared += difference * difference
     }
@@ -116,9 +125,6 @@ function roundToCodes(
   const residual = Math.sqrt(largest)
   return residual <= RESIDUAL_MAX * (isCosine ? 1 : longest) ? residual : undefined
 }
-
-/** Bytes per row of codes; those beyond `dim` are 0. */
-const codeLength = (dim: number): number => Math.ceil(dim / 8) * 8
 
 function squaredNorm(vectors: Float32Array, start: number, dim: number): number {
   let sum = 0
@@ -129,16 +135,24 @@ function squaredNorm(vectors: Float32Array, start: number, dim: number): number 
 // As many queries share a pass over the rows, so that the rows come from memory once for all of them.
 const QUERIES_AT_ONCE = 8
 // Rows per call of the kernel times queries, and so the candidates that there is room for.
-const CANDIDATES = 2048
+const CANDIDATES = 8192
 // A tile should stay in the second-level cache while several queries go over it.
 const TILE_BYTES = 2 ** 18
+// Few rows at first, so that most rows meet a threshold that is worth its name.
 const FIRST_TILE_ROWS = 64
+// Rows that are copied through scratch memory at a time.
+const SCRATCH_ROWS = 2048
 
 /** Where things lie in a kernel memory, in bytes. */
 interface Layout {
+  /** That there is room for. */
+  readonly rows: number
+  /** Candidates that there is room for, of all queries together. */
+  readonly room: number
   readonly queries: number
   readonly thresholds: number
   readonly counts: number
+  readonly scores: number
   readonly candidates: number
   readonly allowed: number
   readonly vectors: number
@@ -149,26 +163,33 @@ interface Layout {
 }
 
 function layoutFor(rows: number, dim: number, withCodes: boolean): Layout {
+  const eights = Math.ceil(rows / CODED_TOGETHER) * CODED_TOGETHER
+  const room = Math.min(CANDIDATES, QUERIES_AT_ONCE * Math.max(CODED_TOGETHER, eights))
   const queries = GUARD_BYTES
   const thresholds = queries + QUERIES_AT_ONCE * packedLength(dim) * 4
   const counts = thresholds + QUERIES_AT_ONCE * 4
-  const candidates = counts + QUERIES_AT_ONCE * 4
-  const allowed = candidates + CANDIDATES * 8
-  const vectors = allowed + CANDIDATES / 8
+  const scores = counts + QUERIES_AT_ONCE * 4
+  const candidates = scores + CODED_TOGETHER * 4
+  const allowed = candidates + room * 8
+  const vectors = allowed + Math.ceil(room / 128) * 16
   const weights = vectors + Math.ceil((rows * dim) / 4) * 16
   const codes = weights + Math.ceil(rows / 4) * 16
-  const codeWeights = codes + (withCodes ? Math.ceil((rows * codeLength(dim)) / 16) * 16 : 0)
+  const codeWeights = codes + (withCodes ? codesLength(rows, dim) : 0)
+  const end = codeWeights + (withCodes ? eights * 4 : 0)
   return {
+    rows,
+    room,
     queries,
     thresholds,
     counts,
+    scores,
     candidates,
     allowed,
     vectors,
     weights,
     codes,
     codeWeights,
-    end: codeWeights + (withCodes ? Math.ceil(rows / 4) * 16 : 0),
+    end,
   }
 }
 
@@ -223,44 +244,59 @@ export function scanMany(
   k: number,
   options: ScanOptions = {},
 ): RankedRows[] {
-  const search = new NearestRows(table.metric, queries, table.dim, k, table.rows)
+  const search = new NearestRows(table.metric, queries, table.dim, k, { rows: table.rows })
   search.add(table, 0, options)
   return search.takeSorted()
+}
+
+export interface NearestOptions {
+  /** How many rows there are at most in all tables; saves memory where that is less than k. Default k. */
+  readonly rows?: number
+  /** For each query a distance beyond which rows are left out, which saves time. */
+  readonly within?: ArrayLike<number> | undefined
+  /**
+   * Where rows may be copies of one another: only rows as near as the `distinct`-th of all different distances are wanted, which saves
+   * time. Of those the nearest k are found for sure; others may come, too.
+   */
+  readonly distinct?: number | undefined
 }
 
 /** The nearest k rows to each of some queries, over one or more tables of the same metric and dimension. */
 export class NearestRows {
   readonly #queries: QueryState[]
+  /** Rows seen so far. */
+  #seen = 0
 
   /**
-   * `queries`: row-major, each as {@link scan} wants it. `rows`: how many there are at most in all tables; saves memory where
-   * that is less than k. `within`: a distance for each query, beyond which rows are left out, which saves time. Throws
-   * `InvalidInput` unless k is an integer of 1 or more.
+   * `queries`: row-major, each as {@link scan} wants it. Throws `InvalidInput` unless k is an integer of 1 or more.
    */
   constructor(
     metric: Metric,
     queries: Float32Array,
     dim: number,
     k: number,
-    rows = k,
-    within?: ArrayLike<number>,
+    { rows = k, within, distinct }: NearestOptions = {},
   ) {
-    this.#queries = Array.from({ length: queries.length / dim }, (_, i) => {
+    this.#queries = []
+    for (let i = 0; i * dim < queries.length; i++) {
       const query = queries.subarray(i * dim, (i + 1) * dim)
-      return new QueryState(metric, query, k, rows, within?.[i] ?? Number.POSITIVE_INFINITY)
-    })
+      this.#queries.push(new QueryState(metric, query, k, rows, within?.[i] ?? Infinity, distinct))
+    }
   }
 
   /** Takes in the rows of a table, whose row 0 gets the rank `firstRank`. */
   add(table: ScanTable, firstRank: number, { allowed }: ScanOptions = {}): void {
     const forKernel = table.norms.ordinary ? this.#queries.filter((query) => query.ordinary) : []
-    const done = forKernel.length > 0 && addByKernel(table, firstRank, allowed, forKernel)
+    const done =
+      forKernel.length > 0 &&
+      addByKernel(table, firstRank, allowed, forKernel, Math.max(this.#seen, FIRST_TILE_ROWS))
     for (const query of this.#queries) {
       if (!(done && query.ordinary)) query.addPlainly(table, firstRank, allowed)
     }
+    this.#seen += table.rows
   }
 
-  /** The answer for each query, nearest first. Empties them. */
+  /** The answer for each query, nearest first. To be called once, at the end; tables of {@link allocateVectors} must not have changed. */
   takeSorted(): RankedRows[] {
     return this.#queries.map((query) => query.takeSorted())
   }
@@ -275,34 +311,43 @@ class QueryState {
   /** Whether the error bounds of the compiled kernel hold for it. */
   readonly ordinary: boolean
   readonly vector: Float32Array
+  readonly #metric: Metric
   readonly #length: number
   readonly #wide: Float64Array
   readonly #inverseNorm: number
   readonly #within: number
-  /** What `within` is as a score. */
-  readonly #scoreWithin: number
   readonly #top: TopK
+  readonly #distinct: SmallestDistinct | undefined
   /** The k smallest scores of the compiled kernel, of which only the largest counts. */
   readonly #scores: TopK
   /** Error of inner products, the largest of all tables so far: the scores of all of them count. */
   #error = 0
   #codes: QueryCodes | undefined
-  /** Rows of the table at hand, and their scores, that may be among the nearest. */
+  /** Rows that may be among the nearest, and their scores in the kernel; each run of them of one table. */
   #rows: number[] = []
   #rowScores: number[] = []
+  #runs: { readonly end: number; readonly table: ScanTable; readonly firstRank: number }[] = []
+  readonly #one = new Float64Array(1)
 
-  constructor(metric: Metric, vector: Float32Array, k: number, rows: number, within: number) {
+  constructor(
+    metric: Metric,
+    vector: Float32Array,
+    k: number,
+    rows: number,
+    within: number,
+    distinct: number | undefined,
+  ) {
     const squared = squaredNorm(vector, 0, vector.length)
     this.vector = vector
+    this.#metric = metric
     this.#length = Math.sqrt(squared)
     this.#within = within
-    this.#scoreWithin =
-      metric === "l2" ? within ** 2 : metric === "dot" ? within : (within - 1) * this.#length
     this.ordinary = squared <= LENGTH_MAX ** 2 && (metric !== "cosine" || squared >= LENGTH_MIN ** 2)
-    this.#wide = Float64Array.from(vector)
+    this.#wide = new Float64Array(vector)
     this.#inverseNorm = inverseNorm(vector)
     this.#top = new TopK(k, rows)
     this.#scores = new TopK(k, rows)
+    this.#distinct = distinct === undefined ? undefined : new SmallestDistinct(distinct, rows)
   }
 
   /** To be called before the kernel scans a table. */
@@ -315,10 +360,22 @@ class QueryState {
     this.#error = Math.max(this.#error, error)
   }
 
-  /** Largest score in the kernel that a row may have and still be among the nearest. */
-  limit({ metric, dim }: ScanTable): number {
-    const worst = Math.min(this.#scores.worst, this.#scoreWithin)
-    return metric === "l2" ? distanceLimit(worst, dim) : worst + 2 * this.#error
+  /** Largest distance that a row may have and still be among those that are wanted. */
+  get #worst(): number {
+    return Math.min(this.#within, this.#distinct?.worst ?? Infinity, this.#top.worst)
+  }
+
+  /** Largest score in the kernel that such a row may have: by scores of the kernel, and by distances known exactly. */
+  limit(dim: number): number {
+    const worst = this.#worst
+    switch (this.#metric) {
+      case "l2":
+        return distanceLimit(Math.min(this.#scores.worst, worst ** 2), dim)
+      case "dot":
+        return Math.min(this.#scores.worst + 2 * this.#error, worst + this.#error)
+      case "cosine":
+        return Math.min(this.#scores.worst + 2 * this.#error, (worst - 1) * this.#length + this.#error)
+    }
   }
 
   /** The query rounded to integers, for tables of codes. */
@@ -327,43 +384,64 @@ class QueryState {
     return this.#codes
   }
 
-  addCandidate(row: number, score: number): void {
-    this.#scores.push(score, row)
-    this.#rows.push(row)
-    this.#rowScores.push(score)
+  /** Takes in what the kernel has found. {@link settle} makes hits of it. */
+  addCandidates({ floats, integers }: Pick<KernelMemory, "floats" | "integers">, found: Found): void {
+    const { at, count, scale, firstRow, firstRank, table } = found
+    for (let i = at; i < at + 2 * count; i += 2) {
+      const row = firstRow + integers[i]!
+      const score = floats[i + 1]! * scale
+      this.#scores.push(score, row)
+      this.#rows.push(row)
+      this.#rowScores.push(score)
+    }
+    if (count > 0) this.#runs.push({ end: this.#rows.length, table, firstRank })
   }
 
-  /** Computes the distances of the candidates that are left by now. */
-  settle(table: ScanTable, firstRank: number): void {
-    const limit = this.limit(table)
-    const distances = new Float64Array(1)
-    for (const [i, row] of this.#rows.entries()) {
-      if (this.#rowScores[i]! > limit) continue
-      this.#fillDistances(table, row, row + 1, distances)
-      if (distances[0]! <= this.#within) this.#top.push(distances[0]!, firstRank + row)
+  /** Computes the distances of the candidates, the likeliest first, as long as they may be among the rows that are wanted. */
+  settle(): void {
+    const candidates: Candidate[] = []
+    let i = 0
+    for (const { end, table, firstRank } of this.#runs) {
+      const limit = this.limit(table.dim)
+      for (; i < end; i++) {
+        const score = this.#rowScores[i]!
+        if (score <= limit) candidates.push({ score, row: this.#rows[i]!, table, firstRank })
+      }
+    }
+    candidates.sort((a, b) => a.score - b.score)
+    for (const { score, row, table, firstRank } of candidates) {
+      if (score > this.limit(table.dim)) break
+      this.#fillDistances(table, row, row + 1, this.#one)
+      this.#offer(this.#one[0]!, firstRank + row)
     }
     this.#rows = []
     this.#rowScores = []
+    this.#runs = []
   }
 
   addPlainly(table: ScanTable, firstRank: number, allowed: Uint8Array | undefined): void {
-    const top = this.#top
     const distances = new Float64Array(ROWS_PER_STEP)
     for (let from = 0; from < table.rows; from += ROWS_PER_STEP) {
       const to = Math.min(from + ROWS_PER_STEP, table.rows)
       this.#fillDistances(table, from, to, distances)
       for (let row = from; row < to; row++) {
-        const distance = distances[row - from]!
-        // One that is only as near as the worst kept may still displace it: tables may come in any order.
-        if (distance > top.worst || distance > this.#within) continue
-        if (isAllowed(allowed, row)) top.push(distance, firstRank + row)
+        if (distances[row - from]! <= this.#worst && isAllowed(allowed, row)) {
+          this.#offer(distances[row - from]!, firstRank + row)
+        }
       }
     }
   }
 
   takeSorted(): RankedRows {
-    this.#scores.takeSorted()
+    this.settle()
     return this.#top.takeSorted()
+  }
+
+  /** One that is only as near as the worst kept may still displace it: tables may come in any order. */
+  #offer(distance: number, rank: number): void {
+    if (distance > this.#worst) return
+    this.#top.push(distance, rank)
+    this.#distinct?.push(distance)
   }
 
   /** Public distances of rows `from` up to but not including `to`, into `out` from its start. */
@@ -387,6 +465,26 @@ class QueryState {
   }
 }
 
+interface Candidate {
+  readonly score: number
+  readonly row: number
+  readonly table: ScanTable
+  readonly firstRank: number
+}
+
+/**
+ * Candidates as the kernel has put them into its memory: from `at` on, in numbers of four bytes, `count` pairs of a row, counted
+ * from `firstRow`, and its score over `scale`.
+ */
+interface Found {
+  readonly at: number
+  readonly count: number
+  readonly scale: number
+  readonly firstRow: number
+  readonly firstRank: number
+  readonly table: ScanTable
+}
+
 interface QueryCodes {
   readonly integers: Int16Array
   /** What an integer of 1 stands for. */
@@ -399,10 +497,12 @@ function roundQuery(vector: Float32Array): QueryCodes {
   const integers = new Int16Array(codeLength(vector.length))
   // Sums of products with codes must stay within 32 bits.
   const most = Math.min(2 ** 15 - 1, Math.floor((2 ** 31 - 1) / (CODE_MAX * integers.length)))
-  const largest = vector.reduce((max, element) => Math.max(max, Math.abs(element)), 0)
+  let largest = 0
+  for (let i = 0; i < vector.length; i++) largest = Math.max(largest, Math.abs(vector[i]!))
   const scale = largest === 0 ? 1 : largest / most
   let squared = 0
-  for (const [i, element] of vector.entries()) {
+  for (let i = 0; i < vector.length; i++) {
+    const element = vector[i]!
     integers[i] = Math.round(element / scale)
     squared += (element - scale * integers[i]!) ** 2
   }
@@ -413,12 +513,13 @@ function isAllowed(allowed: Uint8Array | undefined, row: number): boolean {
   return allowed === undefined || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
 }
 
-/** False, with nothing done, where there is no kernel memory to be had. */
+/** False, with nothing done, where there is no kernel memory to be had. `seen`: rows that the queries' thresholds come from. */
 function addByKernel(
   table: ScanTable,
   firstRank: number,
   allowed: Uint8Array | undefined,
   queries: readonly QueryState[],
+  seen: number,
 ): boolean {
   const home = homeOf(table.vectors) ?? scratchHome(table.dim)
   if (home === undefined) return false
@@ -428,13 +529,13 @@ function addByKernel(
       query.begin(table)
       writeQuery(home, table, i, query)
     }
-    // Few rows at first, so that most rows meet a threshold that is worth its name.
-    const largest = tileRows(table.dim, group.length)
-    let rows = Math.min(FIRST_TILE_ROWS, largest)
+    const largest = tileRows(home, table, group.length)
+    let rows = Math.min(Math.floor(seen / 8) * 8, largest)
     for (let from = 0; from < table.rows; from += rows, rows = Math.min(2 * rows, largest)) {
-      scanTile(home, table, from, Math.min(from + rows, table.rows), allowed, group)
+      scanTile(home, table, from, Math.min(from + rows, table.rows), firstRank, allowed, group)
     }
-    for (const query of group) query.settle(table, firstRank)
+    // Other tables' vectors need not be kept in memory for what else comes.
+    if (home.memory.floats.buffer !== table.vectors.buffer) for (const query of group) query.settle()
   }
   return true
 }
@@ -443,15 +544,16 @@ function addByKernel(
 function writeQuery({ memory, layout }: Home, table: ScanTable, i: number, query: QueryState): void {
   const start = layout.queries + i * packedLength(table.dim) * 4
   if (table.residual === undefined) pack(memory.floats, start / 4, query.vector, 0, table.dim)
-  else new Int16Array(memory.floats.buffer).set(query.codes.integers, start / 2)
+  else memory.shorts.set(query.codes.integers, start / 2)
 }
 
-/** Candidates among the rows `from` up to but not including `to`, for the queries that lie packed in the memory. */
+/** Takes in the rows `from` up to but not including `to`, for the queries that lie packed in the memory. */
 function scanTile(
   { memory, layout }: Home,
   table: ScanTable,
   from: number,
   to: number,
+  firstRank: number,
   allowed: Uint8Array | undefined,
   group: readonly QueryState[],
 ): void {
@@ -465,16 +567,16 @@ function scanTile(
     floats.set(norms.inverse.subarray(from, to), layout.weights / 4)
   }
   if (allowed !== undefined) memory.bytes.set(allowed.subarray(from / 8, Math.ceil(to / 8)), layout.allowed)
-  for (const [i, query] of group.entries()) {
-    floats[layout.thresholds / 4 + i] = query.limit(table) / scaleOf(table, query)
+  for (let i = 0; i < group.length; i++) {
+    floats[layout.thresholds / 4 + i] = group[i]!.limit(dim) / scaleOf(table, group[i]!)
     integers[layout.counts / 4 + i] = 0
   }
   const first = isInPlace ? from : 0
-  const capacity = Math.floor(CANDIDATES / group.length)
+  const capacity = Math.floor(layout.room / group.length)
   const rowsAt = layout.vectors + first * dim * 4
   const weightsAt = metric === "cosine" ? layout.weights + first * 4 : 0
   const allowedAt = allowed === undefined ? 0 : layout.allowed
-  const { queries, thresholds, counts, candidates } = layout
+  const { queries, thresholds, counts, candidates, scores } = layout
   const { scanCodes, scanDistances, scanProducts } = exports
   if (table.residual !== undefined) {
     const bytes = codeLength(dim)
@@ -482,7 +584,7 @@ function scanTile(
     const weights = layout.codeWeights + first * 4
     const queryBytes = packedLength(dim) * 4
     // biome-ignore format: one line says it best
-    scanCodes(codesAt, rows, bytes, weights, allowedAt, queries, queryBytes, group.length, thresholds, counts, candidates, capacity)
+    scanCodes(codesAt, rows, bytes, weights, allowedAt, queries, queryBytes, group.length, thresholds, counts, candidates, capacity, scores)
   } else if (metric === "l2") {
     // biome-ignore format: one line says it best
     scanDistances(rowsAt, rows, dim, allowedAt, queries, group.length, thresholds, counts, candidates, capacity)
@@ -490,12 +592,16 @@ function scanTile(
     // biome-ignore format: as above
     scanProducts(rowsAt, rows, dim, weightsAt, allowedAt, queries, group.length, thresholds, counts, candidates, capacity)
   }
-  for (const [i, query] of group.entries()) {
-    const scale = scaleOf(table, query)
-    let at = candidates / 4 + i * capacity * 2
-    for (const end = at + 2 * integers[counts / 4 + i]!; at < end; at += 2) {
-      query.addCandidate(from + integers[at]!, floats[at + 1]! * scale)
-    }
+  for (let i = 0; i < group.length; i++) {
+    const query = group[i]!
+    query.addCandidates(memory, {
+      at: candidates / 4 + i * capacity * 2,
+      count: integers[counts / 4 + i]!,
+      scale: scaleOf(table, query),
+      firstRow: from,
+      firstRank,
+      table,
+    })
   }
 }
 
@@ -504,11 +610,13 @@ function scaleOf({ residual }: ScanTable, query: QueryState): number {
   return residual === undefined ? 1 : query.codes.scale
 }
 
-/** Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap. */
-function tileRows(dim: number, queries: number): number {
+/** Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap and of the codes at an eight. */
+function tileRows({ layout }: Home, { dim, residual }: ScanTable, queries: number): number {
   // A single query passes over each row once, so that for it the cache is of no account.
-  const cached = queries === 1 ? CANDIDATES : TILE_BYTES / (4 * dim)
-  return Math.max(8, Math.floor(Math.min(cached, CANDIDATES / queries) / 8) * 8)
+  const rowBytes = residual === undefined ? 4 * dim : codeLength(dim)
+  const cached = queries === 1 ? Infinity : TILE_BYTES / rowBytes
+  const most = Math.min(cached, layout.room / queries, Math.max(CODED_TOGETHER, layout.rows))
+  return Math.max(CODED_TOGETHER, Math.floor(most / CODED_TOGETHER) * CODED_TOGETHER)
 }
 
 /** The kernel memory that vectors lie in. */
@@ -519,7 +627,7 @@ function homeOf(vectors: Float32Array): Home | undefined {
 
 /** Scratch memory with room for a tile of rows. */
 function scratchHome(dim: number): Home | undefined {
-  const layout = layoutFor(tileRows(dim, 1), dim, false)
+  const layout = layoutFor(SCRATCH_ROWS, dim, false)
   const memory = scratchMemory(layout.end)
   return memory && { memory, layout }
 }

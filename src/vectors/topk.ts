@@ -99,6 +99,31 @@ export class TopK {
   }
 }
 
+/** The `count` smallest different numbers pushed so far, of which only the largest is of interest. */
+export class SmallestDistinct {
+  readonly #values = new Set<number>()
+  readonly #count: number
+  readonly #top: TopK
+
+  /** As for {@link TopK}. */
+  constructor(count: number, pushes = count) {
+    this.#count = count
+    this.#top = new TopK(count, pushes)
+  }
+
+  /** The largest of them, Infinity while there are fewer. */
+  get worst(): number {
+    return this.#values.size < this.#count ? Infinity : this.#top.worst
+  }
+
+  push(value: number): void {
+    if (value >= this.worst || this.#values.has(value)) return
+    if (this.#values.size === this.#count) this.#values.delete(this.#top.worst)
+    this.#values.add(value)
+    this.#top.push(value, 0)
+  }
+}
+
 function isAfter(distanceA: number, rankA: number, distanceB: number, rankB: number): boolean {
   return distanceA > distanceB || (distanceA === distanceB && rankA > rankB)
 }

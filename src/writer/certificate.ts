@@ -61,7 +61,10 @@ export function nearestInShard(
     return key
   }
   // One more, since one may be the query itself.
-  const nearest = new NearestRows(metric, vectors, dim, CERTIFIED_NEIGHBOURS + 1, rows.rows, within)
+  const nearest = new NearestRows(metric, vectors, dim, CERTIFIED_NEIGHBOURS + 1, {
+    rows: rows.rows,
+    within,
+  })
   nearest.add(createScanTable(metric, rows.vectors, dim), 0)
   for (const [query, found] of nearest.takeSorted().entries()) {
     let at = query * CERTIFIED_NEIGHBOURS

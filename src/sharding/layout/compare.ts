@@ -17,7 +17,7 @@ function takeMemory(sizeBytes: number): KernelMemory | undefined {
 }
 
 /** Places in kernel memory, each at a multiple of 16 bytes. */
-function allocate(lengths: readonly number[]): { readonly starts: number[]; readonly end: number } {
+export function allocate(lengths: readonly number[]): { readonly starts: number[]; readonly end: number } {
   let end = GUARD_BYTES
   const starts = lengths.map((length) => {
     const start = end
@@ -158,75 +158,6 @@ function forEachPlainBlock(
       }
     }
     each({ from, to, similarities, stride, nearest, best, second })
-  }
-}
-
-/** Points as small whole numbers times a scale each. */
-export interface CodedPoints {
-  /** `count × dim`, from -`most` to `most`. */
-  readonly codes: Int8Array
-  readonly scales: Float32Array
-  readonly most: number
-}
-
-/**
- * Compares one vector after another with the same points, which stay in kernel memory as bytes: a quarter of the memory that
- * is read. All similarities into `out`. The vector is rounded to 16 bits (fewer above a dimension of 9,000), which changes a
- * similarity by at most √dim · largest component / 2^16 times the length of the point; sums are exact.
- */
-export function createPointScan(
-  points: Points,
-  { codes, scales, most }: CodedPoints,
-): (vector: Float32Array, out: Float32Array) => void {
-  const { dim, count, vectors, bias } = points
-  const bytes = Math.ceil(dim / 8) * 8
-  const { starts, end } = allocate([(count * bytes) / 4, count, bytes / 2, 1, 1, 2 * count])
-  const memory = KernelMemory.create(end)
-  if (memory === undefined) {
-    const products = new Float64Array(count)
-    return (vector, out) => {
-      innerProducts(vectors, 0, count, Float64Array.from(vector), products)
-      for (let point = 0; point < count; point++) out[point] = products[point]! - (bias?.[point] ?? 0)
-    }
-  }
-  const [codesAt, scalesAt, vectorAt, thresholdAt, countAt, foundAt] = starts as number[] & [number]
-  const { floats, integers, exports } = memory
-  const own = new Int8Array(floats.buffer, codesAt, count * bytes)
-  for (let point = 0; point < count; point++) {
-    own.set(codes.subarray(point * dim, (point + 1) * dim), point * bytes)
-  }
-  floats.set(scales, scalesAt! / 4)
-  floats[thresholdAt! / 4] = Infinity // all are found, in order
-  const rounded = new Int16Array(floats.buffer, vectorAt, bytes)
-  const largestCode = Math.min(2 ** 15 - 1, Math.floor((2 ** 31 - 1) / (most * bytes)))
-  return (vector, out) => {
-    let largest = 0
-    for (let i = 0; i < dim; i++) largest = Math.max(largest, Math.abs(vector[i]!))
-    const step = largest / largestCode || 1
-    for (let i = 0; i < dim; i++) rounded[i] = Math.round(vector[i]! / step)
-    integers[countAt! / 4] = 0
-    exports.scanCodes(
-      codesAt,
-      count,
-      bytes,
-      scalesAt!,
-      0,
-      vectorAt!,
-      2 * bytes,
-      1,
-      thresholdAt!,
-      countAt!,
-      foundAt!,
-      count,
-    )
-    const first = foundAt! / 4 + 1
-    if (bias === undefined) {
-      for (let point = 0; point < count; point++) out[point] = 0 - step * floats[first + 2 * point]!
-    } else {
-      for (let point = 0; point < count; point++) {
-        out[point] = 0 - step * floats[first + 2 * point]! - bias[point]!
-      }
-    }
   }
 }
 

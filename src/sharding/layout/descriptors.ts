@@ -4,7 +4,7 @@
  */
 import type { Metric } from "../../vectors/metric.js"
 import { trainClusters } from "./clusters.js"
-import { type CodedPoints, closestPoints, forEachBlock } from "./compare.js"
+import { closestPoints, forEachBlock } from "./compare.js"
 import { type Crew, divide, newFloats, newInts, newShorts, someOf } from "./crew.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
@@ -144,6 +144,14 @@ export function toFourBits(vectors: Float32Array, dim: number): FourBits {
   return { packed, scales }
 }
 
+/** Points as small whole numbers times a scale each. */
+export interface CodedPoints {
+  /** `count × dim`, from -`most` to `most`. */
+  readonly codes: Int8Array
+  readonly scales: Float32Array
+  readonly most: number
+}
+
 /** The whole numbers, one a byte, with their scales. */
 export function fourBitCodes({ packed, scales }: FourBits, dim: number): CodedPoints {
   const width = Math.ceil(dim / 8)
@@ -228,7 +236,11 @@ export function shardScores(
 }
 
 /** Scores that are negligible are all 0; shards are then told apart by their best descriptor. */
-function breakTies({ shards, start }: ScoringTable, similarities: Float32Array, scores: Float64Array): void {
+export function breakTies(
+  { shards, start }: ScoringTable,
+  similarities: Float32Array,
+  scores: Float64Array,
+): void {
   for (let shard = 0; shard < shards; shard++) {
     if (scores[shard] !== 0) continue
     let best = -Infinity
@@ -337,10 +349,7 @@ export function largestOf(values: Float32Array): number {
 /** So many ranks are inserted one by one, which is faster than sorting. */
 const INSERTED = 64
 
-/**
- * Scores of all shards into `scores`, the `shown` best shards into `order` (of equal ones the first); the sum of all
- * scores.
- */
+/** {@link shardScores} into `scores` and {@link orderShards} of them into `order`; the sum of all scores. */
 export function rankShards(
   table: ScoringTable,
   similarities: Float32Array,
@@ -349,9 +358,14 @@ export function rankShards(
   shown: number,
   beta = table.beta,
 ): number {
-  const { shards } = table
   shardScores(table, beta, similarities, scores)
   breakTies(table, similarities, scores)
+  return orderShards(scores, order, shown)
+}
+
+/** The `shown` shards with the best scores into `order`, of equal ones the first; the sum of all scores. */
+export function orderShards(scores: Float64Array, order: Uint16Array, shown: number): number {
+  const shards = scores.length
   let sum = 0
   for (let shard = 0; shard < shards; shard++) sum += scores[shard]!
   if (shown > INSERTED) {

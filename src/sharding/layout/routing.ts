@@ -5,16 +5,8 @@
 import { corrupt, invalidInput } from "../../errors.js"
 import { METRICS, type Metric } from "../../vectors/metric.js"
 import type { AnyNpyArray } from "../../vectors/npy.js"
-import { createPointScan } from "./compare.js"
-import {
-  createScoring,
-  type Descriptors,
-  fourBitCodes,
-  fromFourBits,
-  largestOf,
-  rankShards,
-  toFourBits,
-} from "./descriptors.js"
+import { createScoring, type Descriptors, fromFourBits, orderShards, toFourBits } from "./descriptors.js"
+import { createShardScorer } from "./scorer.js"
 import { type Preparation, prepareQueries, squaredLength } from "./space.js"
 import { GAIN_SHAPE, type RankedQuery, type StoppingRule, TARGETS } from "./stopping.js"
 
@@ -201,11 +193,8 @@ export interface DescriptorRouter {
 export function createDescriptorRouter(routing: Routing): DescriptorRouter {
   const { descriptors, beta, preparation } = routing
   const { dim, shards } = descriptors
-  const table = createScoring(descriptors, beta)
-  const { points } = table
-  const compare = createPointScan(points, fourBitCodes(toFourBits(descriptors.vectors, dim), dim))
-  const similarities = new Float32Array(points.count)
-  const sums = new Float64Array(shards)
+  const score = createShardScorer(createScoring(descriptors, beta), toFourBits(descriptors.vectors, dim))
+  const all = new Float64Array(shards)
   return {
     routing,
     route(query) {
@@ -216,13 +205,13 @@ export function createDescriptorRouter(routing: Routing): DescriptorRouter {
         })
       }
       const prepared = prepareQueries(preparation, query)
-      compare(prepared, similarities)
+      const largest = score(prepared, all)
       const ranked = new Uint16Array(shards)
-      const sum = rankShards(table, similarities, sums, ranked, shards)
+      const sum = orderShards(all, ranked, shards)
       const length = preparation.metric === "l2" ? squaredLength(prepared, 0, dim) / 2 : 0
       const scores = new Float32Array(shards)
-      for (let rank = 0; rank < shards; rank++) scores[rank] = sums[ranked[rank]!]! / sum
-      return { shards: ranked, scores, familiarity: largestOf(similarities) - length }
+      for (let rank = 0; rank < shards; rank++) scores[rank] = all[ranked[rank]!]! / sum
+      return { shards: ranked, scores, familiarity: largest - length }
     },
   }
 }

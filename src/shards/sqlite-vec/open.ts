@@ -72,6 +72,9 @@ export function openShardFile(Sqlite: typeof Database, file: string, spec: Shard
       // In KiB. Many shards are open at once, and each would come to hold 16 MB of pages.
       db.pragma("cache_size = -1024")
       db.defaultSafeIntegers(true)
+      // One transaction for all that is read: the file never changes, and to lock, check and unlock it for every record would
+      // take several times as long as to read it.
+      db.exec("BEGIN")
       checkSize(db, file, sizeBytes)
       checkSchema(db, file, spec)
       return new SqliteShard(db, file, spec)

@@ -47,7 +47,8 @@ export function searchShards(shards: readonly OpenShard[], query: Float32Array, 
   const rows = shards.reduce((sum, shard) => sum + shard.rows, 0)
   // A record may lie in several of the shards, so that k rows may be fewer records.
   const wanted = Math.min(rows, shards.length === 1 ? k : 2 * k)
-  const nearest = new NearestRows(metric, query, dim, wanted, rows)
+  const distinct = shards.length === 1 ? undefined : k
+  const nearest = new NearestRows(metric, query, dim, wanted, { rows, distinct })
   const firstRanks: number[] = []
   let firstRank = 0
   for (const shard of shards) {

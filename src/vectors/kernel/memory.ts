@@ -47,7 +47,20 @@ interface KernelExports {
     counts: number,
     candidates: number,
     capacity: number,
+    scores: number,
   ): void
+  scoreCodes(base: number, rows: number, bytes: number, weights: number, query: number, scores: number): void
+  sumExponentials(
+    scores: number,
+    count: number,
+    step: number,
+    biases: number,
+    offsets: number,
+    sharpness: number,
+    starts: number,
+    groups: number,
+    sums: number,
+  ): number
   comparePoints(
     base: number,
     rows: number,
@@ -94,7 +107,9 @@ function compileKernel(): WebAssembly.Module | undefined {
 export class KernelMemory {
   readonly exports: KernelExports
   readonly #memory: WebAssembly.Memory
-  #views: { floats: Float32Array<ArrayBuffer>; integers: Int32Array; bytes: Uint8Array } | undefined
+  #views:
+    | { floats: Float32Array<ArrayBuffer>; integers: Int32Array; shorts: Int16Array; bytes: Uint8Array }
+    | undefined
 
   private constructor(module: WebAssembly.Module, sizeBytes: number) {
     this.#memory = new WebAssembly.Memory({ initial: Math.ceil(sizeBytes / PAGE_BYTES) })
@@ -129,6 +144,10 @@ export class KernelMemory {
     return this.#current().integers
   }
 
+  get shorts(): Int16Array {
+    return this.#current().shorts
+  }
+
   get bytes(): Uint8Array {
     return this.#current().bytes
   }
@@ -153,6 +172,7 @@ export class KernelMemory {
     this.#views ??= {
       floats: new Float32Array(buffer),
       integers: new Int32Array(buffer),
+      shorts: new Int16Array(buffer),
       bytes: new Uint8Array(buffer),
     }
     return this.#views
@@ -172,6 +192,20 @@ export function scratchMemory(sizeBytes: number): KernelMemory | undefined {
 
 /** Floats per query or point as the kernel takes them. */
 export const packedLength = (dim: number): number => Math.ceil(dim / 4) * 4
+
+/** Rows of bytes lie mixed in groups of so many, see `scoreEight` in assembly/kernel.ts. */
+export const CODED_TOGETHER = 8
+
+/** Bytes per row of codes: those beyond `dim` are 0. */
+export const codeLength = (dim: number): number => Math.ceil(dim / 8) * 8
+
+/** Bytes that the codes of so many rows take. */
+export const codesLength = (rows: number, dim: number): number =>
+  Math.ceil(rows / CODED_TOGETHER) * CODED_TOGETHER * codeLength(dim)
+
+/** Where the byte of an element lies among the codes of all rows. */
+export const codePlace = (row: number, element: number, dim: number): number =>
+  (row - (row & 7)) * codeLength(dim) + (element - (element & 7)) * 8 + (row & 7) * 8 + (element & 7)
 
 /** Writes a query or point, from `start` on, as assembly/kernel.ts says. */
 export function pack(

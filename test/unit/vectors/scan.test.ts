@@ -87,13 +87,57 @@ describe.each(["simd", "plain"] as const)("the %s kernel", (kernel) => {
 
           // Up to the distance of one of them, equal ones included.
           const within = expected.map((hits) => hits[bound % Math.max(1, hits.length)]?.distance ?? Infinity)
-          const nearest = new NearestRows(metric, asked, dim, k, rows, within)
+          const nearest = new NearestRows(metric, asked, dim, k, { rows, within })
           nearest.add(table, 0, options)
           for (const [i, ranked] of nearest.takeSorted().entries())
             expectSame(
               ranked,
               expected[i]!.filter(({ distance }) => distance <= within[i]!),
             )
+        }),
+      )
+    })
+
+    test("copies: all rows as near as the given number of different distances, in tables of bytes and others", async () => {
+      const { allocateVectors, createScanTable, NearestRows } = await load()
+      const cases = fc.record({
+        dim: fc.integer({ min: 1, max: 17 }),
+        rows: fc.integer({ min: 1, max: 40 }),
+        copies: fc.array(fc.nat(39), { maxLength: 40 }),
+        distinct: fc.integer({ min: 1, max: 8 }),
+        more: fc.integer({ min: 0, max: 30 }),
+        inPlace: fc.boolean(),
+        seed: fc.nat(1000),
+      })
+      fc.assert(
+        fc.property(cases, ({ dim, rows, copies, distinct, more, inPlace, seed }) => {
+          const random = createRandom(seed)
+          const first = allocateVectors(metric, rows, dim)
+          for (let i = 0; i < first.length; i++) first[i] = random.gaussian()
+          const second = inPlace
+            ? allocateVectors(metric, copies.length, dim)
+            : new Float32Array(copies.length * dim)
+          for (const [to, row] of copies.entries()) {
+            second.set(first.subarray((row % rows) * dim, ((row % rows) + 1) * dim), to * dim)
+          }
+          const query = Float32Array.from({ length: dim }, random.gaussian)
+          const k = distinct + more
+          const nearest = new NearestRows(metric, query, dim, k, { rows: rows + copies.length, distinct })
+          nearest.add(createScanTable(metric, second, dim), 0)
+          nearest.add(createScanTable(metric, first, dim), copies.length)
+          const [found] = nearest.takeSorted()
+
+          const all = bruteForce(metric, new Float32Array([...second, ...first]), query, k)
+          const different = [...new Set(all.map(({ distance }) => distance))]
+          const wanted = all.filter(({ distance }) => distance <= (different[distinct - 1] ?? Infinity))
+          const count = wanted.length
+          expectSame(
+            { ranks: found!.ranks.slice(0, count), distances: found!.distances.slice(0, count) },
+            wanted,
+          )
+          for (const distance of found!.distances.slice(count)) {
+            expect(distance).toBeGreaterThan(wanted.at(-1)!.distance)
+          }
         }),
       )
     })

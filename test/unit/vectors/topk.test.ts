@@ -1,6 +1,6 @@
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { mergeTopK, TopK } from "../../../src/vectors/topk.js"
+import { mergeTopK, SmallestDistinct, TopK } from "../../../src/vectors/topk.js"
 
 describe("TopK", () => {
   test("keeps the first k by (distance, rank), whatever the order of pushing", () => {
@@ -31,6 +31,19 @@ describe("TopK", () => {
     top.push(9, 7)
     expect([...top.takeSorted().ranks]).toEqual([7])
   })
+})
+
+test("SmallestDistinct tells the largest of the smallest different numbers once there are as many", () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 0, max: 9 })), fc.integer({ min: 1, max: 5 }), (pushed, count) => {
+      const smallest = new SmallestDistinct(count)
+      for (const [i, value] of pushed.entries()) {
+        smallest.push(value)
+        const different = [...new Set(pushed.slice(0, i + 1))].sort((a, b) => a - b)
+        expect(smallest.worst).toBe(different[count - 1] ?? Infinity)
+      }
+    }),
+  )
 })
 
 describe("mergeTopK", () => {

@@ -402,42 +402,148 @@ export function comparePoints(
 }
 
 /**
- * As scanProducts for rows of bytes, `bytes` each, a multiple of 8, and queries of as many 16-bit integers, which begin
- * `queryBytes` apart. The caller sees to it that no sum of products leaves 32 bits.
+ * Writes the scores of eight rows of bytes to `out`: `-(row · query) * weight`. The rows lie mixed: bytes 0 to 7 of each of
+ * them, one row after the other, then bytes 8 to 15 of each, and so on; so the loop reads forward from one place.
+ * `queryEnd`: where the query's 16-bit integers end.
+ */
+@inline
+function scoreEight(rows: usize, weights: usize, query: usize, queryEnd: usize, out: usize): void {
+  let p = rows
+  let a0 = i32x4.splat(0)
+  let a1 = a0
+  let a2 = a0
+  let a3 = a0
+  let b0 = a0
+  let b1 = a0
+  let b2 = a0
+  let b3 = a0
+  for (let q = query; q < queryEnd; q += 16) {
+    const y = v128.load(q)
+    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.load_ext<i8>(p), y))
+    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 8), y))
+    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 16), y))
+    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 24), y))
+    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 32), y))
+    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 40), y))
+    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 48), y))
+    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 56), y))
+    p += 64
+  }
+  v128.store(out, weighted(a0, a1, a2, a3, v128.load(weights)))
+  v128.store(out, weighted(b0, b1, b2, b3, v128.load(weights, 16)), 16)
+}
+
+/** The lane sums of four vectors, negated and times the weights. */
+@inline
+function weighted(a: v128, b: v128, c: v128, d: v128, weights: v128): v128 {
+  const ab = i32x4.add(v128.shuffle<i32>(a, b, 0, 4, 1, 5), v128.shuffle<i32>(a, b, 2, 6, 3, 7))
+  const cd = i32x4.add(v128.shuffle<i32>(c, d, 0, 4, 1, 5), v128.shuffle<i32>(c, d, 2, 6, 3, 7))
+  const sums = i32x4.add(v128.shuffle<i32>(ab, cd, 0, 1, 4, 5), v128.shuffle<i32>(ab, cd, 2, 3, 6, 7))
+  return f32x4.neg(f32x4.mul(f32x4.convert_i32x4_s(sums), weights))
+}
+
+/**
+ * As scanProducts for rows of bytes, `bytes` each, a multiple of 8, that lie mixed in eights (see scoreEight), and queries of as many
+ * 16-bit integers, which begin `queryBytes` apart. Rows and weights are padded to a multiple of eight. `scores`: room for
+ * eight floats. The caller sees to it that no sum of products leaves 32 bits.
  */
 export function scanCodes(
   base: usize, rows: i32, bytes: i32, weights: usize, allowed: usize, queries: usize, queryBytes: i32, queryCount: i32,
-  thresholds: usize, counts: usize, candidates: usize, capacity: i32,
+  thresholds: usize, counts: usize, candidates: usize, capacity: i32, scores: usize,
 ): void {
-  const stride = <usize>bytes
-  const last = rows - 1
   for (let q = 0; q < queryCount; q++) {
     const query = queries + <usize>q * <usize>queryBytes
+    const queryEnd = query + (<usize>bytes << 1)
     const threshold = load<f32>(thresholds + (<usize>q << 2))
     const count = counts + (<usize>q << 2)
     const list = candidates + ((<usize>q * <usize>capacity) << 3)
-    for (let row = 0; row < rows; row += 4) {
-      const live = liveRows(row, rows, allowed)
-      if (live == 0) continue
-      const p0 = base + <usize>row * stride
-      const p1 = base + <usize>min(row + 1, last) * stride
-      const p2 = base + <usize>min(row + 2, last) * stride
-      const p3 = base + <usize>min(row + 3, last) * stride
-      let a0 = i32x4.splat(0)
-      let a1 = a0
-      let a2 = a0
-      let a3 = a0
-      for (let i: usize = 0; i < stride; i += 8) {
-        const y = v128.load(query + (i << 1))
-        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.load_ext<i8>(p0 + i), y))
-        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.load_ext<i8>(p1 + i), y))
-        a2 = i32x4.add(a2, i32x4.dot_i16x8_s(v128.load_ext<i8>(p2 + i), y))
-        a3 = i32x4.add(a3, i32x4.dot_i16x8_s(v128.load_ext<i8>(p3 + i), y))
-      }
-      const s01 = i32x4.add(v128.shuffle<i32>(a0, a1, 0, 4, 1, 5), v128.shuffle<i32>(a0, a1, 2, 6, 3, 7))
-      const s23 = i32x4.add(v128.shuffle<i32>(a2, a3, 0, 4, 1, 5), v128.shuffle<i32>(a2, a3, 2, 6, 3, 7))
-      const sums = i32x4.add(v128.shuffle<i32>(s01, s23, 0, 1, 4, 5), v128.shuffle<i32>(s01, s23, 2, 3, 6, 7))
-      collect(scoresOf(false, f32x4.convert_i32x4_s(sums), weights, row), threshold, live, row, count, list)
+    let eight = base
+    for (let row = 0; row < rows; row += 8, eight += <usize>bytes << 3) {
+      scoreEight(eight, weights + (<usize>row << 2), query, queryEnd, scores)
+      const low = v128.load(scores)
+      const high = v128.load(scores, 16)
+      const limit = f32x4.splat(threshold)
+      if (!v128.any_true(v128.or(f32x4.le(low, limit), f32x4.le(high, limit)))) continue
+      collect(low, threshold, liveRows(row, rows, allowed), row, count, list)
+      if (row + 4 < rows) collect(high, threshold, liveRows(row + 4, rows, allowed), row + 4, count, list)
     }
   }
+}
+
+/** All scores of rows as scanCodes takes them, into `scores`, which is padded to a multiple of eight as well. */
+export function scoreCodes(base: usize, rows: i32, bytes: i32, weights: usize, query: usize, scores: usize): void {
+  const queryEnd = query + (<usize>bytes << 1)
+  let eight = base
+  for (let row = 0; row < rows; row += 8, eight += <usize>bytes << 3) {
+    const at = <usize>row << 2
+    scoreEight(eight, weights + at, query, queryEnd, scores + at)
+  }
+}
+
+/** exp(x) of four numbers from -87 to 0, off by some units in the last place: 2^n times the exponential series of what is left, |r| ≤ ln 2 / 2. */
+@inline
+function exp(x: v128): v128 {
+  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504)))
+  // ln 2 in two parts, the first of which has so few bits that its product with n is exact.
+  let r = f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375)))
+  r = f32x4.add(r, f32x4.mul(n, f32x4.splat(0.000212194440)))
+  let sum = f32x4.splat(1.0 / 5040.0)
+  sum = f32x4.add(f32x4.mul(sum, r), f32x4.splat(1.0 / 720.0))
+  sum = f32x4.add(f32x4.mul(sum, r), f32x4.splat(1.0 / 120.0))
+  sum = f32x4.add(f32x4.mul(sum, r), f32x4.splat(1.0 / 24.0))
+  sum = f32x4.add(f32x4.mul(sum, r), f32x4.splat(1.0 / 6.0))
+  sum = f32x4.add(f32x4.mul(sum, r), f32x4.splat(0.5))
+  sum = f32x4.add(f32x4.mul(sum, r), f32x4.splat(1))
+  sum = f32x4.add(f32x4.mul(sum, r), f32x4.splat(1))
+  const exponent = i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127))
+  return f32x4.mul(sum, i32x4.shl(exponent, 23))
+}
+
+/**
+ * Turns `count` scores of scoreCodes into similarities, `-(score * step) - bias`, in place, and these into one number for each group:
+ * the sum of `exp(sharpness * similarity + offset - m)`, m being the largest such exponent of all. Terms below exp(-80) count 0.
+ * Group g has those from `starts[g]` to `starts[g + 1] - 1`. All arrays but `starts` and `sums` are padded to a multiple of four, with
+ * biases of Infinity. Returns the largest similarity.
+ */
+export function sumExponentials(
+  scores: usize, count: i32, step: f32, biases: usize, offsets: usize, sharpness: f32,
+  starts: usize, groups: i32, sums: usize,
+): f32 {
+  const end = <usize>((count + 3) >> 2) << 4
+  let similar = f32x4.splat(-Infinity)
+  let largest = similar
+  for (let i: usize = 0; i < end; i += 16) {
+    const scaled = f32x4.mul(v128.load(scores + i), f32x4.splat(-step))
+    const similarity = f32x4.sub(scaled, v128.load(biases + i))
+    v128.store(scores + i, similarity)
+    similar = f32x4.pmax(similar, similarity)
+    const exponent = f32x4.add(f32x4.mul(similarity, f32x4.splat(sharpness)), v128.load(offsets + i))
+    largest = f32x4.pmax(largest, exponent)
+  }
+  const most = f32x4.splat(largestLane(largest))
+  for (let group = 0; group < groups; group++) {
+    const at = starts + (<usize>group << 2)
+    const last = load<i32>(at, 4)
+    let sum = f32x4.splat(0)
+    for (let i = load<i32>(at); i < last; i += 4) {
+      const place = <usize>i << 2
+      const similarity = v128.load(scores + place)
+      const exponent = f32x4.add(f32x4.mul(similarity, f32x4.splat(sharpness)), v128.load(offsets + place))
+      const x = f32x4.sub(exponent, most)
+      const counts = v128.and(
+        f32x4.ge(x, f32x4.splat(-80)),
+        i32x4.lt_s(i32x4.add(i32x4.splat(i), i32x4(0, 1, 2, 3)), i32x4.splat(last)),
+      )
+      sum = f32x4.add(sum, v128.and(exp(f32x4.pmax(x, f32x4.splat(-80))), counts))
+    }
+    const halves = f32x4.add(sum, v128.shuffle<f32>(sum, sum, 2, 3, 0, 1))
+    store<f32>(sums + (<usize>group << 2), f32x4.extract_lane(halves, 0) + f32x4.extract_lane(halves, 1))
+  }
+  return largestLane(similar)
+}
+
+@inline
+function largestLane(a: v128): f32 {
+  const pairs = f32x4.pmax(a, v128.shuffle<f32>(a, a, 2, 3, 0, 1))
+  return f32x4.extract_lane(f32x4.pmax(pairs, v128.shuffle<f32>(pairs, pairs, 1, 0, 3, 2)), 0)
 }
