@@ -96,6 +96,11 @@ export interface Layout {
 
 /** Neighbours that recall is measured on, and those of a query that its demand counts. */
 const TRUE_NEIGHBOURS = 10
+/**
+ * Neighbours of each held-out row that the gain table of a `fast` layout is learned from. Its thresholds are chosen with others, so gains
+ * need to be right in order only, and 2,000 rows with the few neighbours that a sample has of their ten best say too little of far ranks.
+ */
+const LEARNED_NEIGHBOURS = 30
 const DEMANDED_NEIGHBOURS = 100
 /** Rows that the gain table is learned from at most; fewer for many shards, since each takes 10 bytes a shard. */
 const SAMPLE_ROWS = 40_000
@@ -124,7 +129,9 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   // So many of a sample are as near as the ten best of all.
   const wanted = Math.round(TRUE_NEIGHBOURS * Math.min(1, rows.rows / (options.sampleOf ?? rows.rows)))
   const nearest = Math.max(1, Math.min(wanted, rows.rows))
-  const truth: Truth = exactNeighbours(validation, rows, nearest, false, crew)
+  const learned = affinity ? nearest : Math.max(nearest, Math.min(LEARNED_NEIGHBOURS, rows.rows))
+  const neighbours = exactNeighbours(validation, rows, learned, false, crew)
+  const truth = firstOf(neighbours, nearest)
 
   onStep("centroids")
   const sample = Math.max(PLAIN_SAMPLE_ROWS, PLAIN_SAMPLE_ROWS_PER_SHARD * shards)
@@ -196,7 +203,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const heldGains = gainsByRank(held, truth, membership)
   const table =
     graph === undefined
-      ? learnGains(held, heldGains)
+      ? learnGains(held, gainsByRank(held, neighbours, membership))
       : learnFromGraph(rows, graph, scoring, membership, seed, crew)
   let trials = createTrials(table, held, heldGains)
   const real = queries !== undefined && queries.thresholds.rows > 0 ? queries.thresholds : undefined
@@ -237,6 +244,11 @@ function checkInput({ rows, validation, preparation }: LayoutInput, shards: numb
       got: dim,
     })
   }
+}
+
+/** The first `k` of each list. */
+function firstOf({ k: all, ids }: Truth, k: number): Truth {
+  return { k, ids: ids.filter((_, i) => i % all < k) }
 }
 
 function largestShard(shardOf: Int32Array, shards: number): number {
