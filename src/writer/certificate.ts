@@ -223,7 +223,7 @@ function recallInside(shards: Certified["shards"]): RecallCertificate["insideSha
 }
 
 function notesOf(
-  { kind, choseThresholds, choosing }: CertifiedQueries,
+  { kind, choseThresholds }: CertifiedQueries,
   routedBy: RecallCertificate["routedBy"],
   insideShards: RecallCertificate["insideShards"],
 ): readonly string[] {
@@ -236,11 +236,6 @@ function notesOf(
           "the thresholds of targetRecall were chosen with these queries, so that others may reach a little less",
         ]
       : []),
-    ...(choosing === undefined
-      ? []
-      : [
-          `${choosing} of the rows chose the thresholds of targetRecall; targets are measured with the others`,
-        ]),
     ...(routedBy === "row" ? ["each row was looked for in its own shard, since queries name theirs"] : []),
     ...(insideShards
       ? ["shards are approximate inside: they find insideShards of what these figures count as found"]
