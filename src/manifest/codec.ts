@@ -43,6 +43,7 @@ const recall = z.object({
     seed: z.number().int(),
     demand: count.optional(),
     choseThresholds: z.boolean().optional(),
+    choosing: count.optional(),
   }),
   rows: count,
   routedBy: z.enum(["vector", "row"]),

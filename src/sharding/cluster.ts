@@ -146,7 +146,7 @@ function byDescriptors(
 }
 
 /** Before probes are counted: a shard without rows gains nothing. */
-function withoutAbsent(query: RankedQuery, { present }: RouteRequest): RankedQuery {
+export function withoutAbsent(query: RankedQuery, { present }: Pick<RouteRequest, "present">): RankedQuery {
   const ranks = [...query.shards.keys()].filter((rank) => present(query.shards[rank]!))
   if (ranks.length === query.shards.length) return query
   return {

@@ -175,7 +175,15 @@ export interface CertifiedQueries {
   readonly demand?: number | undefined
   /** Whether the given queries also chose the thresholds of `targetRecall`, so that they suit these best. */
   readonly choseThresholds?: boolean | undefined
+  /** Rows that chose the thresholds of `targetRecall`: targets are measured with the others, curves with all. */
+  readonly choosing?: number | undefined
 }
+
+/** Whether a query, by its place, chose thresholds: all given ones, or every second row. */
+export const choosesThresholds = (
+  { choseThresholds, choosing }: Pick<CertifiedQueries, "choseThresholds" | "choosing">,
+  query: number,
+): boolean => choseThresholds === true || (choosing !== undefined && query % 2 === 0)
 
 /** Measured recall of a snapshot, by the number of shards probed. */
 export interface RecallCertificate {

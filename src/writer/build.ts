@@ -19,7 +19,9 @@ import { LOCATOR_FILE } from "../manifest/locator.js"
 import type { LocatorEntry, Manifest, ShardEntry } from "../manifest/manifest.js"
 import { type RecordBatch, rowPlace, type VectorRecord } from "../records.js"
 import { createCluster } from "../sharding/cluster.js"
+import type { Routing } from "../sharding/layout/routing.js"
 import type { ResolvedCluster } from "../sharding/options.js"
+import type { RecallCertificate } from "../sharding/recall.js"
 import {
   createStrategy,
   needsTraining,
@@ -63,6 +65,7 @@ import type { Source } from "./sources/source.js"
 import { spooled } from "./spool.js"
 import type { StageClock } from "./stages.js"
 import { makeTempDir } from "./temp-dir.js"
+import { choosingRows, type SampledLayout, strategyByQueries } from "./thresholds.js"
 import { noRows, sampleVectors, strategyFromSnapshot } from "./train.js"
 
 /** What a build reads: a source made by `openSource`, or records in memory or from anywhere. */
@@ -157,7 +160,7 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     }),
   )
   if (partitioned === undefined) throw noRows()
-  const { strategy, schema } = partitioned
+  const { schema } = partitioned
   if (trained && trained.rows !== partitioned.rows) {
     throw invalidInput(
       `${source.name} had ${trained.rows} rows when first read and ${partitioned.rows} when read again; do not change the input during a build`,
@@ -187,11 +190,12 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     buildAndUpload(job, base, partitioned, duplicates, asked, progress),
   )
   const rows = partitioned.rows - duplicates.rows
-  const recall =
-    asked &&
-    (await clock.time("certificate", () =>
-      certify({ ...asked, strategy, dim: schema.dim, shards, rows, notes: routingNotes(job) }),
-    ))
+  const { strategy, recall } = await certified(job, asked, {
+    placedBy: partitioned.strategy,
+    sampled: trained?.sampled,
+    shards,
+    rows,
+  })
 
   return clock.time("manifest", async () => {
     const arrays = strategy.artifacts()
@@ -310,7 +314,12 @@ async function trainLayout(
   const centroids = { shape: [sharding.shards, dim], data: laidOut.centroids }
   const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
   const placed = parts.heldOut === undefined ? laidOut : withHeldOut(laidOut, heldOut, parts.heldOut)
-  return { placement: layoutPlacement(strategy, placed, rows, source.name), rows, kept, notes, queries }
+  const placement = layoutPlacement(strategy, placed, rows, source.name)
+  const { routing } = laidOut
+  const withRouting = (other: Routing): Strategy =>
+    createCluster(sharding, contextOf(job, dim), centroids, other)
+  const isSample = read.vectors.length / dim < rows
+  return { placement, rows, kept, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
 }
 
 /** The rows that a layout is made of, without the held-out ones: those of all rows are kept to be placed by it, in the first reading. */
@@ -332,6 +341,8 @@ interface Trained {
   readonly rows: number
   /** Rows that must be left for training. */
   readonly kept: number
+  /** A layout that was made of fewer rows than there are. */
+  readonly sampled?: SampledLayout
   /** Given queries, where they were split for a layout. */
   readonly queries?: SplitQueries | undefined
   readonly notes: readonly string[]
@@ -400,15 +411,35 @@ async function certificateQueries(
   // A row that lost against another one with its id is none of the snapshot.
   const rows = heldOut.filter(({ shard, position }) => !duplicates.drop.get(shard)?.has(position))
   if (rows.length === 0) return undefined
+  const choosing = trained?.sampled && choosingRows(rows.length)
   const vectors = new Float32Array(new SharedArrayBuffer(4 * rows.length * dim))
   for (const [i, { vector }] of rows.entries()) vectors.set(vector, i * dim)
   return {
-    queries: { kind: "rows", count: rows.length, seed },
+    queries: { kind: "rows", count: rows.length, seed, ...(choosing !== undefined && { choosing }) },
     vectors,
     own: Float64Array.from(rows, ({ id }) => id),
     homes: rows.map(({ shard }) => shard),
     neighbours: createNeighbourLists(rows.length),
   }
+}
+
+/** Measures recall, if that is asked for, by the strategy that placed the rows, or by that with thresholds chosen now. */
+async function certified(
+  job: Job,
+  asked: AskedQueries | undefined,
+  built: Pick<Parameters<typeof certify>[0], "shards" | "rows"> & {
+    readonly placedBy: Strategy
+    readonly sampled: SampledLayout | undefined
+  },
+): Promise<{ readonly strategy: Strategy; readonly recall: RecallCertificate | undefined }> {
+  const { placedBy, sampled, shards, rows } = built
+  if (asked === undefined) return { strategy: placedBy, recall: undefined }
+  return job.clock.time("certificate", async () => {
+    const strategy = (sampled && (await strategyByQueries(sampled, { ...asked, shards }))) ?? placedBy
+    const dim = asked.vectors.length / asked.queries.count
+    const recall = await certify({ ...asked, strategy, dim, shards, rows, notes: routingNotes(job) })
+    return { strategy, recall }
+  })
 }
 
 /** What is to be said of a snapshot's recall besides how it was measured. */

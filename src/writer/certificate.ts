@@ -10,6 +10,7 @@ import type { ShardEntry } from "../manifest/manifest.js"
 import {
   CERTIFIED_TARGETS,
   type CertifiedQueries,
+  choosesThresholds,
   fixedProbes,
   probesToMeasure,
   RECALL_KS,
@@ -167,17 +168,22 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   const present = new Set(shards.map(({ shard }) => shard))
   const request = { present: (shard: number) => present.has(shard) }
   const reached: Int32Array[] = []
-  const stops = CERTIFIED_TARGETS.map(() => new Float64Array(queries.count))
+  // What is promised by rows that chose thresholds is measured with the others.
+  const stopped: Int32Array[] = []
+  const stops = CERTIFIED_TARGETS.map((): number[] => [])
   for (const [query, nearest] of certified.neighbours.lists.entries()) {
     const vector = vectors.subarray(query * dim, (query + 1) * dim)
     const route =
       routedBy === "row"
         ? [homes![query]!]
         : strategy.route({ ...request, vector, probes: "all" }).map(({ shard }) => shard)
-    reached.push(reachedRanks({ route, holders: nearest.map(({ shards }) => shards) }))
-    for (const [i, targetRecall] of CERTIFIED_TARGETS.entries()) {
-      const stopped = strategy.routeInformed?.({ ...request, vector, targetRecall })
-      stops[i]![query] = stopped?.shards.length ?? 0
+    const ranks = reachedRanks({ route, holders: nearest.map(({ shards }) => shards) })
+    reached.push(ranks)
+    if (queries.choosing === undefined || !choosesThresholds(queries, query)) {
+      stopped.push(ranks)
+      for (const [i, targetRecall] of CERTIFIED_TARGETS.entries()) {
+        stops[i]!.push(strategy.routeInformed?.({ ...request, vector, targetRecall }).shards.length ?? 0)
+      }
     }
     // Routing is work of this thread; the lease is renewed in between.
     if (query % 16 === 15) await setImmediate()
@@ -189,7 +195,7 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   const stopping = strategy.routeInformed === undefined ? "fixed" : "rule"
   const targets = CERTIFIED_TARGETS.map((target, i) => {
     const fixed = fixedProbes({ probes, curves }, target).probes
-    return targetFigures(reached, target, stopping === "rule" ? stops[i]! : stops[i]!.fill(fixed))
+    return targetFigures(stopped, target, stopping === "rule" ? stops[i]! : stops[i]!.fill(fixed))
   })
   const insideShards = recallInside(shards)
   return {

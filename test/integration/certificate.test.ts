@@ -181,6 +181,74 @@ describe("the recall certificate", () => {
     }))
 })
 
+describe("thresholds of a layout made of a sample", () => {
+  const MANY = 8000
+  /** 1,000 rows make the layout. */
+  const options = { memoryLimit: 1, sharding: { ...FAST, shards: 12, sampleRows: 1000 } }
+  const records = spread(makeRecords(MANY, { dim: DIM }))
+
+  it("are chosen by every second held-out row with its neighbours among all rows; the others measure targets", () =>
+    withTempDir(async (tempDir) => {
+      const { to, build } = setUp(tempDir)
+      const recall = (await build(options.sharding, records, options)).recall!
+      expect(recall.queries).toEqual({ kind: "rows", count: 400, seed: 1, choosing: 200 })
+      const heldOut = Array.from(heldOutRows({ wanted: 1000, seed: 1 }, MANY, 400), (row) => records[row]!)
+      await using reader = await openSnapshot(to)
+      /** Of each row, by a search: what it finds of its ten nearest, with how many shards, and what it is told to find. */
+      const searched = await Promise.all(
+        heldOut.map(async ({ id, vector }) => {
+          const { hits, shards, expectedRecall } = await reader.search(vector as Float32Array, {
+            k: 11,
+            targetRecall: 0.9,
+          })
+          const found = new Set(hits.map((hit) => hit.id))
+          const nearest = bruteForce(records, "cosine", vector, 11).filter((row) => row.id !== id)
+          const recall = nearest.slice(0, 10).filter((row) => found.has(row.id)).length / 10
+          return { recall, probes: shards.asked.length, expected: expectedRecall! }
+        }),
+      )
+      const mean = (values: readonly number[]) =>
+        values.reduce((sum, value) => sum + value, 0) / values.length
+      const [choosing, measuring] = [0, 1].map((half) => searched.filter((_, place) => place % 2 === half))
+      // What a search is told to find is what the rows that chose, familiar or unfamiliar ones, have found.
+      const sides = [...new Set(searched.map(({ expected }) => expected))]
+      expect(sides).toHaveLength(2)
+      for (const side of sides) {
+        const reached = mean(
+          choosing!.filter(({ expected }) => expected === side).map(({ recall }) => recall),
+        )
+        expect(side).toBeCloseTo(reached, 6)
+        expect(side).toBeGreaterThan(0.9)
+      }
+      const { probes, recall: reached } = recall.targets[0]!
+      expect(probes).toBeCloseTo(mean(measuring!.map((row) => row.probes)), 3)
+      expect(reached).toBeCloseTo(mean(measuring!.map((row) => row.recall)), 3)
+      expect(probes).toBeLessThan(12)
+    }))
+
+  it("are those of the layout without a certificate, or if too few rows could choose; given queries all choose", () =>
+    withTempDir(async (tempDir) => {
+      const { to, build } = setUp(tempDir)
+      const thresholdsOf = async (more: Partial<BuildOptions>) => {
+        const manifest = await build(options.sharding, records, { ...options, ...more })
+        const { recall } = manifest
+        const arrays = await readArtifacts(openStore(to), manifest)
+        return { recall, thresholds: arrays["thresholds.npy"]!.data }
+      }
+      expect((await thresholdsOf({ certificate: false })).recall).toBeUndefined()
+      const few = await thresholdsOf({ certificate: { rows: 398 } })
+      expect(few.recall!.queries).toEqual({ kind: "rows", count: 398, seed: 1 })
+      expect((await thresholdsOf({})).thresholds).not.toEqual(few.thresholds)
+      const queries = drawQueries(60, 5)
+      const given = await thresholdsOf({ queries })
+      expect(given.recall!.queries).toEqual({ kind: "given", count: 60, seed: 1, choseThresholds: true })
+      // One side for all, and every target is met by the queries themselves.
+      const [unfamiliar, familiar] = [0, 101].map((from) => given.thresholds.slice(from, from + 101))
+      expect(unfamiliar).toEqual(familiar)
+      for (const { target, recall } of given.recall!.targets) expect(recall).toBeGreaterThanOrEqual(target)
+    }))
+})
+
 describe("real queries", () => {
   it("measure what a search for them finds: the certificate equals an evaluation with the same ones", () =>
     withTempDir(async (tempDir) => {

@@ -96,6 +96,11 @@ export interface Layout {
 
 /** Neighbours that recall is measured on, and those of a query that its demand counts. */
 const TRUE_NEIGHBOURS = 10
+/**
+ * Neighbours of each held-out row that the gain table of a `fast` layout is learned from. Gains, as β, need to be right in order only, since
+ * thresholds are measured; and 2,000 rows with the few neighbours that a sample has of their ten best say too little of far ranks.
+ */
+const LEARNED_NEIGHBOURS = 30
 const DEMANDED_NEIGHBOURS = 100
 /** Rows that the gain table is learned from at most; fewer for many shards, since each takes 10 bytes a shard. */
 const SAMPLE_ROWS = 40_000
@@ -121,10 +126,12 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const affinity = options.layout === "affinity"
 
   onStep("truth")
+  const most = affinity ? TRUE_NEIGHBOURS : LEARNED_NEIGHBOURS
+  const neighbours = exactNeighbours(validation, rows, Math.min(most, rows.rows), false, crew)
+  const truth = firstOf(neighbours, TRUE_NEIGHBOURS)
   // So many of a sample are as near as the ten best of all.
-  const wanted = Math.round(TRUE_NEIGHBOURS * Math.min(1, rows.rows / (options.sampleOf ?? rows.rows)))
-  const nearest = Math.max(1, Math.min(wanted, rows.rows))
-  const truth: Truth = exactNeighbours(validation, rows, nearest, false, crew)
+  const ofSample = Math.round(TRUE_NEIGHBOURS * Math.min(1, rows.rows / (options.sampleOf ?? rows.rows)))
+  const asNear = firstOf(neighbours, Math.max(1, ofSample))
 
   onStep("centroids")
   const sample = Math.max(PLAIN_SAMPLE_ROWS, PLAIN_SAMPLE_ROWS_PER_SHARD * shards)
@@ -193,16 +200,15 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const scoring = createScoring(descriptors, beta)
   const membership = { shards, home, copies }
   const held = routeAll(scoring, validation)
-  const heldGains = gainsByRank(held, truth, membership)
   const table =
     graph === undefined
-      ? learnGains(held, heldGains)
+      ? learnGains(held, gainsByRank(held, neighbours, membership))
       : learnFromGraph(rows, graph, scoring, membership, seed, crew)
-  let trials = createTrials(table, held, heldGains)
+  let trials = createTrials(table, held, gainsByRank(held, asNear, membership))
   const real = queries !== undefined && queries.thresholds.rows > 0 ? queries.thresholds : undefined
   if (real !== undefined) {
     const routings = routeAll(scoring, real)
-    const wanted = exactNeighbours(real, rows, truth.k, false, crew)
+    const wanted = exactNeighbours(real, rows, asNear.k, false, crew)
     trials = createTrials(table, routings, gainsByRank(routings, wanted, membership))
   }
   const stopping = measureStopping(table, trials, held.familiarity, real === undefined)
@@ -237,6 +243,11 @@ function checkInput({ rows, validation, preparation }: LayoutInput, shards: numb
       got: dim,
     })
   }
+}
+
+/** The first `count` of each list, or all where they are fewer. */
+function firstOf({ k, ids }: Truth, count: number): Truth {
+  return { k: Math.min(k, count), ids: ids.filter((_, i) => i % k < count) }
 }
 
 function largestShard(shardOf: Int32Array, shards: number): number {

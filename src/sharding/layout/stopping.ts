@@ -5,13 +5,17 @@
  * any descriptor), learned from rows with their neighbour lists. Thresholds are measured on held-out queries, for familiar
  * and unfamiliar ones apart: an average over all would hide those that are unlike the rows.
  */
+import { type ReachedRanks, TARGET_K } from "../recall.js"
 import type { Routings } from "./descriptors.js"
 
 const RANK_BINS = 11
 const SCORE_BINS = 32
 const OCTILES = 8
 export const GAIN_SHAPE = [RANK_BINS, SCORE_BINS, OCTILES] as const
-/** A bin of few observations leans on its neighbours in familiarity: their mean counts as so many more. */
+/**
+ * A bin of few observations leans on the mean of its rank and score, which counts as so many more, and that one likewise on the
+ * mean of its score. Without the latter thin bins at far ranks would hold chance, or zeros that no threshold tells apart.
+ */
 const LEANING = 20
 
 /** Targets for which thresholds are measured: .5 to .995 by steps of .005, then 1, which is all shards. */
@@ -19,6 +23,11 @@ export const TARGETS: readonly number[] = [...Array.from({ length: 100 }, (_, i)
 
 /** Standard errors that are taken off a measured recall before it is compared with a target: 95 % of promises hold. */
 const STANDARD_ERRORS = 1.65
+/**
+ * Queries that a promise is thought to be checked with. Their mean scatters too, so that a promise about it takes the errors of
+ * both means: those of `n` queries that choose and of these make √(1 + n / 2000) times the error of the former.
+ */
+const CHECKED_QUERIES = 2000
 
 /** The part of held-out queries that counts as unfamiliar, and the one below which a query is unlike the rows. */
 const UNFAMILIAR_SHARE = 0.25
@@ -74,6 +83,7 @@ export function learnGains(routings: Routings, gained: Float32Array): GainTable 
     }
   }
   const gains = new Float32Array(bins)
+  const byScore = meansByScore(seen, sums)
   for (let first = 0; first < bins; first += OCTILES) {
     let allSeen = 0
     let all = 0
@@ -81,12 +91,25 @@ export function learnGains(routings: Routings, gained: Float32Array): GainTable 
       allSeen += seen[bin]!
       all += sums[bin]!
     }
-    const leaning = all / Math.max(allSeen, 1)
+    const score = (first / OCTILES) % SCORE_BINS
+    const leaning = (all + LEANING * byScore[score]!) / (allSeen + LEANING)
     for (let bin = first; bin < first + OCTILES; bin++) {
       gains[bin] = (sums[bin]! + LEANING * leaning) / (seen[bin]! + LEANING)
     }
   }
   return { octiles, gains }
+}
+
+/** Mean gain of each score bin over all ranks and octiles. */
+function meansByScore(seen: Float64Array, sums: Float64Array): Float64Array {
+  const allSeen = new Float64Array(SCORE_BINS)
+  const all = new Float64Array(SCORE_BINS)
+  for (let bin = 0; bin < seen.length; bin++) {
+    const score = Math.floor(bin / OCTILES) % SCORE_BINS
+    allSeen[score]! += seen[bin]!
+    all[score]! += sums[bin]!
+  }
+  return all.map((sum, score) => sum / Math.max(allSeen[score]!, 1))
 }
 
 /** Expected gains along the ranks of one query, never rising: the minimum so far. Into `out`. */
@@ -124,6 +147,29 @@ export function createTrials(table: GainTable, routings: Routings, gained: Float
     expectedGains(table, scores, query * shards, shards, familiarity[query]!, own)
   }
   return { queries, shards, expected, gained, familiarity }
+}
+
+/** A query whose true neighbours are known: how a router ranks its shards, and at which rank each neighbour is met first. */
+export interface TriedQuery {
+  readonly ranked: RankedQuery
+  readonly reached: ReachedRanks
+}
+
+/** Trials of queries on a stored snapshot of `shards` shards; a ranking may leave out those that hold no rows. */
+export function trialsOf(table: GainTable, queries: readonly TriedQuery[], shards: number): Trials {
+  const expected = new Float32Array(queries.length * shards)
+  const gained = new Float32Array(queries.length * shards)
+  for (const [query, { ranked, reached }] of queries.entries()) {
+    const { scores, familiarity } = ranked
+    const from = query * shards
+    expectedGains(table, scores, 0, scores.length, familiarity, expected.subarray(from, from + shards))
+    // Counted first and divided once: sums of fractions would exceed 1.
+    const known = reached.subarray(0, TARGET_K)
+    for (const rank of known) if (rank < scores.length) gained[from + rank]!++
+    for (let rank = 0; rank < shards; rank++) gained[from + rank]! /= Math.max(1, known.length)
+  }
+  const familiarity = Float32Array.from(queries, ({ ranked }) => ranked.familiarity)
+  return { queries: queries.length, shards, expected, gained, familiarity }
 }
 
 /** What a threshold reaches. */
@@ -201,8 +247,7 @@ export interface StoppingRule extends GainTable {
 
 /**
  * Measures thresholds for all targets on held-out queries that were no demand for replicas (those that were reach
- * .02 more than others will). `apart` false: one threshold for all of them, for a sample of real queries, which holds its
- * unfamiliar ones in the share that they have. `rows` are held-out rows, which say what is familiar.
+ * .02 more than others will). `apart` as for {@link chooseThresholds}. `rows` are held-out rows, which say what is familiar.
  */
 export function measureStopping(
   table: GainTable,
@@ -213,23 +258,36 @@ export function measureStopping(
   // Rounded as they will be stored.
   const edge = (share: number) =>
     familiarity.length === 0 ? -Infinity : Math.fround(quantile(familiarity, share))
-  const unfamiliarBelow = edge(UNFAMILIAR_SHARE)
+  const edges = { unfamiliarBelow: edge(UNFAMILIAR_SHARE), unlikeBelow: edge(UNLIKE_SHARE) }
+  return { ...table, ...edges, ...chooseThresholds(trials, edges.unfamiliarBelow, apart) }
+}
+
+/**
+ * The largest thresholds with which the queries of the trials meet each target, by the lower bound. `apart` false: one threshold for all
+ * of them, for a sample of real queries, which holds its unfamiliar ones in the share that they have.
+ */
+export function chooseThresholds(
+  trials: Trials,
+  unfamiliarBelow: number,
+  apart = true,
+): Pick<StoppingRule, "thresholds" | "reached"> {
   const all = Int32Array.from({ length: trials.queries }, (_, query) => query)
   const isUnfamiliar = (query: number) => trials.familiarity[query]! < unfamiliarBelow
   const sides = apart ? [all.filter(isUnfamiliar), all.filter((query) => !isUnfamiliar(query))] : [all, all]
+  const standardErrors = STANDARD_ERRORS * Math.sqrt(1 + trials.queries / CHECKED_QUERIES)
   const thresholds = new Float32Array(2 * TARGETS.length)
   const reached = new Float32Array(2 * TARGETS.length)
   for (const [side, members] of sides.entries()) {
     let least = Infinity
     for (const [i, target] of TARGETS.entries()) {
-      least =
-        target === 1 || members.length === 0 ? 0 : Math.min(least, largestThreshold(trials, target, members))
+      if (target === 1 || members.length === 0) least = 0
+      else least = Math.min(least, largestThreshold(trials, target, members, standardErrors))
       const at = side * TARGETS.length + i
       thresholds[at] = least
       reached[at] = tryThresholds(trials, () => thresholds[at]!, members).recall
     }
   }
-  return { ...table, unfamiliarBelow, unlikeBelow: edge(UNLIKE_SHARE), thresholds, reached }
+  return { thresholds, reached }
 }
 
 /** A query's shards as a router ranks them. */

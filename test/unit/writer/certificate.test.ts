@@ -116,4 +116,49 @@ describe("certify", () => {
     ])
     expect(certificate.rows).toBe(400)
   })
+
+  it("measures targets with the rows that chose no thresholds, curves with all", async () => {
+    // Queries 0 and 2 have their neighbour in the shard that is probed first, query 1 in the other.
+    const neighbours = createNeighbourLists(3)
+    const at = [1, 0, 1]
+    for (const shard of [0, 1]) {
+      const lists = at.map((home) => (home === shard ? listOf([1, 0.1]) : listOf()))
+      neighbours.add(shard, {
+        distances: Float64Array.from(lists.flatMap(({ distances }) => [...distances])),
+        ids: Float64Array.from(lists.flatMap(({ ids }) => [...ids])),
+      })
+    }
+    const stopping = {
+      ...strategy,
+      routeInformed: ({ vector, targetRecall }: { vector: Float32Array; targetRecall: number }) => ({
+        shards: strategy.route({} as never).slice(0, vector[0]! > 0 && targetRecall > 0.9 ? 2 : 1),
+      }),
+    } as unknown as Strategy
+    const certificateOf = (choosing: object) =>
+      certify({
+        strategy: stopping,
+        dim: 2,
+        queries: { kind: "rows", count: 3, seed: 1, ...choosing },
+        vectors: Float32Array.of(1, 0, -1, 0, 1, 0),
+        homes: [0, 0, 0],
+        neighbours,
+        shards: [0, 1].map((shard) => ({ shard, rows: 100, index: { kind: "flat" } })),
+        rows: 200,
+        notes: [],
+      })
+    const figures = ({ targets }: Awaited<ReturnType<typeof certificateOf>>) =>
+      targets.map(({ probes, recall }) => [probes, recall])
+    const [all, halves] = [await certificateOf({}), await certificateOf({ choosing: 2 })]
+    expect(figures(all)).toEqual([
+      [1, 0.6667],
+      [1.6667, 0.6667],
+      [1.6667, 0.6667],
+    ])
+    expect(figures(halves)).toEqual([
+      [1, 0],
+      [1, 0],
+      [1, 0],
+    ])
+    expect(halves.curves).toEqual(all.curves)
+  })
 })

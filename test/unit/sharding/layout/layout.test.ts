@@ -192,6 +192,15 @@ describe("createLayout", () => {
     expect(Math.max(judged.packed!, judged.balanced)).toBeGreaterThan(0.9)
   })
 
+  test("fast: gains are learned from as many neighbours whatever part of the rows the sample is, thresholds are not", () => {
+    const make = (sampleOf: number) => createLayout(input, { shards: 8, layout: "fast", sampleOf }).routing
+    const [all, half] = [make(input.rows.rows), make(2 * input.rows.rows)]
+    expect(half.descriptors).toEqual(all.descriptors)
+    expect(half.beta).toBe(all.beta)
+    expect(half.stopping.gains).toEqual(all.stopping.gains)
+    expect(half.stopping.thresholds).not.toEqual(all.stopping.thresholds)
+  })
+
   test("fast: balanced, no copies, no graph", () => {
     const steps: string[] = []
     const layout = createLayout(input, { shards: 8, layout: "fast", onStep: (step) => steps.push(step) })
