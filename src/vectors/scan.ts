@@ -112,11 +112,12 @@ function roundToCodes(
     weights[row] = perElement === 0 ? 0 : unit / perElement
     const weight = weights[row]!
     let squared = 0
+    const place = layout.codes + codePlace(row, 0, dim)
     for (let i = 0; i < dim; i++) {
       const element = vectors[start + i]!
       // Rounds: truncation of a positive number.
-      const code = Math.trunc(element * perElement + CODE_MAX + 0.5) - CODE_MAX
-      codes[layout.codes + codePlace(row, i, dim)] = code
+      const code = ((element * perElement + CODE_MAX + 0.5) | 0) - CODE_MAX
+      codes[place + codePlace(0, i, 0)] = code
       const difference = element * unit - weight * code
       squared += difference * difference
     }
