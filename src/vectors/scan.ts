@@ -5,7 +5,7 @@
  * (kernel/bounds.ts); their distances are then computed anew as distance.ts does, in float64. So the answer is to the last bit
  * that of the plain loop, which runs where the kernel cannot.
  */
-import { cosineDistance, dotDistance, inverseNorm } from "./distance.js"
+import { cosineDistance, dotDistance } from "./distance.js"
 import { codeError, distanceLimit, LENGTH_MAX, LENGTH_MIN, productError } from "./kernel/bounds.js"
 import { GUARD_BYTES, KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
 import { innerProducts, squaredDistances } from "./kernel/plain.js"
@@ -126,16 +126,24 @@ function squaredNorm(vectors: Float32Array, start: number, dim: number): number 
   return sum
 }
 
-// As many queries share a pass over the rows, so that the rows come from memory once for all of them.
-const QUERIES_AT_ONCE = 8
-// Rows per call of the kernel times queries, and so the candidates that there is room for.
-const CANDIDATES = 2048
+interface Sharing {
+  /** As many queries share a pass over the rows, so that the rows come from memory once for all of them. */
+  readonly queries: number
+  /** Rows per call of the kernel times queries, and so the candidates that there is room for. */
+  readonly candidates: number
+}
+const IN_PLACE: Sharing = { queries: 8, candidates: 2048 }
+/** A copy of the rows is to serve more of them; there is one such memory only. */
+const COPIED: Sharing = { queries: 64, candidates: 2 ** 15 }
+// A single query passes over each row once, so that for it the cache is of no account.
+const ROWS_OF_ONE_QUERY = 2048
 // A tile should stay in the second-level cache while several queries go over it.
 const TILE_BYTES = 2 ** 18
 const FIRST_TILE_ROWS = 64
 
 /** Where things lie in a kernel memory, in bytes. */
 interface Layout {
+  readonly sharing: Sharing
   readonly queries: number
   readonly thresholds: number
   readonly counts: number
@@ -148,17 +156,18 @@ interface Layout {
   readonly end: number
 }
 
-function layoutFor(rows: number, dim: number, withCodes: boolean): Layout {
+function layoutFor(rows: number, dim: number, withCodes: boolean, sharing: Sharing): Layout {
   const queries = GUARD_BYTES
-  const thresholds = queries + QUERIES_AT_ONCE * packedLength(dim) * 4
-  const counts = thresholds + QUERIES_AT_ONCE * 4
-  const candidates = counts + QUERIES_AT_ONCE * 4
-  const allowed = candidates + CANDIDATES * 8
-  const vectors = allowed + CANDIDATES / 8
+  const thresholds = queries + sharing.queries * packedLength(dim) * 4
+  const counts = thresholds + sharing.queries * 4
+  const candidates = counts + sharing.queries * 4
+  const allowed = candidates + sharing.candidates * 8
+  const vectors = allowed + ROWS_OF_ONE_QUERY / 8
   const weights = vectors + Math.ceil((rows * dim) / 4) * 16
   const codes = weights + Math.ceil(rows / 4) * 16
   const codeWeights = codes + (withCodes ? Math.ceil((rows * codeLength(dim)) / 16) * 16 : 0)
   return {
+    sharing,
     queries,
     thresholds,
     counts,
@@ -185,7 +194,7 @@ const homes = new WeakMap<ArrayBufferLike, Home>()
  * cannot be had. {@link vectorMemoryBytes} is what it takes.
  */
 export function allocateVectors(metric: Metric, rows: number, dim: number): Float32Array {
-  const layout = layoutFor(rows, dim, metric !== "l2")
+  const layout = layoutFor(rows, dim, metric !== "l2", IN_PLACE)
   const memory = KernelMemory.create(layout.end)
   if (memory === undefined) return new Float32Array(rows * dim)
   homes.set(memory.floats.buffer, { memory, layout })
@@ -194,7 +203,7 @@ export function allocateVectors(metric: Metric, rows: number, dim: number): Floa
 
 /** Memory that a table made of {@link allocateVectors} takes, norms included. */
 export function vectorMemoryBytes(metric: Metric, rows: number, dim: number): number {
-  return layoutFor(rows, dim, metric !== "l2").end + (metric === "cosine" ? rows * 8 : 0)
+  return layoutFor(rows, dim, metric !== "l2", IN_PLACE).end + (metric === "cosine" ? rows * 8 : 0)
 }
 
 export interface ScanOptions {
@@ -276,7 +285,7 @@ class QueryState {
   readonly ordinary: boolean
   readonly vector: Float32Array
   readonly #length: number
-  readonly #wide: Float64Array
+  #wide: Float64Array | undefined
   readonly #inverseNorm: number
   readonly #within: number
   /** What `within` is as a score. */
@@ -299,8 +308,7 @@ class QueryState {
     this.#scoreWithin =
       metric === "l2" ? within ** 2 : metric === "dot" ? within : (within - 1) * this.#length
     this.ordinary = squared <= LENGTH_MAX ** 2 && (metric !== "cosine" || squared >= LENGTH_MIN ** 2)
-    this.#wide = Float64Array.from(vector)
-    this.#inverseNorm = inverseNorm(vector)
+    this.#inverseNorm = squared === 0 ? 0 : 1 / this.#length
     this.#top = new TopK(k, rows)
     this.#scores = new TopK(k, rows)
   }
@@ -335,6 +343,7 @@ class QueryState {
 
   /** Computes the distances of the candidates that are left by now. */
   settle(table: ScanTable, firstRank: number): void {
+    if (this.#rows.length === 0) return
     const limit = this.limit(table)
     const distances = new Float64Array(1)
     for (const [i, row] of this.#rows.entries()) {
@@ -369,6 +378,7 @@ class QueryState {
   /** Public distances of rows `from` up to but not including `to`, into `out` from its start. */
   #fillDistances(table: ScanTable, from: number, to: number, out: Float64Array): void {
     const count = to - from
+    this.#wide ??= Float64Array.from(this.vector)
     switch (table.metric) {
       case "l2":
         squaredDistances(table.vectors, from, to, this.#wide, out)
@@ -422,14 +432,15 @@ function addByKernel(
 ): boolean {
   const home = homeOf(table.vectors) ?? scratchHome(table.dim)
   if (home === undefined) return false
-  for (let first = 0; first < queries.length; first += QUERIES_AT_ONCE) {
-    const group = queries.slice(first, first + QUERIES_AT_ONCE)
+  const { sharing } = home.layout
+  for (let first = 0; first < queries.length; first += sharing.queries) {
+    const group = queries.slice(first, first + sharing.queries)
     for (const [i, query] of group.entries()) {
       query.begin(table)
       writeQuery(home, table, i, query)
     }
     // Few rows at first, so that most rows meet a threshold that is worth its name.
-    const largest = tileRows(table.dim, group.length)
+    const largest = tileRows(table.dim, group.length, sharing)
     let rows = Math.min(FIRST_TILE_ROWS, largest)
     for (let from = 0; from < table.rows; from += rows, rows = Math.min(2 * rows, largest)) {
       scanTile(home, table, from, Math.min(from + rows, table.rows), allowed, group)
@@ -470,7 +481,7 @@ function scanTile(
     integers[layout.counts / 4 + i] = 0
   }
   const first = isInPlace ? from : 0
-  const capacity = Math.floor(CANDIDATES / group.length)
+  const capacity = Math.floor(layout.sharing.candidates / group.length)
   const rowsAt = layout.vectors + first * dim * 4
   const weightsAt = metric === "cosine" ? layout.weights + first * 4 : 0
   const allowedAt = allowed === undefined ? 0 : layout.allowed
@@ -505,10 +516,9 @@ function scaleOf({ residual }: ScanTable, query: QueryState): number {
 }
 
 /** Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap. */
-function tileRows(dim: number, queries: number): number {
-  // A single query passes over each row once, so that for it the cache is of no account.
-  const cached = queries === 1 ? CANDIDATES : TILE_BYTES / (4 * dim)
-  return Math.max(8, Math.floor(Math.min(cached, CANDIDATES / queries) / 8) * 8)
+function tileRows(dim: number, queries: number, { candidates }: Sharing): number {
+  if (queries === 1) return ROWS_OF_ONE_QUERY
+  return Math.max(8, Math.floor(Math.min(TILE_BYTES / (4 * dim), candidates / queries) / 8) * 8)
 }
 
 /** The kernel memory that vectors lie in. */
@@ -519,7 +529,7 @@ function homeOf(vectors: Float32Array): Home | undefined {
 
 /** Scratch memory with room for a tile of rows. */
 function scratchHome(dim: number): Home | undefined {
-  const layout = layoutFor(tileRows(dim, 1), dim, false)
+  const layout = layoutFor(ROWS_OF_ONE_QUERY, dim, false, COPIED)
   const memory = scratchMemory(layout.end)
   return memory && { memory, layout }
 }
