@@ -167,14 +167,15 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   const stops = CERTIFIED_TARGETS.map(() => new Float64Array(queries.count))
   for (const [query, nearest] of certified.neighbours.lists.entries()) {
     const vector = vectors.subarray(query * dim, (query + 1) * dim)
+    const all = { ...request, vector, probes: "all" } as const
+    const informed = strategy.routeInformed?.(all)
     const route =
       routedBy === "row"
         ? [homes![query]!]
-        : strategy.route({ ...request, vector, probes: "all" }).map(({ shard }) => shard)
+        : (informed?.shards ?? strategy.route(all)).map(({ shard }) => shard)
     reached.push(reachedRanks({ route, holders: nearest.map(({ shards }) => shards) }))
     for (const [i, targetRecall] of CERTIFIED_TARGETS.entries()) {
-      const stopped = strategy.routeInformed?.({ ...request, vector, targetRecall })
-      stops[i]![query] = stopped?.shards.length ?? 0
+      stops[i]![query] = informed?.probesFor?.(targetRecall) ?? 0
     }
     // Routing is work of this thread; the lease is renewed in between.
     if (query % 16 === 15) await setImmediate()
