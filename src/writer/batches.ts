@@ -122,18 +122,35 @@ export function batchBytes(batch: RecordBatch): number {
   return rows * (4 * dim + 40 + 16 * Object.keys(batch.fields).length) + text
 }
 
+/** A batch in few pieces of memory, which the garbage collector need not go through. */
+export interface PackedBatch {
+  /** All but the vectors, in V8's structured clone format. */
+  readonly columns: Buffer
+  readonly vectors: Float32Array
+}
+
+export const packBatch = ({ vectors, ...columns }: RecordBatch): PackedBatch => ({
+  columns: serialize(columns),
+  vectors,
+})
+
+export const unpackBatch = ({ columns, vectors }: PackedBatch): RecordBatch => ({
+  ...deserialize(columns),
+  vectors,
+})
+
 /** Appends batches to a block file, made if it does not exist. */
 export async function appendBlocks(path: string, batches: Iterable<RecordBatch>): Promise<void> {
   await writeFile(path, blocksOf(batches), { flag: "a" })
 }
 
 function* blocksOf(batches: Iterable<RecordBatch>): Generator<Uint8Array> {
-  for (const { vectors, ...rest } of batches) {
-    const body = serialize(rest)
+  for (const batch of batches) {
+    const { columns, vectors } = packBatch(batch)
     const head = Buffer.alloc(HEAD_BYTES)
-    head.writeUInt32LE(body.length)
+    head.writeUInt32LE(columns.length)
     head.writeUInt32LE(vectors.byteLength, 4)
-    yield Buffer.concat([head, body])
+    yield Buffer.concat([head, columns])
     yield new Uint8Array(vectors.buffer, vectors.byteOffset, vectors.byteLength)
   }
 }
@@ -146,12 +163,13 @@ export async function* readBlocks(path: string): AsyncGenerator<RecordBatch> {
   try {
     const head = Buffer.alloc(HEAD_BYTES)
     while (await readFully(file, head, path)) {
-      const body = Buffer.alloc(head.readUInt32LE())
+      const columns = Buffer.alloc(head.readUInt32LE())
       const vectors = new Float32Array(head.readUInt32LE(4) / Float32Array.BYTES_PER_ELEMENT)
       const isWhole =
-        (await readFully(file, body, path)) && (await readFully(file, new Uint8Array(vectors.buffer), path))
+        (await readFully(file, columns, path)) &&
+        (await readFully(file, new Uint8Array(vectors.buffer), path))
       if (!isWhole) throw corrupt(`${path} ends in the middle of a block`, { path })
-      yield { ...deserialize(body), vectors } as RecordBatch
+      yield unpackBatch({ columns, vectors })
     }
   } finally {
     await file.close()

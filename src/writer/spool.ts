@@ -1,6 +1,6 @@
 /** Sources that are read a second time: what the first reading yields is kept, on local disk or in memory. */
 import type { RecordBatch } from "../records.js"
-import { appendBlocks, batchBytes, readBlocks } from "./batches.js"
+import { appendBlocks, type PackedBatch, packBatch, readBlocks, unpackBatch } from "./batches.js"
 import type { ReadOptions, Source } from "./sources/source.js"
 
 /** A source that can be read only once, to be read to its end once and then as often as wanted. `path` must not exist yet. */
@@ -29,7 +29,7 @@ export function spooled(source: Source, path: string): Source {
  * at most and no row is bad, and the next one hands it out and lets it go. All further readings are those of the source.
  */
 export function remembered(source: Source, mostBytes: number): Source {
-  let kept: RecordBatch[] | undefined
+  let kept: PackedBatch[] | undefined
   let isFirst = true
   return {
     ...source,
@@ -37,7 +37,8 @@ export function remembered(source: Source, mostBytes: number): Source {
       const batches = kept ?? []
       if (kept !== undefined) {
         kept = undefined
-        for (let batch = batches.shift(); batch !== undefined; batch = batches.shift()) yield batch
+        for (let batch = batches.shift(); batch !== undefined; batch = batches.shift())
+          yield unpackBatch(batch)
         return
       }
       let keeps = isFirst
@@ -53,9 +54,12 @@ export function remembered(source: Source, mostBytes: number): Source {
       }
       let bytes = 0
       for await (const batch of source.read({ ...options, onBadRow })) {
-        bytes += batchBytes(batch)
-        if (bytes > mostBytes) forget()
-        if (keeps) batches.push(batch)
+        if (keeps) {
+          const packed = packBatch(batch)
+          bytes += packed.columns.length + packed.vectors.byteLength
+          batches.push(packed)
+          if (bytes > mostBytes) forget()
+        }
         yield batch
       }
       if (keeps) kept = batches
