@@ -119,7 +119,7 @@ export interface BuiltSnapshot {
 /**
  * Builds a snapshot and stores it whole, manifest included, without making it live.
  *
- * Reads the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
+ * Goes over the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
  */
 export async function buildUnpublished(plan: BuildPlan, context: BuildContext): Promise<BuiltSnapshot> {
   const dir = await makeTempDir(plan.options.tempDir ?? tmpdir())
