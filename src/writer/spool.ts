@@ -6,16 +6,26 @@ import type { ReadOptions, Source } from "./sources/source.js"
 /** A source that can be read only once, to be read to its end once and then as often as wanted. `path` must not exist yet. */
 export function spooled(source: Source, path: string): Source {
   let kept = false
+  const badRows: Error[] = []
   return {
     name: source.name,
     fields: source.fields,
     repeatable: true,
     async *read(options: ReadOptions): AsyncGenerator<RecordBatch> {
+      const report = (error: Error): void => {
+        if (options.onBadRow === undefined) throw error
+        options.onBadRow(error)
+      }
       if (kept) {
+        for (const error of badRows) report(error)
         yield* readBlocks(path)
         return
       }
-      for await (const batch of source.read(options)) {
+      const onBadRow = (error: Error): void => {
+        report(error)
+        badRows.push(error)
+      }
+      for await (const batch of source.read({ ...options, onBadRow })) {
         await appendBlocks(path, [batch])
         yield batch
       }

@@ -45,6 +45,16 @@ describe("a spooled source", () => {
       for (let i = 0; i < 3; i++) expect(await read(twice)).toEqual([batch("a"), batch("b")])
       expect(source.readings).toBe(1)
     }))
+
+  it("reports its bad rows in each reading", () =>
+    withTempDir(async (dir) => {
+      const twice = spooled(counted(false, 2), join(dir, "spool"))
+      for (let i = 0; i < 2; i++) {
+        const errors: Error[] = []
+        expect(await read(twice, { onBadRow: (error) => errors.push(error) })).toHaveLength(2)
+        expect(errors).toHaveLength(2)
+      }
+    }))
 })
 
 describe("a remembered source", () => {
