@@ -135,6 +135,7 @@ function byDescriptors(
       // A mean of sums in float32 may be 1 and a little.
       ...(stop && { expectedRecall: Math.min(1, stop.expectedRecall) }),
       ...(Number.isFinite(stopping.unlikeBelow) && { unlike: isUnlike(routing, ranked) }),
+      probesFor: (target) => probesFor(stopping, ranked, target).probes,
     }
   }
 

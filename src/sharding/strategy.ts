@@ -142,6 +142,8 @@ export interface InformedRoute {
   readonly expectedRecall?: number
   /** Whether the query is less familiar than 19 of 20 rows; absent if no rows were held out, or no ranking was needed. */
   readonly unlike?: boolean
+  /** How many shards a target takes of this query, which need not be ranked again; absent if no ranking was needed. */
+  readonly probesFor?: (targetRecall: number) => number
 }
 
 export interface RankedShard {

@@ -5,7 +5,7 @@
  * (kernel/bounds.ts); their distances are then computed anew as distance.ts does, in float64. So the answer is to the last bit
  * that of the plain loop, which runs where the kernel cannot.
  */
-import { cosineDistance, dotDistance, inverseNorm } from "./distance.js"
+import { cosineDistance, dotDistance } from "./distance.js"
 import { codeError, distanceLimit, LENGTH_MAX, LENGTH_MIN, productError } from "./kernel/bounds.js"
 import {
   CODED_TOGETHER,
@@ -106,18 +106,21 @@ function roundToCodes(
   for (let row = 0; row * dim < vectors.length; row++) {
     const start = row * dim
     let largestElement = 0
-    for (let i = start; i < start + dim; i++) largestElement = Math.max(largestElement, Math.abs(vectors[i]!))
+    for (let i = start; i < start + dim; i++) {
+      const size = Math.abs(vectors[i]!)
+      if (size > largestElement) largestElement = size
+    }
     const unit = isCosine ? inverse[row]! : 1
     const perElement = largestElement === 0 ? 0 : CODE_MAX / largestElement
     weights[row] = perElement === 0 ? 0 : unit / perElement
     const weight = weights[row]!
-    let squared = 0
     const place = layout.codes + codePlace(row, 0, dim)
+    let squared = 0
     for (let i = 0; i < dim; i++) {
       const element = vectors[start + i]!
-      // Rounds: truncation of a positive number.
+      // Rounds: a positive number is truncated.
       const code = ((element * perElement + CODE_MAX + 0.5) | 0) - CODE_MAX
-      codes[place + codePlace(0, i, 0)] = code
+      codes[place + (i >> 3) * 8 * CODED_TOGETHER + (i & 7)] = code
       const difference = element * unit - weight * code
       squared += difference * difference
     }
@@ -133,10 +136,15 @@ function squaredNorm(vectors: Float32Array, start: number, dim: number): number 
   return sum
 }
 
-// As many queries share a pass over the rows, so that the rows come from memory once for all of them.
-const QUERIES_AT_ONCE = 8
-// Rows per call of the kernel times queries, and so the candidates that there is room for.
-const CANDIDATES = 8192
+interface Sharing {
+  /** As many queries share a pass over the rows, so that the rows come from memory once for all of them. */
+  readonly queries: number
+  /** Rows per call of the kernel times queries, and so the candidates that there is room for. */
+  readonly candidates: number
+}
+const IN_PLACE: Sharing = { queries: 8, candidates: 8192 }
+/** A copy of the rows is to serve more of them; there is one such memory a thread. */
+const COPIED: Sharing = { queries: 64, candidates: 2 ** 15 }
 // A tile should stay in the second-level cache while several queries go over it.
 const TILE_BYTES = 2 ** 18
 // Few rows at first, so that most rows meet a threshold that is worth its name.
@@ -148,8 +156,7 @@ const SCRATCH_ROWS = 2048
 interface Layout {
   /** That there is room for. */
   readonly rows: number
-  /** Candidates that there is room for, of all queries together. */
-  readonly room: number
+  readonly sharing: Sharing
   readonly queries: number
   readonly thresholds: number
   readonly counts: number
@@ -163,23 +170,24 @@ interface Layout {
   readonly end: number
 }
 
-function layoutFor(rows: number, dim: number, withCodes: boolean): Layout {
+function layoutFor(rows: number, dim: number, withCodes: boolean, most: Sharing): Layout {
   const eights = Math.ceil(rows / CODED_TOGETHER) * CODED_TOGETHER
-  const room = Math.min(CANDIDATES, QUERIES_AT_ONCE * Math.max(CODED_TOGETHER, eights))
+  const candidatesOfAll = most.queries * Math.max(CODED_TOGETHER, eights)
+  const sharing = { queries: most.queries, candidates: Math.min(most.candidates, candidatesOfAll) }
   const queries = GUARD_BYTES
-  const thresholds = queries + QUERIES_AT_ONCE * packedLength(dim) * 4
-  const counts = thresholds + QUERIES_AT_ONCE * 4
-  const scores = counts + QUERIES_AT_ONCE * 4
+  const thresholds = queries + sharing.queries * packedLength(dim) * 4
+  const counts = thresholds + sharing.queries * 4
+  const scores = counts + sharing.queries * 4
   const candidates = scores + CODED_TOGETHER * 4
-  const allowed = candidates + room * 8
-  const vectors = allowed + Math.ceil(room / 128) * 16
+  const allowed = candidates + sharing.candidates * 8
+  const vectors = allowed + Math.ceil(sharing.candidates / 128) * 16
   const weights = vectors + Math.ceil((rows * dim) / 4) * 16
   const codes = weights + Math.ceil(rows / 4) * 16
   const codeWeights = codes + (withCodes ? codesLength(rows, dim) : 0)
   const end = codeWeights + (withCodes ? eights * 4 : 0)
   return {
     rows,
-    room,
+    sharing,
     queries,
     thresholds,
     counts,
@@ -207,7 +215,7 @@ const homes = new WeakMap<ArrayBufferLike, Home>()
  * cannot be had. {@link vectorMemoryBytes} is what it takes.
  */
 export function allocateVectors(metric: Metric, rows: number, dim: number): Float32Array {
-  const layout = layoutFor(rows, dim, metric !== "l2")
+  const layout = layoutFor(rows, dim, metric !== "l2", IN_PLACE)
   const memory = KernelMemory.create(layout.end)
   if (memory === undefined) return new Float32Array(rows * dim)
   homes.set(memory.floats.buffer, { memory, layout })
@@ -216,7 +224,7 @@ export function allocateVectors(metric: Metric, rows: number, dim: number): Floa
 
 /** Memory that a table made of {@link allocateVectors} takes, norms included. */
 export function vectorMemoryBytes(metric: Metric, rows: number, dim: number): number {
-  return layoutFor(rows, dim, metric !== "l2").end + (metric === "cosine" ? rows * 8 : 0)
+  return layoutFor(rows, dim, metric !== "l2", IN_PLACE).end + (metric === "cosine" ? rows * 8 : 0)
 }
 
 export interface ScanOptions {
@@ -314,7 +322,7 @@ class QueryState {
   readonly vector: Float32Array
   readonly #metric: Metric
   readonly #length: number
-  readonly #wide: Float64Array
+  #wide: Float64Array | undefined
   readonly #inverseNorm: number
   readonly #within: number
   readonly #top: TopK
@@ -344,8 +352,7 @@ class QueryState {
     this.#length = Math.sqrt(squared)
     this.#within = within
     this.ordinary = squared <= LENGTH_MAX ** 2 && (metric !== "cosine" || squared >= LENGTH_MIN ** 2)
-    this.#wide = new Float64Array(vector)
-    this.#inverseNorm = inverseNorm(vector)
+    this.#inverseNorm = squared === 0 ? 0 : 1 / this.#length
     this.#top = new TopK(k, rows)
     this.#scores = new TopK(k, rows)
     this.#distinct = distinct === undefined ? undefined : new SmallestDistinct(distinct, rows)
@@ -400,6 +407,7 @@ class QueryState {
 
   /** Computes the distances of the candidates, the likeliest first, as long as they may be among the rows that are wanted. */
   settle(): void {
+    if (this.#rows.length === 0) return
     const candidates: Candidate[] = []
     let i = 0
     for (const { end, table, firstRank } of this.#runs) {
@@ -448,6 +456,7 @@ class QueryState {
   /** Public distances of rows `from` up to but not including `to`, into `out` from its start. */
   #fillDistances(table: ScanTable, from: number, to: number, out: Float64Array): void {
     const count = to - from
+    this.#wide ??= new Float64Array(this.vector)
     switch (table.metric) {
       case "l2":
         squaredDistances(table.vectors, from, to, this.#wide, out)
@@ -524,8 +533,8 @@ function addByKernel(
 ): boolean {
   const home = homeOf(table.vectors) ?? scratchHome(table.dim)
   if (home === undefined) return false
-  for (let first = 0; first < queries.length; first += QUERIES_AT_ONCE) {
-    const group = queries.slice(first, first + QUERIES_AT_ONCE)
+  for (let first = 0; first < queries.length; first += home.layout.sharing.queries) {
+    const group = queries.slice(first, first + home.layout.sharing.queries)
     for (const [i, query] of group.entries()) {
       query.begin(table)
       writeQuery(home, table, i, query)
@@ -573,7 +582,7 @@ function scanTile(
     integers[layout.counts / 4 + i] = 0
   }
   const first = isInPlace ? from : 0
-  const capacity = Math.floor(layout.room / group.length)
+  const capacity = Math.floor(layout.sharing.candidates / group.length)
   const rowsAt = layout.vectors + first * dim * 4
   const weightsAt = metric === "cosine" ? layout.weights + first * 4 : 0
   const allowedAt = allowed === undefined ? 0 : layout.allowed
@@ -616,7 +625,7 @@ function tileRows({ layout }: Home, { dim, residual }: ScanTable, queries: numbe
   // A single query passes over each row once, so that for it the cache is of no account.
   const rowBytes = residual === undefined ? 4 * dim : codeLength(dim)
   const cached = queries === 1 ? Infinity : TILE_BYTES / rowBytes
-  const most = Math.min(cached, layout.room / queries, Math.max(CODED_TOGETHER, layout.rows))
+  const most = Math.min(cached, layout.sharing.candidates / queries, Math.max(CODED_TOGETHER, layout.rows))
   return Math.max(CODED_TOGETHER, Math.floor(most / CODED_TOGETHER) * CODED_TOGETHER)
 }
 
@@ -628,7 +637,7 @@ function homeOf(vectors: Float32Array): Home | undefined {
 
 /** Scratch memory with room for a tile of rows. */
 function scratchHome(dim: number): Home | undefined {
-  const layout = layoutFor(SCRATCH_ROWS, dim, false)
+  const layout = layoutFor(SCRATCH_ROWS, dim, false, COPIED)
   const memory = scratchMemory(layout.end)
   return memory && { memory, layout }
 }

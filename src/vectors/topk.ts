@@ -10,6 +10,9 @@ export interface RankedRows {
   readonly distances: Float64Array
 }
 
+const NO_DISTANCES = new Float64Array(0)
+const NO_RANKS = new Int32Array(0)
+
 /**
  * The nearest k of the (distance, rank) pairs pushed so far, ordered by distance, then by rank. The rank is an integer
  * that breaks ties; rows of a shard are sorted by id, so their row number does.
@@ -21,8 +24,10 @@ export class TopK {
   /** Largest distance that is kept, Infinity while there is room: a pair with a larger one need not be pushed. */
   worst = Infinity
   #size = 0
-  readonly #distances: Float64Array
-  readonly #ranks: Int32Array
+  readonly #places: number
+  // Made when they are needed: many tables have nothing near many queries.
+  #distances = NO_DISTANCES
+  #ranks = NO_RANKS
 
   /**
    * `pushes`: how many pairs will be pushed at most, if that is known; saves memory where it is less than k.
@@ -31,16 +36,18 @@ export class TopK {
   constructor(k: number, pushes = k) {
     assertK(k)
     // One place at least, so that the heap has a top.
-    const places = Math.max(1, Math.min(k, pushes))
-    this.#distances = new Float64Array(places)
-    this.#ranks = new Int32Array(places)
+    this.#places = Math.max(1, Math.min(k, pushes))
   }
 
   /** `distance` is not NaN. */
   push(distance: number, rank: number): void {
-    if (this.#size < this.#distances.length) {
+    if (this.#size < this.#places) {
+      if (this.#distances === NO_DISTANCES) {
+        this.#distances = new Float64Array(this.#places)
+        this.#ranks = new Int32Array(this.#places)
+      }
       this.#siftUp(this.#size++, distance, rank)
-      if (this.#size === this.#distances.length) this.worst = this.#distances[0]!
+      if (this.#size === this.#places) this.worst = this.#distances[0]!
     } else if (distance < this.worst || (distance === this.worst && rank < this.#ranks[0]!)) {
       this.#siftDown(distance, rank)
       this.worst = this.#distances[0]!

@@ -1,10 +1,11 @@
 /**
  * Operations on record batches, and their form on local disk.
  *
- * A block file is a sequence of batches, each a 4-byte little-endian length and that many bytes of V8's structured
- * clone format (which keeps typed arrays and 64-bit integers as they are). Such files live for one run on one host.
+ * A block file is a sequence of batches: two little-endian 32-bit lengths in bytes, all but the vectors in V8's structured clone format (which
+ * keeps typed arrays and 64-bit integers as they are), and the vectors as they lie in memory, which are most of it. Such files
+ * live for one run on one host.
  */
-import { appendFile, type FileHandle, open } from "node:fs/promises"
+import { type FileHandle, open, writeFile } from "node:fs/promises"
 import { deserialize, serialize } from "node:v8"
 import { corrupt } from "../errors.js"
 import type { FieldValue, IdColumn, RecordBatch } from "../records.js"
@@ -68,6 +69,39 @@ export function concatBatches(batches: readonly RecordBatch[]): Columns {
   }
 }
 
+/** Joined batches are not larger, by {@link batchBytes}, unless one was before. */
+const JOINED_BYTES = 4 * 2 ** 20
+
+/** The same rows in fewer batches, each of one file, since small ones take long to write and read. Without shards that rows were given. */
+export function* joinBatches(batches: readonly RecordBatch[]): Generator<RecordBatch> {
+  let run: RecordBatch[] = []
+  let runBytes = 0
+  for (const batch of batches) {
+    const { file, unit } = batch.origin
+    const last = run.at(-1)?.origin
+    const bytes = batchBytes(batch)
+    if (last && (last.file !== file || last.unit !== unit || runBytes + bytes > JOINED_BYTES)) {
+      yield joined(run)
+      run = []
+      runBytes = 0
+    }
+    run.push(batch)
+    runBytes += bytes
+  }
+  if (run.length > 0) yield joined(run)
+}
+
+function joined(batches: readonly RecordBatch[]): RecordBatch {
+  const columns = concatBatches(batches)
+  const rows = new Float64Array(columns.rows)
+  let at = 0
+  for (const { origin } of batches) {
+    rows.set(origin.rows, at)
+    at += origin.rows.length
+  }
+  return { ...columns, origin: { ...batches[0]!.origin, rows } }
+}
+
 function concatIds(batches: readonly RecordBatch[], rows: number): IdColumn {
   if (batches[0]!.ids.type === "string") {
     return { type: "string", values: batches.flatMap((batch) => batch.ids.values as readonly string[]) }
@@ -88,30 +122,54 @@ export function batchBytes(batch: RecordBatch): number {
   return rows * (4 * dim + 40 + 16 * Object.keys(batch.fields).length) + text
 }
 
-/** Appends batches to a block file, made if it does not exist, in one write. */
-export async function appendBlocks(path: string, batches: readonly RecordBatch[]): Promise<void> {
-  const parts: Buffer[] = []
-  for (const batch of batches) {
-    const body = serialize(batch)
-    const length = Buffer.alloc(LENGTH_BYTES)
-    length.writeUInt32LE(body.length)
-    parts.push(length, body)
-  }
-  await appendFile(path, Buffer.concat(parts))
+/** A batch in few pieces of memory, which the garbage collector need not go through. */
+export interface PackedBatch {
+  /** All but the vectors, in V8's structured clone format. */
+  readonly columns: Buffer
+  readonly vectors: Float32Array
 }
 
-const LENGTH_BYTES = 4
+export const packBatch = ({ vectors, ...columns }: RecordBatch): PackedBatch => ({
+  columns: serialize(columns),
+  vectors,
+})
+
+export const unpackBatch = ({ columns, vectors }: PackedBatch): RecordBatch => ({
+  ...deserialize(columns),
+  vectors,
+})
+
+/** Appends batches to a block file, made if it does not exist. */
+export async function appendBlocks(path: string, batches: Iterable<RecordBatch>): Promise<void> {
+  await writeFile(path, blocksOf(batches), { flag: "a" })
+}
+
+function* blocksOf(batches: Iterable<RecordBatch>): Generator<Uint8Array> {
+  for (const batch of batches) {
+    const { columns, vectors } = packBatch(batch)
+    const head = Buffer.alloc(HEAD_BYTES)
+    head.writeUInt32LE(columns.length)
+    head.writeUInt32LE(vectors.byteLength, 4)
+    yield Buffer.concat([head, columns])
+    yield new Uint8Array(vectors.buffer, vectors.byteOffset, vectors.byteLength)
+  }
+}
+
+const HEAD_BYTES = 8
 
 /** The batches of a block file, in the order they were appended. */
 export async function* readBlocks(path: string): AsyncGenerator<RecordBatch> {
   const file = await open(path)
   try {
-    const length = Buffer.alloc(LENGTH_BYTES)
-    while (await readFully(file, length, path)) {
-      const body = Buffer.alloc(length.readUInt32LE())
-      if (!(await readFully(file, body, path)))
-        throw corrupt(`${path} ends in the middle of a block`, { path })
-      yield deserialize(body) as RecordBatch
+    const head = Buffer.alloc(HEAD_BYTES)
+    while (await readFully(file, head, path)) {
+      const columns = Buffer.alloc(head.readUInt32LE())
+      const vectors = new Float32Array(head.readUInt32LE(4) / Float32Array.BYTES_PER_ELEMENT)
+      const isWhole =
+        (await readFully(file, columns, path)) &&
+        (await readFully(file, new Uint8Array(vectors.buffer), path))
+      if (!isWhole) throw corrupt(`${path} ends in the middle of a block`, { path })
+      yield unpackBatch({ columns, vectors })
     }
   } finally {
     await file.close()
@@ -119,7 +177,7 @@ export async function* readBlocks(path: string): AsyncGenerator<RecordBatch> {
 }
 
 /** Fills the buffer; false at the end of the file. */
-async function readFully(file: FileHandle, buffer: Buffer, path: string): Promise<boolean> {
+async function readFully(file: FileHandle, buffer: Uint8Array, path: string): Promise<boolean> {
   let filled = 0
   while (filled < buffer.length) {
     const { bytesRead } = await file.read(buffer, filled, buffer.length - filled)

@@ -62,11 +62,14 @@ import { buildShards } from "./shard-pool.js"
 import type { ShardTask } from "./shard-task.js"
 import { recordsSource } from "./sources/records.js"
 import type { Source } from "./sources/source.js"
-import { spooled } from "./spool.js"
+import { remembered, spooled } from "./spool.js"
 import type { StageClock } from "./stages.js"
 import { makeTempDir } from "./temp-dir.js"
 import { choosingRows, type SampledLayout, strategyByQueries } from "./thresholds.js"
 import { noRows, sampleVectors, strategyFromSnapshot } from "./train.js"
+
+/** The part of the memory limit that the input may take to be kept from its first reading to the second. */
+const REMEMBERED_SHARE = 1 / 4
 
 /** What a build reads: a source made by `openSource`, or records in memory or from anywhere. */
 export type BuildInput = Source | Iterable<VectorRecord> | AsyncIterable<VectorRecord>
@@ -119,7 +122,7 @@ export interface BuiltSnapshot {
 /**
  * Builds a snapshot and stores it whole, manifest included, without making it live.
  *
- * Reads the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
+ * Goes over the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
  */
 export async function buildUnpublished(plan: BuildPlan, context: BuildContext): Promise<BuiltSnapshot> {
   const dir = await makeTempDir(plan.options.tempDir ?? tmpdir())
@@ -139,9 +142,8 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
   const { options, sharding, store, run, clock, dir, signal } = job
   const base = run.base?.manifest
 
-  // Training takes a reading of its own, so what can be read only once is kept on disk.
   const training = needsTraining(sharding) && options.routingFrom === undefined ? sharding : undefined
-  const source = training && !job.source.repeatable ? spooled(job.source, join(dir, "spool")) : job.source
+  const source = training ? readableTwice(job, training) : job.source
   const trained = training && (await train({ ...job, source }, training))
   for (const note of trained?.notes ?? []) options.logger.warn({ run: run.run }, note)
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
@@ -242,6 +244,14 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     run.note({ manifest: key })
     return { key, manifest, skippedReasons: badRows.reasons, notes: trained?.notes ?? [] }
   })
+}
+
+/** Training takes a reading of its own, so what can be read only once is kept on disk, and what is small in memory. */
+function readableTwice({ source, options, dir }: Job, { layout }: ResolvedCluster): Source {
+  if (!source.repeatable) return spooled(source, join(dir, "spool"))
+  // Where a layout by affinity may be made, all rows are in memory as it is.
+  if (layout !== "fast" && layout !== "plain") return source
+  return remembered(source, REMEMBERED_SHARE * options.memoryLimit)
 }
 
 async function train(job: Job, sharding: ResolvedCluster): Promise<Trained> {

@@ -21,7 +21,7 @@ import {
 } from "../sharding/recall.js"
 import type { Strategy } from "../sharding/strategy.js"
 import type { ShardRows, ShardSpec } from "../shards/backend.js"
-import { allocateVectors, createScanTable, NearestRows } from "../vectors/scan.js"
+import { createScanTable, NearestRows } from "../vectors/scan.js"
 import { idKey } from "./hold-out.js"
 
 /** Neighbours of each query. */
@@ -66,10 +66,7 @@ export function nearestInShard(
     rows: rows.rows,
     within,
   })
-  // A copy where the kernel can go over it as bytes, which pays with so many queries.
-  const copy = allocateVectors(metric, rows.rows, dim)
-  copy.set(rows.vectors)
-  nearest.add(createScanTable(metric, copy, dim), 0)
+  nearest.add(createScanTable(metric, rows.vectors, dim), 0)
   for (const [query, found] of nearest.takeSorted().entries()) {
     let at = query * CERTIFIED_NEIGHBOURS
     const end = at + CERTIFIED_NEIGHBOURS
@@ -176,16 +173,18 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   const stops = CERTIFIED_TARGETS.map((): number[] => [])
   for (const [query, nearest] of certified.neighbours.lists.entries()) {
     const vector = vectors.subarray(query * dim, (query + 1) * dim)
+    const all = { ...request, vector, probes: "all" } as const
+    const informed = strategy.routeInformed?.(all)
     const route =
       routedBy === "row"
         ? [homes![query]!]
-        : strategy.route({ ...request, vector, probes: "all" }).map(({ shard }) => shard)
+        : (informed?.shards ?? strategy.route(all)).map(({ shard }) => shard)
     const ranks = reachedRanks({ route, holders: nearest.map(({ shards }) => shards) })
     reached.push(ranks)
     if (queries.choosing === undefined || !choosesThresholds(queries, query)) {
       stopped.push(ranks)
       for (const [i, targetRecall] of CERTIFIED_TARGETS.entries()) {
-        stops[i]!.push(strategy.routeInformed?.({ ...request, vector, targetRecall }).shards.length ?? 0)
+        stops[i]!.push(informed?.probesFor?.(targetRecall) ?? 0)
       }
     }
     // Routing is work of this thread; the lease is renewed in between.

@@ -39,7 +39,8 @@ export interface WriterOptions {
   readonly parallelism?: number
   /**
    * Bytes that a build may take for a layout, rows included; default 1 GiB. Where `affinity` needs more, `fast` is made instead,
-   * and the report says so if `affinity` was asked for. The memory that other stages take does not depend on the number of rows.
+   * and the report says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that it is decoded
+   * once. The memory that other stages take does not depend on the number of rows.
    */
   readonly memoryLimit?: number
   /**

@@ -8,7 +8,7 @@ import type { FieldSpec, FieldType, IdType, RecordBatch } from "../records.js"
 import type { Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { Metric } from "../vectors/metric.js"
-import { appendBlocks, batchBytes, takeRows } from "./batches.js"
+import { appendBlocks, batchBytes, joinBatches, takeRows } from "./batches.js"
 import type { IdLog } from "./id-log.js"
 import { createNorms } from "./norms.js"
 
@@ -75,7 +75,7 @@ export async function partition(
   let rows = 0
 
   const flush = async (): Promise<void> => {
-    for (const [shard, parts] of pending) await appendBlocks(spillPath(dir, shard), parts)
+    for (const [shard, parts] of pending) await appendBlocks(spillPath(dir, shard), joinBatches(parts))
     pending.clear()
     pendingBytes = 0
   }

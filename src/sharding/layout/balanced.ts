@@ -1,5 +1,5 @@
 /** Layout A: k-means under a capacity. */
-import { sumByGroup, toCentroids } from "./clusters.js"
+import { gatherMembers, sumByGroup, toCentroids } from "./clusters.js"
 import { closestPoints, forEachBlock } from "./compare.js"
 import type { Crew } from "./crew.js"
 import { hashOrder, saltOf } from "./hash.js"
@@ -107,12 +107,13 @@ export function balancedCentroids(
   const most = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_SHARD * shards)
   const sample =
     rows.rows > most ? hashOrder(rows.rows, saltOf("shards", seed)).slice(0, most).sort() : undefined
+  const { rows: own, members } = gatherMembers(rows, sample, crew)
   const moving = centroids.slice()
   const capacity = (CAPACITY * (sample?.length ?? rows.rows)) / shards + 1
   for (let round = 1; round < ROUNDS; round++) {
     const points = createPoints(moving, rows.dim, rows.metric)
-    const shardOf = assignWithCapacity(rows, points, capacity, { members: sample, crew })
-    toCentroids(sumByGroup(rows, shardOf, shards, sample), rows.metric, moving)
+    const shardOf = assignWithCapacity(own, points, capacity, { members, crew })
+    toCentroids(sumByGroup(own, shardOf, shards, members), rows.metric, moving)
   }
   return moving
 }

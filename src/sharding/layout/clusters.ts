@@ -4,10 +4,17 @@
  */
 import type { Metric } from "../../vectors/metric.js"
 import { type Closest, closestPoints } from "./compare.js"
-import type { Crew } from "./crew.js"
+import { type Crew, newFloats } from "./crew.js"
 import { hashOrder } from "./hash.js"
 import { orderByFalling } from "./order.js"
-import { createPoints, type Points, type SpaceRows, scaleToUnitLength, squaredLength } from "./space.js"
+import {
+  createPoints,
+  gatherRows,
+  type Points,
+  type SpaceRows,
+  scaleToUnitLength,
+  squaredLength,
+} from "./space.js"
 
 export interface ClusterOptions {
   readonly clusters: number
@@ -19,11 +26,30 @@ export interface ClusterOptions {
   readonly crew?: Crew | undefined
 }
 
+/** Rows that take more are not copied: they would count in the memory of a build. */
+const GATHERED_BYTES = 2 ** 25
+
+/**
+ * Some rows (all if absent) as rows of their own, one after another, as far as there is room for them: to look at them again and again where
+ * they lie apart would mostly be waiting for memory.
+ */
+export function gatherMembers(
+  rows: SpaceRows,
+  members: ArrayLike<number> | undefined,
+  crew?: Crew,
+): { readonly rows: SpaceRows; readonly members?: ArrayLike<number> } {
+  if (members === undefined) return { rows }
+  if (4 * rows.dim * members.length > GATHERED_BYTES) return { rows, members }
+  const vectors = newFloats(members.length * rows.dim, crew)
+  gatherRows(rows, members, 0, members.length, vectors)
+  return { rows: { ...rows, rows: members.length, vectors } }
+}
+
 /** Finds the closest points of some rows, like `closestPoints`. */
 export type Search = (
   rows: SpaceRows,
   points: Points,
-  members: ArrayLike<number>,
+  members?: ArrayLike<number>,
   crew?: Crew,
 ) => Pick<Closest, "point" | "similarity">
 
@@ -42,20 +68,21 @@ export function trainClusters(
   const count = members?.length ?? rows.rows
   const centroids = new Float32Array(clusters * dim)
   if (count === 0) return centroids
-  const sample = hashOrder(count, salt).subarray(0, options.sample ?? count)
-  if (members !== undefined) for (let i = 0; i < sample.length; i++) sample[i] = members[sample[i]!]!
+  const order = hashOrder(count, salt).subarray(0, options.sample ?? count)
+  if (members !== undefined) for (let i = 0; i < order.length; i++) order[i] = members[order[i]!]!
   for (let cluster = 0; cluster < clusters; cluster++) {
-    const row = sample[cluster % sample.length]!
+    const row = order[cluster % order.length]!
     centroids.set(rows.vectors.subarray(row * dim, (row + 1) * dim), cluster * dim)
   }
   if (metric === "dot") scaleToUnitLength(centroids, dim)
+  const { rows: own, members: sample } = gatherMembers(rows, order, options.crew)
   let before: Int32Array | undefined
   for (let round = 0; round < iterations; round++) {
-    const { point, similarity } = search(rows, createPoints(centroids, dim, metric), sample, options.crew)
+    const { point, similarity } = search(own, createPoints(centroids, dim, metric), sample, options.crew)
     if (before?.every((cluster, i) => cluster === point[i])) break // a round more would change nothing
     before = point
-    const sums = sumByGroup(rows, point, clusters, sample)
-    refillEmpty(rows, sums, sample, similarity)
+    const sums = sumByGroup(own, point, clusters, sample)
+    refillEmpty(own, sums, sample, similarity)
     toCentroids(sums, metric, centroids)
   }
   return centroids
@@ -97,7 +124,7 @@ export function sumByGroup(
 function refillEmpty(
   { vectors, dim }: SpaceRows,
   { sums, counts }: GroupSums,
-  sample: ArrayLike<number>,
+  sample: ArrayLike<number> | undefined,
   similarity: Float32Array,
 ): void {
   if (counts.every((count) => count > 0)) return
@@ -105,7 +132,8 @@ function refillEmpty(
   let taken = 0
   for (let cluster = 0; cluster < counts.length && taken < worst.length; cluster++) {
     if (counts[cluster]! > 0) continue
-    const row = sample[worst[taken++]!]!
+    const place = worst[taken++]!
+    const row = sample?.[place] ?? place
     for (let i = 0; i < dim; i++) sums[cluster * dim + i] = vectors[row * dim + i]!
     counts[cluster] = 1
   }

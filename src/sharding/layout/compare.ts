@@ -5,7 +5,7 @@
 import { GUARD_BYTES, KernelMemory, pack, packedLength } from "../../vectors/kernel/memory.js"
 import { innerProducts, squaredDistances } from "../../vectors/kernel/plain.js"
 import { type Crew, divide, newFloats, newInts, someOf } from "./crew.js"
-import { gatherRows, type Points, type SpaceRows, squaredLength } from "./space.js"
+import { gatherRows, type Points, type SpaceRows, sliceRows, squaredLength } from "./space.js"
 
 /** Kernel memories that nobody uses just now. They only grow, and there are as many as callbacks are nested. */
 const idle: KernelMemory[] = []
@@ -193,9 +193,10 @@ export function closestPoints(
     LEAST_ROWS,
     (from, to) => ({
       kind: "closest",
-      rows,
       points,
-      members: someOf(members, from, to),
+      ...(members === undefined
+        ? { rows: sliceRows(rows, from, to), members }
+        : { rows, members: someOf(members, from, to) }),
       closest: {
         point: closest.point.subarray(from, to),
         similarity: closest.similarity.subarray(from, to),
@@ -223,7 +224,7 @@ export function findClosest({ rows, points, members, closest }: Omit<ClosestPart
       closest.margin[place] = best[i]! - second[i]!
       const row = members?.[place] ?? place
       closest.similarity[place] =
-        points.bias === undefined ? best[i]! : best[i]! - squaredLength(rows.vectors, row, rows.dim) / 2
+        rows.metric === "l2" ? best[i]! - squaredLength(rows.vectors, row, rows.dim) / 2 : best[i]!
     }
   })
 }

@@ -3,12 +3,12 @@
  * score for a query is Σ n exp(β similarity): how many of its rows may be expected near the query.
  */
 import type { Metric } from "../../vectors/metric.js"
-import { trainClusters } from "./clusters.js"
+import { gatherMembers, trainClusters } from "./clusters.js"
 import { closestPoints, forEachBlock } from "./compare.js"
 import { type Crew, divide, newFloats, newInts, newShorts, someOf } from "./crew.js"
 import { saltOf } from "./hash.js"
 import { groupMembers } from "./order.js"
-import { createPoints, type Points, type SpaceRows, squaredLength } from "./space.js"
+import { createPoints, type Points, type SpaceRows, sliceRows, squaredLength } from "./space.js"
 
 /** Sub-centroids of a shard at most, and one for at least so many rows. */
 export const DESCRIPTORS = 128
@@ -80,12 +80,12 @@ export function describePart({ rows, members, sizes, clusters, salt, vectors, co
   let member = 0
   let descriptor = 0
   for (const [shard, size] of sizes.entries()) {
-    const own = members.subarray(member, member + size)
+    const { rows: own, members: apart } = gatherMembers(rows, members.subarray(member, member + size))
     const options = { clusters: clusters[shard]!, iterations: ITERATIONS, salt }
-    const centroids = trainClusters(rows, options, own)
-    const { point } = closestPoints(rows, createPoints(centroids, dim, metric), own)
+    const centroids = trainClusters(own, options, apart)
+    const { point } = closestPoints(own, createPoints(centroids, dim, metric), apart)
     for (const cluster of point) counts[descriptor + cluster]!++
-    if (metric === "dot") toMeans(rows, own, point, centroids)
+    if (metric === "dot") toMeans(own, apart, point, centroids)
     vectors.set(centroids, descriptor * dim)
     member += size
     descriptor += options.clusters
@@ -101,13 +101,19 @@ export const describe = (
 ) => describeShards(rows, shardOf, shards, DESCRIPTORS, saltOf("descriptors", seed), crew)
 
 /** Under `dot` rows are grouped by angle, but a query's products are estimated by the mean of the rows as they are. */
-function toMeans(rows: SpaceRows, members: Int32Array, groupOf: Int32Array, centroids: Float32Array): void {
+function toMeans(
+  rows: SpaceRows,
+  members: ArrayLike<number> | undefined,
+  groupOf: Int32Array,
+  centroids: Float32Array,
+): void {
   const { dim, vectors } = rows
   const sums = new Float64Array(centroids.length)
   const counts = new Int32Array(centroids.length / dim)
-  for (let place = 0; place < members.length; place++) {
+  for (let place = 0; place < groupOf.length; place++) {
+    const from = (members?.[place] ?? place) * dim
     const to = groupOf[place]! * dim
-    for (let i = 0; i < dim; i++) sums[to + i]! += vectors[members[place]! * dim + i]!
+    for (let i = 0; i < dim; i++) sums[to + i]! += vectors[from + i]!
     counts[groupOf[place]!]!++
   }
   for (let i = 0; i < sums.length; i++) {
@@ -167,7 +173,11 @@ export function fourBitCodes({ packed, scales }: FourBits, dim: number): CodedPo
 
 export function fromFourBits({ packed, scales }: FourBits, dim: number): Float32Array {
   const { codes } = fourBitCodes({ packed, scales }, dim)
-  return Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / dim)]!)
+  const vectors = new Float32Array(codes.length)
+  for (const [row, scale] of scales.entries()) {
+    for (let i = row * dim; i < (row + 1) * dim; i++) vectors[i] = codes[i]! * scale
+  }
+  return vectors
 }
 
 /** The same as they are after packing. */
@@ -291,8 +301,9 @@ export function routeAll(
     (from, to) => ({
       kind: "route",
       table,
-      queries,
-      members: someOf(members, from, to),
+      ...(members === undefined
+        ? { queries: sliceRows(queries, from, to), members }
+        : { queries, members: someOf(members, from, to) }),
       routings: {
         ...routings,
         queries: to - from,

@@ -1,7 +1,14 @@
 /** Recall of held-out rows by how many shards are probed: what chooses a layout, its descriptors and β. */
 import { forEachBlock } from "./compare.js"
-import { createScoring, type Descriptors, type Routings, rankShards } from "./descriptors.js"
-import type { SpaceRows } from "./space.js"
+import { type Crew, divide, newInts } from "./crew.js"
+import {
+  createScoring,
+  type Descriptors,
+  type Routings,
+  rankShards,
+  type ScoringTable,
+} from "./descriptors.js"
+import { type SpaceRows, sliceRows } from "./space.js"
 
 /** The probes whose mean recall is what a layout, or a copy of a row, is worth. */
 export const JUDGED_PROBES = [1, 2, 4, 8] as const
@@ -84,32 +91,66 @@ export function recallAt(gains: Float32Array, shards: number, probes: readonly n
   return probes.map((count) => (queries === 0 ? 1 : byRank[Math.min(count, shards)]! / queries))
 }
 
-const mean = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length
-
 export interface Judged {
   readonly beta: number
   /** Mean recall at 1, 2, 4 and 8 probes. */
   readonly judged: number
 }
 
-/** The β that is best for the queries, the smaller one in a tie, by routing them to the homes of their true neighbours. */
+/** Fewer queries are not worth a copy of all descriptors. */
+const LEAST_QUERIES = 256
+
+/**
+ * The β that is best for the queries, the smaller one in a tie, by routing them to the homes of their true neighbours. With a crew the queries
+ * must be in shared memory.
+ */
 export function tuneBeta(
   descriptors: Descriptors,
   queries: SpaceRows,
   truth: Truth,
   home: ArrayLike<number>,
+  crew?: Crew,
 ): Judged {
-  const { shards } = descriptors
   const betas: readonly number[] = descriptors.metric === "cosine" ? BETAS : WIDER_BETAS
   const table = createScoring(descriptors, betas[0]!)
-  const found = betas.map(() => 0)
+  const homes = Int32Array.from(truth.ids, (row) => (row < 0 ? -1 : home[row]!))
+  const pairs = homes.reduce((count, shard) => (shard < 0 ? count : count + 1), 0)
+  const found = newInts(queries.rows * betas.length, crew)
+  const partOf = (from: number, to: number): TunePart => ({
+    kind: "tune",
+    table,
+    betas,
+    queries: sliceRows(queries, from, to),
+    homes: homes.slice(from * truth.k, to * truth.k),
+    found: found.subarray(from * betas.length, to * betas.length),
+  })
+  divide(crew, queries.rows, LEAST_QUERIES, partOf, () => tunePart(partOf(0, queries.rows)))
+  const sums = betas.map((_, b) =>
+    found.reduce((sum, count, i) => (i % betas.length === b ? sum + count : sum), 0),
+  )
+  const best = sums.indexOf(Math.max(...sums))
+  return { beta: betas[best]!, judged: pairs === 0 ? 1 : sums[best]! / JUDGED_PROBES.length / pairs }
+}
+
+/** Some of the queries of {@link tuneBeta}, and where their results go. */
+export interface TunePart {
+  readonly kind: "tune"
+  readonly table: ScoringTable
+  readonly betas: readonly number[]
+  readonly queries: SpaceRows
+  /** Shards of the true neighbours of each query, as many for each; -1 where there are fewer. */
+  readonly homes: Int32Array
+  /** For each query and β: how many neighbours are found, summed over the judged numbers of probes. */
+  readonly found: Int32Array
+}
+
+export function tunePart({ table, betas, queries, homes, found }: TunePart): void {
+  const { shards } = table
+  const k = homes.length / queries.rows
   const scores = new Float64Array(shards)
   const order = new Uint16Array(shards)
   const position = new Int32Array(shards)
-  const membership: Membership = { shards, home, copies: undefined }
   const shown = Math.min(8, shards)
-  let pairs = 0
   forEachBlock(queries, table.points, undefined, true, ({ from, to, similarities, stride }) => {
     for (let query = from; query < to; query++) {
       const at = (query - from) * stride
@@ -118,15 +159,13 @@ export function tuneBeta(
         rankShards(table, own, scores, order, shown, beta)
         position.fill(shards)
         for (let rank = 0; rank < shown; rank++) position[order[rank]!] = rank
-        for (let i = query * truth.k; i < (query + 1) * truth.k; i++) {
-          if (truth.ids[i]! < 0) continue
-          if (b === 0) pairs++
-          const rank = reachedAt(membership, truth.ids[i]!, position)
-          found[b]! += mean(JUDGED_PROBES.map((probes) => (rank < Math.min(probes, shards) ? 1 : 0)))
+        for (let i = query * k; i < (query + 1) * k; i++) {
+          if (homes[i]! < 0) continue
+          const rank = position[homes[i]!]!
+          for (const probes of JUDGED_PROBES)
+            if (rank < Math.min(probes, shards)) found[query * betas.length + b]!++
         }
       }
     }
   })
-  const best = found.indexOf(Math.max(...found))
-  return { beta: betas[best]!, judged: pairs === 0 ? 1 : found[best]! / pairs }
 }

@@ -172,7 +172,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   if (graph !== undefined && budget > 1 && shards > 1) {
     onStep("demand")
     const few = describeShards(rows, home, shards, DEMAND_DESCRIPTORS, saltOf("demand", seed), crew)
-    const scoring = createScoring(few, tuneBeta(few, validation, truth, home).beta)
+    const scoring = createScoring(few, tuneBeta(few, validation, truth, home, crew).beta)
     const ranks = Math.min(DEMAND_RANKS, shards)
     const route = (some: SpaceRows) => routeAll(scoring, some, undefined, ranks, false, crew).ranked
     let demand = reverse!
@@ -199,7 +199,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   onStep("stopping")
   const scoring = createScoring(descriptors, beta)
   const membership = { shards, home, copies }
-  const held = routeAll(scoring, validation)
+  const held = routeAll(scoring, validation, undefined, undefined, true, crew)
   const table =
     graph === undefined
       ? learnGains(held, gainsByRank(held, neighbours, membership))
@@ -276,10 +276,10 @@ function describeLayout(
   crew: Crew | undefined,
 ): Described {
   const many = inFourBits(describe(rows, home, shards, seed, crew))
-  const tuned = { home, descriptors: many, ...tuneBeta(many, validation, truth, home) }
+  const tuned = { home, descriptors: many, ...tuneBeta(many, validation, truth, home, crew) }
   const one = describeShards(rows, home, shards, 1, saltOf("descriptors", seed), crew)
   const centroids = inFourBits({ ...one, counts: one.counts.map((count) => Math.min(count, 1)) })
-  const ranked = { home, descriptors: centroids, ...tuneBeta(centroids, validation, truth, home) }
+  const ranked = { home, descriptors: centroids, ...tuneBeta(centroids, validation, truth, home, crew) }
   return ranked.judged > tuned.judged ? ranked : tuned
 }
 

@@ -3,9 +3,10 @@ import { searchTreePart, type TreePart } from "./cells.js"
 import { type ClosestPart, findClosest, findNearest, type NearestPart } from "./compare.js"
 import { type DescribePart, describePart, type RoutePart, routePart } from "./descriptors.js"
 import { type CellsPart, searchCells } from "./graph.js"
+import { type TunePart, tunePart } from "./judge.js"
 
 /** What one thread is posted: plain data, large arrays in shared memory. */
-export type Part = ClosestPart | NearestPart | TreePart | CellsPart | RoutePart | DescribePart
+export type Part = ClosestPart | NearestPart | TreePart | CellsPart | RoutePart | DescribePart | TunePart
 
 export function runPart(part: Part): void {
   switch (part.kind) {
@@ -26,6 +27,9 @@ export function runPart(part: Part): void {
       break
     case "describe":
       describePart(part)
+      break
+    case "tune":
+      tunePart(part)
       break
   }
 }

@@ -2,6 +2,7 @@
  * Balanced shards for rows that stream by: every shard has a price that is taken from its similarity to a row, so that each row can be
  * placed by itself and yet no shard gets too many. Prices are those of an auction (Bertsekas, 1988) among sampled rows.
  */
+import { gatherMembers } from "./clusters.js"
 import { closestPoints, forEachBlock } from "./compare.js"
 import type { Crew } from "./crew.js"
 import { hashOrder, saltOf } from "./hash.js"
@@ -38,9 +39,10 @@ export function priceShards(
   const most = Math.max(BIDDERS, BIDDERS_PER_SHARD * points.count)
   const bidders =
     rows.rows > most ? hashOrder(rows.rows, saltOf("shards", seed)).slice(0, most).sort() : undefined
+  const bidding = gatherMembers(rows, bidders, crew)
   const average = (bidders?.length ?? rows.rows) / points.count
   for (let round = 0; round < ROUNDS; round++) {
-    const { point, margin } = closestPoints(rows, points, bidders, crew)
+    const { point, margin } = closestPoints(bidding.rows, points, bidding.members, crew)
     const { start, members: places } = groupMembers(point, points.count)
     let overfull = false
     for (let shard = 0; shard < points.count; shard++) {

@@ -114,6 +114,13 @@ export function squaredLength(vectors: Float32Array, row: number, dim: number): 
   return squares
 }
 
+/** Rows `from` up to but not including `to`, as a view. */
+export const sliceRows = (rows: SpaceRows, from: number, to: number): SpaceRows => ({
+  ...rows,
+  rows: to - from,
+  vectors: rows.vectors.subarray(from * rows.dim, to * rows.dim),
+})
+
 /** Copies the given rows, from `from` up to but not including `to` of `members`, to the start of `out`. */
 export function gatherRows(
   { vectors, dim }: Pick<SpaceRows, "vectors" | "dim">,

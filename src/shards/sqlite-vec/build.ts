@@ -5,10 +5,13 @@ import type { IndexDescription, ShardRows, ShardSpec } from "../backend.js"
 import { checkEmptyDirectory, checkRows } from "../checks.js"
 import { describeFields } from "../stored.js"
 import {
+  chunkRows,
   DIM_MAX,
   FORMAT,
+  INSERT_CHUNK,
+  INSERT_CHUNK_VECTORS,
   INSERT_META,
-  INSERT_VECTOR,
+  INSERT_ROWIDS,
   insertRecordSql,
   schemaSql,
   shardFile,
@@ -36,6 +39,8 @@ export async function buildShard(rows: ShardRows, dir: string, spec: ShardSpec):
       // Without journal and syncs: a build that dies is begun anew in another directory. Nothing is left beside the file.
       db.pragma("journal_mode = OFF")
       db.pragma("synchronous = OFF")
+      // Lets us write to shadow tables.
+      db.unsafeMode()
       db.exec("BEGIN")
       writeShard(db, rows, spec)
       db.exec("COMMIT")
@@ -68,11 +73,32 @@ function writeShard(db: Database.Database, rows: ShardRows, spec: ShardSpec): vo
     const fields = columns.map((column) => toSqlite(column[row]!))
     insertRecord.run(BigInt(row + 1), rows.ids.values[row], ...fields, rows.payloads[row])
   }
-  const insertVector = db.prepare(INSERT_VECTOR)
-  for (let row = 0; row < rows.rows; row++) {
-    // vec0 takes integers only as bigint: better-sqlite3 binds every number as a float.
-    insertVector.run(BigInt(row + 1), rows.vectors.subarray(row * spec.dim, (row + 1) * spec.dim))
+  writeVectors(db, rows, spec.dim)
+}
+
+/** Fills the vec0 table by way of its shadow tables, after the records: through the extension each row takes many times as long. */
+function writeVectors(db: Database.Database, { rows, vectors }: ShardRows, dim: number): void {
+  const size = chunkRows(rows)
+  const insertChunk = db.prepare(INSERT_CHUNK)
+  const insertVectors = db.prepare(INSERT_CHUNK_VECTORS)
+  for (let first = 0, chunk = 1n; first < rows; first += size, chunk++) {
+    const used = Math.min(size, rows - first)
+    const validity = new Uint8Array(size / 8)
+    const rowids = new BigInt64Array(size)
+    for (let place = 0; place < used; place++) {
+      validity[place >> 3]! |= 1 << (place & 7)
+      rowids[place] = BigInt(first + place + 1)
+    }
+    const own = vectors.subarray(first * dim, (first + used) * dim)
+    let whole = own
+    if (used < size) {
+      whole = new Float32Array(size * dim)
+      whole.set(own)
+    }
+    insertChunk.run(chunk, BigInt(size), validity, rowids)
+    insertVectors.run(chunk, whole)
   }
+  db.prepare(INSERT_ROWIDS).run(BigInt(size), BigInt(size))
 }
 
 function toSqlite(value: FieldValue): string | number | bigint | null {

@@ -5,8 +5,8 @@
  *
  * - `vec_index`: a `vec0` virtual table, so that any SQLite with the sqlite-vec extension can search it. Its vectors
  *   lie in its shadow tables, in chunks of equal size: `vec_index_chunks` (how many rows a chunk has room for, which of
- *   them are in use, their rowids) and `vec_index_vector_chunks00` (one blob of float32 per chunk). We read those,
- *   and so need no extension.
+ *   them are in use, their rowids) and `vec_index_vector_chunks00` (one blob of float32 per chunk). We read and write those
+ *   as what they are, a file format: it is much faster, and reading needs no extension.
  * - `records`: id, one column per field (`c0`, `c1`, … in order of declaration) and the payload as JSON text.
  * - `meta`: format, version and what else tells that the file belongs to a snapshot.
  */
@@ -103,7 +103,14 @@ export const OBJECTS_BESIDE: readonly string[] = [
 ]
 
 export const INSERT_META = "INSERT INTO meta (key, value) VALUES (?, ?)"
-export const INSERT_VECTOR = "INSERT INTO vec_index (rowid, vector) VALUES (?, ?)"
+// What sqlite-vec itself writes for rows inserted in order, but one statement a chunk instead of several a row.
+export const INSERT_CHUNK =
+  "INSERT INTO vec_index_chunks (chunk_id, size, validity, rowids) VALUES (?, ?, ?, ?)"
+export const INSERT_CHUNK_VECTORS = "INSERT INTO vec_index_vector_chunks00 (rowid, vectors) VALUES (?, ?)"
+/** Says of every record which chunk has its vector and where. Parameters: rows per chunk, twice. */
+export const INSERT_ROWIDS =
+  "INSERT INTO vec_index_rowids (rowid, chunk_id, chunk_offset) " +
+  "SELECT position, (position - 1) / ? + 1, (position - 1) % ? FROM records ORDER BY position"
 
 export function insertRecordSql(spec: ShardSpec): string {
   const names = ["position", ...recordColumns(spec)]

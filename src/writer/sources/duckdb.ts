@@ -97,6 +97,7 @@ async function* readQuery(
   const connection = await instance.connect()
   const interrupt = () => connection.interrupt()
   signal?.addEventListener("abort", interrupt)
+  let next: ReturnType<typeof fetchAhead> | undefined
   try {
     throwIfAborted(signal)
     const statement = await prepareSelect(duckdb, connection, sql)
@@ -105,9 +106,11 @@ async function* readQuery(
     const types = result.columnTypes()
     const wasStreaming = result.isStreaming
     let rowsBefore = 0
+    next = fetchAhead(result)
     for (;;) {
-      const chunk = await result.fetchChunk()
+      const chunk = await next
       if (chunk === null || chunk.rowCount === 0) break
+      next = fetchAhead(result)
       yield columnsOf(duckdb, chunk, names, types, rowsBefore)
       rowsBefore += chunk.rowCount
     }
@@ -119,12 +122,22 @@ async function* readQuery(
     throw describeFailure(cause, name)
   } finally {
     signal?.removeEventListener("abort", interrupt)
+    // Whoever wants no more rows need not wait for the next ones.
+    connection.interrupt()
+    await next?.catch(() => {})
     // Ends a query that is still streaming, so that its files are closed now.
     await connection.run("SELECT 1").catch(() => {})
     connection.closeSync()
     instance.closeSync()
     await rm(spill, { recursive: true, force: true })
   }
+}
+
+/** The next rows, which DuckDB decodes while those before are dealt with. Its failure is that of whoever awaits it. */
+function fetchAhead(result: DuckDBResult): Promise<DuckDBDataChunk | null> {
+  const chunk = result.fetchChunk()
+  chunk.catch(() => {})
+  return chunk
 }
 
 async function prepareSelect(duckdb: DuckDB, connection: DuckDBConnection, sql: string) {

@@ -62,6 +62,29 @@ describe("a sqlite-vec shard file", () => {
     })
   })
 
+  it.each([1, 8, 1100])("of %i rows is as sqlite-vec would have written it", async (rows) => {
+    const db = new Sqlite(await build(rows, 8))
+    sqliteVec.load(db)
+    const tables = ["chunks", "vector_chunks00", "rowids"].map(
+      (table) => `SELECT * FROM vec_index_${table} ORDER BY 1`,
+    )
+    const content = () =>
+      [...tables, "SELECT name, seq FROM sqlite_sequence ORDER BY 1"].map((sql) =>
+        db.prepare(sql).raw().safeIntegers().all(),
+      )
+    const ours = content()
+    const vectors = db.prepare("SELECT rowid, vector FROM vec_index").safeIntegers().raw().all()
+    expect(vectors).toHaveLength(rows)
+    const { sql } = db.prepare("SELECT sql FROM sqlite_schema WHERE name = 'vec_index'").get() as {
+      sql: string
+    }
+    db.exec(`DROP TABLE vec_index; ${sql}`)
+    const insert = db.prepare("INSERT INTO vec_index (rowid, vector) VALUES (?, ?)")
+    for (const row of vectors) insert.run(row)
+    expect(content()).toEqual(ours)
+    db.close()
+  })
+
   it("gives the same hits to the last bit from memory and from the file", async () => {
     for (const metric of ["cosine", "l2", "dot"] as const) {
       const spec = specOf(33, { metric, fields: [{ name: "n", type: "int64" }] })

@@ -1,9 +1,15 @@
-import { appendFile, truncate } from "node:fs/promises"
+import { appendFile, stat, truncate } from "node:fs/promises"
 import { join } from "node:path"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import type { RecordBatch } from "../../../src/records.js"
-import { appendBlocks, concatBatches, readBlocks, takeRows } from "../../../src/writer/batches.js"
+import {
+  appendBlocks,
+  concatBatches,
+  joinBatches,
+  readBlocks,
+  takeRows,
+} from "../../../src/writer/batches.js"
 import { withTempDir } from "../../support/stores.js"
 
 const batch = (rows: readonly number[], idType: "string" | "int64" = "string"): RecordBatch => ({
@@ -49,6 +55,16 @@ describe("record batches", () => {
     )
   })
 
+  it("joined are few, of one file each, with the same rows", () => {
+    const elsewhere = { file: "b.jsonl", unit: "line", rows: Float64Array.of(1) } as const
+    const other = { ...batch([4]), origin: elsewhere }
+    const joined = [...joinBatches([batch([1, 2]), batch([3]), other, batch([5]), batch([6])])]
+    expect(joined).toEqual([batch([1, 2, 3]), other, batch([5, 6])])
+    const large = { ...batch([1]), payloads: ["x".repeat(3 * 2 ** 20)] }
+    expect([...joinBatches([large, large])]).toEqual([large, large])
+    expect([...joinBatches([])]).toEqual([])
+  })
+
   it("survive the disk", () =>
     withTempDir(async (dir) => {
       const path = join(dir, "spill")
@@ -67,7 +83,11 @@ describe("record batches", () => {
       await appendBlocks(path, [batch([1, 2])])
       await appendFile(path, Buffer.of(9, 0))
       await expect(collect(path)).rejects.toMatchObject({ tag: "Corrupt" })
-      await truncate(path, 40)
-      await expect(collect(path)).rejects.toMatchObject({ tag: "Corrupt" })
+      const { size } = await stat(path)
+      // In the row itself, in its vectors, before them, in the lengths.
+      for (const left of [size - 4, size - 18, 40, 8]) {
+        await truncate(path, left)
+        await expect(collect(path)).rejects.toMatchObject({ tag: "Corrupt" })
+      }
     }))
 })

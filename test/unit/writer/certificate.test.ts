@@ -130,8 +130,9 @@ describe("certify", () => {
     }
     const stopping = {
       ...strategy,
-      routeInformed: ({ vector, targetRecall }: { vector: Float32Array; targetRecall: number }) => ({
-        shards: strategy.route({} as never).slice(0, vector[0]! > 0 && targetRecall > 0.9 ? 2 : 1),
+      routeInformed: ({ vector }: { vector: Float32Array }) => ({
+        shards: strategy.route({} as never),
+        probesFor: (target: number) => (vector[0]! > 0 && target > 0.9 ? 2 : 1),
       }),
     } as unknown as Strategy
     const certificateOf = (choosing: object) =>
