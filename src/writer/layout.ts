@@ -29,8 +29,8 @@ const MOST_AFFINITY_SHARDS = 4096
 export const MOST_AUTO_AFFINITY_ROWS = 1_000_000
 /** With fewer rows `auto` takes `plain`: held-out ones, a twentieth, would be too few to choose and measure anything. */
 export const LEAST_AUTO_LAYOUT_ROWS = 2000
-/** A `fast` layout is made of so many rows at most, or of `sampleRows` where that is more. */
-const FAST_SAMPLE_ROWS = 2 ** 17
+/** A `fast` layout is made of so many rows a shard, within these bounds, or of `sampleRows` where that is more. */
+const FAST_SAMPLE_ROWS = { perShard: 1024, least: 2 ** 16, most: 2 ** 17 } as const
 /** The part of the memory limit that those may take, if that is more than `sampleRows`: they are in memory twice for a moment. */
 const SAMPLE_SHARE = 1 / 8
 /** Fewer rows are laid out by one thread: to start more would take longer. */
@@ -147,9 +147,10 @@ function notesOn(
   ]
 }
 
-function fastSampleRows({ sampleRows }: ResolvedCluster, dim: number, memoryLimit: number): number {
+function fastSampleRows({ sampleRows, shards }: ResolvedCluster, dim: number, memoryLimit: number): number {
+  const { perShard, least, most } = FAST_SAMPLE_ROWS
   const affordable = Math.floor((SAMPLE_SHARE * memoryLimit) / (4 * dim))
-  return Math.max(sampleRows, Math.min(FAST_SAMPLE_ROWS, affordable))
+  return Math.max(sampleRows, Math.min(affordable, most, Math.max(least, perShard * shards)))
 }
 
 interface RowStore {
