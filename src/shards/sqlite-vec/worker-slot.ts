@@ -2,10 +2,10 @@ import { Worker } from "node:worker_threads"
 import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"
 import type { CallName, Calls, NumberedReply, NumberedRequest, Reply } from "./protocol.js"
 
-// Two batches in flight keep a worker busy while a reply travels, and what waits behind them can still be dropped when its
-// caller gives up.
-const BATCH_MAX = 64
-const BATCHES_IN_FLIGHT_MAX = 2
+// Some batches in flight keep a worker busy while a reply travels and the event loop is busy with others; what waits behind them
+// can still be dropped when its caller gives up. Large batches would be answered late, and then all at once.
+const BATCH_MAX = 4
+const BATCHES_IN_FLIGHT_MAX = 4
 
 interface Waiting {
   readonly request: NumberedRequest
