@@ -3,19 +3,9 @@
  * argument, prints a JSON answer.
  */
 import { connect, Index } from "@lancedb/lancedb"
-import {
-  Field,
-  FixedSizeList,
-  Float32,
-  makeData,
-  RecordBatch,
-  Schema,
-  Struct,
-  Table,
-  Utf8,
-  vectorFromArray,
-} from "apache-arrow"
+import { type RecordBatch, Table } from "apache-arrow"
 import { openSource } from "../src/index.js"
+import { toArrow } from "./arrow.js"
 
 export type PeerIndex = "IVF_FLAT" | "IVF_PQ" | "HNSW_SQ"
 
@@ -39,17 +29,10 @@ const source = await openSource([request.input])
 let table: Awaited<ReturnType<typeof connection.createEmptyTable>> | undefined
 let pending: RecordBatch[] = []
 let pendingBytes = 0
-for await (const { dim, rows, ids, vectors } of source.read({})) {
-  const list = new FixedSizeList(dim, new Field("item", new Float32(), true))
-  const schema = new Schema([new Field("id", new Utf8(), false), new Field("vector", list, false)])
-  table ??= await connection.createEmptyTable("rows", schema)
-  const floats = makeData({ type: new Float32(), length: rows * dim, nullCount: 0, data: vectors })
-  const children = [
-    vectorFromArray(ids.values as readonly string[], new Utf8()).data[0]!,
-    makeData({ type: list, length: rows, nullCount: 0, child: floats }),
-  ]
-  const struct = makeData({ type: new Struct(schema.fields), length: rows, nullCount: 0, children })
-  pending.push(new RecordBatch(schema, struct))
+for await (const { dim, ids, vectors } of source.read({})) {
+  const rows = toArrow(ids.values as readonly string[], vectors, dim)
+  table ??= await connection.createEmptyTable("rows", rows.schema)
+  pending.push(rows)
   pendingBytes += vectors.byteLength
   if (pendingBytes >= ADD_BYTES) await add()
 }

@@ -1,18 +1,8 @@
 /** The peer of the benchmarks: one LanceDB table of all rows, with an IVF_FLAT index. */
 import { connect, Index, Session, type Table } from "@lancedb/lancedb"
-import {
-  Table as ArrowTable,
-  Field,
-  FixedSizeList,
-  Float32,
-  makeData,
-  RecordBatch,
-  Schema,
-  Struct,
-  Utf8,
-  vectorFromArray,
-} from "apache-arrow"
+import { Table as ArrowTable } from "apache-arrow"
 import type { StoreOptions } from "../src/index.js"
+import { toArrow } from "./arrow.js"
 import { recall } from "./support.js"
 import { vectorOf, type Words } from "./words.js"
 
@@ -35,7 +25,14 @@ export async function buildPeer(
   store: StoreOptions = {},
 ): Promise<void> {
   const db = await connect(url, connectionOptions(store))
-  const table = await db.createTable("words", toArrow(words, kept))
+  const vectors = new Float32Array(kept.length * words.dim)
+  for (const [i, row] of kept.entries()) vectors.set(vectorOf(words, row), i * words.dim)
+  const rows = toArrow(
+    kept.map((row) => words.ids[row]!),
+    vectors,
+    words.dim,
+  )
+  const table = await db.createTable("words", new ArrowTable([rows]))
   await table.createIndex("vector", {
     config: Index.ivfFlat({ numPartitions: partitions, distanceType: "cosine" }),
   })
@@ -74,26 +71,6 @@ function connectionOptions({ s3 }: StoreOptions) {
     allowHttp: "true",
   }
   return { session, storageOptions }
-}
-
-function toArrow(words: Words, kept: readonly number[]): ArrowTable {
-  const vectors = new Float32Array(kept.length * words.dim)
-  for (const [i, row] of kept.entries()) vectors.set(vectorOf(words, row), i * words.dim)
-  const vectorType = new FixedSizeList(words.dim, new Field("item", new Float32(), true))
-  const schema = new Schema([new Field("id", new Utf8()), new Field("vector", vectorType)])
-  const ids = vectorFromArray(
-    kept.map((row) => words.ids[row]!),
-    new Utf8(),
-  ).data[0]!
-  const floats = makeData({ type: new Float32(), length: vectors.length, nullCount: 0, data: vectors })
-  const lists = makeData({ type: vectorType, length: kept.length, nullCount: 0, child: floats })
-  const struct = makeData({
-    type: new Struct(schema.fields),
-    length: kept.length,
-    nullCount: 0,
-    children: [ids, lists],
-  })
-  return new ArrowTable(schema, [new RecordBatch(schema, struct)])
 }
 
 export interface TunedPeer {

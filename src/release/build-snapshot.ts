@@ -16,13 +16,8 @@ import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, withCounting } from "../storage/with-counting.js"
 import { type ActiveRun, startRun } from "../writer/active-run.js"
-import {
-  type BuildInput,
-  type BuildPlan,
-  type BuiltSnapshot,
-  buildUnpublished,
-  planBuild,
-} from "../writer/build.js"
+import { type BuiltSnapshot, buildUnpublished, planBuild } from "../writer/build.js"
+import type { BuildInput, BuildPlan } from "../writer/job.js"
 import { createStageClock, type StageClock } from "../writer/stages.js"
 import { checkGates } from "./gates/check.js"
 import type { GateResult } from "./gates/options.js"

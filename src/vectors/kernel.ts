@@ -11,19 +11,8 @@ import * as plain from "./kernel/plain.js"
 
 export { kernelInUse } from "./kernel/memory.js"
 
-/**
- * Points that rows are compared with, prepared for the kernel. The score of a row x at point p is
- * `bias[p] - scale[p] * (x · p)`, smaller is better, which covers every metric up to a term that only depends on x.
- */
-export interface PointTable {
-  /** Number of points. */
-  readonly points: number
-  readonly dim: number
-  /** Row-major; one row of zeros more if `points` is odd, since the kernel takes points in pairs. */
-  readonly elements: Float64Array
-  /** Infinity for the row that was added, so that it is never the best. */
-  readonly bias: Float64Array
-  readonly scale: Float64Array
+/** Points that rows are compared with, prepared for the kernel as well. */
+export interface PointTable extends plain.PlainPoints {
   /** For the compiled kernel; undefined where its bounds would not hold. */
   readonly packed: PackedPoints | undefined
 }

@@ -17,69 +17,33 @@ import { decodeManifest, encodeManifest } from "../manifest/codec.js"
 import { manifestKey, routingKey, shardFolder } from "../manifest/keys.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
 import type { LocatorEntry, Manifest, ShardEntry } from "../manifest/manifest.js"
-import { type RecordBatch, rowPlace, type VectorRecord } from "../records.js"
-import { createCluster } from "../sharding/cluster.js"
-import type { Routing } from "../sharding/layout/routing.js"
-import type { ResolvedCluster } from "../sharding/options.js"
-import type { RecallCertificate } from "../sharding/recall.js"
-import {
-  createStrategy,
-  needsTraining,
-  type ResolvedSharding,
-  resolveSharding,
-  restoreStrategy,
-  trainStrategy,
-} from "../sharding/strategies.js"
-import type { Strategy, StrategyContext } from "../sharding/strategy.js"
+import { needsTraining, resolveSharding, restoreStrategy } from "../sharding/strategies.js"
 import { backendByName } from "../shards/backends.js"
-import { openStore } from "../storage/open.js"
-import type { ObjectStore } from "../storage/store.js"
-import type { Metric } from "../vectors/metric.js"
-import { Reservoir } from "../vectors/random.js"
-import { findBadRows } from "../vectors/validate.js"
 import { VERSION } from "../version.js"
-import type { ActiveRun } from "./active-run.js"
-import { type BadRows, createBadRows } from "./bad-rows.js"
-import { takeRows } from "./batches.js"
-import { certify, createNeighbourLists, type NeighbourLists, routesByVector } from "./certificate.js"
+import { createBadRows } from "./bad-rows.js"
+import { routesByVector } from "./certificate.js"
+import { type AskedQueries, certificateQueries, certified } from "./certificate-queries.js"
+import { createHoldOutCollector } from "./hold-out.js"
+import { createIdLog, type Duplicates, findDuplicates } from "./id-log.js"
 import {
-  createHoldOutCollector,
-  type HeldOutRow,
-  type HoldOut,
-  heldOutCount,
-  heldOutRows,
-  sampleWithout,
-  takeHeldOut,
-  withHeldOut,
-} from "./hold-out.js"
-import { createIdLog, type Duplicates, findDuplicates, type IdLog } from "./id-log.js"
-import { type LayoutInputRows, type LayoutRows, layOut, layoutPlacement, readLayoutRows } from "./layout.js"
+  type BuildContext,
+  type BuildInput,
+  type BuildPlan,
+  contextOf,
+  holdOutOf,
+  type Job,
+  noRows,
+  validRows,
+} from "./job.js"
 import { writeLocator } from "./locator.js"
-import { type ResolvedWriterOptions, resolveWriterOptions, type WriterOptions } from "./options.js"
-import { type Partition, type Placement, partition, placementBy, spillPath } from "./partition.js"
-import { readQueries, type SplitQueries, splitQueries } from "./queries.js"
+import { resolveWriterOptions, type WriterOptions } from "./options.js"
+import { type Partition, partition, placementBy, spillPath } from "./partition.js"
 import { buildShards } from "./shard-pool.js"
 import type { ShardTask } from "./shard-task.js"
 import { recordsSource } from "./sources/records.js"
 import type { Source } from "./sources/source.js"
-import { remembered, spooled } from "./spool.js"
-import type { StageClock } from "./stages.js"
 import { makeTempDir } from "./temp-dir.js"
-import { choosingRows, type SampledLayout, strategyByQueries } from "./thresholds.js"
-import { noRows, sampleVectors, strategyFromSnapshot } from "./train.js"
-
-/** The part of the memory limit that the input may take to be kept from its first reading to the second. */
-const REMEMBERED_SHARE = 1 / 4
-
-/** What a build reads: a source made by `openSource`, or records in memory or from anywhere. */
-export type BuildInput = Source | Iterable<VectorRecord> | AsyncIterable<VectorRecord>
-
-/** A build whose options are checked. */
-export interface BuildPlan {
-  readonly source: Source
-  readonly options: ResolvedWriterOptions
-  readonly sharding: ResolvedSharding
-}
+import { readableTwice, train, untrainedStrategy } from "./train.js"
 
 /** Checks input and options before anything is read or written. Throws `InvalidInput`, or `Unsupported` without the backend's package. */
 export async function planBuild(input: BuildInput, options: WriterOptions): Promise<BuildPlan> {
@@ -100,14 +64,6 @@ export async function planBuild(input: BuildInput, options: WriterOptions): Prom
   const source = isSource(input) ? input : recordsSource(input, { fields: resolved.fields ?? {} })
   await backendByName(resolved.backend).assertInstalled("build")
   return { source, options: resolved, sharding }
-}
-
-export interface BuildContext {
-  readonly store: ObjectStore
-  readonly run: Pick<ActiveRun, "run" | "startedAt" | "base" | "note" | "renew">
-  readonly clock: StageClock
-  /** Ends the build with whatever is the signal's reason. */
-  readonly signal: AbortSignal
 }
 
 export interface BuiltSnapshot {
@@ -133,11 +89,6 @@ export async function buildUnpublished(plan: BuildPlan, context: BuildContext): 
   }
 }
 
-interface Job extends BuildPlan, BuildContext {
-  /** Temporary directory of this run. */
-  readonly dir: string
-}
-
 async function runStages(job: Job): Promise<BuiltSnapshot> {
   const { options, sharding, store, run, clock, dir, signal } = job
   const base = run.base?.manifest
@@ -149,14 +100,17 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
   const holdOut = holdOutOf(job)
   const heldOut = createHoldOutCollector(holdOut)
-  const idLog = alsoCollecting(createIdLog(dir), heldOut)
+  const idLog = createIdLog(dir)
   const partitioned = await clock.time("partition", (progress) =>
     partition(validRows(source, options.metric, badRows, signal), {
       placementFor: async (dim) => trained?.placement ?? placementBy(await untrainedStrategy(job, dim)),
       metric: options.metric,
       fields: source.fields,
       dir,
-      idLog,
+      onPlaced: async (batch, places, positions) => {
+        heldOut.add(batch, places, positions)
+        await idLog.add(batch, places, positions)
+      },
       onRows: (rows) => progress(rows, trained?.rows),
       signal,
     }),
@@ -244,270 +198,6 @@ async function runStages(job: Job): Promise<BuiltSnapshot> {
     run.note({ manifest: key })
     return { key, manifest, skippedReasons: badRows.reasons, notes: trained?.notes ?? [] }
   })
-}
-
-/** Training takes a reading of its own, so what can be read only once is kept on disk, and what is small in memory. */
-function readableTwice({ source, options, dir }: Job, { layout }: ResolvedCluster): Source {
-  if (!source.repeatable) return spooled(source, join(dir, "spool"))
-  // Where a layout by affinity may be made, all rows are in memory as it is.
-  if (layout !== "fast" && layout !== "plain") return source
-  return remembered(source, REMEMBERED_SHARE * options.memoryLimit)
-}
-
-async function train(job: Job, sharding: ResolvedCluster): Promise<Trained> {
-  const { source, options, clock, signal } = job
-  // Rows that are skipped here are met again, and counted, when the input is partitioned.
-  const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), signal)
-  if (sharding.layout !== "plain") return trainLayout(job, sharding, rows)
-  const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
-  return trainPlain(job, sharding, sample, dim)
-}
-
-async function trainPlain(
-  job: Job,
-  sharding: ResolvedCluster,
-  sample: Reservoir,
-  dim: number,
-): Promise<Trained> {
-  const rows = sample.seen
-  const holdOut = holdOutOf(job)
-  const heldOut = heldOutRows(holdOut, rows, heldOutCount(holdOut, rows, sharding.shards))
-  const left = sampleWithout(sample, dim, heldOut)
-  // A sample that is hardly larger than the number of shards can spare none.
-  const isEnough = left.length / dim >= sharding.shards
-  const vectors = isEnough ? left : sample.vectors
-  const kept = isEnough ? sharding.shards : rows
-  const strategy = await job.clock.time("train", async (progress) =>
-    trainStrategy(sharding, contextOf(job, dim), vectors, ({ iteration }) =>
-      progress(iteration, sharding.iterations),
-    ),
-  )
-  return { placement: placementBy(strategy), rows, kept, notes: [] }
-}
-
-async function trainLayout(
-  job: Job,
-  asked: ResolvedCluster,
-  batches: AsyncIterable<RecordBatch>,
-): Promise<Trained> {
-  const { source, options, clock, signal } = job
-  const { metric, parallelism, logger, memoryLimit } = options
-  const read = await clock.time("sample", (progress) => readLayoutRows(batches, asked, memoryLimit, progress))
-  const { rows, dim, layout, notes } = read
-  // Only `affinity` makes copies.
-  const replication = layout === "affinity" ? asked.replication : { budget: 1 }
-  const sharding: ResolvedCluster = { ...asked, layout, replication }
-  if (layout === "plain") {
-    const sample = new Reservoir(sharding.sampleRows, dim, sharding.seed)
-    sample.add(read.vectors)
-    return trainPlain(job, sharding, sample, dim)
-  }
-  const queries = await splitGivenQueries(job, dim, replication.budget > 1)
-  const holdOut = holdOutOf(job)
-  const kept = sharding.shards
-  const heldOut = heldOutRows(holdOut, rows, heldOutCount(holdOut, rows, kept))
-  const parts = layoutParts(read, heldOut)
-  const laidOut = await clock.time("layout", (progress) => {
-    let steps = 0
-    const onStep = (): void => progress(++steps)
-    const given = queries && { demand: queries.demand, thresholds: queries.measuring }
-    return layOut(parts.left, layout, {
-      metric,
-      sharding,
-      queries: given,
-      parallelism,
-      logger,
-      onStep,
-      signal,
-    })
-  })
-  const centroids = { shape: [sharding.shards, dim], data: laidOut.centroids }
-  const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
-  const placed = parts.heldOut === undefined ? laidOut : withHeldOut(laidOut, heldOut, parts.heldOut)
-  const placement = layoutPlacement(strategy, placed, rows, source.name)
-  const { routing } = laidOut
-  const withRouting = (other: Routing): Strategy =>
-    createCluster(sharding, contextOf(job, dim), centroids, other)
-  const isSample = read.vectors.length / dim < rows
-  return { placement, rows, kept, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
-}
-
-/** The rows that a layout is made of, without the held-out ones: those of all rows are kept to be placed by it, in the first reading. */
-function layoutParts(
-  { vectors, rowNumbers, dim, rows }: LayoutRows,
-  heldOut: Float64Array,
-): { readonly left: LayoutInputRows; readonly heldOut: Float32Array | undefined } {
-  if (rowNumbers !== undefined) {
-    const sample = inSharedMemory(sampleWithout({ vectors, rowNumbers }, dim, heldOut))
-    return { left: { vectors: sample, dim, rows }, heldOut: undefined }
-  }
-  const parts = takeHeldOut(vectors, dim, heldOut)
-  return { left: { vectors: parts.left, dim, rows: rows - heldOut.length }, heldOut: parts.heldOut }
-}
-
-interface Trained {
-  readonly placement: Placement
-  /** Rows of the input when it was first read. */
-  readonly rows: number
-  /** Rows that must be left for training. */
-  readonly kept: number
-  /** A layout that was made of fewer rows than there are. */
-  readonly sampled?: SampledLayout
-  /** Given queries, where they were split for a layout. */
-  readonly queries?: SplitQueries | undefined
-  readonly notes: readonly string[]
-}
-
-/** No row is held out where real queries are given, or no certificate is wanted. */
-const holdOutOf = ({ options, sharding }: Job): HoldOut => ({
-  wanted: options.queries === undefined ? options.certificateRows : 0,
-  seed: seedOf(sharding),
-})
-
-const seedOf = (sharding: ResolvedSharding): number => ("seed" in sharding ? sharding.seed : 1)
-
-/** The log, and the collector is told the same. */
-function alsoCollecting(idLog: IdLog, collector: ReturnType<typeof createHoldOutCollector>): IdLog {
-  return {
-    finish: idLog.finish,
-    async add(batch, places, positions) {
-      collector.add(batch, places, positions)
-      await idLog.add(batch, places, positions)
-    },
-  }
-}
-
-async function splitGivenQueries(
-  { options, sharding, signal }: Job,
-  dim: number,
-  hasDemand: boolean,
-): Promise<SplitQueries | undefined> {
-  const { queries, metric } = options
-  if (queries === undefined) return undefined
-  return splitQueries(await readQueries(queries, { dim, metric }, signal), dim, seedOf(sharding), hasDemand)
-}
-
-type AskedQueries = Pick<Parameters<typeof certify>[0], "queries" | "vectors" | "homes"> & {
-  /** Of rows: what tells them from others. */
-  readonly own: Float64Array | undefined
-  readonly neighbours: NeighbourLists
-}
-
-/** The queries that recall is measured with: real ones, or held-out rows; undefined if it is not. */
-async function certificateQueries(
-  job: Job,
-  trained: Trained | undefined,
-  heldOut: readonly HeldOutRow[],
-  { schema: { dim } }: Partition,
-  duplicates: Duplicates,
-): Promise<AskedQueries | undefined> {
-  const { options, sharding } = job
-  const seed = seedOf(sharding)
-  if (options.certificateRows === 0) return undefined
-  if (options.queries !== undefined) {
-    const split = trained?.queries ?? (await splitGivenQueries(job, dim, false))!
-    const vectors = inSharedMemory(split.measuring)
-    const count = vectors.length / dim
-    const demand = split.demand.length / dim
-    const queries = {
-      kind: "given",
-      count,
-      seed,
-      ...(demand > 0 && { demand }),
-      ...(trained?.queries && { choseThresholds: true }),
-    } as const
-    return { queries, vectors, own: undefined, homes: undefined, neighbours: createNeighbourLists(count) }
-  }
-  // A row that lost against another one with its id is none of the snapshot.
-  const rows = heldOut.filter(({ shard, position }) => !duplicates.drop.get(shard)?.has(position))
-  if (rows.length === 0) return undefined
-  const choosing = trained?.sampled && choosingRows(rows.length)
-  const vectors = new Float32Array(new SharedArrayBuffer(4 * rows.length * dim))
-  for (const [i, { vector }] of rows.entries()) vectors.set(vector, i * dim)
-  return {
-    queries: { kind: "rows", count: rows.length, seed, ...(choosing !== undefined && { choosing }) },
-    vectors,
-    own: Float64Array.from(rows, ({ id }) => id),
-    homes: rows.map(({ shard }) => shard),
-    neighbours: createNeighbourLists(rows.length),
-  }
-}
-
-/** Measures recall, if that is asked for, by the strategy that placed the rows, or by that with thresholds chosen now. */
-async function certified(
-  job: Job,
-  asked: AskedQueries | undefined,
-  built: Pick<Parameters<typeof certify>[0], "shards" | "rows"> & {
-    readonly placedBy: Strategy
-    readonly sampled: SampledLayout | undefined
-  },
-): Promise<{ readonly strategy: Strategy; readonly recall: RecallCertificate | undefined }> {
-  const { placedBy, sampled, shards, rows } = built
-  if (asked === undefined) return { strategy: placedBy, recall: undefined }
-  return job.clock.time("certificate", async () => {
-    const strategy = (sampled && (await strategyByQueries(sampled, { ...asked, shards }))) ?? placedBy
-    const dim = asked.vectors.length / asked.queries.count
-    const recall = await certify({ ...asked, strategy, dim, shards, rows, notes: routingNotes(job) })
-    return { strategy, recall }
-  })
-}
-
-/** What is to be said of a snapshot's recall besides how it was measured. */
-const routingNotes = ({ options }: Job): readonly string[] =>
-  options.routingFrom === undefined
-    ? []
-    : [
-        "the routing is that of another snapshot, which may have learned from the rows that were held out here",
-      ]
-
-function inSharedMemory(values: Float32Array): Float32Array {
-  const shared = new Float32Array(new SharedArrayBuffer(values.byteLength))
-  shared.set(values)
-  return shared
-}
-
-async function untrainedStrategy(job: Job, dim: number): Promise<Strategy> {
-  const { options, sharding, signal } = job
-  const context = contextOf(job, dim)
-  if (!needsTraining(sharding)) return createStrategy(sharding, context)
-  const store = openStore(options.routingFrom!, options.store)
-  try {
-    return await strategyFromSnapshot(store, sharding, context, signal)
-  } finally {
-    store.close()
-  }
-}
-
-const contextOf = ({ source, options }: Job, dim: number): StrategyContext => ({
-  dim,
-  metric: options.metric,
-  fields: source.fields,
-})
-
-/** The rows of a source that can be stored under the metric; the others are reported as bad. */
-async function* validRows(
-  source: Source,
-  metric: Metric,
-  badRows: BadRows,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<RecordBatch> {
-  for await (const batch of source.read({ signal, onBadRow: badRows.report })) {
-    const bad = findBadRows(batch.vectors, batch.dim, metric)
-    for (const { row, problem } of bad) {
-      const { file, rows } = batch.origin
-      badRows.report(
-        invalidInput(`${rowPlace(batch.origin, row)}: the vector ${problem}`, { file, row: rows[row] }),
-      )
-    }
-    if (bad.length === 0) yield batch
-    else if (bad.length < batch.rows) {
-      const left = new Set(bad.map(({ row }) => row))
-      yield takeRows(
-        batch,
-        [...Array(batch.rows).keys()].filter((row) => !left.has(row)),
-      )
-    }
-  }
 }
 
 async function buildAndUpload(

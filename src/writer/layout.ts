@@ -18,10 +18,10 @@ import type { ResolvedCluster } from "../sharding/options.js"
 import type { LayoutName, Strategy } from "../sharding/strategy.js"
 import type { Metric } from "../vectors/metric.js"
 import { Reservoir } from "../vectors/random.js"
+import { noRows } from "./job.js"
 import type { LaidOut, LayoutTask } from "./layout-task.js"
 import type { LayoutMessage } from "./layout-worker.js"
 import type { Placement } from "./partition.js"
-import { noRows } from "./train.js"
 
 /** More shards than these take too much time and memory to pack. */
 const MOST_AFFINITY_SHARDS = 4096

@@ -9,7 +9,6 @@ import type { Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { Metric } from "../vectors/metric.js"
 import { appendBlocks, batchBytes, joinBatches, takeRows } from "./batches.js"
-import type { IdLog } from "./id-log.js"
 import { createNorms } from "./norms.js"
 
 /** Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many shards. */
@@ -53,7 +52,8 @@ export interface PartitionOptions {
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   /** Directory of the spill files. */
   readonly dir: string
-  readonly idLog: IdLog
+  /** Told of each batch in order, with its places and their positions in the spills of their shards. */
+  readonly onPlaced: (batch: RecordBatch, places: Places, positions: Float64Array) => Promise<void>
   /** Told the rows done so far. */
   readonly onRows: (rows: number) => void
   readonly signal: AbortSignal | undefined
@@ -66,7 +66,7 @@ export async function partition(
   batches: AsyncIterable<RecordBatch>,
   options: PartitionOptions,
 ): Promise<Partition | undefined> {
-  const { metric, fields, dir, idLog, signal } = options
+  const { metric, fields, dir, onPlaced, signal } = options
   const wide = createWideness(fields)
   const norms = createNorms()
   const pending = new Map<number, RecordBatch[]>()
@@ -101,7 +101,7 @@ export async function partition(
       if (rowsOfShard === undefined) members.set(shard, [row])
       else rowsOfShard.push(row)
     }
-    await idLog.add(batch, places, positions)
+    await onPlaced(batch, places, positions)
     for (const [shard, rowsOfShard] of members) {
       const part = takeRows(batch, rowsOfShard)
       const parts = pending.get(shard)

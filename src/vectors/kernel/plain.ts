@@ -6,7 +6,20 @@
  * elements from first to last in one float64 accumulator, as in distance.ts.
  */
 
-import type { PointTable } from "../kernel.js"
+/**
+ * Points that rows are compared with. The score of a row x at point p is `bias[p] - scale[p] * (x · p)`, smaller is better,
+ * which covers every metric up to a term that only depends on x.
+ */
+export interface PlainPoints {
+  /** Number of points. */
+  readonly points: number
+  readonly dim: number
+  /** Row-major; one row of zeros more if `points` is odd, since the kernel takes points in pairs. */
+  readonly elements: Float64Array
+  /** Infinity for the row that was added, so that it is never the best. */
+  readonly bias: Float64Array
+  readonly scale: Float64Array
+}
 
 const BLOCK_ROWS = 4
 
@@ -97,7 +110,7 @@ export function squaredDistances(
 }
 
 /** Scores of one vector at all points, equal bit for bit to those that {@link bestPoints} compares. */
-export function pointScores(vector: ArrayLike<number>, table: PointTable): Float64Array {
+export function pointScores(vector: ArrayLike<number>, table: PlainPoints): Float64Array {
   const { dim, elements } = table
   const scores = new Float64Array(table.points)
   for (let point = 0; point < scores.length; point++) {
@@ -109,7 +122,7 @@ export function pointScores(vector: ArrayLike<number>, table: PointTable): Float
 }
 
 /** The point with the smallest score for each row of `vectors`; of equal ones the first. */
-export function bestPoints(vectors: Float32Array, table: PointTable): Int32Array {
+export function bestPoints(vectors: Float32Array, table: PlainPoints): Int32Array {
   const { dim, elements, bias, scale } = table
   const rows = vectors.length / dim
   const out = new Int32Array(rows)
