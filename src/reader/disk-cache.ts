@@ -344,11 +344,14 @@ export const sizeOf = ({ files }: Content): number => files.reduce((sum, { size 
 /** Whether a directory holds all files at full size. What is in them was verified before it got its name. */
 async function isComplete(dir: string, { files }: Content): Promise<boolean> {
   if (!(await isDirectory(dir))) return false
-  const realDir = await realpath(dir)
+  // Whatever was just seen may go at any moment.
+  const resolved = (path: string): Promise<string | undefined> => realpath(path).catch(() => undefined)
+  const realDir = await resolved(dir)
+  if (realDir === undefined) return false
   for (const { name, size } of files) {
     const path = join(realDir, name)
     const info = await lstat(path).catch(() => undefined)
-    if (!info?.isFile() || info.size !== size || (await realpath(path)) !== path) return false
+    if (!info?.isFile() || info.size !== size || (await resolved(path)) !== path) return false
   }
   return true
 }
