@@ -101,6 +101,8 @@ await withDirectory((dir) =>
     })
     await using reader = await openSnapshot(to, { cacheDir: join(dir, "cache") })
     const curve: (string | number)[][] = []
+    // All shards open, and all code compiled.
+    await searchAll(reader, queries, "all")
     for (const probes of PROBES) {
       const found = await searchAll(reader, queries, probes)
       curve.push([

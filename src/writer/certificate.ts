@@ -103,14 +103,10 @@ export function createNeighbourLists(queries: number): NeighbourLists {
   const within = new Float64Array(queries).fill(Infinity)
   return {
     add(shard, { distances, ids }) {
-      for (const [query, list] of lists.entries()) {
+      for (let query = 0; query < queries; query++) {
         const first = query * CERTIFIED_NEIGHBOURS
-        for (let at = first; at < first + CERTIFIED_NEIGHBOURS; at++) {
-          const distance = distances[at]!
-          const worst = list.length === CERTIFIED_NEIGHBOURS ? list.at(-1)!.distance : Infinity
-          if (distance === Infinity || distance > worst) break
-          insert(list, { distance, id: ids[at]!, shards: [shard] })
-        }
+        const list = merged(lists[query]!, shard, distances, ids, first)
+        lists[query] = list
         if (list.length === CERTIFIED_NEIGHBOURS) within[query] = list.at(-1)!.distance
       }
     },
@@ -119,30 +115,40 @@ export function createNeighbourLists(queries: number): NeighbourLists {
   }
 }
 
-function insert(list: Neighbour[], neighbour: Neighbour): void {
-  const { distance, id } = neighbour
-  let from = lowerBound(list, distance)
-  let inserted = neighbour
-  for (let at = from; at < list.length && list[at]!.distance === distance; at++) {
-    if (list[at]!.id !== id) continue
-    inserted = { distance, id, shards: [...list[at]!.shards, ...neighbour.shards].sort((a, b) => a - b) }
-    list.splice(at, 1)
-    break
+/** The nearest of a list and of what a shard has found for the same query, which begins at `first`. */
+function merged(
+  list: Neighbour[],
+  shard: number,
+  distances: Float64Array,
+  ids: Float64Array,
+  first: number,
+): Neighbour[] {
+  const end = first + CERTIFIED_NEIGHBOURS
+  let at = first
+  // Infinity where the shard has found no more.
+  const next = (): number => (at < end ? distances[at]! : Infinity)
+  if (next() === Infinity) return list
+  const all: Neighbour[] = []
+  for (let i = 0; all.length < CERTIFIED_NEIGHBOURS; ) {
+    const distance = Math.min(list[i]?.distance ?? Infinity, next())
+    if (distance === Infinity) break
+    const from = all.length
+    while (list[i]?.distance === distance) all.push(list[i++]!)
+    const known = all.length
+    for (; next() === distance; at++) {
+      const id = ids[at]!
+      let same = from
+      while (same < known && all[same]!.id !== id) same++
+      if (same === known) all.push({ distance, id, shards: [shard] })
+      else all[same] = { distance, id, shards: [...all[same]!.shards, shard].sort((a, b) => a - b) }
+    }
+    if (all.length - from > 1) {
+      const equals = all.splice(from)
+      all.push(...equals.sort((a, b) => a.shards[0]! - b.shards[0]!))
+    }
   }
-  while (list[from]?.distance === distance && list[from]!.shards[0]! <= inserted.shards[0]!) from++
-  list.splice(from, 0, inserted)
-  if (list.length > CERTIFIED_NEIGHBOURS) list.pop()
-}
-
-function lowerBound(list: readonly Neighbour[], distance: number): number {
-  let low = 0
-  let high = list.length
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (list[middle]!.distance < distance) low = middle + 1
-    else high = middle
-  }
-  return low
+  all.length = Math.min(all.length, CERTIFIED_NEIGHBOURS)
+  return all
 }
 
 export interface Certified {
