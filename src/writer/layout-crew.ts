@@ -5,8 +5,8 @@
 import { join } from "node:path"
 import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads"
 import { errorFromWire, type WireError } from "../errors.js"
-import type { Crew } from "../sharding/layout/crew.js"
-import { type Part, runPart } from "../sharding/layout/parts.js"
+import type { Crew, Part } from "../sharding/layout/crew.js"
+import { runPart } from "../sharding/layout/parts.js"
 
 /** What a helper is posted for each step. */
 export interface Shift {

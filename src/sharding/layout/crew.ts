@@ -4,7 +4,10 @@
  *
  * Parts are posted to threads: what is large must be in shared memory, and what a part has of its own must be small.
  */
-import type { Part } from "./parts.js"
+/** A part of a step, plain data with large arrays in shared memory: one of those that `parts.ts` knows how to do, by its kind. */
+export interface Part {
+  readonly kind: string
+}
 
 /** Threads that work together on the parts of a step. `writer/` makes them; without any, everything is done by the caller. */
 export interface Crew {

@@ -1,14 +1,16 @@
 /** The parts of steps that a crew can do. */
 import { searchTreePart, type TreePart } from "./cells.js"
 import { type ClosestPart, findClosest, findNearest, type NearestPart } from "./compare.js"
+import type { Part } from "./crew.js"
 import { type DescribePart, describePart, type RoutePart, routePart } from "./descriptors.js"
 import { type CellsPart, searchCells } from "./graph.js"
 import { type TunePart, tunePart } from "./judge.js"
 
-/** What one thread is posted: plain data, large arrays in shared memory. */
-export type Part = ClosestPart | NearestPart | TreePart | CellsPart | RoutePart | DescribePart | TunePart
+type KnownPart = ClosestPart | NearestPart | TreePart | CellsPart | RoutePart | DescribePart | TunePart
 
-export function runPart(part: Part): void {
+/** Does one part, in whatever thread. */
+export function runPart(posted: Part): void {
+  const part = posted as KnownPart
   switch (part.kind) {
     case "closest":
       findClosest(part)
