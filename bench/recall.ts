@@ -16,9 +16,28 @@
 import { readFileSync } from "node:fs"
 import { basename } from "node:path"
 import { parseArgs } from "node:util"
-import { balancedLayout } from "../src/sharding/layout/balanced.js"
-import { trainClusters } from "../src/sharding/layout/clusters.js"
-import { closestPoints, exactNeighbours } from "../src/sharding/layout/compare.js"
+import { balancedLayout } from "../src/sharding/cluster/layout/balanced.js"
+import { trainClusters } from "../src/sharding/cluster/layout/clusters.js"
+import { DEMAND_RANKS, grantCopies, proposeCopies } from "../src/sharding/cluster/layout/copies.js"
+import {
+  CLUSTERINGS,
+  createNeighbourLists,
+  insideShare,
+  type NeighbourGraph,
+  planGraph,
+  reverseLists,
+  searchCells,
+} from "../src/sharding/cluster/layout/graph.js"
+import {
+  type Copies,
+  gainsByRank,
+  type Membership,
+  recallAt,
+  type Truth,
+  tuneBeta,
+} from "../src/sharding/cluster/layout/judge.js"
+import { propagateLabels } from "../src/sharding/cluster/layout/labels.js"
+import { packedLayout } from "../src/sharding/cluster/layout/packing.js"
 import {
   createScoring,
   DEMAND_DESCRIPTORS,
@@ -28,30 +47,8 @@ import {
   inFourBits,
   type Routings,
   routeAll,
-} from "../src/sharding/layout/descriptors.js"
-import {
-  CLUSTERINGS,
-  createNeighbourLists,
-  insideShare,
-  type NeighbourGraph,
-  planGraph,
-  reverseLists,
-  searchCells,
-} from "../src/sharding/layout/graph.js"
-import { hash32, hashOrder, SPLIT_SALT, saltOf, splitRows } from "../src/sharding/layout/hash.js"
-import { homesOf } from "../src/sharding/layout/insert.js"
-import {
-  type Copies,
-  gainsByRank,
-  type Membership,
-  recallAt,
-  type Truth,
-  tuneBeta,
-} from "../src/sharding/layout/judge.js"
-import { propagateLabels } from "../src/sharding/layout/labels.js"
-import { packedLayout } from "../src/sharding/layout/packing.js"
-import { DEMAND_RANKS, grantCopies, proposeCopies } from "../src/sharding/layout/replicas.js"
-import { createPoints, prepareRows, type SpaceRows } from "../src/sharding/layout/space.js"
+} from "../src/sharding/cluster/routing/descriptors.js"
+import { homesOf } from "../src/sharding/cluster/routing/insert.js"
 import {
   createTrials,
   largestThreshold,
@@ -61,7 +58,10 @@ import {
   probesFor,
   quantile,
   type Trials,
-} from "../src/sharding/layout/stopping.js"
+} from "../src/sharding/cluster/routing/stopping.js"
+import { closestPoints, exactNeighbours } from "../src/sharding/cluster/space/compare.js"
+import { hash32, hashOrder, SPLIT_SALT, saltOf, splitRows } from "../src/sharding/cluster/space/hash.js"
+import { createPoints, prepareRows, type SpaceRows } from "../src/sharding/cluster/space/space.js"
 import { createLsh, drawHyperplanes } from "../src/sharding/lsh.js"
 import { type ResolvedLsh, resolveSharding } from "../src/sharding/options.js"
 import type { Strategy } from "../src/sharding/strategy.js"

@@ -102,6 +102,7 @@ export type { Published } from "./manifest/publish.js"
 export type { RunRecord, RunState } from "./manifest/run-record.js"
 export { openSnapshot, type Reader } from "./reader/reader.js"
 export type { QueryVector } from "./reader/search.js"
+export type { WarmOptions, WarmResult } from "./reader/shards/warm.js"
 export type {
   AutoRefresh,
   CloseOptions,
@@ -120,7 +121,16 @@ export type {
   SearchResult,
   SnapshotInfo,
 } from "./reader/types.js"
-export type { WarmOptions, WarmResult } from "./reader/warm.js"
+export {
+  type CertifiedQueries,
+  certifiedRecall,
+  defaultProbes,
+  type Estimate,
+  type RecallCertificate,
+  type RecallCurve,
+  type TargetFigures,
+} from "./recall/curves.js"
+export type { QueryInput } from "./recall/queries.js"
 export {
   FIELD_TYPES,
   type FieldSpec,
@@ -150,15 +160,6 @@ export type { BuildOptions, BuildReport } from "./release/options.js"
 export { type PublishedRun, type PublishRunOptions, publishRun } from "./release/publish-run.js"
 export type { CollectSummary, RetentionOptions } from "./release/retention.js"
 export {
-  type CertifiedQueries,
-  certifiedRecall,
-  defaultProbes,
-  type Estimate,
-  type RecallCertificate,
-  type RecallCurve,
-  type TargetFigures,
-} from "./sharding/recall.js"
-export {
   type CelOptions,
   type ClusterOptions,
   type ExplicitOptions,
@@ -170,17 +171,16 @@ export {
   type StrategyName,
 } from "./sharding/strategy.js"
 export { BACKEND_NAMES, type BackendName } from "./shards/backend.js"
+export type { SourceFormat } from "./sources/format.js"
+export { openSource, type SourceOptions } from "./sources/open.js"
+export { type RecordsOptions, recordsSource } from "./sources/records.js"
+export type { Source } from "./sources/source.js"
 export { openStore, type StoreOptions } from "./storage/open.js"
 export type { ObjectStore } from "./storage/store.js"
 export { METRICS, type Metric } from "./vectors/metric.js"
 export { decodeNpy, type NpyArray } from "./vectors/npy.js"
 export { VERSION } from "./version.js"
-export { type InputFacts, readInputFacts } from "./writer/input-facts.js"
+export { type InputFacts, readInputFacts } from "./writer/advice/input-facts.js"
+export { type PlanOptions, type PlanReason, planSnapshot, type SnapshotPlan } from "./writer/advice/plan.js"
 export type { BuildInput } from "./writer/job.js"
 export type { Progress, Stage } from "./writer/options.js"
-export { type PlanOptions, type PlanReason, planSnapshot, type SnapshotPlan } from "./writer/plan.js"
-export type { QueryInput } from "./writer/queries.js"
-export type { SourceFormat } from "./writer/sources/format.js"
-export { openSource, type SourceOptions } from "./writer/sources/open.js"
-export { type RecordsOptions, recordsSource } from "./writer/sources/records.js"
-export type { Source } from "./writer/sources/source.js"

@@ -4,8 +4,9 @@
  * {@link Manifest} is what the rest of the code works with; its wire form, with its versions and its checks, is
  * `codec.ts`. The format is documented with an example in docs/format.md.
  */
+
+import type { RecallCertificate } from "../recall/curves.js"
 import type { FieldSpec, IdType, Json } from "../records.js"
-import type { RecallCertificate } from "../sharding/recall.js"
 import type { ShardingDescription } from "../sharding/strategy.js"
 import type { BackendName, IndexDescription, ShardSpec } from "../shards/backend.js"
 import type { Metric } from "../vectors/metric.js"

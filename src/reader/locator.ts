@@ -6,6 +6,7 @@
  */
 import { LRUCache } from "lru-cache"
 import pLimit from "p-limit"
+import { abortable } from "../async/abortable.js"
 import { corrupt, notFound, throwIfAborted } from "../errors.js"
 import type { Logger } from "../logger.js"
 import {
@@ -19,7 +20,6 @@ import {
 } from "../manifest/locator.js"
 import type { LocatorEntry, Manifest } from "../manifest/manifest.js"
 import type { Id } from "../records.js"
-import { abortable } from "../shards/abortable.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { ObjectStore } from "../storage/store.js"
 

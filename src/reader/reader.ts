@@ -4,6 +4,7 @@
 import { homedir } from "node:os"
 import { join } from "node:path"
 import pMap from "p-map"
+import { abortable } from "../async/abortable.js"
 import {
   assertWholeNumber,
   closed,
@@ -21,24 +22,30 @@ import {
   readSnapshot,
 } from "../manifest/current.js"
 import type { Id, Json } from "../records.js"
-import { abortable } from "../shards/abortable.js"
-import { backendByName } from "../shards/backends.js"
+import { backendByName } from "../shards/registry.js"
 import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, type RequestCounts, withCounting } from "../storage/with-counting.js"
-import { type Admission, createAdmission } from "./admission.js"
-import { checkTimeoutMs, createCallScope } from "./call-scope.js"
-import { createEvents, type EventEmitter, type ReaderListener } from "./events.js"
+import { type Admission, createAdmission } from "./calls/admission.js"
+import { checkTimeoutMs, createCallScope } from "./calls/call-scope.js"
+import { createSnapshotLease, type SnapshotLease } from "./follow/lease.js"
+import { chooseShardsToWarm, startAutoRefresh } from "./follow/refresh.js"
 import { getRecords } from "./get.js"
-import { createRecentCalls, createRecentQueries, type HealthFacts, judgeHealth, outcomeOf } from "./health.js"
-import { createSnapshotLease, type SnapshotLease } from "./lease.js"
-import { OpenShards } from "./open-shards.js"
 import { typePayload } from "./payloads.js"
-import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
+import { createEvents, type EventEmitter, type ReaderListener } from "./report/events.js"
+import {
+  createRecentCalls,
+  createRecentQueries,
+  type HealthFacts,
+  judgeHealth,
+  outcomeOf,
+} from "./report/health.js"
+import { createTelemetry, type Telemetry } from "./report/telemetry.js"
 import { type QueryVector, searchState, type UseShard } from "./search.js"
-import { assertCacheOptions } from "./shard-files.js"
+import { OpenShards } from "./shards/open-shards.js"
+import { assertCacheOptions } from "./shards/shard-files.js"
+import type { WarmOptions, WarmResult } from "./shards/warm.js"
 import { type FoundSnapshot, findSnapshot, loadState, recallAtDefault, type SnapshotState } from "./state.js"
-import { createTelemetry, type Telemetry } from "./telemetry.js"
 import type {
   CloseOptions,
   FoundRecord,
@@ -53,7 +60,6 @@ import type {
   SearchResult,
   SnapshotInfo,
 } from "./types.js"
-import type { WarmOptions, WarmResult } from "./warm.js"
 
 const DEFAULT_OPEN_SHARDS = 256
 const DEFAULT_CONCURRENCY = 64

@@ -5,8 +5,8 @@ import { invalidInput, isVecsnapError, messageOf, unavailable } from "../errors.
 import type { ShardHit, ShardReader } from "../shards/backend.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
 import { checkVector } from "../vectors/validate.js"
+import { traceRoute } from "./report/telemetry.js"
 import { checkRoute, routeQuery, type SnapshotState } from "./state.js"
-import { traceRoute } from "./telemetry.js"
 import type { Hit, SearchOptions, SearchResult } from "./types.js"
 
 /** Runs `work` with an open shard, within the reader's bounds on concurrency and open shards. */

@@ -9,14 +9,14 @@ import { type LivePointer, readManifest, readPointer, readSnapshot } from "../ma
 import { snapshotBytes } from "../manifest/figures.js"
 import { assertRunId, findManifest } from "../manifest/history.js"
 import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
+import { certifiedRecall, defaultProbes, fixedProbes, TARGET_K } from "../recall/curves.js"
 import type { Id } from "../records.js"
-import { certifiedRecall, defaultProbes, fixedProbes, TARGET_K } from "../sharding/recall.js"
-import { restoreStrategy } from "../sharding/strategies.js"
+import { restoreStrategy } from "../sharding/registry.js"
 import type { InformedRoute, RouteRequest, Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { createIdLocator, type IdLocator } from "./locator.js"
-import { contentKey } from "./shard-files.js"
+import { contentKey } from "./shards/shard-files.js"
 import type { Health, RouteOptions, SnapshotInfo } from "./types.js"
 
 export interface SnapshotState {

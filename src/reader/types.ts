@@ -2,8 +2,8 @@
  * What the reader takes and answers.
  */
 import type { Logger } from "../logger.js"
+import type { Estimate, RecallCertificate } from "../recall/curves.js"
 import type { FieldValue, Id, Json, StoredRecord } from "../records.js"
-import type { Estimate, RecallCertificate } from "../sharding/recall.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 

@@ -1,7 +1,7 @@
 /** What a build and its release take together, and what they tell at the end. */
 import { assertWholeNumber } from "../errors.js"
 import type { ShardFigures } from "../manifest/figures.js"
-import type { RecallCertificate } from "../sharding/recall.js"
+import type { RecallCertificate } from "../recall/curves.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { WriterOptions } from "../writer/options.js"

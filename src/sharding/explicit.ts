@@ -4,7 +4,7 @@
 import { invalidInput } from "../errors.js"
 import { rowPlace } from "../records.js"
 import type { ResolvedExplicit } from "./options.js"
-import { allShards, probeLimit, requestedShards } from "./request.js"
+import { allShards, probeLimit, requestedShards } from "./route.js"
 import type { Strategy } from "./strategy.js"
 
 export function createExplicit(resolved: ResolvedExplicit): Strategy {

@@ -9,7 +9,7 @@
 import type { NpyArray } from "../vectors/npy.js"
 import { createRandom } from "../vectors/random.js"
 import type { ResolvedLsh } from "./options.js"
-import { presentShards, probeLimit, requestedShards, requestedVector } from "./request.js"
+import { presentShards, probeLimit, requestedShards, requestedVector } from "./route.js"
 import type { RankedShard, Strategy, StrategyContext } from "./strategy.js"
 
 export const HYPERPLANES_FILE = "hyperplanes.npy"

@@ -23,9 +23,9 @@
 import { mkdir, readdir, rename, rm, rmdir } from "node:fs/promises"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { createSemaphore, type Semaphore } from "../async/semaphore.js"
 import { throwIfAborted } from "../errors.js"
 import { errorCode } from "./files.js"
-import { createSemaphore, type Semaphore } from "./semaphore.js"
 
 /** For how long the same holder is waited for. A holder needs a few file operations: milliseconds. */
 export const STALE_MS = 5_000

@@ -8,10 +8,10 @@ import {
   type S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3"
+import type { Semaphore } from "../async/semaphore.js"
 import { isVecsnapError, unsupported, VecsnapError } from "../errors.js"
 import type { BodySource } from "./files.js"
 import type { Retry } from "./retry.js"
-import type { Semaphore } from "./semaphore.js"
 
 /** The most parts that an upload may have. */
 const MAX_PARTS = 10_000

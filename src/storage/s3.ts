@@ -16,6 +16,7 @@ import {
   PutObjectCommand,
   type S3Client,
 } from "@aws-sdk/client-s3"
+import { createSemaphore } from "../async/semaphore.js"
 import {
   conflict,
   corrupt,
@@ -38,7 +39,6 @@ import {
 import { createS3Client, type S3Settings } from "./s3-client.js"
 import { s3Error } from "./s3-errors.js"
 import { type Precondition, planParts, type S3Send, uploadInParts } from "./s3-multipart.js"
-import { createSemaphore } from "./semaphore.js"
 import type {
   CallOptions,
   ChangedObject,

@@ -1,5 +1,5 @@
+import { createSemaphore } from "../async/semaphore.js"
 import { invalidInput } from "../errors.js"
-import { createSemaphore } from "./semaphore.js"
 import type { ObjectStore } from "./store.js"
 import { wrapStore } from "./wrap-store.js"
 

@@ -1,6 +1,6 @@
+import { createSemaphore } from "../async/semaphore.js"
 import { aborted, invalidInput } from "../errors.js"
 import { SYSTEM_CLOCK } from "./retry.js"
-import { createSemaphore } from "./semaphore.js"
 import type { ListedObject, ObjectStore } from "./store.js"
 import { type RequestCounts, sizeOf } from "./with-counting.js"
 

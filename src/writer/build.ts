@@ -17,14 +17,14 @@ import { decodeManifest, encodeManifest } from "../manifest/codec.js"
 import { manifestKey, routingKey, shardFolder } from "../manifest/keys.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
 import type { LocatorEntry, Manifest, ShardEntry } from "../manifest/manifest.js"
-import { needsTraining, resolveSharding, restoreStrategy } from "../sharding/strategies.js"
-import { backendByName } from "../shards/backends.js"
+import { routesByVector } from "../recall/certificate.js"
+import { createHoldOutCollector } from "../recall/hold-out.js"
+import { needsTraining, resolveSharding, restoreStrategy } from "../sharding/registry.js"
+import { backendByName } from "../shards/registry.js"
+import { recordsSource } from "../sources/records.js"
+import type { Source } from "../sources/source.js"
 import { VERSION } from "../version.js"
-import { createBadRows } from "./bad-rows.js"
-import { routesByVector } from "./certificate.js"
-import { type AskedQueries, certificateQueries, certified } from "./certificate-queries.js"
-import { createHoldOutCollector } from "./hold-out.js"
-import { createIdLog, type Duplicates, findDuplicates } from "./id-log.js"
+import { type AskedQueries, certificateQueries, certified } from "./certificate.js"
 import {
   type BuildContext,
   type BuildInput,
@@ -35,15 +35,15 @@ import {
   noRows,
   validRows,
 } from "./job.js"
-import { writeLocator } from "./locator.js"
+import { readableTwice, train, untrainedStrategy } from "./layout/train.js"
 import { resolveWriterOptions, type WriterOptions } from "./options.js"
-import { type Partition, partition, placementBy, spillPath } from "./partition.js"
-import { buildShards } from "./shard-pool.js"
-import type { ShardTask } from "./shard-task.js"
-import { recordsSource } from "./sources/records.js"
-import type { Source } from "./sources/source.js"
+import { createBadRows } from "./rows/bad-rows.js"
+import { createIdLog, type Duplicates, findDuplicates } from "./rows/id-log.js"
+import { writeLocator } from "./rows/locator.js"
+import { type Partition, partition, placementBy, spillPath } from "./rows/partition.js"
+import { buildShards } from "./shards/executor.js"
+import type { ShardTask } from "./shards/task.js"
 import { makeTempDir } from "./temp-dir.js"
-import { readableTwice, train, untrainedStrategy } from "./train.js"
 
 /** Checks input and options before anything is read or written. Throws `InvalidInput`, or `Unsupported` without the backend's package. */
 export async function planBuild(input: BuildInput, options: WriterOptions): Promise<BuildPlan> {

@@ -1,255 +1,85 @@
-/**
- * The recall certificate of a build: where the nearest rows of some queries lie, and how many shards their routes probe before they
- * are found.
- *
- * The rows are gone over by the tasks that build the shards, which have them in memory anyway: each finds the nearest of its own, and
- * the lists of all shards are merged here as they come.
- */
-import { setImmediate } from "node:timers/promises"
-import type { ShardEntry } from "../manifest/manifest.js"
-import {
-  CERTIFIED_TARGETS,
-  type CertifiedQueries,
-  choosesThresholds,
-  fixedProbes,
-  probesToMeasure,
-  RECALL_KS,
-  type RecallCertificate,
-  reachedRanks,
-  recallCurve,
-  targetFigures,
-} from "../sharding/recall.js"
+/** What the recall certificate of a build is measured with, and the step that measures it. */
+
+import { type Certified, certify, createNeighbourLists, type NeighbourLists } from "../recall/certificate.js"
+import type { RecallCertificate } from "../recall/curves.js"
+import type { HeldOutRow } from "../recall/hold-out.js"
 import type { Strategy } from "../sharding/strategy.js"
-import type { ShardRows, ShardSpec } from "../shards/backend.js"
-import { createScanTable, NearestRows } from "../vectors/scan.js"
-import { idKey } from "./hold-out.js"
+import { inSharedMemory, type Job, seedOf, splitGivenQueries } from "./job.js"
+import { choosingRows, type SampledLayout, strategyByQueries } from "./layout/thresholds.js"
+import type { Trained } from "./layout/train.js"
+import type { Duplicates } from "./rows/id-log.js"
+import type { Partition } from "./rows/partition.js"
 
-/** Neighbours of each query. */
-export const CERTIFIED_NEIGHBOURS = Math.max(...RECALL_KS)
-
-/** Queries as the tasks of all shards get them, in memory that threads share. */
-export interface CertificateQueries {
-  /** `count × dim`. */
-  readonly vectors: Float32Array
-  /** For rows: {@link idKey} of each, by which a row is no neighbour of itself. */
+/** Queries to measure recall with, and the lists of their nearest rows, which the shards fill. */
+export type AskedQueries = Pick<Certified, "queries" | "vectors" | "homes"> & {
+  /** Of rows: what tells them from others. */
   readonly own: Float64Array | undefined
-  /** {@link NeighbourLists.within}, as it was when the task began. */
-  readonly within: Float64Array
-}
-
-/** The nearest rows of one shard to each query, as far as they are not beyond `within`: `count × CERTIFIED_NEIGHBOURS`, nearest first, Infinity where there are fewer. */
-export interface ShardNeighbours {
-  readonly distances: Float64Array
-  /** {@link idKey}s. */
-  readonly ids: Float64Array
-}
-
-/** Runs in the task of a shard. `rows` are sorted by id. */
-export function nearestInShard(
-  rows: Pick<ShardRows, "vectors" | "ids" | "rows">,
-  { dim, metric }: Pick<ShardSpec, "dim" | "metric">,
-  { vectors, own, within }: CertificateQueries,
-): ShardNeighbours {
-  const count = vectors.length / dim
-  const distances = new Float64Array(count * CERTIFIED_NEIGHBOURS).fill(Infinity)
-  const ids = new Float64Array(count * CERTIFIED_NEIGHBOURS)
-  const keys = new Map<number, number>()
-  const keyOf = (row: number): number => {
-    const known = keys.get(row)
-    if (known !== undefined) return known
-    const key = idKey(rows.ids.values[row]!)
-    keys.set(row, key)
-    return key
-  }
-  // One more, since one may be the query itself.
-  const nearest = new NearestRows(metric, vectors, dim, CERTIFIED_NEIGHBOURS + 1, {
-    rows: rows.rows,
-    within,
-  })
-  nearest.add(createScanTable(metric, rows.vectors, dim), 0)
-  for (const [query, found] of nearest.takeSorted().entries()) {
-    let at = query * CERTIFIED_NEIGHBOURS
-    const end = at + CERTIFIED_NEIGHBOURS
-    for (let i = 0; i < found.ranks.length && at < end; i++) {
-      const id = keyOf(found.ranks[i]!)
-      if (id === own?.[query]) continue
-      distances[at] = found.distances[i]!
-      ids[at++] = id
-    }
-  }
-  return { distances, ids }
-}
-
-export interface Neighbour {
-  readonly distance: number
-  /** {@link idKey}. */
-  readonly id: number
-  /** Shards that hold it, rising. */
-  readonly shards: readonly number[]
-}
-
-export interface NeighbourLists {
-  /** Takes in the lists of a shard; shards come in any order. */
-  add(shard: number, nearest: ShardNeighbours): void
-  /** Of each query, nearest first. */
-  readonly lists: readonly (readonly Neighbour[])[]
-  /** For each query the distance of the last place so far, Infinity while there are free ones: no row beyond it will be in the list. */
-  readonly within: Float64Array
-}
-
-/** The nearest rows over all shards: by distance, then shard, then id, as searches order their hits. Copies are one row. */
-export function createNeighbourLists(queries: number): NeighbourLists {
-  const lists: Neighbour[][] = Array.from({ length: queries }, () => [])
-  const within = new Float64Array(queries).fill(Infinity)
-  return {
-    add(shard, { distances, ids }) {
-      for (let query = 0; query < queries; query++) {
-        const first = query * CERTIFIED_NEIGHBOURS
-        const list = merged(lists[query]!, shard, distances, ids, first)
-        lists[query] = list
-        if (list.length === CERTIFIED_NEIGHBOURS) within[query] = list.at(-1)!.distance
-      }
-    },
-    lists,
-    within,
-  }
-}
-
-/** The nearest of a list and of what a shard has found for the same query, which begins at `first`. */
-function merged(
-  list: Neighbour[],
-  shard: number,
-  distances: Float64Array,
-  ids: Float64Array,
-  first: number,
-): Neighbour[] {
-  const end = first + CERTIFIED_NEIGHBOURS
-  let at = first
-  // Infinity where the shard has found no more.
-  const next = (): number => (at < end ? distances[at]! : Infinity)
-  if (next() === Infinity) return list
-  const all: Neighbour[] = []
-  for (let i = 0; all.length < CERTIFIED_NEIGHBOURS; ) {
-    const distance = Math.min(list[i]?.distance ?? Infinity, next())
-    if (distance === Infinity) break
-    const from = all.length
-    while (list[i]?.distance === distance) all.push(list[i++]!)
-    const known = all.length
-    for (; next() === distance; at++) {
-      const id = ids[at]!
-      let same = from
-      while (same < known && all[same]!.id !== id) same++
-      if (same === known) all.push({ distance, id, shards: [shard] })
-      else all[same] = { distance, id, shards: [...all[same]!.shards, shard].sort((a, b) => a - b) }
-    }
-    if (all.length - from > 1) {
-      const equals = all.splice(from)
-      all.push(...equals.sort((a, b) => a.shards[0]! - b.shards[0]!))
-    }
-  }
-  all.length = Math.min(all.length, CERTIFIED_NEIGHBOURS)
-  return all
-}
-
-export interface Certified {
-  readonly strategy: Strategy
-  readonly dim: number
-  readonly queries: CertifiedQueries
-  /** `count × dim`. */
-  readonly vectors: Float32Array
-  /** Of queries that are rows: the shard of each. */
-  readonly homes: ArrayLike<number> | undefined
   readonly neighbours: NeighbourLists
-  /** Shards that hold rows. */
-  readonly shards: readonly Pick<ShardEntry, "shard" | "rows" | "index">[]
-  /** Rows of the snapshot. */
-  readonly rows: number
-  readonly notes: readonly string[]
 }
 
-/** Measures the recall of all queries. */
-export async function certify(certified: Certified): Promise<RecallCertificate> {
-  const { strategy, dim, queries, vectors, homes, shards, rows } = certified
-  const routedBy = routesByVector(strategy) ? "vector" : "row"
-  const present = new Set(shards.map(({ shard }) => shard))
-  const request = { present: (shard: number) => present.has(shard) }
-  const reached: Int32Array[] = []
-  // What is promised by rows that chose thresholds is measured with the others.
-  const stopped: Int32Array[] = []
-  const stops = CERTIFIED_TARGETS.map((): number[] => [])
-  for (const [query, nearest] of certified.neighbours.lists.entries()) {
-    const vector = vectors.subarray(query * dim, (query + 1) * dim)
-    const all = { ...request, vector, probes: "all" } as const
-    const informed = strategy.routeInformed?.(all)
-    const route =
-      routedBy === "row"
-        ? [homes![query]!]
-        : (informed?.shards ?? strategy.route(all)).map(({ shard }) => shard)
-    const ranks = reachedRanks({ route, holders: nearest.map(({ shards }) => shards) })
-    reached.push(ranks)
-    if (queries.choosing === undefined || !choosesThresholds(queries, query)) {
-      stopped.push(ranks)
-      for (const [i, targetRecall] of CERTIFIED_TARGETS.entries()) {
-        stops[i]!.push(informed?.probesFor?.(targetRecall) ?? 0)
-      }
-    }
-    // Routing is work of this thread; the lease is renewed in between.
-    if (query % 16 === 15) await setImmediate()
+/** The queries that recall is measured with: real ones, or held-out rows; undefined if it is not. */
+export async function certificateQueries(
+  job: Job,
+  trained: Trained | undefined,
+  heldOut: readonly HeldOutRow[],
+  { schema: { dim } }: Partition,
+  duplicates: Duplicates,
+): Promise<AskedQueries | undefined> {
+  const { options, sharding } = job
+  const seed = seedOf(sharding)
+  if (options.certificateRows === 0) return undefined
+  if (options.queries !== undefined) {
+    const split = trained?.queries ?? (await splitGivenQueries(job, dim, false))!
+    const vectors = inSharedMemory(split.measuring)
+    const count = vectors.length / dim
+    const demand = split.demand.length / dim
+    const queries = {
+      kind: "given",
+      count,
+      seed,
+      ...(demand > 0 && { demand }),
+      ...(trained?.queries && { choseThresholds: true }),
+    } as const
+    return { queries, vectors, own: undefined, homes: undefined, neighbours: createNeighbourLists(count) }
   }
-
-  const compared = rows - (queries.kind === "rows" ? 1 : 0)
-  const probes = probesToMeasure(shards.length)
-  const curves = RECALL_KS.filter((k) => k === 1 || k <= compared).map((k) => recallCurve(reached, k, probes))
-  const stopping = strategy.routeInformed === undefined ? "fixed" : "rule"
-  const targets = CERTIFIED_TARGETS.map((target, i) => {
-    const fixed = fixedProbes({ probes, curves }, target).probes
-    return targetFigures(stopped, target, stopping === "rule" ? stops[i]! : stops[i]!.fill(fixed))
-  })
-  const insideShards = recallInside(shards)
+  // A row that lost against another one with its id is none of the snapshot.
+  const rows = heldOut.filter(({ shard, position }) => !duplicates.drop.get(shard)?.has(position))
+  if (rows.length === 0) return undefined
+  const choosing = trained?.sampled && choosingRows(rows.length)
+  const vectors = new Float32Array(new SharedArrayBuffer(4 * rows.length * dim))
+  for (const [i, { vector }] of rows.entries()) vectors.set(vector, i * dim)
   return {
-    queries,
-    rows: compared,
-    routedBy,
-    probes,
-    curves,
-    stopping,
-    targets: routedBy === "vector" ? targets : [],
-    ...(insideShards && { insideShards }),
-    notes: [...certified.notes, ...notesOf(queries, routedBy, insideShards)],
+    queries: { kind: "rows", count: rows.length, seed, ...(choosing !== undefined && { choosing }) },
+    vectors,
+    own: Float64Array.from(rows, ({ id }) => id),
+    homes: rows.map(({ shard }) => shard),
+    neighbours: createNeighbourLists(rows.length),
   }
 }
 
-/** Whether shards are ranked for a vector, rather than named. */
-export const routesByVector = ({ name }: Pick<Strategy, "name">): boolean =>
-  name === "cluster" || name === "lsh"
-
-/** What approximate shards have measured of themselves; absent if all are exact. */
-function recallInside(shards: Certified["shards"]): RecallCertificate["insideShards"] {
-  const approximate = shards.some(({ index }) => typeof index.recall === "number" && index.recall < 1)
-  if (!approximate) return undefined
-  const recalls = shards.map(({ rows, index }) => ({ rows, recall: Number(index.recall ?? 1) }))
-  const all = recalls.reduce((sum, { rows }) => sum + rows, 0)
-  const mean = recalls.reduce((sum, { rows, recall }) => sum + rows * recall, 0) / all
-  return { mean, least: Math.min(...recalls.map(({ recall }) => recall)) }
+/** Measures recall, if that is asked for, by the strategy that placed the rows, or by that with thresholds chosen now. */
+export async function certified(
+  job: Job,
+  asked: AskedQueries | undefined,
+  built: Pick<Certified, "shards" | "rows"> & {
+    readonly placedBy: Strategy
+    readonly sampled: SampledLayout | undefined
+  },
+): Promise<{ readonly strategy: Strategy; readonly recall: RecallCertificate | undefined }> {
+  const { placedBy, sampled, shards, rows } = built
+  if (asked === undefined) return { strategy: placedBy, recall: undefined }
+  return job.clock.time("certificate", async () => {
+    const strategy = (sampled && (await strategyByQueries(sampled, { ...asked, shards }))) ?? placedBy
+    const dim = asked.vectors.length / asked.queries.count
+    const recall = await certify({ ...asked, strategy, dim, shards, rows, notes: routingNotes(job) })
+    return { strategy, recall }
+  })
 }
 
-function notesOf(
-  { kind, choseThresholds }: CertifiedQueries,
-  routedBy: RecallCertificate["routedBy"],
-  insideShards: RecallCertificate["insideShards"],
-): readonly string[] {
-  return [
-    ...(kind === "rows"
-      ? ["the queries were rows: queries unlike the rows find less; give a sample of real ones to know"]
-      : []),
-    ...(choseThresholds
-      ? [
-          "the thresholds of targetRecall were chosen with these queries, so that others may reach a little less",
-        ]
-      : []),
-    ...(routedBy === "row" ? ["each row was looked for in its own shard, since queries name theirs"] : []),
-    ...(insideShards
-      ? ["shards are approximate inside: they find insideShards of what these figures count as found"]
-      : []),
-  ]
-}
+/** What is to be said of a snapshot's recall besides how it was measured. */
+const routingNotes = ({ options }: Job): readonly string[] =>
+  options.routingFrom === undefined
+    ? []
+    : [
+        "the routing is that of another snapshot, which may have learned from the rows that were held out here",
+      ]

@@ -4,12 +4,12 @@
 import { assertWholeNumber, invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { silentLogger } from "../logger.js"
+import type { QueryInput } from "../recall/queries.js"
 import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/strategy.js"
 import { BACKEND_NAMES, type BackendName } from "../shards/backend.js"
 import type { StoreOptions } from "../storage/open.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
-import type { QueryInput } from "./queries.js"
 
 export interface WriterOptions {
   readonly sharding: ShardingOptions

@@ -1,7 +1,7 @@
 /** The temporary directories of builds. */
 import { mkdir, readdir, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { isProcessGone, newOwnerName } from "../owner.js"
+import { isProcessGone, newOwnerName } from "../async/owner.js"
 
 const PREFIX = "vecsnap-build-"
 

@@ -20,7 +20,7 @@ import type {
   ShardReader,
   ShardSpec,
 } from "../../src/shards/backend.js"
-import { backendByName } from "../../src/shards/backends.js"
+import { backendByName } from "../../src/shards/registry.js"
 import { METRICS, type Metric } from "../../src/vectors/metric.js"
 import { naiveDistance, noise, noiseRows, rowsOf, specOf, type TestRow } from "./shard-rows.js"
 

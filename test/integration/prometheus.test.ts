@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto"
 import * as prometheus from "prom-client"
 import { expect, it } from "vitest"
 import { buildSnapshot, openSnapshot, type Reader } from "../../src/index.js"
-import { registerMetrics } from "../../src/reader/prometheus.js"
+import { registerMetrics } from "../../src/reader/report/prometheus.js"
 import { FIELDS, makeRecords } from "../support/records.js"
 import { withTempDir } from "../support/stores.js"
 

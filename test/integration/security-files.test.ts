@@ -4,7 +4,7 @@ import { lstat, mkdir, readdir, readFile, rename, symlink, writeFile } from "nod
 import { join } from "node:path"
 import { expect, it } from "vitest"
 import { buildSnapshot, openSnapshot, openStore } from "../../src/index.js"
-import { createDiskCache } from "../../src/reader/disk-cache.js"
+import { createDiskCache } from "../../src/reader/shards/disk-cache.js"
 import { makeRecords } from "../support/records.js"
 import { s3Root, withTempDir } from "../support/stores.js"
 

@@ -9,18 +9,25 @@ import { fromRoot } from "../support/paths.js"
  */
 const LAYERS = [
   ["src"],
+  ["async"],
   ["storage", "vectors"],
-  ["manifest", "shards", "sharding"],
+  ["sources", "shards", "sharding"],
+  ["recall"],
+  ["manifest"],
+  ["snapshot"],
   ["writer", "reader", "maintenance"],
   ["release"],
   ["cli"],
 ]
 
-/**
- * Neighbours that may be imported all the same: the manifest describes shards and sharding, so it names their types
- * (and never the other way round).
- */
-const ALLOWED = new Set(["manifest -> shards", "manifest -> sharding"])
+/** Neighbours that may be imported all the same, for a reason that is given here. */
+const ALLOWED = new Set<string>([
+  // To go with the moves of issue 14: the measuring of recall is still between the writer and the manifest.
+  "recall -> manifest",
+  "recall -> writer",
+  "recall -> maintenance",
+  "sharding -> recall",
+])
 
 const folderOf = (path: string): string => {
   const [top, second, third] = path.split("/")
@@ -43,7 +50,7 @@ const sources = ["src", "cli"].flatMap((top) =>
 )
 
 describe("imports", () => {
-  it("go one way: cli → release → writer, reader, maintenance → manifest, shards, sharding → storage, vectors", () => {
+  it("go one way, from a layer to those below it", () => {
     const wrong: string[] = []
     for (const source of sources) {
       const from = folderOf(source)

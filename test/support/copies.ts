@@ -20,7 +20,7 @@ import {
   shardsWith,
 } from "../../src/manifest/locator.js"
 import { shardSpecOf } from "../../src/manifest/manifest.js"
-import { backendByName } from "../../src/shards/backends.js"
+import { backendByName } from "../../src/shards/registry.js"
 
 export interface RowPlaces {
   /** Shards that hold it, by rising number. */

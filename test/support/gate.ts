@@ -1,5 +1,5 @@
+import { abortable } from "../../src/async/abortable.js"
 import type { ObjectStore } from "../../src/index.js"
-import { abortable } from "../../src/shards/abortable.js"
 
 export interface GatedCall {
   readonly operation: "get" | "getIfChanged" | "getFile"

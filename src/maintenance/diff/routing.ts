@@ -1,7 +1,7 @@
 /** How far the routing of two snapshots lies apart. Pure. */
 import type { Manifest } from "../../manifest/manifest.js"
 import type { FieldValue, Id, RecordBatch, StoredRecord } from "../../records.js"
-import { assignmentTable, CENTROIDS_FILE } from "../../sharding/cluster.js"
+import { assignmentTable, CENTROIDS_FILE } from "../../sharding/cluster/strategy.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import { distance } from "../../vectors/distance.js"
 import { bestPoints } from "../../vectors/kernel.js"

@@ -17,9 +17,9 @@ import {
   type ShardEntry,
   shardSpecOf,
 } from "../../manifest/manifest.js"
-import { restoreStrategy } from "../../sharding/strategies.js"
+import { restoreStrategy } from "../../sharding/registry.js"
 import type { BackendName, ShardPool } from "../../shards/backend.js"
-import { backendByName } from "../../shards/backends.js"
+import { backendByName } from "../../shards/registry.js"
 import { sha256OfBytes } from "../../storage/checksum.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { NpyArray } from "../../vectors/npy.js"

@@ -12,6 +12,7 @@ import { findManifest } from "../../manifest/history.js"
 import type { Manifest } from "../../manifest/manifest.js"
 import { openSnapshot, type Reader } from "../../reader/reader.js"
 import type { SearchOptions } from "../../reader/types.js"
+import { CERTIFIED_NEIGHBOURS, type Neighbour, routesByVector } from "../../recall/certificate.js"
 import {
   CERTIFIED_TARGETS,
   certifiedRecall,
@@ -23,13 +24,12 @@ import {
   TARGET_K,
   type TargetFigures,
   targetFiguresOf,
-} from "../../sharding/recall.js"
+} from "../../recall/curves.js"
+import { idKey } from "../../recall/hold-out.js"
+import { type QueryInput, readQueries } from "../../recall/queries.js"
+import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.js"
 import { openStore, type StoreOptions } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
-import { CERTIFIED_NEIGHBOURS, type Neighbour, routesByVector } from "../../writer/certificate.js"
-import { idKey } from "../../writer/hold-out.js"
-import { type QueryInput, readQueries } from "../../writer/queries.js"
-import { createShardScan, sampleRows, trueNeighbours } from "./truth.js"
 
 export interface EvaluateOptions {
   /** Real queries; default: rows of the snapshot, each of which is no neighbour of itself. */

@@ -2,7 +2,7 @@
 import { corrupt } from "../../errors.js"
 import { readArtifacts } from "../../manifest/artifacts.js"
 import type { Manifest } from "../../manifest/manifest.js"
-import { CENTROIDS_FILE } from "../../sharding/cluster.js"
+import { CENTROIDS_FILE } from "../../sharding/cluster/strategy.js"
 import type { CallOptions, ObjectStore } from "../../storage/store.js"
 import { distance } from "../../vectors/distance.js"
 import type { Metric } from "../../vectors/metric.js"

@@ -1,6 +1,6 @@
 /** The gates by name, what they may be told, and what they answer. */
 import { invalidInput } from "../../errors.js"
-import { RECALL_KS } from "../../sharding/recall.js"
+import { RECALL_KS } from "../../recall/curves.js"
 
 /** All gates, in the order in which they are reported. */
 export const GATE_NAMES = [

@@ -6,10 +6,10 @@ import { inverseNorms } from "../../vectors/distance.js"
 import { createScanTable, scan } from "../../vectors/scan.js"
 import type { IndexDescription, ShardRows, ShardSpec } from "../backend.js"
 import { checkEmptyDirectory, checkRows } from "../checks.js"
-import { arrowBatch, arrowSchema, INDEX, LENGTH_MAX, LENGTH_MIN, TABLE, tableDir } from "./layout.js"
 import { type OpenTable, openTable } from "./open.js"
 import { type Arrow, type LanceDb, loadArrow, loadLanceDb } from "./packages.js"
 import { METADATA_CACHE_BYTES } from "./pool.js"
+import { arrowBatch, arrowSchema, INDEX, LENGTH_MAX, LENGTH_MIN, TABLE, tableDir } from "./schema.js"
 import { searchTable } from "./search.js"
 
 /** Up to here one partition, hence an exact search, is about as fast as several with a recall worth having. */

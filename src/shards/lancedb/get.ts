@@ -1,8 +1,8 @@
 import { corrupt } from "../../errors.js"
 import type { StoredRecord } from "../../records.js"
 import { viewRecord } from "../stored.js"
-import { recordColumns } from "./layout.js"
 import { type OpenTable, reading } from "./open.js"
+import { recordColumns } from "./schema.js"
 import { readColumns, readVectors } from "./search.js"
 
 // Each query scans the column of ids; the list must not make its SQL unwieldy.

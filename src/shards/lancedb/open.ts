@@ -5,8 +5,8 @@ import { corrupt, isVecsnapError, messageOf } from "../../errors.js"
 import type { Metric } from "../../vectors/metric.js"
 import type { IndexDescription, ShardSpec } from "../backend.js"
 import { checkFacts } from "../stored.js"
-import { FORMAT, INDEX, recordColumns, TABLE, tableDir, VERSION } from "./layout.js"
 import type { LanceDb } from "./packages.js"
+import { FORMAT, INDEX, recordColumns, TABLE, tableDir, VERSION } from "./schema.js"
 
 /** An open table. */
 export interface OpenTable {

@@ -1,7 +1,7 @@
 import type { Session } from "@lancedb/lancedb"
+import { abortable } from "../../async/abortable.js"
 import { closed, throwIfAborted } from "../../errors.js"
 import type { Id, StoredRecord } from "../../records.js"
-import { abortable } from "../abortable.js"
 import {
   type IndexDescription,
   MEMORY_BYTES_DEFAULT,

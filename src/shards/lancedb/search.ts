@@ -5,8 +5,8 @@ import { distance, inverseNorm } from "../../vectors/distance.js"
 import type { Metric } from "../../vectors/metric.js"
 import { normalised } from "../../vectors/normalise.js"
 import type { StoredColumns } from "../stored.js"
-import { LENGTH_MAX, recordColumns } from "./layout.js"
 import { type OpenTable, reading } from "./open.js"
+import { LENGTH_MAX, recordColumns } from "./schema.js"
 
 // Rows fetched beyond k, so that rounding inside LanceDB seldom calls for a second search.
 const MARGIN = 16

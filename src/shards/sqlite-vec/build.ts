@@ -4,6 +4,7 @@ import type { FieldValue } from "../../records.js"
 import type { IndexDescription, ShardRows, ShardSpec } from "../backend.js"
 import { checkEmptyDirectory, checkRows } from "../checks.js"
 import { describeFields } from "../stored.js"
+import { loadSqlite, loadSqliteVec } from "./packages.js"
 import {
   chunkRows,
   DIM_MAX,
@@ -16,8 +17,7 @@ import {
   schemaSql,
   shardFile,
   VERSION,
-} from "./layout.js"
-import { loadSqlite, loadSqliteVec } from "./packages.js"
+} from "./schema.js"
 
 /**
  * Writes `shard.db` into `dir`. The same rows give the same bytes. SQLite is synchronous: the calling thread is busy

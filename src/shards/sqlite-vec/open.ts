@@ -19,7 +19,7 @@ import {
   selectRecordSql,
   tablesRead,
   VERSION,
-} from "./layout.js"
+} from "./schema.js"
 
 /** An open shard file. Rows are counted from 0 in order of id. */
 export interface OpenShard {

@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises"
 import { availableParallelism } from "node:os"
+import { abortable } from "../../async/abortable.js"
 import { closed, corrupt, errorFromWire, invalidInput, throwIfAborted } from "../../errors.js"
 import type { Id, StoredRecord } from "../../records.js"
 import { vectorMemoryBytes } from "../../vectors/scan.js"
-import { abortable } from "../abortable.js"
 import {
   type IndexDescription,
   MEMORY_BYTES_DEFAULT,
@@ -18,9 +18,9 @@ import { checkSearch, toStoredIds } from "../checks.js"
 import { readAll } from "../read-all.js"
 import { viewRecord } from "../stored.js"
 import type { StoredRows } from "./get.js"
-import { shardFile } from "./layout.js"
 import { loadSqlite } from "./packages.js"
 import type { Calls, Reply } from "./protocol.js"
+import { shardFile } from "./schema.js"
 import type { Answers } from "./search.js"
 import { WorkerSlot } from "./worker-slot.js"
 

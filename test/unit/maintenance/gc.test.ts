@@ -9,7 +9,7 @@ import { POINTER_KEY, pinKey, probeKey, readerKey, routingKey, runKey } from "..
 import { withCondemned } from "../../../src/manifest/pointer.js"
 import { publishManifest, swapPointer } from "../../../src/manifest/publish.js"
 import { encodeReaderLease } from "../../../src/manifest/reader-lease.js"
-import { createSnapshotLease } from "../../../src/reader/lease.js"
+import { createSnapshotLease } from "../../../src/reader/follow/lease.js"
 import type { ObjectStore } from "../../../src/storage/store.js"
 import {
   keysOf,

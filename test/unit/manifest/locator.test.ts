@@ -14,8 +14,8 @@ import {
   shardsWith,
 } from "../../../src/manifest/locator.js"
 import type { LocatorEntry } from "../../../src/manifest/manifest.js"
-import type { Duplicates } from "../../../src/writer/id-log.js"
-import { writeLocator } from "../../../src/writer/locator.js"
+import type { Duplicates } from "../../../src/writer/rows/id-log.js"
+import { writeLocator } from "../../../src/writer/rows/locator.js"
 
 let dir: string
 beforeAll(async () => {

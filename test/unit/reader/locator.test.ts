@@ -8,7 +8,7 @@ import type { LocatorEntry, Manifest } from "../../../src/manifest/manifest.js"
 import { adjacentRuns, createIdLocator, type IdLocator } from "../../../src/reader/locator.js"
 import { openMemoryStore } from "../../../src/storage/memory.js"
 import type { GetOptions, ObjectStore } from "../../../src/storage/store.js"
-import { writeLocator } from "../../../src/writer/locator.js"
+import { writeLocator } from "../../../src/writer/rows/locator.js"
 
 const KEY = "routing/k3v9x2m4q7ab/ids.bin"
 const PER_BLOCK = 4

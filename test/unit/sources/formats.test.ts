@@ -4,9 +4,9 @@ import * as arrow from "apache-arrow"
 import { beforeAll, describe, expect, it } from "vitest"
 import { stringifyJson } from "../../../src/json.js"
 import type { FieldType } from "../../../src/records.js"
+import type { SourceOptions } from "../../../src/sources/open.js"
+import { openSource } from "../../../src/sources/open.js"
 import { encodeNpy } from "../../../src/vectors/npy.js"
-import type { SourceOptions } from "../../../src/writer/sources/open.js"
-import { openSource } from "../../../src/writer/sources/open.js"
 import { type Rows, readAll, readInputs, runSql, useDirectory } from "./helpers.js"
 
 const ROWS = 5000

@@ -4,8 +4,8 @@ import { join } from "node:path"
 import { afterAll, beforeAll } from "vitest"
 import { isVecsnapError, type VecsnapError } from "../../../src/errors.js"
 import type { FieldValue, RecordBatch } from "../../../src/records.js"
-import { openSource, type SourceOptions } from "../../../src/writer/sources/open.js"
-import type { ReadOptions, Source } from "../../../src/writer/sources/source.js"
+import { openSource, type SourceOptions } from "../../../src/sources/open.js"
+import type { ReadOptions, Source } from "../../../src/sources/source.js"
 
 /** All rows of a source, in plain values. */
 export interface Rows {

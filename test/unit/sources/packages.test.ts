@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest"
-import { openSource } from "../../../src/writer/sources/open.js"
+import { openSource } from "../../../src/sources/open.js"
 import { failureOf, useDirectory } from "./helpers.js"
 
 vi.mock("@duckdb/node-api", () => {

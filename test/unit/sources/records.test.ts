@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import type { FieldType, VectorRecord } from "../../../src/records.js"
-import { recordsSource } from "../../../src/writer/sources/records.js"
+import { recordsSource } from "../../../src/sources/records.js"
 import { failureOf, readAll, readSkipping } from "./helpers.js"
 
 const good: VectorRecord = { id: "a", vector: [1, 2] }

@@ -3,8 +3,8 @@ import { Readable } from "node:stream"
 import { gzipSync } from "node:zlib"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { decompressed, splitLines } from "../../../src/writer/sources/bytes.js"
-import { openSource, type SourceOptions } from "../../../src/writer/sources/open.js"
+import { decompressed, splitLines } from "../../../src/sources/bytes.js"
+import { openSource, type SourceOptions } from "../../../src/sources/open.js"
 import { failureOf, readInputs, readSkipping, runSql, useDirectory } from "./helpers.js"
 
 const dir = useDirectory()

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process"
 import { mkdir, readdir, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
-import { newOwnerName } from "../../../src/owner.js"
+import { newOwnerName } from "../../../src/async/owner.js"
 import { makeTempDir } from "../../../src/writer/temp-dir.js"
 import { withTempDir } from "../../support/stores.js"
 

@@ -1,0 +1,75 @@
+/**
+ * What bounds one call of a reader: the caller's signal, a time limit, and the end of the reader, as one signal.
+ */
+import { setMaxListeners } from "node:events"
+import { aborted, closed, invalidInput, isVecsnapError, type VecsnapError } from "../../errors.js"
+
+export interface CallScope {
+  /** Fires when the call is to stop, and also when it has ended, so that nothing it began goes on for nobody. */
+  readonly signal: AbortSignal
+  /** The error that the caller is to see: why the call was stopped, if that is what went wrong. */
+  explain(error: unknown): unknown
+  /** To be called when the call has ended, whatever its result. */
+  end(): void
+}
+
+export interface CallBounds {
+  /** What runs, for messages: "search". */
+  readonly what: string
+  readonly signal?: AbortSignal | undefined
+  readonly timeoutMs?: number | undefined
+  /** Fires when the reader is closed without waiting. */
+  readonly closing: AbortSignal
+}
+
+/** The longest that a timer of Node waits; with more it would fire at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1
+
+/** Throws `InvalidInput` unless `value` is a number of milliseconds above 0 that a timer can wait. */
+export function checkTimeoutMs(option: string, value: number): void {
+  if (!(value > 0 && value <= TIMER_MAX_MS)) {
+    throw invalidInput(`option ${option} is ${value}, expected milliseconds from 1 to ${TIMER_MAX_MS}`, {
+      option,
+      value,
+    })
+  }
+}
+
+/** One for all calls: an error takes its stack with it, which costs as much as all the rest. */
+const ENDED = new Error("the call has ended")
+
+/** Begins a call. `AbortSignal.any` would do, but keeps every call of a long-lived signal in memory on Node 20. */
+export function createCallScope({ what, signal, timeoutMs, closing }: CallBounds): CallScope {
+  if (timeoutMs !== undefined) checkTimeoutMs("timeoutMs", timeoutMs)
+  const controller = new AbortController()
+  // Many shards at a time rightly wait for one signal, and many calls for the caller's; Node would print a warning.
+  for (const one of [controller.signal, signal, closing]) if (one !== undefined) setMaxListeners(0, one)
+
+  let verdict: VecsnapError | undefined
+  const stop = (why: VecsnapError | undefined, reason: unknown) => {
+    if (controller.signal.aborted) return
+    verdict = why
+    controller.abort(reason)
+  }
+  const onSignal = () => stop(undefined, signal?.reason)
+  const onClosing = () => stop(closed(`this reader was closed while a ${what} ran`), closing.reason)
+  const onTimeout = () => {
+    const late = aborted(`the ${what} has not ended within ${timeoutMs} ms (timeoutMs)`, { timeoutMs })
+    stop(late, late)
+  }
+  if (signal?.aborted) onSignal()
+  signal?.addEventListener("abort", onSignal, { once: true })
+  closing.addEventListener("abort", onClosing, { once: true })
+  const timer = timeoutMs === undefined ? undefined : setTimeout(onTimeout, timeoutMs)
+
+  return {
+    signal: controller.signal,
+    explain: (error) => (verdict !== undefined && isVecsnapError(error, "Aborted") ? verdict : error),
+    end() {
+      clearTimeout(timer)
+      signal?.removeEventListener("abort", onSignal)
+      closing.removeEventListener("abort", onClosing)
+      stop(undefined, ENDED)
+    },
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * Health: one judgement for monitors and load balancers, with its reasons in words.
+ *
+ * | status      | what holds                                                                                        |
+ * | ----------- | ------------------------------------------------------------------------------------------------- |
+ * | `unhealthy` | the reader is closed; or of the last calls, {@link CALLS_TO_JUDGE} at least, all have failed; or   |
+ * |             | the pointer could not be read for {@link POINTER_UNREADABLE_MS}, or cannot be read while the       |
+ * |             | snapshot is older than `maxAgeSeconds`                                                             |
+ * | `degraded`  | it answers, but: the last refresh failed; the pointer cannot be read; the snapshot is older than   |
+ * |             | `maxAgeSeconds`; shards failed when they were last asked; calls were turned away lately; the lease |
+|             | that protects its snapshot from collection is over                                                 |
+ * | `healthy`   | none of these; there may be advice                                                                 |
+ *
+ * A call has failed if storage, data or time are to blame: wrong input and calls that were aborted don't count. Calls
+ * turned away for load don't either: restarting a busy reader makes it slower.
+ *
+ * Queries that are unlike the rows give a reason, but no other status: it is the next build that can do something about it, and
+ * nobody should be woken for it.
+ */
+import { isVecsnapError } from "../../errors.js"
+import type { Health, RefreshReport, UnlikeQueries } from "../types.js"
+
+/** So long without its pointer, a reader can no longer claim to follow what is live. */
+export const POINTER_UNREADABLE_MS = 5 * 60 * 1000
+/** Fewer calls than this say nothing about the next one. */
+export const CALLS_TO_JUDGE = 5
+/** Outcomes of calls that are remembered. */
+const RECENT_CALLS = 20
+/** Outcomes older than this are forgotten, so that a reader that nobody asks does not stay unhealthy. */
+const RECENT_MS = 60_000
+
+/** From this share on, of so many queries at least, health says that queries are unlike the rows. */
+export const MANY_UNLIKE = 0.25
+export const QUERIES_TO_JUDGE = 200
+/** Queries of which it is remembered. */
+const RECENT_QUERIES = 1000
+
+export interface HealthFacts {
+  readonly nowMs: number
+  readonly closed: boolean
+  readonly pinned: boolean
+  readonly snapshot: string
+  readonly publishedAtMs: number
+  readonly maxAgeSeconds: number | undefined
+  readonly lastRefresh: RefreshReport | undefined
+  /** Since when the pointer could not be read, and why; `undefined` if it was read the last time. */
+  readonly pointerFailure: { readonly sinceMs: number; readonly reason: string } | undefined
+  readonly calls: { readonly answered: number; readonly failed: number; readonly refused: number }
+  readonly lastFailure: string | undefined
+  /** Shards that failed when they were last asked, with the reason. */
+  readonly failingShards: ReadonlyMap<number, string>
+  /** Why the lease of the reader is over; `undefined` if it is not, or there is none. */
+  readonly leaseOver?: string | undefined
+  readonly unlikeQueries?: UnlikeQueries | undefined
+}
+
+export type HealthVerdict = Pick<Health, "status" | "reasons" | "ageSeconds">
+
+/** The status that the facts amount to, and each reason for it, the gravest first. */
+export function judgeHealth(facts: HealthFacts): HealthVerdict {
+  const { nowMs, maxAgeSeconds, pointerFailure, lastRefresh, calls, failingShards, unlikeQueries } = facts
+  const ageSeconds = Math.max(0, Math.round((nowMs - facts.publishedAtMs) / 1000))
+  const unhealthy: string[] = []
+  const degraded: string[] = []
+
+  if (facts.closed) unhealthy.push("this reader is closed")
+  if (calls.answered === 0 && calls.failed >= CALLS_TO_JUDGE) {
+    unhealthy.push(`all of the last ${calls.failed} calls have failed, the latest: ${facts.lastFailure}`)
+  } else if (calls.failed > 0) {
+    degraded.push(
+      `${calls.failed} of the last ${calls.answered + calls.failed} calls have failed, the latest: ${facts.lastFailure}`,
+    )
+  }
+  const isOld = maxAgeSeconds !== undefined && ageSeconds > maxAgeSeconds
+  if (isOld) {
+    degraded.push(
+      `snapshot ${facts.snapshot} was published ${ageSeconds} s ago, more than maxAgeSeconds, ${maxAgeSeconds}`,
+    )
+  }
+  if (pointerFailure !== undefined) {
+    const forMs = nowMs - pointerFailure.sinceMs
+    const isGrave = isOld || forMs >= POINTER_UNREADABLE_MS
+    const reasons = isGrave ? unhealthy : degraded
+    reasons.push(`the pointer could not be read for ${Math.round(forMs / 1000)} s: ${pointerFailure.reason}`)
+  }
+  if (lastRefresh?.error !== undefined) {
+    degraded.push(`the last refresh, at ${lastRefresh.at.toISOString()}, failed: ${lastRefresh.error}`)
+  }
+  for (const [shard, reason] of failingShards) degraded.push(`shard ${shard} fails: ${reason}`)
+  if (facts.leaseOver !== undefined) degraded.push(facts.leaseOver)
+  if (calls.refused > 0)
+    degraded.push(`${calls.refused} calls were turned away lately, since too many waited`)
+
+  const advice: string[] = []
+  if (unlikeQueries !== undefined && unlikeQueries.of >= QUERIES_TO_JUDGE) {
+    const { share, of } = unlikeQueries
+    if (share > MANY_UNLIKE) {
+      advice.push(
+        `${Math.round(100 * share)} % of the last ${of} queries are unlike the rows, so that recall is lower than expected: build with a sample of them`,
+      )
+    }
+  }
+
+  const status = unhealthy.length > 0 ? "unhealthy" : degraded.length > 0 ? "degraded" : "healthy"
+  return { status, reasons: [...unhealthy, ...degraded, ...advice], ageSeconds }
+}
+
+export type Outcome = "answered" | "failed" | "refused"
+
+/** How a call that threw `error` counts; `undefined` if it says nothing about the reader. */
+export function outcomeOf(error: unknown): Outcome | undefined {
+  if (!isVecsnapError(error)) return "failed"
+  switch (error.tag) {
+    case "InvalidInput":
+    case "Unsupported":
+    case "Closed":
+      return undefined
+    case "Aborted":
+      return error.details.timeoutMs === undefined ? undefined : "failed"
+    case "Unavailable":
+      return error.details.retryAfterMs === undefined ? "failed" : "refused"
+    default:
+      return "failed"
+  }
+}
+
+export interface RecentCalls {
+  note(outcome: Outcome, reason?: string): void
+  counts(): HealthFacts["calls"]
+  /** Why the latest call that failed did. */
+  readonly lastFailure: string | undefined
+}
+
+/** Remembers how the latest calls went. */
+export function createRecentCalls(nowMs: () => number = Date.now): RecentCalls {
+  let recent: { readonly atMs: number; readonly outcome: Outcome }[] = []
+  let lastFailure: string | undefined
+  return {
+    note(outcome, reason) {
+      recent.push({ atMs: nowMs(), outcome })
+      if (recent.length > RECENT_CALLS) recent.shift()
+      if (outcome === "failed") lastFailure = reason
+    },
+    counts() {
+      const since = nowMs() - RECENT_MS
+      recent = recent.filter(({ atMs }) => atMs >= since)
+      const counts = { answered: 0, failed: 0, refused: 0 }
+      for (const { outcome } of recent) counts[outcome]++
+      return counts
+    },
+    get lastFailure() {
+      return lastFailure
+    },
+  }
+}
+
+export interface RecentQueries {
+  note(unlike: boolean): void
+  /** `undefined` before the first one. */
+  unlike(): UnlikeQueries | undefined
+}
+
+/** Remembers of the latest queries whether they were unlike the rows. */
+export function createRecentQueries(size = RECENT_QUERIES): RecentQueries {
+  const kinds = new Uint8Array(size)
+  let seen = 0
+  let unlike = 0
+  return {
+    note(isUnlike) {
+      const place = seen++ % size
+      unlike += Number(isUnlike) - kinds[place]!
+      kinds[place] = Number(isUnlike)
+    },
+    unlike() {
+      const of = Math.min(seen, size)
+      return of === 0 ? undefined : { share: unlike / of, of }
+    },
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * The shards of a reader, from storage to open handles: bounded in how many are in work, shared through the caches, and
+ * fetched again from storage when a local copy is damaged.
+ */
+
+import { abortable } from "../../async/abortable.js"
+import { createSemaphore, type Semaphore } from "../../async/semaphore.js"
+import { isVecsnapError, throwIfAborted } from "../../errors.js"
+import type { Logger } from "../../logger.js"
+import type { ShardEntry } from "../../manifest/manifest.js"
+import type { BackendName, ShardPool, ShardReader } from "../../shards/backend.js"
+import { backendByName } from "../../shards/registry.js"
+import type { ObjectStore } from "../../storage/store.js"
+import type { Telemetry } from "../report/telemetry.js"
+import type { SnapshotState } from "../state.js"
+import { createShardCache, type ShardCache } from "./shard-cache.js"
+import { createShardFiles, type ShardFiles, type ShardFilesOptions } from "./shard-files.js"
+import { type WarmOptions, type WarmResult, warmShards } from "./warm.js"
+
+export interface OpenShardsOptions extends ShardFilesOptions {
+  readonly maxOpenShards: number
+  readonly openShardBytes?: number | undefined
+  readonly idleSeconds?: number | undefined
+  /** Shards in work at a time, by searches or by warming. */
+  readonly concurrency: number
+  /** How long a search waits for a place among the open shards. */
+  readonly queueTimeoutMs: number
+  readonly workers?: number | undefined
+  readonly memoryBytes?: number | undefined
+  readonly logger: Logger
+  readonly telemetry: Pick<Telemetry, "open" | "download">
+}
+
+export class OpenShards {
+  readonly #options: OpenShardsOptions
+  readonly #files: ShardFiles
+  readonly #cache: ShardCache
+  readonly #slots: Semaphore
+  readonly #pools = new Map<BackendName, ShardPool>()
+  /** Latest repair of each shard content that was found damaged. */
+  readonly #repairs = new Map<string, Promise<void>>()
+
+  constructor(store: ObjectStore, options: OpenShardsOptions) {
+    const { maxOpenShards, openShardBytes, idleSeconds, concurrency, queueTimeoutMs } = options
+    this.#options = options
+    this.#files = createShardFiles(store, options)
+    this.#cache = createShardCache({
+      maxOpen: maxOpenShards,
+      maxBytes: openShardBytes,
+      idleMs: idleSeconds && idleSeconds * 1000,
+      waitMs: queueTimeoutMs,
+    })
+    this.#slots = createSemaphore(concurrency)
+  }
+
+  /**
+   * Runs `work` with a shard, opened and before that downloaded if need be. Who is aborted leaves at once; the place and the
+   * shard are given back when the work has really ended.
+   */
+  use<T>(
+    state: SnapshotState,
+    shard: number,
+    work: (reader: ShardReader) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    return abortable(
+      this.#slots.run(() => this.#useRepaired(state, shard, work, signal), signal),
+      signal,
+    )
+  }
+
+  warm(state: SnapshotState, options: WarmOptions): Promise<WarmResult> {
+    return warmShards(state, this.#files, this.#options.concurrency, options)
+  }
+
+  /** Closes the shards whose content is not among `contents`, as soon as they are not in use. */
+  retain(contents: ReadonlySet<string>): void {
+    this.#cache.retain(contents)
+  }
+
+  stats() {
+    const { open, opens, bytes, waiting } = this.#cache
+    const { downloads, problem } = this.#files
+    return { open, opens, bytes, waiting, downloads, cacheProblem: problem }
+  }
+
+  async close(): Promise<void> {
+    await this.#cache.close()
+    await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
+    await this.#files.close()
+  }
+
+  /** Uses a shard; if its files are damaged, once more with files fresh from storage. */
+  async #useRepaired<T>(
+    state: SnapshotState,
+    shard: number,
+    work: (reader: ShardReader) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const key = state.contents.get(shard)!
+    const repairBefore = this.#repairs.get(key)
+    try {
+      return await this.#useOpen(state, shard, work, signal)
+    } catch (error) {
+      if (!isVecsnapError(error, "Corrupt")) throw error
+      this.#options.logger.warn({ err: error, shard }, "a shard is damaged: downloading it again")
+    }
+    // Of all who fail on the same copy, the first one drops it; the others must not drop what came in its place.
+    if (this.#repairs.get(key) === repairBefore) {
+      this.#repairs.set(key, this.#drop(key, state.shards.get(shard)!))
+    }
+    await this.#repairs.get(key)
+    return this.#useOpen(state, shard, work, signal)
+  }
+
+  async #drop(key: string, entry: ShardEntry): Promise<void> {
+    // Files first: whoever opens them before they are gone is dropped as well.
+    await this.#files.drop(entry).catch((error) => {
+      this.#options.logger.warn(
+        { err: error, shard: entry.shard },
+        "a damaged shard could not be removed from the cache",
+      )
+    })
+    this.#cache.discard(key)
+  }
+
+  #useOpen<T>(
+    state: SnapshotState,
+    shard: number,
+    work: (reader: ShardReader) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const entry = state.shards.get(shard)!
+    const pool = this.#poolFor(state.manifest.backend)
+    const open = (dir: string) =>
+      this.#options.telemetry.open(shard, () => pool.open(dir, state.spec, entry.index))
+    return this.#cache.use(
+      state.contents.get(shard)!,
+      // Not the caller's signal but that of all who wait for the shard.
+      (waiting) => this.#files.openShard(entry, open, waiting),
+      (reader) => {
+        throwIfAborted(signal)
+        return work(reader)
+      },
+      signal,
+    )
+  }
+
+  #poolFor(name: BackendName): ShardPool {
+    const existing = this.#pools.get(name)
+    if (existing !== undefined) return existing
+    const { workers, memoryBytes } = this.#options
+    const pool = backendByName(name).createPool({ workers, memoryBytes })
+    this.#pools.set(name, pool)
+    return pool
+  }
+}

@@ -1,0 +1,275 @@
+/**
+ * The files of shards on the local disk: found in the disk cache, else downloaded into it, checksummed file by file.
+ */
+import { createHash } from "node:crypto"
+import { mkdir, mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { dirname, isAbsolute, join, relative, resolve } from "node:path"
+import { abortable } from "../../async/abortable.js"
+import { invalidInput, isVecsnapError, notFound, VecsnapError } from "../../errors.js"
+import { assertSha256, assertSize } from "../../manifest/content.js"
+import { shardBytes } from "../../manifest/figures.js"
+import type { ShardEntry, ShardFile } from "../../manifest/manifest.js"
+import type { ShardReader } from "../../shards/backend.js"
+import { sha256OfFile } from "../../storage/checksum.js"
+import { fileError } from "../../storage/files.js"
+import type { ObjectStore } from "../../storage/store.js"
+import type { Telemetry } from "../report/telemetry.js"
+import type { OpenOptions } from "../types.js"
+import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
+
+/** Name of a shard's content: equal for equal files, whichever run or root they are in. */
+export function contentKey({ files }: ShardEntry): string {
+  const hash = createHash("sha256")
+  for (const { name, sha256 } of files) hash.update(`${name}\0${sha256}\n`)
+  return hash.digest("hex").slice(0, 40)
+}
+
+/** Throws `InvalidInput` for a bound that is not one, and an unknown `whenCacheFails`. */
+export function assertCacheOptions(options: OpenOptions<unknown>): void {
+  const { cacheBytes, openShardBytes, idleSeconds, whenCacheFails = "fail" } = options
+  for (const [option, value] of Object.entries({ cacheBytes, openShardBytes, idleSeconds })) {
+    if (value !== undefined && !(value > 0)) {
+      throw invalidInput(`option ${option} is ${value}, expected a number above 0`, { option, value })
+    }
+  }
+  if (whenCacheFails !== "fail" && whenCacheFails !== "temporary") {
+    throw invalidInput(`option whenCacheFails is "${whenCacheFails}", expected "fail" or "temporary"`, {
+      option: "whenCacheFails",
+      value: whenCacheFails,
+    })
+  }
+}
+
+export interface ShardFilesOptions {
+  readonly cacheDir: string
+  /** Bound of the disk cache in bytes; see `createDiskCache` for the default. */
+  readonly cacheBytes?: number | undefined
+  /** What happens when the cache directory cannot be written: an error (default), or a private temporary directory. */
+  readonly whenCacheFails?: "fail" | "temporary" | undefined
+  readonly telemetry: Pick<Telemetry, "download">
+}
+
+export interface ShardFiles {
+  /** The shard's files, downloaded and verified if they were not there; not evicted before they are released. */
+  locate(entry: ShardEntry, signal?: AbortSignal): Promise<Claim>
+  /** Opens a shard by `open`, which gets the directory of its files. They are released when the reader is closed. */
+  openShard(
+    entry: ShardEntry,
+    open: (dir: string) => Promise<ShardReader>,
+    signal?: AbortSignal,
+  ): Promise<ShardReader>
+  /** Downloads a shard if it is not there. Returns whether it was downloaded. */
+  fetch(entry: ShardEntry, signal?: AbortSignal): Promise<boolean>
+  /**
+   * Reads the local copy of a shard and removes it if its checksums are off, so that it is downloaded again. Others that
+   * have it open keep what they have. Returns whether a copy was removed.
+   */
+  drop(entry: ShardEntry): Promise<boolean>
+  /** The bound of the disk cache, in bytes. */
+  maxBytes(): Promise<number>
+  /** Releases what is still claimed, and removes the temporary directory. */
+  close(): Promise<void>
+  /** Shards downloaded so far. */
+  readonly downloads: number
+  /** Why the cache directory could not be written, the last time that it could not; undefined if it always could. */
+  readonly problem: string | undefined
+}
+
+/** Contents that are being looked for or downloaded in this process, by their directory; settled ones are not in it. */
+const busy = new Map<string, Promise<void>>()
+
+export function createShardFiles(store: ObjectStore, options: ShardFilesOptions): ShardFiles {
+  const cacheDir = resolve(options.cacheDir)
+  const shared = createDiskCache(cacheDir, options.cacheBytes)
+  let temporary: Promise<DiskCache> | undefined
+  let downloads = 0
+  let problem: string | undefined
+
+  /** The shard's files, and whether they had to be downloaded. */
+  function obtain(
+    entry: ShardEntry,
+    signal: AbortSignal | undefined,
+  ): Promise<{ claim: Claim; downloaded: boolean }> {
+    const content = contentOf(entry)
+    return exclusively(join(cacheDir, content.name), signal, async () => {
+      const found = (await shared.claim(content)) ?? (await (await temporary)?.claim(content))
+      if (found !== undefined) return { claim: found, downloaded: false }
+      const claim = await options.telemetry.download(entry.shard, shardBytes(entry), () =>
+        download(entry, content, signal),
+      )
+      downloads++
+      return { claim, downloaded: true }
+    })
+  }
+
+  async function download(
+    entry: ShardEntry,
+    content: Content,
+    signal: AbortSignal | undefined,
+  ): Promise<Claim> {
+    const fill = async (dir: string): Promise<void> => {
+      for (const file of entry.files) await downloadFile(entry, file, join(dir, file.name), signal)
+    }
+    if (temporary === undefined) {
+      try {
+        return await shared.add(content, fill)
+      } catch (error) {
+        if (!isFaultIn(cacheDir, error)) throw error
+        problem = error.message
+        if (options.whenCacheFails !== "temporary") throw cacheFailed(cacheDir, error)
+        temporary ??= makeTemporary()
+      }
+    }
+    return (await temporary).add(content, fill)
+  }
+
+  async function makeTemporary(): Promise<DiskCache> {
+    const prefix = join(tmpdir(), "vecsnap-cache-")
+    try {
+      return createDiskCache(await mkdtemp(prefix), options.cacheBytes)
+    } catch (error) {
+      temporary = undefined
+      throw fileError("make", prefix, error)
+    }
+  }
+
+  async function downloadFile(
+    entry: ShardEntry,
+    { name, size, sha256 }: ShardFile,
+    path: string,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const key = `${entry.folder}/${name}`
+    await mkdir(dirname(path), { recursive: true }).catch((error) => {
+      throw fileError("make", dirname(path), error)
+    })
+    const info = await store.getFile(key, path, { signal, expectedBytes: size })
+    if (info === undefined) {
+      throw notFound(`${store.url} has no ${key}, which the manifest lists for shard ${entry.shard}`, {
+        url: store.url,
+        key,
+        shard: entry.shard,
+      })
+    }
+    assertSize(key, info.size, size)
+    assertSha256(key, await sha256OfFile(path), sha256)
+  }
+
+  return {
+    async locate(entry, signal) {
+      return (await obtain(entry, signal)).claim
+    },
+    async openShard(entry, open, signal) {
+      const { claim } = await obtain(entry, signal)
+      try {
+        return releasing(await open(claim.dir), claim)
+      } catch (error) {
+        await claim.release()
+        throw error
+      }
+    },
+    async fetch(entry, signal) {
+      const { claim, downloaded } = await obtain(entry, signal)
+      await claim.release()
+      return downloaded
+    },
+    drop(entry) {
+      const content = contentOf(entry)
+      return exclusively(join(cacheDir, content.name), undefined, async () => {
+        let dropped = false
+        for (const cache of [shared, await temporary]) {
+          const claim = await cache?.claim(content)
+          if (cache === undefined || claim === undefined) continue
+          const intact = await isIntact(claim.dir, entry)
+          await claim.release()
+          if (intact) continue
+          await cache.discard(content)
+          dropped = true
+        }
+        return dropped
+      })
+    },
+    maxBytes: () => shared.maxBytes(),
+    async close() {
+      await shared.close()
+      const cache = await temporary?.catch(() => undefined)
+      await cache?.close()
+      if (cache !== undefined) await rm(cache.directory, { recursive: true, force: true })
+    },
+    get downloads() {
+      return downloads
+    },
+    get problem() {
+      return problem
+    },
+  }
+}
+
+const contentOf = (entry: ShardEntry): Content => ({ name: contentKey(entry), files: entry.files })
+
+/** Runs `work` while nobody else in this process works on the same directory. */
+async function exclusively<T>(
+  dir: string,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (let other = busy.get(dir); other !== undefined; other = busy.get(dir)) await abortable(other, signal)
+  const running = work()
+  busy.set(
+    dir,
+    running.then(
+      () => {},
+      () => {},
+    ),
+  )
+  try {
+    return await running
+  } finally {
+    busy.delete(dir)
+  }
+}
+
+/** Whether all files are what the manifest says, byte for byte. */
+async function isIntact(dir: string, { files }: ShardEntry): Promise<boolean> {
+  for (const { name, sha256 } of files) {
+    if ((await sha256OfFile(join(dir, name)).catch(() => undefined)) !== sha256) return false
+  }
+  return true
+}
+
+/** Whether an error is one of the file system, about something in `dir`: not one of the store. */
+function isFaultIn(dir: string, error: unknown): error is VecsnapError {
+  if (!isVecsnapError(error)) return false
+  const { path, code } = error.details
+  if (typeof path !== "string" || typeof code !== "string") return false
+  const inside = relative(dir, path)
+  return !inside.startsWith("..") && !isAbsolute(inside)
+}
+
+const cacheFailed = (dir: string, error: VecsnapError): VecsnapError =>
+  new VecsnapError(
+    error.tag,
+    `the cache directory ${dir} cannot be used: ${error.message}; ` +
+      'choose another with cacheDir, or go on without by whenCacheFails: "temporary"',
+    error.details,
+    error,
+  )
+
+/** A reader that releases the files when it is closed. */
+function releasing(reader: ShardReader, claim: Claim): ShardReader {
+  return {
+    rows: reader.rows,
+    bytes: reader.bytes,
+    search: (...args) => reader.search(...args),
+    get: (...args) => reader.get(...args),
+    records: () => reader.records(),
+    async close() {
+      try {
+        await reader.close()
+      } finally {
+        await claim.release()
+      }
+    },
+  }
+}

@@ -1,0 +1,143 @@
+/** Bytes of text files: decompression by content, and lines. All stream, and close what they read from on any end. */
+import { pipeline, Readable } from "node:stream"
+import { createGunzip } from "node:zlib"
+import { Decompress } from "fzstd"
+import { corrupt, invalidInput, messageOf } from "../errors.js"
+import { compressionOf, MAGIC_BYTES } from "./format.js"
+
+/** Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. */
+export async function* decompressed(
+  bytes: AsyncIterable<Uint8Array>,
+  name: string,
+): AsyncGenerator<Uint8Array> {
+  const iterator = bytes[Symbol.asyncIterator]()
+  try {
+    let head = Buffer.alloc(0)
+    while (head.length < MAGIC_BYTES) {
+      const next = await iterator.next()
+      if (next.done) break
+      head = Buffer.concat([head, next.value])
+    }
+    const whole = chain(head, iterator)
+    const compression = compressionOf(head)
+    yield* compression === undefined ? whole : DECOMPRESS[compression](whole, name)
+  } finally {
+    await iterator.return?.()
+  }
+}
+
+async function* chain(head: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  if (head.length > 0) yield head
+  for (;;) {
+    const next = await rest.next()
+    if (next.done) return
+    yield next.value
+  }
+}
+
+const DECOMPRESS = { gzip: gunzipped, zstd: unzstd }
+
+async function* gunzipped(bytes: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
+  const input = Readable.from(bytes, { objectMode: false })
+  let inputError: unknown
+  input.once("error", (error) => {
+    inputError = error
+  })
+  // Errors of either end reach the loop below through the last stream; leaving the loop destroys both.
+  const output = pipeline(input, createGunzip(), () => {})
+  try {
+    for await (const chunk of output) yield chunk as Uint8Array
+  } catch (error) {
+    throw inputError ?? damaged(name, "gzip", error)
+  }
+}
+
+// A few bytes of zstd can stand for 128 KiB, so this bounds what one step yields.
+const ZSTD_STEP_BYTES = 16 * 1024
+
+async function* unzstd(bytes: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
+  let output: Uint8Array[] = []
+  const decompress = new Decompress((chunk) => output.push(chunk))
+  const push = (chunk: Uint8Array, final: boolean): Uint8Array[] => {
+    output = []
+    try {
+      decompress.push(chunk, final)
+    } catch (error) {
+      throw damaged(name, "zstd", error)
+    }
+    return output
+  }
+  for await (const chunk of bytes) {
+    for (let start = 0; start < chunk.length; start += ZSTD_STEP_BYTES) {
+      // The decompressor keeps what it cannot use yet, so it gets a copy of its own.
+      yield* push(chunk.slice(start, start + ZSTD_STEP_BYTES), false)
+    }
+  }
+  yield* push(new Uint8Array(0), true)
+}
+
+function damaged(name: string, compression: string, cause: unknown): Error {
+  const reason = messageOf(cause)
+  return corrupt(
+    `${name} is damaged or cut off: its ${compression} data cannot be read (${reason})`,
+    { name },
+    cause,
+  )
+}
+
+const NEWLINE = 10
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
+
+/** Bytes of one line at most. A file without line breaks is not one of lines, and must not fill the memory. */
+export const MAX_LINE_BYTES = 64 * 2 ** 20
+
+/**
+ * The lines of a text, several at a time, without the line feeds (a carriage return before one stays) and without a byte
+ * order mark. The last line need not end; after a final line feed there is no further, empty line. Throws `InvalidInput` for a line that is longer
+ * than `maxLineBytes`.
+ */
+export async function* splitLines(
+  bytes: AsyncIterable<Uint8Array>,
+  name: string,
+  maxLineBytes = MAX_LINE_BYTES,
+): AsyncGenerator<Buffer[]> {
+  let pending: Buffer[] = []
+  let pendingBytes = 0
+  let linesBefore = 0
+
+  const complete = (end: Buffer): Buffer => {
+    const line = pending.length === 0 ? end : Buffer.concat([...pending, end])
+    pending = []
+    pendingBytes = 0
+    const isFirst = linesBefore++ === 0
+    const start = isFirst && line.subarray(0, 3).equals(BYTE_ORDER_MARK) ? 3 : 0
+    return line.subarray(start)
+  }
+
+  for await (const { buffer, byteOffset, byteLength } of bytes) {
+    const chunk = Buffer.from(buffer, byteOffset, byteLength)
+    const lines: Buffer[] = []
+    let start = 0
+    for (;;) {
+      const end = chunk.indexOf(NEWLINE, start)
+      const part = chunk.subarray(start, end === -1 ? undefined : end)
+      if (pendingBytes + part.length > maxLineBytes) {
+        throw invalidInput(
+          `${name}, line ${linesBefore + 1} has more than ${maxLineBytes} bytes; is this a file of lines?`,
+          { file: name, row: linesBefore + 1 },
+        )
+      }
+      if (end === -1) {
+        if (part.length > 0) pending.push(part)
+        pendingBytes += part.length
+        break
+      }
+      lines.push(complete(part))
+      start = end + 1
+    }
+    if (lines.length > 0) yield lines
+  }
+  // Even a byte order mark alone is no line.
+  const last = complete(Buffer.alloc(0))
+  if (last.length > 0) yield [last]
+}

@@ -1,0 +1,202 @@
+/**
+ * From named columns, as all file formats have them, to rows: which column is the id, which the vector, which are
+ * fields, and that everything else becomes the payload.
+ */
+import { invalidInput } from "../errors.js"
+import { stringifyJson } from "../json.js"
+import type { FieldType, IdType, RecordBatch, RowUnit } from "../records.js"
+import { BadValue, BatchAssembler, badRow, parseList, type RawRows } from "./rows.js"
+
+/** A piece of a file, some thousand rows at most. */
+export interface RawColumns {
+  readonly rows: number
+  rowNumber(row: number): number
+  /** Names of the columns; absent where each row has its own (JSON Lines). */
+  readonly names?: readonly string[]
+  /** The columns that are lists of floating-point numbers by their type; absent where there are no types. */
+  readonly vectorNames?: readonly string[]
+  /** Names of the columns that a row has. */
+  namesOf(row: number): readonly string[]
+  /**
+   * Values of a column: JSON values, `undefined` where the row has no such column, `Float32Array` or `Float64Array` for
+   * lists of numbers, `Uint8Array` for binary data. Views into memory of the file's reader are fine.
+   */
+  column(name: string): (row: number) => unknown
+}
+
+/** Reads one file. */
+export interface FileReader {
+  readonly file: string
+  readonly unit: RowUnit
+  readonly text: boolean
+  read(options: FileReadOptions): AsyncIterable<RawColumns>
+}
+
+export interface FileReadOptions {
+  readonly signal: AbortSignal | undefined
+  /** Takes rows that cannot even be told apart into columns; throws to end the reading. */
+  onBadRow(row: number, problem: string): void
+}
+
+/** Which column is what. */
+export interface ColumnMapping {
+  readonly idColumn: string
+  readonly idType: IdType | undefined
+  /** Found by name or type if absent. */
+  readonly vectorColumn: string | undefined
+  readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+  /** All that are nothing else, if absent. */
+  readonly payloadColumns: readonly string[] | undefined
+  readonly shardColumn: string | undefined
+}
+
+/** Reads files one after another and puts their rows into batches, each of one file. */
+export async function* readBatches(
+  files: Iterable<FileReader> | AsyncIterable<FileReader>,
+  mapping: ColumnMapping,
+  options: {
+    readonly signal: AbortSignal | undefined
+    readonly onBadRow: ((error: Error) => void) | undefined
+  },
+): AsyncGenerator<RecordBatch> {
+  const { signal, onBadRow } = options
+  const report =
+    onBadRow ??
+    ((error: Error) => {
+      throw error
+    })
+  const { fields, idType, shardColumn } = mapping
+  const assembler = new BatchAssembler({ fields, idType, shardRequired: shardColumn !== undefined }, report)
+  let vectorColumn = mapping.vectorColumn
+  for await (const file of files) {
+    const onBadFileRow = (row: number, problem: string) =>
+      report(badRow(file.file, file.unit, row, new BadValue(undefined, problem)))
+    for await (const columns of file.read({ signal, onBadRow: onBadFileRow })) {
+      vectorColumn ??= findVectorColumn(columns, mapping, file.file)
+      if (vectorColumn === undefined) continue
+      const rows = mapRows(columns, { ...mapping, vectorColumn }, file)
+      for (let row = 0; row < columns.rows; row++) {
+        assembler.add(rows, row)
+        if (assembler.isFull) yield assembler.take()!
+      }
+    }
+    const rest = assembler.take()
+    if (rest !== undefined) yield rest
+  }
+}
+
+const VECTOR_NAMES = ["vector", "embedding"]
+
+/**
+ * The column that holds the vectors: the one named so, else the only one that is a list of numbers. `undefined` if there
+ * are no rows to tell by. Throws `InvalidInput` that lists the columns if none or several could be it.
+ */
+function findVectorColumn(columns: RawColumns, mapping: ColumnMapping, file: string): string | undefined {
+  if (columns.rows === 0) return undefined
+  const taken = new Set([mapping.idColumn, mapping.shardColumn, ...mapping.fields.map(({ name }) => name)])
+  const names = (columns.names ?? namesOfAnyRow(columns)).filter((name) => !taken.has(name))
+  const named = names.filter((name) => VECTOR_NAMES.includes(name))
+  const candidates =
+    named.length > 0 ? named : (columns.vectorNames ?? names.filter(looksLikeVectors(columns)))
+  if (candidates.length === 1) return candidates[0]
+  const found =
+    candidates.length === 0
+      ? `has no column of vectors; its columns are ${list(names)}`
+      : `has several columns that could be the vectors: ${list(candidates)}`
+  throw invalidInput(`${file} ${found}; name the right one as the vector column`, {
+    file,
+    columns: names,
+    candidates,
+  })
+}
+
+function namesOfAnyRow(columns: RawColumns): string[] {
+  const names = new Set<string>()
+  for (let row = 0; row < columns.rows; row++) for (const name of columns.namesOf(row)) names.add(name)
+  return [...names]
+}
+
+/** Without types, a column is taken for vectors by the first value that it has. */
+function looksLikeVectors(columns: RawColumns): (name: string) => boolean {
+  return (name) => {
+    const value = columns.column(name)
+    for (let row = 0; row < columns.rows; row++) {
+      const first = value(row)
+      if (first === null || first === undefined) continue
+      const numbers = typeof first === "string" ? parseList(first) : first
+      return Array.isArray(numbers) && numbers.length > 0 && numbers.every((item) => typeof item === "number")
+    }
+    return false
+  }
+}
+
+/** Throws `InvalidInput` if the file lacks a column that is asked for by name. */
+function mapRows(
+  columns: RawColumns,
+  mapping: ColumnMapping & { readonly vectorColumn: string },
+  { file, unit, text }: FileReader,
+): RawRows {
+  const { idColumn, vectorColumn, shardColumn, fields, payloadColumns } = mapping
+  const used = [idColumn, vectorColumn, ...(shardColumn === undefined ? [] : [shardColumn])]
+  used.push(...fields.map(({ name }) => name))
+  if (columns.names !== undefined) assertColumns(columns.names, [...used, ...(payloadColumns ?? [])], file)
+
+  return {
+    file,
+    unit,
+    text,
+    columns: { id: idColumn, vector: vectorColumn, shard: shardColumn ?? "" },
+    rowNumber: columns.rowNumber,
+    id: columns.column(idColumn),
+    vector: columns.column(vectorColumn),
+    fields: fields.map(({ name }) => columns.column(name)),
+    payload: payloadOf(columns, payloadColumns, new Set(used)),
+    shard: shardColumn === undefined ? () => undefined : columns.column(shardColumn),
+  }
+}
+
+function assertColumns(names: readonly string[], asked: readonly string[], file: string): void {
+  const missing = asked.find((name) => !names.includes(name))
+  if (missing === undefined) return
+  const message = `${file} has no column ${JSON.stringify(missing)}; its columns are ${list(names)}`
+  throw invalidInput(message, { file, column: missing, columns: names })
+}
+
+const list = (names: readonly string[]): string =>
+  names.length === 0 ? "none" : names.map((name) => JSON.stringify(name)).join(", ")
+
+function payloadOf(
+  columns: RawColumns,
+  payloadColumns: readonly string[] | undefined,
+  used: ReadonlySet<string>,
+): (row: number) => string | null {
+  const names = payloadColumns ?? columns.names?.filter((name) => !used.has(name))
+  if (names !== undefined) {
+    const values = names.map((name) => columns.column(name))
+    return (row) => objectText(names, (i) => values[i]!(row))
+  }
+  return (row) => {
+    const rest = columns.namesOf(row).filter((name) => !used.has(name))
+    return objectText(rest, (i) => columns.column(rest[i]!)(row))
+  }
+}
+
+/** JSON text of an object, from the values that are there; null if none is. */
+function objectText(names: readonly string[], value: (i: number) => unknown): string | null {
+  let text = ""
+  for (let i = 0; i < names.length; i++) {
+    const member = value(i)
+    if (member !== undefined)
+      text += `${text === "" ? "{" : ","}${JSON.stringify(names[i])}:${valueText(member)}`
+  }
+  return text === "" ? null : `${text}}`
+}
+
+function valueText(value: unknown): string {
+  if (typeof value === "string" || typeof value === "boolean") return JSON.stringify(value)
+  // JSON has no NaN and no infinity; data frames use them for values that are missing.
+  if (typeof value === "number") return Number.isFinite(value) ? JSON.stringify(value) : "null"
+  if (typeof value === "bigint") return value.toString()
+  if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString("base64"))
+  return stringifyJson(value instanceof Float32Array || value instanceof Float64Array ? [...value] : value)
+}

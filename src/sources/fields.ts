@@ -1,0 +1,23 @@
+/** Declared fields: the columns to route and filter on. */
+import { invalidInput } from "../errors.js"
+import { FIELD_TYPES, type FieldType } from "../records.js"
+
+/** Declared fields in order. Throws `InvalidInput` for an unknown type or an empty name. */
+export function fieldList(
+  fields: Readonly<Record<string, FieldType>>,
+): readonly { readonly name: string; readonly type: FieldType }[] {
+  return Object.entries(fields).map(([name, type]) => {
+    if (name === "") throw invalidInput("a field has an empty name", { name })
+    if (!FIELD_TYPES.includes(type)) {
+      const expected = FIELD_TYPES.join(", ")
+      throw invalidInput(
+        `field ${JSON.stringify(name)} has the type ${String(type)}, expected one of ${expected}`,
+        {
+          name,
+          type,
+        },
+      )
+    }
+    return { name, type }
+  })
+}

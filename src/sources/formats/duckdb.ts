@@ -1,0 +1,298 @@
+/**
+ * Parquet files and SQL over files, through DuckDB, which is optional. Nothing is downloaded: extensions are off, so SQL
+ * reads local files only.
+ *
+ * Things to know of `@duckdb/node-api` 1.5.6, all found by trial:
+ *
+ * - When a streaming query fails on its way, `fetchChunk` says nothing and the rows just end. Only
+ *   {@link DuckDBResult.isStreaming} turns false. See {@link assertComplete}.
+ * - Lists of FLOAT and DOUBLE can be read without a copy, from the child of their vector. Where a list or an element is
+ *   NULL, that memory holds stale values.
+ * - The files of a result stay open until it is collected, unless the connection runs something else.
+ */
+import { randomUUID } from "node:crypto"
+import { rm } from "node:fs/promises"
+import { availableParallelism } from "node:os"
+import { join } from "node:path"
+import type {
+  DuckDBArrayType,
+  DuckDBArrayValue,
+  DuckDBConnection,
+  DuckDBDataChunk,
+  DuckDBListType,
+  DuckDBListValue,
+  DuckDBResult,
+  DuckDBType,
+  DuckDBValue,
+  DuckDBVector,
+} from "@duckdb/node-api"
+import { aborted, invalidInput, isVecsnapError, throwIfAborted } from "../../errors.js"
+import { parseJson } from "../../json.js"
+import { withPackage } from "../../packages.js"
+import type { FileReader, FileReadOptions, RawColumns } from "../columns.js"
+import { plainDate, plainDecimal, plainTimestamp } from "../plain.js"
+
+type DuckDB = typeof import("@duckdb/node-api")
+
+/** Throws `Unsupported`, naming the package to install, if DuckDB is absent. */
+export function loadDuckdb(): Promise<DuckDB> {
+  return withPackage("@duckdb/node-api", "Parquet and SQL input", () => import("@duckdb/node-api"))
+}
+
+/** Reads a local Parquet file; `file` is for messages. */
+export function parquetReader(duckdb: DuckDB, file: string, path: string, tempDir: string): FileReader {
+  return queryReader(duckdb, file, `SELECT * FROM ${parquetTable(path)}`, tempDir)
+}
+
+/** The number of rows of a local Parquet file, by its metadata; `file` is for messages. */
+export async function countParquetRows(
+  duckdb: DuckDB,
+  file: string,
+  path: string,
+  tempDir: string,
+): Promise<number> {
+  let rows = 0
+  const sql = `SELECT count(*) AS rows FROM ${parquetTable(path)}`
+  const options = { signal: undefined, onBadRow: () => {} }
+  for await (const counted of readQuery(duckdb, file, sql, tempDir, options)) {
+    rows = Number(counted.column("rows")(0))
+  }
+  return rows
+}
+
+/** A file as a table of SQL: DuckDB takes paths for globs, and names like "year=2024" in them for columns. */
+function parquetTable(path: string): string {
+  const literal = path.replace(/[*?[]/g, (character) => `[${character}]`).replaceAll("'", "''")
+  return `read_parquet('${literal}', hive_partitioning = false)`
+}
+
+/** Reads the result of one SELECT. `name` is for messages. */
+export function queryReader(duckdb: DuckDB, name: string, sql: string, tempDir: string): FileReader {
+  return {
+    file: name,
+    unit: "row",
+    text: false,
+    read: (options) => readQuery(duckdb, name, sql, tempDir, options),
+  }
+}
+
+async function* readQuery(
+  duckdb: DuckDB,
+  name: string,
+  sql: string,
+  tempDir: string,
+  { signal }: FileReadOptions,
+): AsyncGenerator<RawColumns> {
+  const spill = join(tempDir, `vecsnap-duckdb-${randomUUID()}`)
+  const instance = await duckdb.DuckDBInstance.create(":memory:", {
+    threads: String(Math.min(4, availableParallelism())),
+    memory_limit: "1GB",
+    temp_directory: spill,
+    preserve_insertion_order: "true",
+    autoinstall_known_extensions: "false",
+    autoload_known_extensions: "false",
+    allow_community_extensions: "false",
+    lock_configuration: "true",
+  })
+  const connection = await instance.connect()
+  const interrupt = () => connection.interrupt()
+  signal?.addEventListener("abort", interrupt)
+  let next: ReturnType<typeof fetchAhead> | undefined
+  try {
+    throwIfAborted(signal)
+    const statement = await prepareSelect(duckdb, connection, sql)
+    const result = await statement.stream()
+    const names = result.deduplicatedColumnNames()
+    const types = result.columnTypes()
+    const wasStreaming = result.isStreaming
+    let rowsBefore = 0
+    next = fetchAhead(result)
+    for (;;) {
+      const chunk = await next
+      if (chunk === null || chunk.rowCount === 0) break
+      next = fetchAhead(result)
+      yield columnsOf(duckdb, chunk, names, types, rowsBefore)
+      rowsBefore += chunk.rowCount
+    }
+    // An interrupted query ends in the same way, and must not run again.
+    throwIfAborted(signal)
+    if (wasStreaming) await assertComplete(connection, result, sql)
+  } catch (cause) {
+    if (signal?.aborted) throw aborted(`reading ${name} was aborted`, {}, signal.reason)
+    throw describeFailure(cause, name)
+  } finally {
+    signal?.removeEventListener("abort", interrupt)
+    // Whoever wants no more rows need not wait for the next ones.
+    connection.interrupt()
+    await next?.catch(() => {})
+    // Ends a query that is still streaming, so that its files are closed now.
+    await connection.run("SELECT 1").catch(() => {})
+    connection.closeSync()
+    instance.closeSync()
+    await rm(spill, { recursive: true, force: true })
+  }
+}
+
+/** The next rows, which DuckDB decodes while those before are dealt with. Its failure is that of whoever awaits it. */
+function fetchAhead(result: DuckDBResult): Promise<DuckDBDataChunk | null> {
+  const chunk = result.fetchChunk()
+  chunk.catch(() => {})
+  return chunk
+}
+
+async function prepareSelect(duckdb: DuckDB, connection: DuckDBConnection, sql: string) {
+  const statements = await connection.extractStatements(sql)
+  if (statements.count !== 1)
+    throw invalidInput(`expected one SQL statement, got ${statements.count}`, {
+      sql,
+      count: statements.count,
+    })
+  const statement = await statements.prepare(0)
+  if (statement.statementType === duckdb.StatementType.SELECT) return statement
+  const got = duckdb.StatementType[statement.statementType]
+  throw invalidInput(`expected a SELECT statement, got ${got}`, { sql, got })
+}
+
+/** Throws if the rows ended by a failure. Its message is not at hand, so the query runs once more without its rows. */
+async function assertComplete(
+  connection: DuckDBConnection,
+  result: DuckDBResult,
+  sql: string,
+): Promise<void> {
+  if (result.isStreaming) return
+  await connection.run(`EXPLAIN ANALYZE ${sql}`)
+  throw new Error("the rows ended early for a reason that DuckDB does not tell; is the file being written?")
+}
+
+function describeFailure(cause: unknown, name: string): unknown {
+  if (!(cause instanceof Error) || isVecsnapError(cause)) return cause
+  // What follows an empty line are hints and the statement.
+  const [sentence] = cause.message.split("\n\n")
+  return invalidInput(`${name} cannot be read: ${sentence}`, { file: name }, cause)
+}
+
+function columnsOf(
+  duckdb: DuckDB,
+  chunk: DuckDBDataChunk,
+  names: readonly string[],
+  types: readonly DuckDBType[],
+  rowsBefore: number,
+): RawColumns {
+  return {
+    rows: chunk.rowCount,
+    rowNumber: (row) => rowsBefore + row + 1,
+    names,
+    vectorNames: names.filter((_, i) => isFloatList(duckdb, types[i]!)),
+    namesOf: () => names,
+    column(name) {
+      const place = names.indexOf(name)
+      if (place === -1) return () => undefined
+      return valueReader(duckdb, chunk.getColumnVector(place), types[place]!)
+    },
+  }
+}
+
+function isFloatList(duckdb: DuckDB, type: DuckDBType): type is DuckDBListType | DuckDBArrayType {
+  const { LIST, ARRAY, FLOAT, DOUBLE, DECIMAL } = duckdb.DuckDBTypeId
+  if (type.typeId !== LIST && type.typeId !== ARRAY) return false
+  return [FLOAT, DOUBLE, DECIMAL].includes((type as DuckDBListType | DuckDBArrayType).valueType.typeId)
+}
+
+function valueReader(duckdb: DuckDB, vector: DuckDBVector, type: DuckDBType): (row: number) => unknown {
+  const view = isFloatList(duckdb, type) ? floatViews(duckdb, vector, type) : undefined
+  if (view !== undefined) return view
+  if (isFloatList(duckdb, type) && type.valueType.typeId === duckdb.DuckDBTypeId.DECIMAL) {
+    // SQL takes literals like [0.25, 1.5] for decimals.
+    return (row) => decimalsAsNumbers(vector.getItem(row))
+  }
+  if (type.alias === "JSON") {
+    return (row) => {
+      const text = vector.getItem(row)
+      return typeof text === "string" ? parseJson(text) : null
+    }
+  }
+  return (row) => plain(duckdb, vector.getItem(row))
+}
+
+// The parts of DuckDB's vectors that hold the values of lists; some are private in its types.
+interface ListParts {
+  readonly validity: { itemValid(row: number): boolean }
+  readonly childData: {
+    readonly items: Float32Array | Float64Array
+    readonly validity: { readonly data: BigUint64Array | null }
+  }
+  getEntryOffset(row: number): number
+  getEntryLength(row: number): number
+}
+
+/** Lists as views, without a copy; `undefined` where an element may be NULL, or has a type without such memory. */
+function floatViews(
+  duckdb: DuckDB,
+  vector: DuckDBVector,
+  type: DuckDBListType | DuckDBArrayType,
+): ((row: number) => Float32Array | Float64Array | null) | undefined {
+  const { FLOAT, DOUBLE } = duckdb.DuckDBTypeId
+  if (type.valueType.typeId !== FLOAT && type.valueType.typeId !== DOUBLE) return undefined
+  const parts = vector as unknown as ListParts
+  const { items, validity } = parts.childData
+  if (validity.data !== null) return undefined
+  if ("length" in type) {
+    const { length } = type
+    return (row) => (parts.validity.itemValid(row) ? items.subarray(row * length, (row + 1) * length) : null)
+  }
+  return (row) => {
+    if (!parts.validity.itemValid(row)) return null
+    const start = parts.getEntryOffset(row)
+    return items.subarray(start, start + parts.getEntryLength(row))
+  }
+}
+
+function decimalsAsNumbers(value: DuckDBValue): (number | null)[] | null {
+  const list = value as DuckDBListValue | DuckDBArrayValue | null
+  return list?.items.map((item) => (item === null ? null : Number(String(item)))) ?? null
+}
+
+/** A value as JSON would have it. Dates and times become ISO 8601 text; binary data stays as it is at the top. */
+function plain(duckdb: DuckDB, value: DuckDBValue): unknown {
+  if (value === null || typeof value !== "object") return value
+  if (value instanceof duckdb.DuckDBListValue || value instanceof duckdb.DuckDBArrayValue)
+    return value.items.map((item) => nested(duckdb, item))
+  if (value instanceof duckdb.DuckDBStructValue) return plainObject(duckdb, Object.entries(value.entries))
+  if (value instanceof duckdb.DuckDBMapValue) {
+    const { entries } = value
+    return entries.every(({ key }) => typeof key === "string")
+      ? plainObject(
+          duckdb,
+          entries.map((entry) => [String(entry.key), entry.value]),
+        )
+      : entries.map((entry) => ({ key: nested(duckdb, entry.key), value: nested(duckdb, entry.value) }))
+  }
+  if (value instanceof duckdb.DuckDBUnionValue) return plain(duckdb, value.value)
+  if (value instanceof duckdb.DuckDBVariantValue) return plain(duckdb, value.value)
+  if (value instanceof duckdb.DuckDBDecimalValue) return plainDecimal(value.value, value.scale)
+  if (value instanceof duckdb.DuckDBBlobValue) return value.bytes
+  return plainTime(duckdb, value) ?? String(value)
+}
+
+function plainTime(duckdb: DuckDB, value: DuckDBValue): string | undefined {
+  if (value instanceof duckdb.DuckDBDateValue) return value.isFinite ? plainDate(value.days) : undefined
+  if (value instanceof duckdb.DuckDBTimestampValue)
+    return value.isFinite ? plainTimestamp(value.micros, "") : undefined
+  if (value instanceof duckdb.DuckDBTimestampTZValue)
+    return value.isFinite ? plainTimestamp(value.micros, "Z") : undefined
+  const isTimestamp =
+    value instanceof duckdb.DuckDBTimestampSecondsValue ||
+    value instanceof duckdb.DuckDBTimestampMillisecondsValue ||
+    value instanceof duckdb.DuckDBTimestampNanosecondsValue
+  return isTimestamp ? String(value).replace(" ", "T") : undefined
+}
+
+/** A value within another: binary data becomes base64, since JSON has no other form. */
+function nested(duckdb: DuckDB, value: DuckDBValue): unknown {
+  const inner = plain(duckdb, value)
+  return inner instanceof Uint8Array ? Buffer.from(inner).toString("base64") : inner
+}
+
+// Not by assignment, which would give "__proto__" a meaning.
+const plainObject = (duckdb: DuckDB, entries: readonly (readonly [string, DuckDBValue])[]): object =>
+  Object.fromEntries(entries.map(([key, value]) => [key, nested(duckdb, value)]))

@@ -1,0 +1,307 @@
+/** Opens files, objects, standard input or SQL as a source. */
+import { createReadStream, createWriteStream } from "node:fs"
+import { mkdtemp, open, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { addAbortSignal } from "node:stream"
+import { pipeline } from "node:stream/promises"
+import { aborted, invalidInput, notFound } from "../errors.js"
+import type { FieldType, IdType, RecordBatch } from "../records.js"
+import { openStore, type StoreOptions } from "../storage/open.js"
+import type { ObjectStore } from "../storage/store.js"
+import { type ColumnMapping, type FileReader, readBatches } from "./columns.js"
+import { fieldList } from "./fields.js"
+import { formatByContent, formatByName, MAGIC_BYTES, SOURCE_FORMATS, type SourceFormat } from "./format.js"
+import { arrowReader, loadArrow } from "./formats/arrow.js"
+import { csvReader } from "./formats/csv.js"
+import { countParquetRows, loadDuckdb, parquetReader, queryReader } from "./formats/duckdb.js"
+import { jsonlReader } from "./formats/jsonl.js"
+import { type IdsFile, npyReader } from "./formats/npy.js"
+import { expandInputs, type Input } from "./inputs.js"
+import type { ReadOptions, Source } from "./source.js"
+
+export interface SourceOptions {
+  /** A SELECT over local files, `select … from 'day/*.parquet' where …`, in DuckDB's dialect; instead of inputs. */
+  readonly sql?: string | undefined
+  /** Default: by the extension of each file, else by its first bytes. Standard input needs it. */
+  readonly format?: SourceFormat | undefined
+  /** Column of the ids; default "id". */
+  readonly idColumn?: string | undefined
+  /**
+   * Forces the type of ids; default that of the first row. In CSV and in a text file of ids, where all is text, ids are
+   * integers if the first is one, written without leading zeros.
+   */
+  readonly idType?: IdType | undefined
+  /** Column of the vectors; default "vector" or "embedding", else the only column that is a list of numbers. */
+  readonly vectorColumn?: string | undefined
+  /** Types of the columns to route and filter on, by name; default none. */
+  readonly fields?: Readonly<Record<string, FieldType>> | undefined
+  /** Columns whose values make up the payload, an object; default all that are nothing else. */
+  readonly payloadColumns?: readonly string[] | undefined
+  /** Column of shard numbers, for the `explicit` strategy. */
+  readonly shardColumn?: string | undefined
+  /**
+   * For `.npy` vectors: a file with their ids, one per line or `.npy` integers, in the same order. Default: the place of
+   * each row, from 0.
+   */
+  readonly ids?: string | undefined
+  /** Settings of the stores that objects are read from. */
+  readonly store?: StoreOptions | undefined
+  /** Directory for objects while they are read, and for what DuckDB spills; default: the system's. */
+  readonly tempDir?: string | undefined
+}
+
+/**
+ * A source that reads `inputs` one after another: paths of files and directories, globs, `s3://` objects and globs of
+ * them, or "-" for standard input; or the result of `options.sql`. Formats are Parquet, CSV, JSON Lines (these two also
+ * in gzip or zstd), Arrow IPC, and `.npy` with a file of ids. All stream; objects are downloaded one at a time.
+ *
+ * A row's number in messages is its line in CSV and JSON Lines, else its place from 1. CSV cells are text: a cell in the
+ * payload stays text, a declared field is read by its type. JSON integers keep all their digits. Dates and times become
+ * ISO 8601 text, NaN in a payload null.
+ *
+ * Throws `InvalidInput` for options or inputs that contradict each other, `NotFound` for inputs that are not there, and
+ * `Unsupported` if a package that a format needs is not installed. Reading throws `InvalidInput` for a bad row, `Corrupt`
+ * for a file that is damaged.
+ */
+export async function openSource(
+  inputs: string | readonly string[],
+  options: SourceOptions = {},
+): Promise<Source> {
+  const names = typeof inputs === "string" ? [inputs] : inputs
+  assertOptions(names, options)
+  const mapping: ColumnMapping = Object.freeze({
+    idColumn: options.idColumn ?? "id",
+    idType: options.idType,
+    vectorColumn: options.vectorColumn,
+    fields: fieldList(options.fields ?? {}),
+    payloadColumns: options.payloadColumns && [...options.payloadColumns],
+    shardColumn: options.shardColumn,
+  })
+  const tempDir = options.tempDir ?? tmpdir()
+  const { sql } = options
+  if (sql !== undefined) {
+    const reader = queryReader(await loadDuckdb(), "SQL", sql, tempDir)
+    // The rows of a query may come in another order the next time, or be others: random(), now().
+    return sourceOf("SQL", false, mapping, () => [reader])
+  }
+
+  const openInputStore = (url: string) => openStore(url, options.store)
+  const found = await expandInputs(names, openInputStore)
+  const ids = options.ids === undefined ? undefined : (await expandInputs([options.ids], openInputStore))[0]
+  const files = await Promise.all(
+    found.map(async (input) => ({ input, format: options.format ?? (await formatOf(input)) })),
+  )
+  assertFormats(files, ids)
+  const has = (format: SourceFormat) => files.some((file) => file.format === format)
+  const packages = {
+    duckdb: has("parquet") ? await loadDuckdb() : undefined,
+    arrow: has("arrow") ? await loadArrow() : undefined,
+  }
+  const [first] = files
+  const name = files.length === 1 ? first!.input.name : `${files.length} files`
+  const isStdin = first!.input.kind === "stdin"
+  let wasRead = false
+  const source = sourceOf(name, !isStdin, mapping, (signal) => {
+    if (isStdin && wasRead) throw invalidInput("standard input can be read only once", { name })
+    wasRead = true
+    return readersOf(files, ids, { ...packages, openInputStore, tempDir, signal })
+  })
+  return { ...source, countRows: () => countRows(files, packages.duckdb, tempDir) }
+}
+
+/** The rows of local Parquet files; of others the metadata does not tell, or is not at hand. */
+async function countRows(
+  files: readonly FormattedInput[],
+  duckdb: ReadContext["duckdb"],
+  tempDir: string,
+): Promise<number | undefined> {
+  const paths = files.flatMap(({ input, format }) =>
+    input.kind === "file" && format === "parquet" ? [{ name: input.name, path: input.path }] : [],
+  )
+  if (paths.length < files.length) return undefined
+  let rows = 0
+  for (const { name, path } of paths) rows += await countParquetRows(duckdb!, name, path, tempDir)
+  return rows
+}
+
+function sourceOf(
+  name: string,
+  repeatable: boolean,
+  mapping: ColumnMapping,
+  openReaders: (signal: AbortSignal | undefined) => Iterable<FileReader> | AsyncIterable<FileReader>,
+): Source {
+  return {
+    name,
+    repeatable,
+    fields: mapping.fields,
+    async *read({ signal, onBadRow }: ReadOptions): AsyncGenerator<RecordBatch> {
+      try {
+        for await (const batch of readBatches(openReaders(signal), mapping, { signal, onBadRow })) {
+          yield batch
+          if (signal?.aborted) break
+        }
+      } catch (error) {
+        if (!signal?.aborted) throw error
+      }
+      if (signal?.aborted) throw aborted(`reading ${name} was aborted`, {}, signal.reason)
+    },
+  }
+}
+
+function assertOptions(names: readonly string[], { sql, format, ids, idType }: SourceOptions): void {
+  if (sql === undefined && names.length === 0)
+    throw invalidInput("nothing to read is named: expected inputs or SQL", { inputs: names })
+  if (sql?.trim() === "") throw invalidInput("the SQL is empty, expected a SELECT statement", { sql })
+  if (sql !== undefined && (names.length > 0 || format !== undefined || ids !== undefined))
+    throw invalidInput("SQL names its files itself: expected no inputs, format or ids beside it", {
+      sql,
+      inputs: names,
+    })
+  if (format !== undefined && !SOURCE_FORMATS.includes(format)) {
+    const expected = SOURCE_FORMATS.join(", ")
+    throw invalidInput(`the format is ${JSON.stringify(format)}, expected one of ${expected}`, { format })
+  }
+  if (idType !== undefined && idType !== "string" && idType !== "int64")
+    throw invalidInput(`the id type is ${JSON.stringify(idType)}, expected "string" or "int64"`, { idType })
+}
+
+interface FormattedInput {
+  readonly input: Input
+  readonly format: SourceFormat
+}
+
+function assertFormats(files: readonly FormattedInput[], ids: Input | undefined): void {
+  const arrays = files.filter(({ format }) => format === "npy")
+  if (arrays.length > 0 && files.length > 1)
+    throw invalidInput(
+      `${arrays[0]!.input.name} must be the only input: the ids of an .npy file count its rows`,
+    )
+  if (ids !== undefined && arrays.length === 0)
+    throw invalidInput(`ids are given for ${files[0]!.input.name}, expected them for .npy vectors only`, {
+      ids: ids.name,
+    })
+  if (ids?.kind === "stdin") throw invalidInput("ids cannot be read from standard input; expected a file")
+}
+
+async function formatOf(input: Input): Promise<SourceFormat> {
+  if (input.kind === "stdin")
+    throw invalidInput("standard input has no name to tell its format by: expected a format", { input: "-" })
+  const format =
+    formatByName(input.name) ??
+    (input.kind === "file" ? formatByContent(await readHead(input.path)) : undefined)
+  if (format !== undefined) return format
+  const expected = SOURCE_FORMATS.join(", ")
+  throw invalidInput(`the format of ${input.name} cannot be told: expected one of ${expected} to be given`, {
+    input: input.name,
+  })
+}
+
+async function readHead(path: string): Promise<Uint8Array> {
+  const handle = await open(path)
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAGIC_BYTES), 0, MAGIC_BYTES, 0)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await handle.close()
+  }
+}
+
+interface ReadContext {
+  readonly duckdb: Awaited<ReturnType<typeof loadDuckdb>> | undefined
+  readonly arrow: Awaited<ReturnType<typeof loadArrow>> | undefined
+  readonly openInputStore: (url: string) => ObjectStore
+  readonly tempDir: string
+  readonly signal: AbortSignal | undefined
+}
+
+/** A reader per file. What is not in a local file is put into one while its reader is in use. */
+async function* readersOf(
+  files: readonly FormattedInput[],
+  ids: Input | undefined,
+  context: ReadContext,
+): AsyncGenerator<FileReader> {
+  for (const { input, format } of files) {
+    const streams = format === "jsonl" || format === "csv" || format === "tsv"
+    if (input.kind === "stdin" && streams) {
+      yield textReader(input.name, format, () => openStdin(context.signal))
+      continue
+    }
+    const local = await toLocalFile(input, context)
+    const localIds = ids && (await toLocalFile(ids, context))
+    try {
+      if (streams) yield textReader(input.name, format, () => openFile(local.path, context.signal))
+      else if (format === "parquet")
+        yield parquetReader(context.duckdb!, input.name, local.path, context.tempDir)
+      else if (format === "arrow") yield arrowReader(context.arrow!, input.name, local.path)
+      else yield npyReader(input.name, local.path, ids && idsFile(ids.name, localIds!.path, context.signal))
+    } finally {
+      await local.remove()
+      await localIds?.remove()
+    }
+  }
+}
+
+function textReader(
+  name: string,
+  format: "jsonl" | "csv" | "tsv",
+  openBytes: () => AsyncIterable<Uint8Array>,
+): FileReader {
+  if (format === "jsonl") return jsonlReader(name, openBytes)
+  return csvReader(name, openBytes, format === "tsv" ? "\t" : undefined)
+}
+
+const idsFile = (name: string, path: string, signal: AbortSignal | undefined): IdsFile => ({
+  file: name,
+  path,
+  isNpy: formatByName(name) === "npy",
+  openBytes: () => openFile(path, signal),
+})
+
+const CHUNK_BYTES = 2 ** 20
+
+const openFile = (path: string, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> =>
+  createReadStream(path, { highWaterMark: CHUNK_BYTES, signal })
+
+// Waiting for input that does not come must end when the signal fires.
+const openStdin = (signal: AbortSignal | undefined): AsyncIterable<Uint8Array> =>
+  signal === undefined ? process.stdin : addAbortSignal(signal, process.stdin)
+
+interface LocalFile {
+  readonly path: string
+  remove(): Promise<void>
+}
+
+async function toLocalFile(
+  input: Input,
+  { tempDir, openInputStore, signal }: ReadContext,
+): Promise<LocalFile> {
+  if (input.kind === "file") return { path: input.path, remove: async () => {} }
+  const dir = await mkdtemp(join(tempDir, "vecsnap-input-"))
+  const remove = () => rm(dir, { recursive: true, force: true })
+  const path = join(dir, "input")
+  try {
+    if (input.kind === "stdin") await pipeline(openStdin(signal), createWriteStream(path))
+    else await download(input.store, input.key, path, openInputStore, signal)
+  } catch (error) {
+    await remove()
+    throw error
+  }
+  return { path, remove }
+}
+
+async function download(
+  storeUrl: string,
+  key: string,
+  path: string,
+  openInputStore: (url: string) => ObjectStore,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const store = openInputStore(storeUrl)
+  try {
+    const found = await store.getFile(key, path, { signal })
+    if (found === undefined) throw notFound(`there is no object ${storeUrl}/${key}`, { store: storeUrl, key })
+  } finally {
+    store.close()
+  }
+}

@@ -1,0 +1,143 @@
+/** Records in memory, or from anywhere, as a source. */
+import { invalidInput } from "../errors.js"
+import { stringifyJson } from "../json.js"
+import type { FieldType, IdType, RecordBatch, VectorRecord } from "../records.js"
+import { fieldList } from "./fields.js"
+import { BadValue, BatchAssembler, type RawRows } from "./rows.js"
+import type { ReadOptions, Source } from "./source.js"
+
+export interface RecordsOptions {
+  /** Types of the fields by name; records must not have others. Default none. */
+  readonly fields?: Readonly<Record<string, FieldType>> | undefined
+  /** Forces the type of ids; default that of the first record's. */
+  readonly idType?: IdType | undefined
+  /** For messages; default "records". */
+  readonly name?: string | undefined
+}
+
+/**
+ * A source of records. An array may be read several times; any other iterable once, and is then spooled to disk where a
+ * build needs it twice.
+ *
+ * Reading throws `InvalidInput` for a record whose id, vector, fields, payload or shard is not what
+ * {@link VectorRecord} says, unlike the first record's id type or dimension, or has fields that are not declared.
+ */
+export function recordsSource(
+  records: Iterable<VectorRecord> | AsyncIterable<VectorRecord>,
+  options: RecordsOptions = {},
+): Source {
+  const { idType, name = "records" } = options
+  const fields = fieldList(options.fields ?? {})
+  const repeatable = Array.isArray(records)
+  let wasRead = false
+  return {
+    name,
+    repeatable,
+    fields,
+    async *read({ onBadRow }: ReadOptions): AsyncGenerator<RecordBatch> {
+      if (wasRead && !repeatable) throw invalidInput(`${name} can be read only once`, { name })
+      wasRead = true
+      const report =
+        onBadRow ??
+        ((error: Error) => {
+          throw error
+        })
+      const assembler = new BatchAssembler({ fields, idType, shardRequired: false }, report)
+      let current: unknown
+      const rows = recordRows(name, fields, () => current as VectorRecord)
+      let row = 0
+      for await (const record of records) {
+        current = record
+        assembler.add(rows, row++)
+        if (assembler.isFull) yield assembler.take()!
+      }
+      const rest = assembler.take()
+      if (rest !== undefined) yield rest
+    },
+  }
+}
+
+/** Accessors of the record that is at hand; the row's place only counts. */
+function recordRows(
+  name: string,
+  fields: readonly { readonly name: string }[],
+  current: () => VectorRecord,
+): RawRows {
+  const declared = new Set(fields.map((field) => field.name))
+  return {
+    file: name,
+    unit: "row",
+    text: false,
+    columns: { id: "id", vector: "vector", shard: "shard" },
+    rowNumber: (row) => row + 1,
+    id() {
+      const record: unknown = current()
+      if (typeof record !== "object" || record === null)
+        throw new BadValue(
+          undefined,
+          `the record is ${record === null ? "null" : `a ${typeof record}`}, expected an object`,
+        )
+      assertDeclared(current().fields, declared)
+      return current().id
+    },
+    vector: () => current().vector,
+    fields: fields.map((field) => () => {
+      const values = current().fields
+      return values !== undefined && Object.hasOwn(values, field.name) ? values[field.name] : undefined
+    }),
+    payload() {
+      const { payload } = current()
+      if (payload === undefined || payload === null) return null
+      assertJson(payload, "payload", [])
+      return stringifyJson(payload)
+    },
+    shard: () => current().shard,
+  }
+}
+
+function assertDeclared(fields: unknown, declared: ReadonlySet<string>): void {
+  if (fields === undefined) return
+  if (typeof fields !== "object" || fields === null)
+    throw new BadValue("fields", `is ${String(fields)}, expected an object`)
+  const names = Object.keys(fields).filter((name) => !declared.has(name))
+  if (names.length === 0) return
+  const known = declared.size === 0 ? "none" : [...declared].join(", ")
+  throw new BadValue("fields", `has ${names.join(", ")}, which is not declared; declared are ${known}`)
+}
+
+const MAX_JSON_DEPTH = 200
+
+/** JSON would drop or alter some values silently; these are refused. Properties that are `undefined` are left out. */
+function assertJson(value: unknown, path: string, parents: readonly unknown[]): void {
+  if (value === null || ["string", "boolean", "bigint"].includes(typeof value)) return
+  if (typeof value === "number") {
+    if (Number.isFinite(value)) return
+    throw new BadValue(path, `is ${value}, which JSON cannot hold`)
+  }
+  if (typeof value !== "object") throw new BadValue(path, `is ${describe(value)}, which JSON cannot hold`)
+  if (parents.includes(value)) throw new BadValue(path, "contains itself, which JSON cannot hold")
+  if (parents.length === MAX_JSON_DEPTH)
+    throw new BadValue(path, `is nested deeper than ${MAX_JSON_DEPTH} levels`)
+  const inner = [...parents, value]
+  if (Array.isArray(value)) {
+    value.forEach((item, i) => {
+      assertJson(item, `${path}[${i}]`, inner)
+    })
+  } else if (isPlainObject(value)) {
+    for (const [key, member] of Object.entries(value))
+      if (member !== undefined) assertJson(member, `${path}.${key}`, inner)
+  } else {
+    throw new BadValue(path, `is ${describe(value)}, which JSON cannot hold`)
+  }
+}
+
+// Also of another realm, whose Object is another.
+function isPlainObject(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return "undefined"
+  return typeof value === "object" && value !== null ? `a ${value.constructor.name}` : `a ${typeof value}`
+}

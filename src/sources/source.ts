@@ -1,0 +1,30 @@
+/**
+ * The source contract: where a build reads its records from.
+ */
+import type { FieldType, RecordBatch } from "../records.js"
+
+export interface Source {
+  /** For messages: "words.parquet", "3 files", "standard input", "records". */
+  readonly name: string
+  /** Whether `read` may be called again and then yields the same rows. If not, the writer spools it to disk. */
+  readonly repeatable: boolean
+  /** Declared fields, in order. */
+  readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+  /**
+   * How many rows the files say they have, bad ones included, without a reading of them; `undefined` or absent where they do
+   * not say.
+   */
+  countRows?(): Promise<number | undefined>
+  /**
+   * The rows, validated: one id type, one dimension, finite values. Batches have some 100 to 10,000 rows.
+   * A bad row throws `InvalidInput` naming file, row, column, the value found and what was expected, or is passed to
+   * `onBadRow`, which may throw to end the build, and left out.
+   */
+  read(options: ReadOptions): AsyncIterable<RecordBatch>
+}
+
+export interface ReadOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Called for every bad row instead of throwing. */
+  readonly onBadRow?: ((error: Error) => void) | undefined
+}

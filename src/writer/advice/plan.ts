@@ -1,0 +1,170 @@
+/**
+ * Advice before a build: how many shards, which backend and layout, and what that will take. Pure: from a few facts of the
+ * input to figures, each with a sentence that says why.
+ *
+ * The figures are estimates for choosing by, not promises: constants come from docs/performance.md and docs/layout.md.
+ */
+import { affinityBytes } from "../../sharding/cluster/layout/layout.js"
+import type { BackendName } from "../../shards/backend.js"
+import type { Metric } from "../../vectors/metric.js"
+import { vectorMemoryBytes } from "../../vectors/scan.js"
+import { type LayoutRows, layoutOf } from "../layout/layout.js"
+import type { InputFacts } from "./input-facts.js"
+
+export interface PlanOptions {
+  /** Default "cosine". */
+  readonly metric?: Metric
+  /** Default: chosen. */
+  readonly backend?: BackendName
+  /** Default: chosen. */
+  readonly shards?: number
+  /** As for a build; default 1 GiB. */
+  readonly memoryLimit?: number
+  /** Cores that the build has. */
+  readonly cores: number
+}
+
+export interface SnapshotPlan {
+  readonly shards: number
+  readonly backend: BackendName
+  readonly layout: LayoutRows["layout"]
+  /** Rows stored over rows. */
+  readonly replication: number
+  /** Of the stored snapshot. */
+  readonly sizeBytes: number
+  readonly shardBytes: number
+  /** At the peak of a build. */
+  readonly buildMemoryBytes: number
+  readonly buildSeconds: number
+  /** Of a reader with all shards open. */
+  readonly readerMemoryBytes: number
+  /** Shards that a query looks at for a recall of .95. */
+  readonly probes: number
+  /** Of a query with nothing in memory or on disk: pointer, manifest, routing and shards. */
+  readonly coldRequests: number
+  readonly coldBytes: number
+  /** Why each figure is what it is, a sentence each. */
+  readonly reasons: Readonly<Record<PlanReason, string>>
+}
+
+export type PlanReason = "shards" | "backend" | "layout" | "size" | "memory" | "query" | "time"
+
+const MIB = 2 ** 20
+const DEFAULT_MEMORY_LIMIT = 2 ** 30
+const REPLICATION = 1.2
+/**
+ * A snapshot of n shards has shards of n times this size: as many shards as each has units of 48 kB. So the requests of
+ * a query and the bytes of each grow alike, and the word set (197 MB) gets the 64 shards that it was measured with.
+ */
+const SHARD_UNIT_BYTES = 48_000
+const MOST_SHARDS = 4096
+/** Fewer rows than these are not worth a request. */
+const FEWEST_ROWS_PER_SHARD = 256
+/** What a row takes besides its vector, id, fields and payload: row numbers and indexes. */
+const ROW_BYTES = 90
+/** LanceDB stores vectors once as rows and once in the index. */
+const LANCEDB_COPIES = 2
+/** A shard that is scanned in 20 ms, at 10 GB/s: above it, an index inside the shard pays. */
+const SCANNED_BYTES = 200 * MIB
+/** `sqlite-vec`'s own limit of dimensions. */
+const SQLITE_VEC_DIM_MAX = 8192
+/**
+ * Probes for a recall of .95 over the root of the number of shards, measured on the word set with 64 shards. Other data
+ * differ: what counts is the recall that a build measures.
+ */
+const PROBES_PER_ROOT: Readonly<Record<SnapshotPlan["layout"], number>> = {
+  affinity: 0.62,
+  fast: 1,
+  plain: 1.05,
+}
+/** Processor seconds of a layout per element of the vectors; the word set has 34 million. */
+const LAYOUT_SECONDS: Readonly<Record<SnapshotPlan["layout"], number>> = {
+  affinity: 5e-6,
+  fast: 1.2e-6,
+  plain: 0.08e-6,
+}
+/** Of all else: reading, partitioning, building and uploading. */
+const WRITE_SECONDS = 0.3e-6
+/** A Node process with DuckDB, before it has read anything. */
+const PROCESS_BYTES = 300 * MIB
+/** A layout's sample of rows, and what is made of it. */
+const SAMPLE_BYTES = 128 * MIB
+const LAYOUT_REASONS: Readonly<Record<SnapshotPlan["layout"], string>> = {
+  affinity: `affinity with x${REPLICATION} rows stored: a query looks at the fewest shards`,
+  fast: "fast: affinity would take more time or memory than a build may",
+  plain: "plain: too few rows to lay out and measure anything",
+}
+/** What an open shard takes besides its vectors. */
+const OPEN_SHARD_BYTES = 0.8 * MIB
+/** Requests of a cold query besides those for shards: pointer, manifest and routing artifacts. */
+const FIXED_REQUESTS = 4
+
+/** Proposes how to build a snapshot of an input. Throws nothing: every input with rows has a plan. */
+export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotPlan {
+  const { rows, dim } = facts
+  const { memoryLimit = DEFAULT_MEMORY_LIMIT, metric = "cosine", cores } = options
+  const bytesPerRow = 4 * dim + facts.otherBytesPerRow + ROW_BYTES
+  const shards = options.shards ?? chooseShards(rows, rows * bytesPerRow * REPLICATION)
+  const layout = layoutOf({ layout: "auto", shards }, rows, dim, memoryLimit)
+  const replication = layout === "affinity" ? REPLICATION : 1
+  const storedRows = Math.ceil(rows * replication)
+  const vectorBytesPerShard = (storedRows * 4 * dim) / shards
+  const backend = options.backend ?? chooseBackend(dim, vectorBytesPerShard)
+  const lancedbBytes = backend === "lancedb" ? (LANCEDB_COPIES - 1) * 4 * dim : 0
+  const sizeBytes = Math.round(storedRows * (bytesPerRow + lancedbBytes))
+  const shardBytes = Math.round(sizeBytes / shards)
+  const probes = Math.min(shards, Math.max(1, Math.ceil(PROBES_PER_ROOT[layout] * Math.sqrt(shards))))
+  const elements = rows * dim
+  const buildSeconds = Math.ceil((elements * (LAYOUT_SECONDS[layout] + WRITE_SECONDS)) / cores)
+  const buildMemoryBytes = PROCESS_BYTES + (layout === "affinity" ? affinityBytes(rows, dim) : SAMPLE_BYTES)
+  const readerMemoryBytes = Math.round(
+    shards * (OPEN_SHARD_BYTES + vectorMemoryBytes(metric, Math.ceil(storedRows / shards), dim)),
+  )
+  const mib = (bytes: number): string =>
+    `${bytes < 10 * MIB ? (bytes / MIB).toFixed(1) : Math.round(bytes / MIB)} MiB`
+  return {
+    shards,
+    backend,
+    layout,
+    replication,
+    sizeBytes,
+    shardBytes,
+    buildMemoryBytes,
+    buildSeconds,
+    readerMemoryBytes,
+    probes,
+    coldRequests: probes + FIXED_REQUESTS,
+    coldBytes: probes * shardBytes,
+    reasons: {
+      shards:
+        options.shards === undefined
+          ? `${shards} shards of ${mib(shardBytes)}: more would cost more requests a query, fewer more bytes`
+          : `${shards} shards of ${mib(shardBytes)}, as asked for`,
+      backend: backendReason(backend, options.backend !== undefined, dim, mib(vectorBytesPerShard)),
+      layout: LAYOUT_REASONS[layout],
+      size: `${rows} rows of ${dim} × 4 bytes, ${Math.round(facts.otherBytesPerRow)} bytes of id, fields and payload and ${ROW_BYTES} of indexes, stored x${replication}`,
+      memory: `a build holds ${layout === "affinity" ? "all rows and their layout" : "a sample of the rows"}, at most the memory limit of ${mib(memoryLimit)} and what Node takes; a reader with all shards open ${mib(readerMemoryBytes)}`,
+      query: `about ${probes} of ${shards} shards for a recall of .95, as measured on the word set: pass targetRecall and let the build measure yours`,
+      time: `${elements} elements on ${cores} cores, by the speed of the machine of docs/performance.md`,
+    },
+  }
+}
+
+/** As many shards as each has units of {@link SHARD_UNIT_BYTES}, as a power of two, none too small to be worth a request. */
+function chooseShards(rows: number, sizeBytes: number): number {
+  const wanted = 2 ** Math.round(Math.log2(Math.sqrt(Math.max(1, sizeBytes / SHARD_UNIT_BYTES))))
+  const most = 2 ** Math.floor(Math.log2(Math.max(1, rows / FEWEST_ROWS_PER_SHARD)))
+  return Math.min(wanted, most, MOST_SHARDS)
+}
+
+const chooseBackend = (dim: number, vectorBytesPerShard: number): BackendName =>
+  dim > SQLITE_VEC_DIM_MAX || vectorBytesPerShard > SCANNED_BYTES ? "lancedb" : "sqlite-vec"
+
+function backendReason(backend: BackendName, wasAskedFor: boolean, dim: number, shardSize: string): string {
+  if (wasAskedFor) return `${backend}, as asked for`
+  if (backend === "sqlite-vec")
+    return `sqlite-vec: ${shardSize} of vectors a shard are scanned exactly in milliseconds`
+  if (dim > SQLITE_VEC_DIM_MAX)
+    return `lancedb: sqlite-vec takes at most ${SQLITE_VEC_DIM_MAX} dimensions, got ${dim}`
+  return `lancedb: ${shardSize} of vectors a shard are too many to scan for every query`
+}

@@ -1,0 +1,144 @@
+/**
+ * The partition stage: every row goes to the spill file of its shard. Memory is bounded whatever the number of rows.
+ */
+import { join } from "node:path"
+import { throwIfAborted } from "../../errors.js"
+import type { NormFigures } from "../../manifest/manifest.js"
+import type { FieldSpec, FieldType, IdType, RecordBatch } from "../../records.js"
+import type { Strategy } from "../../sharding/strategy.js"
+import type { ShardSpec } from "../../shards/backend.js"
+import type { Metric } from "../../vectors/metric.js"
+import { appendBlocks, batchBytes, joinBatches, takeRows } from "./batches.js"
+import { createNorms } from "./norms.js"
+
+/** Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many shards. */
+const PENDING_BYTES = 64 * 2 ** 20
+
+/** Where the rows of an input go, in the order in which they are read. */
+export interface Placement {
+  readonly strategy: Strategy
+  /** To be called with each batch once, in order. */
+  place(batch: RecordBatch): Places
+}
+
+/** Places of the rows of a batch, row by row: the home of each first, then its copies, each in another shard. */
+export interface Places {
+  /** Row of the batch at each place; absent if each row has just its home. */
+  readonly rows: Int32Array | undefined
+  readonly shards: Int32Array
+}
+
+/** Rows go where the strategy assigns them. */
+export const placementBy = (strategy: Strategy): Placement => ({
+  strategy,
+  place: (batch) => ({ rows: undefined, shards: strategy.assign(batch) }),
+})
+
+export interface Partition {
+  /** Rows of the input. */
+  readonly rows: number
+  readonly strategy: Strategy
+  /** Rows and copies of each shard. */
+  readonly rowsByShard: Float64Array
+  readonly schema: ShardSpec
+  /** Lengths of the vectors of all rows, duplicates included. */
+  readonly norms: NormFigures
+}
+
+export interface PartitionOptions {
+  /** Says where rows go once the dimension is known. */
+  readonly placementFor: (dim: number) => Promise<Placement>
+  readonly metric: Metric
+  readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+  /** Directory of the spill files. */
+  readonly dir: string
+  /** Told of each batch in order, with its places and their positions in the spills of their shards. */
+  readonly onPlaced: (batch: RecordBatch, places: Places, positions: Float64Array) => Promise<void>
+  /** Told the rows done so far. */
+  readonly onRows: (rows: number) => void
+  readonly signal: AbortSignal | undefined
+}
+
+export const spillPath = (dir: string, shard: number): string => join(dir, `spill-${shard}`)
+
+/** Reads all batches and spills them. `undefined` if there are no rows. */
+export async function partition(
+  batches: AsyncIterable<RecordBatch>,
+  options: PartitionOptions,
+): Promise<Partition | undefined> {
+  const { metric, fields, dir, onPlaced, signal } = options
+  const wide = createWideness(fields)
+  const norms = createNorms()
+  const pending = new Map<number, RecordBatch[]>()
+  let pendingBytes = 0
+  let partition: { placement: Placement; rowsByShard: Float64Array; dim: number; idType: IdType } | undefined
+  let rows = 0
+
+  const flush = async (): Promise<void> => {
+    for (const [shard, parts] of pending) await appendBlocks(spillPath(dir, shard), joinBatches(parts))
+    pending.clear()
+    pendingBytes = 0
+  }
+
+  for await (const batch of batches) {
+    throwIfAborted(signal)
+    if (partition === undefined) {
+      const placement = await options.placementFor(batch.dim)
+      const rowsByShard = new Float64Array(placement.strategy.shards)
+      partition = { placement, rowsByShard, dim: batch.dim, idType: batch.ids.type }
+    }
+    const { placement, rowsByShard } = partition
+    const places = placement.place(batch)
+    wide.note(batch)
+    norms.add(batch.vectors, batch.dim)
+    const positions = new Float64Array(places.shards.length)
+    const members = new Map<number, number[]>()
+    for (let place = 0; place < positions.length; place++) {
+      const row = places.rows === undefined ? place : places.rows[place]!
+      const shard = places.shards[place]!
+      positions[place] = rowsByShard[shard]!++
+      const rowsOfShard = members.get(shard)
+      if (rowsOfShard === undefined) members.set(shard, [row])
+      else rowsOfShard.push(row)
+    }
+    await onPlaced(batch, places, positions)
+    for (const [shard, rowsOfShard] of members) {
+      const part = takeRows(batch, rowsOfShard)
+      const parts = pending.get(shard)
+      if (parts === undefined) pending.set(shard, [part])
+      else parts.push(part)
+      pendingBytes += batchBytes(part)
+    }
+    if (pendingBytes >= PENDING_BYTES) await flush()
+    rows += batch.rows
+    options.onRows(rows)
+  }
+  await flush()
+  if (partition === undefined) return undefined
+  const { placement, rowsByShard, dim, idType } = partition
+  const schema = { dim, metric, id: { type: idType, wide: wide.ids() }, fields: wide.fields() }
+  return { rows, strategy: placement.strategy, rowsByShard, schema, norms: norms.figures() }
+}
+
+const isWide = (value: bigint): boolean => value !== BigInt.asIntN(54, value) || value === -(2n ** 53n)
+
+/** Finds out which 64-bit columns need `bigint` on the way back. */
+function createWideness(fields: readonly { readonly name: string; readonly type: FieldType }[]) {
+  const integers = fields.filter((field) => field.type === "int64").map((field) => field.name)
+  const wide = new Set<string>()
+  let wideIds = false
+  return {
+    note(batch: RecordBatch): void {
+      if (batch.ids.type === "int64" && !wideIds) wideIds = batch.ids.values.some(isWide)
+      for (const name of integers) {
+        if (
+          !wide.has(name) &&
+          batch.fields[name]!.some((value) => typeof value === "bigint" && isWide(value))
+        )
+          wide.add(name)
+      }
+    },
+    ids: (): boolean => wideIds,
+    fields: (): FieldSpec[] => fields.map(({ name, type }) => ({ name, type, wide: wide.has(name) })),
+  }
+}
