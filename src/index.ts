@@ -16,7 +16,7 @@
  * The map of the package:
  *
  * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish; {@link evaluateSnapshot}, its recall.
- * - `writer/`: from a source to a stored snapshot; `writer/sources/` reads files and records.
+ * - `writer/`: from a source to a stored snapshot; `sources/` reads files and records.
  * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
  * - `maintenance/`: what is done to a root from time to time: {@link readHistory}, {@link rollback}, {@link collect}, {@link pin},
  *   {@link verifyRoot}, {@link repairPointer}, {@link diffSnapshots}, {@link listRuns}, {@link diagnoseStore}.
