@@ -1,4 +1,4 @@
-/** Thread entry: does parts of steps for `layout-crew.ts`. */
+/** Thread entry: does parts of steps for `threads.ts`. */
 import { type MessagePort, parentPort, workerData } from "node:worker_threads"
 import { errorToWire } from "../../errors.js"
 import { finishShift, type Shift, takeParts } from "./threads.js"

@@ -221,7 +221,7 @@ export async function layOut(
   const { budget } = sharding.replication
   const threads = rows < LEAST_SHARED_ROWS ? 1 : parallelism
   const task: LayoutTask = { vectors, dim, metric, shards, layout, budget, seed, sampleOf, queries, threads }
-  const worker = new Worker(join(import.meta.dirname, "layout-worker.js"), { workerData: task })
+  const worker = new Worker(join(import.meta.dirname, "worker.js"), { workerData: task })
   const end = (): void => void worker.terminate()
   signal.addEventListener("abort", end)
   try {

@@ -49,7 +49,7 @@ export async function createCrew(threads: number): Promise<Crew & { end(): Promi
 
 async function startHelper() {
   const { port1: failures, port2 } = new MessageChannel()
-  const worker = new Worker(join(import.meta.dirname, "layout-helper.js"), {
+  const worker = new Worker(join(import.meta.dirname, "helper.js"), {
     workerData: port2,
     transferList: [port2],
   })

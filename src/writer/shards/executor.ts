@@ -28,7 +28,7 @@ export async function buildShards<T>(
   const signal = callerSignal ? AbortSignal.any([callerSignal, failure.signal]) : failure.signal
   const threads = Math.min(parallelism, tasks.length)
   const pool = new Piscina<ShardTask, ShardWorkerReply>({
-    filename: join(import.meta.dirname, "shard-worker.js"),
+    filename: join(import.meta.dirname, "worker.js"),
     minThreads: threads,
     maxThreads: threads,
   })

@@ -1,4 +1,4 @@
-/** Thread entry: runs shard tasks for `shard-pool.ts`. */
+/** Thread entry: runs shard tasks for `executor.ts`. */
 import { errorToWire, type WireError } from "../../errors.js"
 import { runShardTask, type ShardTask, type ShardTaskResult } from "./task.js"
 
