@@ -171,9 +171,9 @@ export {
   type StrategyName,
 } from "./sharding/strategy.js"
 export { BACKEND_NAMES, type BackendName } from "./shards/backend.js"
-export type { SourceFormat } from "./sources/format.js"
 export { openSource, type SourceOptions } from "./sources/open.js"
 export { type RecordsOptions, recordsSource } from "./sources/records.js"
+export type { SourceFormat } from "./sources/registry.js"
 export type { Source } from "./sources/source.js"
 export { openStore, type StoreOptions } from "./storage/open.js"
 export type { ObjectStore } from "./storage/store.js"

@@ -3,7 +3,7 @@ import { pipeline, Readable } from "node:stream"
 import { createGunzip } from "node:zlib"
 import { Decompress } from "fzstd"
 import { corrupt, invalidInput, messageOf } from "../errors.js"
-import { compressionOf, MAGIC_BYTES } from "./format.js"
+import { MAGIC_BYTES } from "./format.js"
 
 /** Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. */
 export async function* decompressed(
@@ -24,6 +24,17 @@ export async function* decompressed(
   } finally {
     await iterator.return?.()
   }
+}
+
+export type Compression = "gzip" | "zstd"
+
+/** How a file that starts with `head` is compressed, if it is. */
+export function compressionOf(head: Uint8Array): Compression | undefined {
+  if (head[0] === 0x1f && head[1] === 0x8b) return "gzip"
+  const start = head.length >= 4 ? Buffer.from(head).readUInt32LE(0) : 0
+  // A zstd file may also start with a frame to skip, as parallel compressors write it.
+  const isZstd = start === 0xfd2fb528 || (start >= 0x184d2a50 && start <= 0x184d2a5f)
+  return isZstd ? "zstd" : undefined
 }
 
 async function* chain(head: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {

@@ -1,58 +1,53 @@
-/** Which format a file has, told by its name, else by its first bytes. */
+/**
+ * What a format of input files is. Each has one file in formats/ and one line in registry.ts; nothing else knows which
+ * formats there are.
+ */
+import type { FileReader } from "./columns.js"
+import type { RowIds } from "./ids.js"
 
-export const SOURCE_FORMATS = ["parquet", "csv", "tsv", "jsonl", "arrow", "npy"] as const
+export type Format<Name extends string = string> = BytesFormat<Name> | FileFormat<Name>
 
-/** JSON Lines and CSV may be compressed by gzip or zstd, which is told by the content. */
-export type SourceFormat = (typeof SOURCE_FORMATS)[number]
-
-export type Compression = "gzip" | "zstd"
-
-const FORMAT_OF_EXTENSION: Readonly<Record<string, SourceFormat>> = {
-  parquet: "parquet",
-  pq: "parquet",
-  csv: "csv",
-  tsv: "tsv",
-  jsonl: "jsonl",
-  ndjson: "jsonl",
-  json: "jsonl",
-  arrow: "arrow",
-  arrows: "arrow",
-  feather: "arrow",
-  ipc: "arrow",
-  npy: "npy",
+interface FormatFacts<Name extends string> {
+  /** As users write it: `--format parquet`. */
+  readonly name: Name
+  /** Endings of its files, without the dot, in lower case. */
+  readonly extensions: readonly string[]
+  /** What its files may begin with, one character per byte (Latin-1), {@link MAGIC_BYTES} at most; empty if anything. */
+  readonly magic: readonly string[]
+  /** Loads the package that it needs. Throws `Unsupported`, which names the package, if it is not installed. */
+  load?(): Promise<unknown>
 }
 
-/** The format of a file with this name; `undefined` if its extension says nothing. */
-export function formatByName(name: string): SourceFormat | undefined {
-  const extension = /\.([a-z]+)(?:\.(?:gz|zst))?$/i.exec(name)?.[1]?.toLowerCase()
-  return extension !== undefined && Object.hasOwn(FORMAT_OF_EXTENSION, extension)
-    ? FORMAT_OF_EXTENSION[extension]
-    : undefined
+/** Is read from its beginning to its end, so also from a pipe; may be compressed by gzip or zstd. */
+export interface BytesFormat<Name extends string = string> extends FormatFacts<Name> {
+  readonly reads: "bytes"
+  open(file: ByteFile): FileReader
+}
+
+/** Is read at any place, so what is not in a local file is put into one first. */
+export interface FileFormat<Name extends string = string> extends FormatFacts<Name> {
+  readonly reads: "file"
+  /** Whether a file holds vectors alone, whose ids come from a file beside it, else are the places of the rows. */
+  readonly idsBeside?: boolean
+  open(file: LocalFile): Promise<FileReader>
+  /** How many rows a file has, bad ones included, without a reading of them; absent where its files do not say. */
+  countRows?(file: Pick<LocalFile, "name" | "path" | "tempDir">): Promise<number>
+}
+
+export interface ByteFile {
+  /** For messages. */
+  readonly name: string
+  /** Starts to read the file. */
+  openBytes(): AsyncIterable<Uint8Array>
+}
+
+export interface LocalFile extends ByteFile {
+  readonly path: string
+  /** For what a reader spills. */
+  readonly tempDir: string
+  /** Ids of the rows, for formats with `idsBeside`. */
+  readonly ids: RowIds
 }
 
 /** As many bytes from the start of a file tell its format, if it has any. */
 export const MAGIC_BYTES = 8
-
-const FORMAT_OF_MAGIC: readonly (readonly [string, SourceFormat])[] = [
-  ["PAR1", "parquet"],
-  ["ARROW1", "arrow"],
-  // An Arrow stream starts with a continuation marker.
-  ["\xff\xff\xff\xff", "arrow"],
-  ["\x93NUMPY", "npy"],
-  ["{", "jsonl"],
-]
-
-/** The format of a file that starts with `head`; `undefined` if that says nothing. */
-export function formatByContent(head: Uint8Array): SourceFormat | undefined {
-  const text = Buffer.from(head).toString("latin1")
-  return FORMAT_OF_MAGIC.find(([magic]) => text.startsWith(magic))?.[1]
-}
-
-/** How a file that starts with `head` is compressed, if it is. */
-export function compressionOf(head: Uint8Array): Compression | undefined {
-  if (head[0] === 0x1f && head[1] === 0x8b) return "gzip"
-  const start = head.length >= 4 ? Buffer.from(head).readUInt32LE(0) : 0
-  // A zstd file may also start with a frame to skip, as parallel compressors write it.
-  const isZstd = start === 0xfd2fb528 || (start >= 0x184d2a50 && start <= 0x184d2a5f)
-  return isZstd ? "zstd" : undefined
-}

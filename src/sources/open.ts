@@ -11,13 +11,19 @@ import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
 import { type ColumnMapping, type FileReader, readBatches } from "./columns.js"
 import { fieldList } from "./fields.js"
-import { formatByContent, formatByName, MAGIC_BYTES, SOURCE_FORMATS, type SourceFormat } from "./format.js"
-import { arrowReader, loadArrow } from "./formats/arrow.js"
-import { csvReader } from "./formats/csv.js"
-import { countParquetRows, loadDuckdb, parquetReader, queryReader } from "./formats/duckdb.js"
-import { jsonlReader } from "./formats/jsonl.js"
-import { type IdsFile, npyReader } from "./formats/npy.js"
+import { type Format, MAGIC_BYTES } from "./format.js"
+import { loadDuckdb, queryReader } from "./formats/duckdb.js"
+import { idsOfNpy } from "./formats/npy.js"
+import { countedIds, idsFrom, idsOfLines, type RowIds } from "./ids.js"
 import { expandInputs, type Input } from "./inputs.js"
+import {
+  formatByContent,
+  formatByName,
+  formatNamed,
+  isSourceFormat,
+  SOURCE_FORMATS,
+  type SourceFormat,
+} from "./registry.js"
 import type { ReadOptions, Source } from "./source.js"
 
 export interface SourceOptions {
@@ -89,15 +95,12 @@ export async function openSource(
   const openInputStore = (url: string) => openStore(url, options.store)
   const found = await expandInputs(names, openInputStore)
   const ids = options.ids === undefined ? undefined : (await expandInputs([options.ids], openInputStore))[0]
+  const given = options.format === undefined ? undefined : formatNamed(options.format)
   const files = await Promise.all(
-    found.map(async (input) => ({ input, format: options.format ?? (await formatOf(input)) })),
+    found.map(async (input) => ({ input, format: given ?? (await formatOf(input)) })),
   )
   assertFormats(files, ids)
-  const has = (format: SourceFormat) => files.some((file) => file.format === format)
-  const packages = {
-    duckdb: has("parquet") ? await loadDuckdb() : undefined,
-    arrow: has("arrow") ? await loadArrow() : undefined,
-  }
+  for (const { format } of files) await format.load?.()
   const [first] = files
   const name = files.length === 1 ? first!.input.name : `${files.length} files`
   const isStdin = first!.input.kind === "stdin"
@@ -105,23 +108,18 @@ export async function openSource(
   const source = sourceOf(name, !isStdin, mapping, (signal) => {
     if (isStdin && wasRead) throw invalidInput("standard input can be read only once", { name })
     wasRead = true
-    return readersOf(files, ids, { ...packages, openInputStore, tempDir, signal })
+    return readersOf(name, files, ids, { openInputStore, tempDir, signal })
   })
-  return { ...source, countRows: () => countRows(files, packages.duckdb, tempDir) }
+  return { ...source, countRows: () => countRows(files, tempDir) }
 }
 
-/** The rows of local Parquet files; of others the metadata does not tell, or is not at hand. */
-async function countRows(
-  files: readonly FormattedInput[],
-  duckdb: ReadContext["duckdb"],
-  tempDir: string,
-): Promise<number | undefined> {
-  const paths = files.flatMap(({ input, format }) =>
-    input.kind === "file" && format === "parquet" ? [{ name: input.name, path: input.path }] : [],
-  )
-  if (paths.length < files.length) return undefined
+/** The rows of local files whose metadata tells; of others it does not, or is not at hand. */
+async function countRows(files: readonly FormattedInput[], tempDir: string): Promise<number | undefined> {
   let rows = 0
-  for (const { name, path } of paths) rows += await countParquetRows(duckdb!, name, path, tempDir)
+  for (const { input, format } of files) {
+    if (input.kind !== "file" || format.reads !== "file" || format.countRows === undefined) return undefined
+    rows += await format.countRows({ name: input.name, path: input.path, tempDir })
+  }
   return rows
 }
 
@@ -158,7 +156,7 @@ function assertOptions(names: readonly string[], { sql, format, ids, idType }: S
       sql,
       inputs: names,
     })
-  if (format !== undefined && !SOURCE_FORMATS.includes(format)) {
+  if (format !== undefined && !isSourceFormat(format)) {
     const expected = SOURCE_FORMATS.join(", ")
     throw invalidInput(`the format is ${JSON.stringify(format)}, expected one of ${expected}`, { format })
   }
@@ -168,11 +166,13 @@ function assertOptions(names: readonly string[], { sql, format, ids, idType }: S
 
 interface FormattedInput {
   readonly input: Input
-  readonly format: SourceFormat
+  readonly format: Format
 }
 
+const hasIdsBeside = (format: Format): boolean => format.reads === "file" && format.idsBeside === true
+
 function assertFormats(files: readonly FormattedInput[], ids: Input | undefined): void {
-  const arrays = files.filter(({ format }) => format === "npy")
+  const arrays = files.filter(({ format }) => hasIdsBeside(format))
   if (arrays.length > 0 && files.length > 1)
     throw invalidInput(
       `${arrays[0]!.input.name} must be the only input: the ids of an .npy file count its rows`,
@@ -184,7 +184,7 @@ function assertFormats(files: readonly FormattedInput[], ids: Input | undefined)
   if (ids?.kind === "stdin") throw invalidInput("ids cannot be read from standard input; expected a file")
 }
 
-async function formatOf(input: Input): Promise<SourceFormat> {
+async function formatOf(input: Input): Promise<Format> {
   if (input.kind === "stdin")
     throw invalidInput("standard input has no name to tell its format by: expected a format", { input: "-" })
   const format =
@@ -208,8 +208,6 @@ async function readHead(path: string): Promise<Uint8Array> {
 }
 
 interface ReadContext {
-  readonly duckdb: Awaited<ReturnType<typeof loadDuckdb>> | undefined
-  readonly arrow: Awaited<ReturnType<typeof loadArrow>> | undefined
   readonly openInputStore: (url: string) => ObjectStore
   readonly tempDir: string
   readonly signal: AbortSignal | undefined
@@ -217,46 +215,44 @@ interface ReadContext {
 
 /** A reader per file. What is not in a local file is put into one while its reader is in use. */
 async function* readersOf(
+  name: string,
   files: readonly FormattedInput[],
-  ids: Input | undefined,
+  idsInput: Input | undefined,
   context: ReadContext,
 ): AsyncGenerator<FileReader> {
-  for (const { input, format } of files) {
-    const streams = format === "jsonl" || format === "csv" || format === "tsv"
-    if (input.kind === "stdin" && streams) {
-      yield textReader(input.name, format, () => openStdin(context.signal))
-      continue
+  const { tempDir, signal } = context
+  const localIds = idsInput && (await toLocalFile(idsInput, context))
+  const ids = idsInput === undefined ? countedIds() : openIds(idsInput.name, localIds!.path, signal)
+  try {
+    for (const { input, format } of files) {
+      if (input.kind === "stdin" && format.reads === "bytes") {
+        yield format.open({ name: input.name, openBytes: () => openStdin(signal) })
+        continue
+      }
+      const { path, remove } = await toLocalFile(input, context)
+      try {
+        yield await format.open({
+          name: input.name,
+          path,
+          tempDir,
+          ids,
+          openBytes: () => openFile(path, signal),
+        })
+      } finally {
+        await remove()
+      }
     }
-    const local = await toLocalFile(input, context)
-    const localIds = ids && (await toLocalFile(ids, context))
-    try {
-      if (streams) yield textReader(input.name, format, () => openFile(local.path, context.signal))
-      else if (format === "parquet")
-        yield parquetReader(context.duckdb!, input.name, local.path, context.tempDir)
-      else if (format === "arrow") yield arrowReader(context.arrow!, input.name, local.path)
-      else yield npyReader(input.name, local.path, ids && idsFile(ids.name, localIds!.path, context.signal))
-    } finally {
-      await local.remove()
-      await localIds?.remove()
-    }
+    await ids.end(name)
+  } finally {
+    await ids.close()
+    await localIds?.remove()
   }
 }
 
-function textReader(
-  name: string,
-  format: "jsonl" | "csv" | "tsv",
-  openBytes: () => AsyncIterable<Uint8Array>,
-): FileReader {
-  if (format === "jsonl") return jsonlReader(name, openBytes)
-  return csvReader(name, openBytes, format === "tsv" ? "\t" : undefined)
+function openIds(name: string, path: string, signal: AbortSignal | undefined): RowIds {
+  const isNpy = formatByName(name)?.name === "npy"
+  return idsFrom(isNpy ? idsOfNpy(name, path) : idsOfLines(name, () => openFile(path, signal)), name)
 }
-
-const idsFile = (name: string, path: string, signal: AbortSignal | undefined): IdsFile => ({
-  file: name,
-  path,
-  isNpy: formatByName(name) === "npy",
-  openBytes: () => openFile(path, signal),
-})
 
 const CHUNK_BYTES = 2 ** 20
 

@@ -4,17 +4,28 @@ import type { DataType, RecordBatch, Vector } from "apache-arrow"
 import { corrupt, isVecsnapError, messageOf, unsupported } from "../../errors.js"
 import { withPackage } from "../../packages.js"
 import type { FileReader, RawColumns } from "../columns.js"
+import type { FileFormat } from "../format.js"
 import { plainDate, plainDecimal, plainTimestamp } from "../plain.js"
 
 type Arrow = typeof import("apache-arrow")
 
+export const arrow: FileFormat<"arrow"> = {
+  name: "arrow",
+  extensions: ["arrow", "arrows", "feather", "ipc"],
+  // An Arrow stream starts with a continuation marker.
+  magic: ["ARROW1", "\xff\xff\xff\xff"],
+  reads: "file",
+  load: loadArrow,
+  open: async ({ name, path }) => arrowReader(await loadArrow(), name, path),
+}
+
 /** Throws `Unsupported`, naming the package to install, if Arrow is absent. */
-export function loadArrow(): Promise<Arrow> {
+function loadArrow(): Promise<Arrow> {
   return withPackage("apache-arrow", "Arrow input", () => import("apache-arrow"))
 }
 
 /** Reads a local file; `file` is for messages. */
-export function arrowReader(arrow: Arrow, file: string, path: string): FileReader {
+function arrowReader(arrow: Arrow, file: string, path: string): FileReader {
   return {
     file,
     unit: "row",

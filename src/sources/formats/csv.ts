@@ -9,7 +9,25 @@ import { isUtf8 } from "node:buffer"
 import { invalidInput } from "../../errors.js"
 import { decompressed, MAX_LINE_BYTES, splitLines } from "../bytes.js"
 import type { FileReader, RawColumns } from "../columns.js"
+import type { BytesFormat } from "../format.js"
 import { gatherRows, type ParsedLine } from "../text-rows.js"
+
+export const csv: BytesFormat<"csv"> = {
+  name: "csv",
+  extensions: ["csv"],
+  magic: [],
+  reads: "bytes",
+  open: ({ name, openBytes }) => csvReader(name, openBytes),
+}
+
+/** CSV whose delimiter is the tab, whatever its header looks like. */
+export const tsv: BytesFormat<"tsv"> = {
+  name: "tsv",
+  extensions: ["tsv"],
+  magic: [],
+  reads: "bytes",
+  open: ({ name, openBytes }) => csvReader(name, openBytes, "\t"),
+}
 
 const QUOTE = '"'
 const DELIMITERS = [",", ";", "\t", "|"]
@@ -20,11 +38,7 @@ type Cells = readonly (string | null)[]
  * `openBytes` starts to read the file, which may be compressed; `file` is for messages. Without a `delimiter` it is the
  * one of comma, semicolon, tab and bar that is most frequent in the header.
  */
-export function csvReader(
-  file: string,
-  openBytes: () => AsyncIterable<Uint8Array>,
-  delimiter?: string,
-): FileReader {
+function csvReader(file: string, openBytes: () => AsyncIterable<Uint8Array>, delimiter?: string): FileReader {
   return {
     file,
     unit: "line",

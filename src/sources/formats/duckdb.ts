@@ -30,6 +30,7 @@ import { aborted, invalidInput, isVecsnapError, throwIfAborted } from "../../err
 import { parseJson } from "../../json.js"
 import { withPackage } from "../../packages.js"
 import type { FileReader, FileReadOptions, RawColumns } from "../columns.js"
+import type { FileFormat, LocalFile } from "../format.js"
 import { plainDate, plainDecimal, plainTimestamp } from "../plain.js"
 
 type DuckDB = typeof import("@duckdb/node-api")
@@ -39,18 +40,24 @@ export function loadDuckdb(): Promise<DuckDB> {
   return withPackage("@duckdb/node-api", "Parquet and SQL input", () => import("@duckdb/node-api"))
 }
 
-/** Reads a local Parquet file; `file` is for messages. */
-export function parquetReader(duckdb: DuckDB, file: string, path: string, tempDir: string): FileReader {
-  return queryReader(duckdb, file, `SELECT * FROM ${parquetTable(path)}`, tempDir)
+export const parquet: FileFormat<"parquet"> = {
+  name: "parquet",
+  extensions: ["parquet", "pq"],
+  magic: ["PAR1"],
+  reads: "file",
+  load: loadDuckdb,
+  open: async ({ name, path, tempDir }) =>
+    queryReader(await loadDuckdb(), name, `SELECT * FROM ${parquetTable(path)}`, tempDir),
+  countRows: countParquetRows,
 }
 
-/** The number of rows of a local Parquet file, by its metadata; `file` is for messages. */
-export async function countParquetRows(
-  duckdb: DuckDB,
-  file: string,
-  path: string,
-  tempDir: string,
-): Promise<number> {
+/** The number of rows of a local Parquet file, by its metadata. */
+async function countParquetRows({
+  name: file,
+  path,
+  tempDir,
+}: Pick<LocalFile, "name" | "path" | "tempDir">): Promise<number> {
+  const duckdb = await loadDuckdb()
   let rows = 0
   const sql = `SELECT count(*) AS rows FROM ${parquetTable(path)}`
   const options = { signal: undefined, onBadRow: () => {} }

@@ -4,10 +4,19 @@ import { parseJson } from "../../json.js"
 import type { Json } from "../../records.js"
 import { decompressed, splitLines } from "../bytes.js"
 import type { FileReader, RawColumns } from "../columns.js"
+import type { BytesFormat } from "../format.js"
 import { gatherRows, type ParsedLine } from "../text-rows.js"
 
+export const jsonl: BytesFormat<"jsonl"> = {
+  name: "jsonl",
+  extensions: ["jsonl", "ndjson", "json"],
+  magic: ["{"],
+  reads: "bytes",
+  open: ({ name, openBytes }) => jsonlReader(name, openBytes),
+}
+
 /** `openBytes` starts to read the file, which may be compressed; `file` is for messages. */
-export function jsonlReader(file: string, openBytes: () => AsyncIterable<Uint8Array>): FileReader {
+function jsonlReader(file: string, openBytes: () => AsyncIterable<Uint8Array>): FileReader {
   return {
     file,
     unit: "line",

@@ -1,7 +1,4 @@
-/**
- * Vectors of an `.npy` file, and their ids from a file beside it: one per line, or an `.npy` file of integers. Without
- * ids, they are the places of the rows, from 0, as NumPy counts.
- */
+/** Vectors of an `.npy` file; their ids are in a file beside it, or the places of the rows. */
 import { type FileHandle, open } from "node:fs/promises"
 import { corrupt, invalidInput, unsupported } from "../../errors.js"
 import {
@@ -11,26 +8,27 @@ import {
   type NpyHeader,
   parseNpyHeader,
 } from "../../vectors/npy.js"
-import { decompressed, splitLines } from "../bytes.js"
 import type { FileReader, RawColumns } from "../columns.js"
+import type { FileFormat } from "../format.js"
+import type { RowIds } from "../ids.js"
 
-/** A local file of ids; `file` is for messages. */
-export interface IdsFile {
-  readonly file: string
-  readonly path: string
-  readonly isNpy: boolean
-  openBytes(): AsyncIterable<Uint8Array>
+export const npy: FileFormat<"npy"> = {
+  name: "npy",
+  extensions: ["npy"],
+  magic: ["\x93NUMPY"],
+  reads: "file",
+  idsBeside: true,
+  open: async ({ name, path, ids }) => npyReader(name, path, ids),
 }
 
 /** Reads a local file of shape (rows, dim); `file` is for messages. The columns are "id" and "vector". */
-export function npyReader(file: string, path: string, idsFile: IdsFile | undefined): FileReader {
+function npyReader(file: string, path: string, ids: RowIds): FileReader {
   return {
     file,
     unit: "row",
     // Ids in a text file look like integers, or do not.
     text: true,
     async *read() {
-      const ids = idsFile && (idsFile.isNpy ? idsOfNpy(idsFile) : idsOfLines(idsFile))
       const array = await openNpy(path, file)
       try {
         const [rows, dim] = array.header.shape
@@ -46,47 +44,18 @@ export function npyReader(file: string, path: string, idsFile: IdsFile | undefin
           if (data instanceof BigInt64Array || data instanceof Int32Array)
             throw invalidInput(`${file} holds integers, expected floating-point vectors`, { file })
           const count = data.length / dim
-          yield columnsOf(data, dim, start, await takeIds(ids, idsFile, start, count, file))
+          yield columnsOf(data, dim, start, await ids.take(count, file))
           start += count
         }
-        if (ids !== undefined && !(await ids.next()).done)
-          throw invalidInput(`${idsFile!.file} has more ids than the ${rows} rows of ${file}`, { file, rows })
       } finally {
         await array.close()
-        await ids?.return(undefined)
       }
     },
   }
 }
 
-type NpyId = string | number | bigint
-
-async function takeIds(
-  ids: AsyncGenerator<NpyId> | undefined,
-  idsFile: IdsFile | undefined,
-  start: number,
-  count: number,
-  file: string,
-): Promise<NpyId[]> {
-  if (ids === undefined) return Array.from({ length: count }, (_, i) => start + i)
-  const taken: NpyId[] = []
-  while (taken.length < count) {
-    const next = await ids.next()
-    if (next.done) {
-      const got = start + taken.length
-      throw invalidInput(`${idsFile!.file} has ${got} ids, fewer than ${file} has rows`, { file, got })
-    }
-    taken.push(next.value)
-  }
-  return taken
-}
-
-async function* idsOfLines({ file, openBytes }: IdsFile): AsyncGenerator<NpyId> {
-  for await (const lines of splitLines(decompressed(openBytes(), file), file))
-    for (const line of lines) yield line.toString("utf8").replace(/\r$/, "")
-}
-
-async function* idsOfNpy({ file, path }: IdsFile): AsyncGenerator<NpyId> {
+/** The values of a local `.npy` file of one axis; `file` is for messages. */
+export async function* idsOfNpy(file: string, path: string): AsyncGenerator<unknown> {
   const array = await openNpy(path, file)
   try {
     if (array.header.shape.length !== 1)
@@ -172,7 +141,7 @@ function columnsOf(
   vectors: Float32Array | Float64Array,
   dim: number,
   start: number,
-  ids: readonly NpyId[],
+  ids: readonly unknown[],
 ): RawColumns {
   return {
     rows: ids.length,
@@ -181,7 +150,7 @@ function columnsOf(
     vectorNames: ["vector"],
     namesOf: () => NAMES,
     column(name) {
-      if (name === "id") return (row) => (ids[row] === "" ? null : ids[row])
+      if (name === "id") return (row) => ids[row]
       return name === "vector" ? (row) => vectors.subarray(row * dim, (row + 1) * dim) : () => undefined
     },
   }

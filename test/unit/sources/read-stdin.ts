@@ -1,6 +1,7 @@
 // Run as a child process by open.test.ts: reads standard input as the format given and prints what it found.
-import type { SourceFormat } from "../../../src/sources/format.js"
+
 import { openSource } from "../../../src/sources/open.js"
+import type { SourceFormat } from "../../../src/sources/registry.js"
 
 const [format, mode] = process.argv.slice(2) as [SourceFormat, "once" | "twice" | "abort"]
 const source = await openSource("-", { format })

@@ -1,0 +1,33 @@
+/** The formats of input files, and how the one of a file is told: by its name, else by its first bytes. */
+import type { Format } from "./format.js"
+import { arrow } from "./formats/arrow.js"
+import { csv, tsv } from "./formats/csv.js"
+import { parquet } from "./formats/duckdb.js"
+import { jsonl } from "./formats/jsonl.js"
+import { npy } from "./formats/npy.js"
+
+const FORMATS = [parquet, csv, tsv, jsonl, arrow, npy] as const
+
+/** Names of the formats. JSON Lines and CSV may be compressed by gzip or zstd, which is told by the content. */
+export type SourceFormat = (typeof FORMATS)[number]["name"]
+
+export const SOURCE_FORMATS: readonly SourceFormat[] = FORMATS.map(({ name }) => name)
+
+export const isSourceFormat = (name: string): name is SourceFormat =>
+  SOURCE_FORMATS.some((format) => format === name)
+
+export function formatNamed(name: SourceFormat): Format {
+  return FORMATS.find((format) => format.name === name)!
+}
+
+/** The format of a file with this name; `undefined` if its extension says nothing. */
+export function formatByName(fileName: string): Format | undefined {
+  const extension = /\.([a-z]+)(?:\.(?:gz|zst))?$/i.exec(fileName)?.[1]?.toLowerCase()
+  return FORMATS.find(({ extensions }) => extension !== undefined && extensions.includes(extension))
+}
+
+/** The format of a file that starts with `head`; `undefined` if that says nothing. */
+export function formatByContent(head: Uint8Array): Format | undefined {
+  const text = Buffer.from(head).toString("latin1")
+  return FORMATS.find(({ magic }) => magic.some((start) => text.startsWith(start)))
+}
