@@ -6,6 +6,10 @@ import { isVecsnapError, type VecsnapError } from "../../../src/errors.js"
 import type { FieldValue, RecordBatch } from "../../../src/records.js"
 import { openSource, type SourceOptions } from "../../../src/sources/open.js"
 import type { ReadOptions, Source } from "../../../src/sources/source.js"
+import { fromRoot } from "../../support/paths.js"
+
+/** A small file as some tool wrote it, see test/fixtures/inputs. */
+export const inputFixture = (name: string): string => fromRoot(`test/fixtures/inputs/${name}`)
 
 /** All rows of a source, in plain values. */
 export interface Rows {
