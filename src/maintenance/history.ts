@@ -1,5 +1,5 @@
 /** What was published at a root, newest first, and what of it is there still. */
-import pMap from "p-map"
+import { inLanes } from "../async/lanes.js"
 import { isVecsnapError } from "../errors.js"
 import { nothingPublished, readManifest, readPointer } from "../manifest/current.js"
 import { isUnreadable } from "../manifest/document.js"
@@ -66,22 +66,17 @@ export async function readHistory(
   const unpublished = stored.filter(({ run }) => !known.has(run)).slice(0, limit)
   return {
     live: publications[0],
-    publications: await pMap(
-      publications.slice(0, limit),
-      async (publication, i) => ({
-        ...(await read(publication.run, publication.manifest)),
-        publication,
-        live: i === 0,
-        replacedBy: publications[i - 1],
-      }),
-      { concurrency: CONCURRENCY },
-    ),
+    publications: await inLanes(publications.slice(0, limit), CONCURRENCY, async (publication, _, i) => ({
+      ...(await read(publication.run, publication.manifest)),
+      publication,
+      live: i === 0,
+      replacedBy: publications[i - 1],
+    })),
     total: publications.length,
-    unpublished: await pMap(
-      unpublished,
-      async ({ run, key, createdAt }) => ({ ...(await read(run, key)), createdAt }),
-      { concurrency: CONCURRENCY },
-    ),
+    unpublished: await inLanes(unpublished, CONCURRENCY, async ({ run, key, createdAt }) => ({
+      ...(await read(run, key)),
+      createdAt,
+    })),
   }
 }
 

@@ -1,7 +1,7 @@
 /** Shards of a snapshot as files of a temporary directory: downloaded, used, and removed. */
 import { mkdir, rm } from "node:fs/promises"
 import { dirname } from "node:path"
-import { isVecsnapError, notFound, throwIfAborted, VecsnapError } from "../errors.js"
+import { isVecsnapError, notFound, VecsnapError } from "../errors.js"
 import { assertSha256, assertSize } from "../manifest/content.js"
 import type { FileEntry, ShardEntry } from "../manifest/manifest.js"
 import type { ShardPool, ShardReader, ShardSpec } from "../shards/backend.js"
@@ -70,33 +70,4 @@ export async function withShard<T>(
     const message = error.message.replaceAll(dir, entry.folder)
     throw new VecsnapError(error.tag, message, error.details, error)
   }
-}
-
-/**
- * Runs `work` on each item, a few at a time. When one fails, the others are aborted, and all have ended when this throws, so
- * that their directory can be removed.
- */
-export async function forEachShard<T>(
-  items: readonly T[],
-  work: (item: T, signal: AbortSignal) => Promise<void>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const stop = new AbortController()
-  const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal])
-  const queue = items.values()
-  let failure: { readonly error: unknown } | undefined
-  const lane = async (): Promise<void> => {
-    for (const item of queue) {
-      if (either.aborted) return
-      try {
-        await work(item, either)
-      } catch (error) {
-        failure ??= { error }
-        stop.abort()
-      }
-    }
-  }
-  await Promise.all(Array.from({ length: SHARDS_AT_A_TIME }, lane))
-  throwIfAborted(signal)
-  if (failure !== undefined) throw failure.error
 }

@@ -2,7 +2,6 @@
  * Routing artifacts: arrays that a strategy needs at query time, stored beside the manifest: one as `.npy`, several in one
  * `.npz`, so that a reader needs one request for them.
  */
-import pMap from "p-map"
 import { corrupt, notFound } from "../errors.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
@@ -36,11 +35,13 @@ export async function readArtifacts(
   manifest: Manifest,
   options?: CallOptions,
 ): Promise<Readonly<Record<string, AnyNpyArray>>> {
-  const objects = await pMap(manifest.artifacts, async (entry) => {
-    const body = await readVerified(store, entry, options)
-    const file = artifactName(entry)
-    return file === BUNDLE_FILE ? decodeNpz(body, entry.key) : { [file]: decodeAnyNpy(body, entry.key) }
-  })
+  const objects = await Promise.all(
+    manifest.artifacts.map(async (entry) => {
+      const body = await readVerified(store, entry, options)
+      const file = artifactName(entry)
+      return file === BUNDLE_FILE ? decodeNpz(body, entry.key) : { [file]: decodeAnyNpy(body, entry.key) }
+    }),
+  )
   return Object.assign({}, ...objects)
 }
 

@@ -1,7 +1,10 @@
 /** The files of a snapshot: what must be there, and whether it is. */
-import pMap from "p-map"
+import { inLanes } from "../async/lanes.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import type { FileEntry, Manifest } from "./manifest.js"
+
+/** HEAD requests in flight at a time. */
+const HEADS = 32
 
 /** Every object that the manifest names: files of shards, routing artifacts, the id locator. */
 export function snapshotFiles({ shards, artifacts, locator }: Manifest): readonly FileEntry[] {
@@ -17,16 +20,14 @@ export interface MissingFile {
   readonly problem: string
 }
 
-/** Files of the snapshot that are not there, or not with their size; one HEAD each, 32 at a time. */
+/** Files of the snapshot that are not there, or not with their size; one HEAD each. */
 export async function findMissingFiles(
   store: ObjectStore,
   manifest: Manifest,
   { signal }: CallOptions = {},
 ): Promise<readonly MissingFile[]> {
-  const found = await pMap(snapshotFiles(manifest), (file) => findMissing(store, file, { signal }), {
-    concurrency: 32,
-    signal,
-  })
+  const look = (file: FileEntry, signal: AbortSignal) => findMissing(store, file, { signal })
+  const found = await inLanes(snapshotFiles(manifest), HEADS, look, signal)
   return found.filter((file) => file !== undefined)
 }
 

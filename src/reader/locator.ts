@@ -5,8 +5,8 @@
  * it needs and that are not in memory, adjacent ones in one request. All of it is verified by checksums.
  */
 import { LRUCache } from "lru-cache"
-import pLimit from "p-limit"
 import { abortable } from "../async/abortable.js"
+import { createSemaphore } from "../async/semaphore.js"
 import { corrupt, notFound, throwIfAborted } from "../errors.js"
 import type { Logger } from "../logger.js"
 import {
@@ -82,7 +82,7 @@ function createStoredLocator(
   present: ReadonlySet<number>,
 ): IdLocator {
   const { key } = locator
-  const limit = pLimit(CONCURRENCY)
+  const limit = createSemaphore(CONCURRENCY)
   const blocks = new LRUCache<number, Cached<Uint8Array>>({ maxSize: CACHE_BYTES })
   let cachedIndex: Cached<LocatorIndex> | undefined
 
@@ -173,7 +173,7 @@ function createStoredLocator(
       for (const [block, cached] of begun) if (blocks.peek(block) === cached) blocks.delete(block)
     }
     const fetch = (signal: AbortSignal) =>
-      limit(async () => {
+      limit.run(async () => {
         throwIfAborted(signal)
         return fetchBlocks(index, first, end, signal)
       })

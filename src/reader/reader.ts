@@ -3,8 +3,8 @@
  */
 import { homedir } from "node:os"
 import { join } from "node:path"
-import pMap from "p-map"
 import { abortable } from "../async/abortable.js"
+import { inLanes } from "../async/lanes.js"
 import {
   assertWholeNumber,
   closed,
@@ -531,7 +531,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
         this.#logger.warn({ err: scope.explain(error), shard }, "a shard could not be opened before the swap")
       })
     try {
-      await pMap(shards, warmOne, { concurrency: WARM_CONCURRENCY })
+      await inLanes(shards, WARM_CONCURRENCY, warmOne)
     } finally {
       scope.end()
     }

@@ -8,7 +8,7 @@ import { execFile } from "node:child_process"
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { promisify } from "node:util"
-import pMap from "p-map"
+import { inLanes } from "../../src/async/lanes.js"
 import { fromRoot } from "../support/paths.js"
 import type { Finding } from "./hunt.js"
 import { runSchedule } from "./schedule.js"
@@ -380,13 +380,13 @@ async function judge(
 }
 
 rmSync(MUTANTS_DIR, { recursive: true, force: true })
-await pMap(
+await inLanes(
   MUTANTS.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word))),
-  async (mutant, index) => {
+  CONCURRENCY,
+  async (mutant, _, index) => {
     const { line, good } = await judge(mutant, index).catch((error) => ({ line: String(error), good: false }))
     if (!good) process.exitCode = 1
     console.log(`${good ? "found" : "NOT FOUND"}: ${mutant.name}: ${line}`)
   },
-  { concurrency: CONCURRENCY },
 )
 rmSync(MUTANTS_DIR, { recursive: true, force: true })

@@ -6,6 +6,7 @@
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { inLanes } from "../../async/lanes.js"
 import { assertWholeNumber, notFound } from "../../errors.js"
 import { readArtifacts } from "../../manifest/artifacts.js"
 import { readManifest, readPointer } from "../../manifest/current.js"
@@ -20,7 +21,14 @@ import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
 import { ROW_PARTS, type RowPart } from "../row-hashes.js"
-import { download, forEachShard, POOL_OPTIONS, shardFiles, withDirectory, withShard } from "../shard-copy.js"
+import {
+  download,
+  POOL_OPTIONS,
+  SHARDS_AT_A_TIME,
+  shardFiles,
+  withDirectory,
+  withShard,
+} from "../shard-copy.js"
 import { changedParameters, type ParameterChange } from "./parameters.js"
 import { type CentroidShift, canReroute, centroidShifts, countElsewhere } from "./routing.js"
 import { addRow, compareBuckets, type RowChange } from "./rows.js"
@@ -218,7 +226,7 @@ async function collectRows(
     })
   }
   try {
-    await forEachShard(wanted, collectShard, signal)
+    await inLanes(wanted, SHARDS_AT_A_TIME, collectShard, signal)
     await buckets.finish()
   } finally {
     await pool.close()

@@ -6,7 +6,7 @@ import { createHash, randomUUID } from "node:crypto"
 import { mkdtemp, open, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import pMap from "p-map"
+import { inLanes } from "../../async/lanes.js"
 import { isVecsnapError } from "../../errors.js"
 import { sha256OfBytes, sha256OfFile } from "../../storage/checksum.js"
 import { compareKeys } from "../../storage/rules.js"
@@ -301,9 +301,8 @@ const LISTED_NAMES = ["a", "B", "a-b", "a.b", "a0b", "dir/b", "dir-b", "é", "\u
 /** Lists keys on which common orders differ, beside one that only looks as if it had the prefix. */
 export async function observeListing({ store, key }: Probe, signal: AbortSignal): Promise<ListingSeen> {
   const expected = LISTED_NAMES.map((name) => key(`list/${name}`)).sort(compareKeys)
-  await pMap([...expected, key("list-beside")], (each) => store.put(each, bytesOf("listed"), { signal }), {
-    concurrency: WRITES_IN_FLIGHT,
-  })
+  const put = (each: string, signal: AbortSignal) => store.put(each, bytesOf("listed"), { signal })
+  await inLanes([...expected, key("list-beside")], WRITES_IN_FLIGHT, put, signal)
   return { expected, listed: await keysOf(store, key("list/"), signal) }
 }
 
@@ -314,10 +313,8 @@ const WRITES_IN_FLIGHT = 16
 /** Lists more keys than fit into one answer. */
 export async function observePaging({ store, key }: Probe, signal: AbortSignal): Promise<ListingSeen> {
   const expected = Array.from({ length: PAGED_OBJECTS }, (_, i) => key(`pages/${String(i).padStart(5, "0")}`))
-  await pMap(expected, (each) => store.put(each, new Uint8Array(1), { signal }), {
-    concurrency: WRITES_IN_FLIGHT,
-    signal,
-  })
+  const put = (each: string, signal: AbortSignal) => store.put(each, new Uint8Array(1), { signal })
+  await inLanes(expected, WRITES_IN_FLIGHT, put, signal)
   return { expected, listed: await keysOf(store, key("pages/"), signal) }
 }
 

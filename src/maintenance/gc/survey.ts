@@ -1,5 +1,5 @@
 /** Looking at a root for a collection: who uses what, which snapshots there are, and which objects. Only reads. */
-import pMap from "p-map"
+import { inLanes } from "../../async/lanes.js"
 import { corrupt, isVecsnapError } from "../../errors.js"
 import { readManifest } from "../../manifest/current.js"
 import { isUnreadable } from "../../manifest/document.js"
@@ -54,14 +54,15 @@ export async function readSurvey(
     if (parsed?.kind === "manifest") listed.push({ key, run: parsed.run, size, lastModified })
   }
   // Each is read to know that it can be, and not kept: all manifests together may not fit into memory.
-  const manifests = await pMap(
+  const manifests = await inLanes(
     listed,
+    CONCURRENCY,
     async (found): Promise<StoredManifest | undefined> => {
       const manifest = await tryReadManifest(store, found, options)
       if (manifest === undefined) return undefined
       return "problem" in manifest ? { ...found, problem: manifest.problem } : found
     },
-    { concurrency: CONCURRENCY, signal: options.signal },
+    options.signal,
   )
   const present = manifests.filter((found) => found !== undefined)
   const live = present.find(({ key }) => key === pointer.manifest)
@@ -106,12 +107,13 @@ export async function filesOf(
   options: CallOptions,
 ): Promise<ReadonlySet<string>> {
   const keys = new Set<string>()
-  await pMap(
+  await inLanes(
     manifestKeys,
+    CONCURRENCY,
     async (manifestKey) => {
       for (const { key } of snapshotFiles(await readManifest(store, manifestKey, options))) keys.add(key)
     },
-    { concurrency: CONCURRENCY, signal: options.signal },
+    options.signal,
   )
   return keys
 }

@@ -3,7 +3,7 @@
  */
 import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
-import pMap from "p-map"
+import { inLanes } from "../../async/lanes.js"
 import { corrupt, isVecsnapError, notFound } from "../../errors.js"
 import { readArtifacts } from "../../manifest/artifacts.js"
 import { assertSize } from "../../manifest/content.js"
@@ -24,7 +24,14 @@ import { sha256OfBytes } from "../../storage/checksum.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { NpyArray } from "../../vectors/npy.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
-import { download, forEachShard, POOL_OPTIONS, shardFiles, withDirectory, withShard } from "../shard-copy.js"
+import {
+  download,
+  POOL_OPTIONS,
+  SHARDS_AT_A_TIME,
+  shardFiles,
+  withDirectory,
+  withShard,
+} from "../shard-copy.js"
 import { checkIds, encodeShardRow } from "./ids.js"
 import { checkRecords } from "./shard.js"
 
@@ -116,7 +123,7 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
       const message = isVecsnapError(error, "NotFound") ? `${key} is missing` : error.message
       return { key, manifest: undefined, faults: [{ key, message }] }
     }
-    const missing = await pMap(snapshotFiles(manifest), present, { concurrency: HEADS, signal })
+    const missing = await inLanes(snapshotFiles(manifest), HEADS, present, signal)
     const faults = missing.filter((fault) => fault !== undefined)
     const absent = new Set(faults.map((fault) => fault.key))
     for (const { folder, rows } of manifest.shards) counted.shards.set(folder, rows)
@@ -180,8 +187,9 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
   ): Promise<readonly Found[]> {
     const faults: Found[] = []
     const readable: { shard: number; ids: Buckets }[] = []
-    await forEachShard(
+    await inLanes(
       manifest.shards,
+      SHARDS_AT_A_TIME,
       async (entry, signal) => {
         const { faults: found, ids } = await checkShard(manifest, entry, absent, signal)
         faults.push(...found)

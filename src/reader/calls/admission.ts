@@ -2,7 +2,8 @@
  * Admission: how many calls run at a time, how many may wait, and for how long. Beyond that a caller hears so at once,
  * with a hint when to come again: a queue without bounds only turns overload into timeouts.
  */
-import { aborted, assertWholeNumber, throwIfAborted, unavailable } from "../../errors.js"
+import { createSemaphore } from "../../async/semaphore.js"
+import { assertWholeNumber, throwIfAborted, unavailable } from "../../errors.js"
 
 export interface AdmissionSettings {
   /** Calls that run at a time. */
@@ -37,74 +38,49 @@ export function createAdmission(
 ): Admission {
   const { running: size, maxQueued, queueTimeoutMs } = settings
   assertWholeNumber("maxQueued", maxQueued, 0)
-  // A Set keeps the order of arrival and forgets who leaves in constant time.
-  const waiting = new Set<() => void>()
-  let running = 0
+  const places = createSemaphore(size, "call")
   let refused = 0
   let averageMs = FIRST_GUESS_MS
 
   function refusal(why: string): Error {
     refused++
+    const { running, waiting } = places
     // Those who wait now, and the new one, go through `size` at a time.
-    const retryAfterMs = Math.ceil((averageMs * (waiting.size + 1)) / size)
+    const retryAfterMs = Math.ceil((averageMs * (waiting + 1)) / size)
     return unavailable(`this reader is busy: ${why}; try again in ${retryAfterMs} ms`, {
       retryAfterMs,
       running,
-      queued: waiting.size,
+      queued: waiting,
     })
   }
 
-  /** Resolves when a place is ours. It is taken before anyone else can look, so that bursts are counted right. */
-  function waitForTurn(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        waiting.delete(onTurn)
-        clearTimeout(timer)
-        signal.removeEventListener("abort", onAbort)
-      }
-      const onTurn = () => {
-        leave()
-        resolve()
-      }
-      const onAbort = () => {
-        leave()
-        reject(aborted("the call was aborted while it waited for its turn", {}, signal.reason))
-      }
-      const timer = setTimeout(() => {
-        leave()
-        reject(refusal(`a call has waited for ${queueTimeoutMs} ms behind ${running} that run`))
-      }, queueTimeoutMs)
-      waiting.add(onTurn)
-      signal.addEventListener("abort", onAbort, { once: true })
-    })
+  const patience = {
+    ms: queueTimeoutMs,
+    error: () => refusal(`a call has waited for ${queueTimeoutMs} ms behind ${places.running} that run`),
   }
 
-  // A place goes straight to the first in line, so that no newcomer overtakes it.
-  function giveUpPlace(): void {
-    const [next] = waiting
-    if (next === undefined) running--
-    else next()
+  async function timed<T>(task: () => Promise<T>): Promise<T> {
+    const startMs = nowMs()
+    try {
+      return await task()
+    } finally {
+      averageMs += LATEST_WEIGHT * (nowMs() - startMs - averageMs)
+    }
   }
 
   return {
     async run(task, signal) {
       throwIfAborted(signal)
-      if (running < size) running++
-      else if (waiting.size < maxQueued) await waitForTurn(signal)
-      else throw refusal(`${running} calls run and ${waiting.size} wait, the most that may`)
-      const startMs = nowMs()
-      try {
-        return await task()
-      } finally {
-        averageMs += LATEST_WEIGHT * (nowMs() - startMs - averageMs)
-        giveUpPlace()
-      }
+      const { running, waiting } = places
+      if (running >= size && waiting >= maxQueued)
+        throw refusal(`${running} calls run and ${waiting} wait, the most that may`)
+      return places.run(() => timed(task), signal, patience)
     },
     get running() {
-      return running
+      return places.running
     },
     get queued() {
-      return waiting.size
+      return places.waiting
     },
     get refused() {
       return refused

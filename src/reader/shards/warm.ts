@@ -1,6 +1,6 @@
 /** Filling the disk cache ahead of searches: for images, init containers, and before traffic comes. */
-import pMap from "p-map"
-import { invalidInput, throwIfAborted } from "../../errors.js"
+import { inLanes } from "../../async/lanes.js"
+import { invalidInput } from "../../errors.js"
 import { shardBytes } from "../../manifest/figures.js"
 import type { ShardEntry } from "../../manifest/manifest.js"
 import type { SnapshotState } from "../state.js"
@@ -45,22 +45,14 @@ export async function warmShards(
   }
   let downloads = 0
   let bytes = 0
-  let failure: unknown
   const warmShard = async (entry: ShardEntry): Promise<void> => {
-    if (failure !== undefined) return
-    try {
-      throwIfAborted(signal)
-      if (verify) await files.drop(entry)
-      if (!(await files.fetch(entry, signal))) return
-      downloads++
-      bytes += shardBytes(entry)
-    } catch (error) {
-      failure ??= error
-    }
+    if (verify) await files.drop(entry)
+    // The caller's signal: when one download fails, the others still end well.
+    if (!(await files.fetch(entry, signal))) return
+    downloads++
+    bytes += shardBytes(entry)
   }
-  await pMap(entries, warmShard, { concurrency })
-  // Not before the other downloads have ended.
-  if (failure !== undefined) throw failure
+  await inLanes(entries, concurrency, warmShard, signal)
   return { shards: entries.length, downloads, bytes }
 }
 

@@ -1,9 +1,9 @@
 /** The shards stage: builds every shard that has rows, several at a time, and hands each over as soon as it is done. */
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
-import pLimit from "p-limit"
-import pMap from "p-map"
 import { Piscina } from "piscina"
+import { inLanes } from "../../async/lanes.js"
+import { createSemaphore } from "../../async/semaphore.js"
 import { errorFromWire, throwIfAborted } from "../../errors.js"
 import type { ShardTask, ShardTaskResult } from "./task.js"
 import type { ShardWorkerReply } from "./worker.js"
@@ -21,46 +21,26 @@ export interface ShardPoolOptions {
 export async function buildShards<T>(
   tasks: readonly ShardTask[],
   onBuilt: (task: ShardTask, result: ShardTaskResult, signal: AbortSignal) => Promise<T>,
-  { parallelism = availableParallelism(), signal: callerSignal }: ShardPoolOptions,
+  { parallelism = availableParallelism(), signal }: ShardPoolOptions,
 ): Promise<readonly T[]> {
   if (tasks.length === 0) return []
-  const failure = new AbortController()
-  const signal = callerSignal ? AbortSignal.any([callerSignal, failure.signal]) : failure.signal
   const threads = Math.min(parallelism, tasks.length)
   const pool = new Piscina<ShardTask, ShardWorkerReply>({
     filename: join(import.meta.dirname, "worker.js"),
     minThreads: threads,
     maxThreads: threads,
   })
-  const running = new Set<Promise<T>>()
   // A thread is never stopped within a task: native packages go on writing files in threads of their own.
-  const building = pLimit(threads)
-  const build = (task: ShardTask): Promise<ShardWorkerReply> => {
-    throwIfAborted(signal)
-    return pool.run(task)
-  }
-  const run = async (task: ShardTask): Promise<T> => {
-    const reply = await building(build, task)
+  const building = createSemaphore(threads)
+  const run = async (task: ShardTask, signal: AbortSignal): Promise<T> => {
+    const reply = await building.run(() => pool.run(task), signal)
     if ("error" in reply) throw errorFromWire(reply.error)
     throwIfAborted(signal)
     return onBuilt(task, reply.result, signal)
   }
   try {
     // Twice the threads in flight, so that a thread builds the next shard while the last one is uploaded.
-    return await pMap(
-      tasks,
-      (task) => {
-        const work = run(task)
-        running.add(work)
-        return work
-      },
-      { concurrency: 2 * threads },
-    )
-  } catch (error) {
-    failure.abort()
-    await Promise.allSettled(running)
-    throwIfAborted(callerSignal)
-    throw error
+    return await inLanes(tasks, 2 * threads, run, signal)
   } finally {
     await pool.destroy()
   }
