@@ -206,7 +206,9 @@ function joinCells(scans: readonly Scan[]): Cells {
   const cells: (string | null)[] = []
   let parts: string[] = []
   for (const scan of scans) {
-    const [continued, ...others] = scan === scans[0] ? [undefined, ...scan.cells] : scan.cells
+    const isFirst = scan === scans[0]
+    const continued = isFirst ? undefined : scan.cells[0]
+    const others = isFirst ? scan.cells : scan.cells.slice(1)
     if (typeof continued === "string") {
       cells.push([...parts, continued].join("\n"))
       parts = []
