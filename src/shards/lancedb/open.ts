@@ -61,7 +61,7 @@ export async function openTable(
  */
 async function checkVersions(file: string): Promise<void> {
   const folder = join(file, "_versions")
-  const names = await readdir(folder)
+  const names = (await readdir(folder)).filter((name) => name !== VERSION_HINT)
   const unknown = names.find((name) => !VERSION_FILE.test(name))
   if (unknown !== undefined || names.length === 0) {
     const found = unknown === undefined ? "none" : JSON.stringify(unknown)
@@ -110,6 +110,9 @@ function readIndex(file: string, { kind, partitions, probes, maxNorm = 0 }: Inde
 
 /** Named 2^64 - 1 - version, with leading zeros. */
 const VERSION_FILE = /^\d{20}\.manifest$/
+
+/** Which version is the latest, by number, as LanceDB leaves it behind after changes. */
+const VERSION_HINT = "latest_version_hint.json"
 
 /** A file's content. Throws `Corrupt` if it is longer than `most` bytes, before anything is read. */
 async function readBounded(path: string, most: number): Promise<Uint8Array> {
