@@ -13,19 +13,18 @@ import type {
   SourceOptions,
   StrategyName,
 } from "../src/index.js"
-import {
-  type BuildFlags,
-  type MappingFlags,
-  type ReleaseFlags,
-  type RetentionFlags,
-  type ShardingFlags,
-  type StorageFlags,
-  storeOptions,
-  withoutUndefined,
-} from "./arguments.js"
+import type {
+  BuildFlags,
+  MappingFlags,
+  ReleaseFlags,
+  RetentionFlags,
+  ShardingFlags,
+} from "./build-options.js"
 import type { Config } from "./config.js"
 import { durationSeconds } from "./duration.js"
+import { type StorageFlags, storeOptions } from "./options.js"
 import { usageError } from "./usage-error.js"
+import { withoutUndefined } from "./without-undefined.js"
 
 export interface BuildRequest {
   readonly inputs: readonly string[]

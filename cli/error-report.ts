@@ -1,7 +1,7 @@
 /** What is told of an error: a sentence, a document for scripts, an exit code. */
 import { inspect } from "node:util"
 import { CommanderError } from "commander"
-import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/index.js"
+import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/errors.js"
 import { EXIT_CODES, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import type { Io } from "./io.js"
 import { paintFor } from "./render.js"

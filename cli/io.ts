@@ -1,4 +1,4 @@
-import { stringifyJson } from "../src/index.js"
+import { stringifyJson } from "../src/json.js"
 
 /**
  * What a command may touch of the process around it, so that tests can run commands with an output they capture.

@@ -1,5 +1,6 @@
 /** Measured recall for people. */
-import { certifiedRecall, type RecallCertificate } from "../src/index.js"
+import type { RecallCertificate } from "../src/index.js"
+import { certifiedRecall } from "../src/recall/curves.js"
 import { countOf, formatCount } from "./render.js"
 
 /** Numbers of probes that a line shows, where there are so many shards. */

@@ -1,7 +1,7 @@
 /**
  * Text for people: numbers, sizes, durations, tables, colours. All pure.
  */
-import { stringifyJson } from "../src/index.js"
+import { stringifyJson } from "../src/json.js"
 import type { Io, Output } from "./io.js"
 
 const integers = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 })

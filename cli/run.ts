@@ -3,27 +3,7 @@
  */
 import { readFileSync } from "node:fs"
 import { Command, CommanderError } from "commander"
-import { buildCommand } from "./commands/build.js"
-import { configCommand } from "./commands/config.js"
-import { demoCommand } from "./commands/demo.js"
-import { diffCommand } from "./commands/diff.js"
-import { doctorCommand } from "./commands/doctor.js"
-import { evalCommand } from "./commands/eval.js"
-import { gcCommand } from "./commands/gc.js"
-import { getCommand } from "./commands/get.js"
-import { healthCommand } from "./commands/health.js"
-import { historyCommand } from "./commands/history.js"
-import { infoCommand } from "./commands/info.js"
-import { pinCommand } from "./commands/pin.js"
-import { planCommand } from "./commands/plan.js"
-import { publishCommand } from "./commands/publish.js"
-import { queryCommand } from "./commands/query.js"
-import { rollbackCommand } from "./commands/rollback.js"
-import { runsCommand } from "./commands/runs.js"
-import { shardsCommand } from "./commands/shards.js"
-import { unpinCommand } from "./commands/unpin.js"
-import { verifyCommand } from "./commands/verify.js"
-import { warmCommand } from "./commands/warm.js"
+import { commandsFor } from "./commands.js"
 import { errorDocument, exitCodeOf, renderError, reportedError } from "./error-report.js"
 import { EXIT_CODES_HELP, EXIT_OK } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
@@ -44,12 +24,15 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
       io.stdout.write(text)
     },
   }
+  const watched = { ...io, stdout }
   try {
     let exitCode = EXIT_OK
     const exitWith = (code: number): void => {
       exitCode = code
     }
-    await createProgram({ ...io, stdout }, exitWith).parseAsync([...argv], { from: "user" })
+    const program = createProgram()
+    for (const create of await commandsFor(argv)) program.addCommand(create(watched, exitWith))
+    await configure(program, watched).parseAsync([...argv], { from: "user" })
     return exitCode
   } catch (thrown) {
     if (isHelp(thrown)) return EXIT_OK
@@ -65,37 +48,16 @@ const terminalOf = ({ isTTY, columns }: Io["stdout"]): Pick<Io["stdout"], "isTTY
   ...(columns === undefined ? {} : { columns }),
 })
 
-/** `exitWith` sets the exit code of a command that has done its work but has more to say than that. */
-function createProgram(io: Io, exitWith: (code: number) => void): Command {
-  const program = new Command("vecsnap")
+function createProgram(): Command {
+  return new Command("vecsnap")
     .description("Snapshots of sharded vector indexes on object storage.")
     .version(packageVersion(), "-V, --version", "print the version")
     .helpCommand("help [command]", "print help for a command")
     .addHelpText("after", `\n${EXIT_CODES_HELP}\n\nStart with: vecsnap demo`)
-  const commands = [
-    planCommand,
-    buildCommand,
-    queryCommand,
-    getCommand,
-    infoCommand,
-    shardsCommand,
-    historyCommand,
-    rollbackCommand,
-    publishCommand,
-    runsCommand,
-    gcCommand,
-    pinCommand,
-    unpinCommand,
-    verifyCommand,
-    diffCommand,
-    evalCommand,
-    warmCommand,
-    healthCommand,
-    configCommand,
-    doctorCommand,
-    demoCommand,
-  ]
-  for (const create of commands) program.addCommand(create(io, exitWith))
+}
+
+/** Makes a program and its commands throw what ends them, and print to `io`. */
+function configure(program: Command, io: Io): Command {
   const width = widthOf(io.stdout)
   for (const command of withSubcommands(program)) {
     command

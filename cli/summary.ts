@@ -1,7 +1,7 @@
 /** `--summary-file`: how a build ended, for schedulers. */
 import { rename, rm, writeFile } from "node:fs/promises"
 import { resolve } from "node:path"
-import { stringifyJson } from "../src/index.js"
+import { stringifyJson } from "../src/json.js"
 import { errorDocument, exitCodeOf, reportedError } from "./error-report.js"
 import { EXIT_OK } from "./exit-codes.js"
 import type { Io } from "./io.js"

@@ -1,4 +1,4 @@
-import { VecsnapError } from "../src/index.js"
+import { VecsnapError } from "../src/errors.js"
 import type { Io } from "./io.js"
 
 /**

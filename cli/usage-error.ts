@@ -1,7 +1,7 @@
 /**
  * Errors about what the user typed or configured.
  */
-import { type ErrorDetails, VecsnapError } from "../src/index.js"
+import { type ErrorDetails, VecsnapError } from "../src/errors.js"
 
 export const usageError = (message: string, details?: ErrorDetails, cause?: unknown): VecsnapError =>
   new VecsnapError("InvalidInput", message, details, cause)

@@ -9,19 +9,12 @@ import {
   readInputFacts,
   type ShardingOptions,
 } from "../../src/index.js"
-import {
-  addBuildOptions,
-  addMappingOptions,
-  addOutputOptions,
-  addShardingOptions,
-  addStorageOptions,
-  type BuildFlags,
-  withoutUndefined,
-} from "../arguments.js"
+import { addBuildOptions, addMappingOptions, addShardingOptions, type BuildFlags } from "../build-options.js"
 import { type BuildRequest, hasAutoShards, resolveBuild } from "../build-request.js"
 import { loadConfig } from "../config.js"
 import { printRefusal, renderGates } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
+import { addOutputOptions, addStorageOptions } from "../options.js"
 import { createLogger, createProgress } from "../progress.js"
 import { describeRecall, describeTargets } from "../recall.js"
 import {
@@ -36,8 +29,9 @@ import {
   widthOf,
 } from "../render.js"
 import { withSummary } from "../summary.js"
+import { describeTimings } from "../timings.js"
 import { usageError } from "../usage-error.js"
-import { describeTimings } from "./info.js"
+import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Inputs are Parquet, CSV, JSON Lines (also .gz, .zst), Arrow IPC or .npy: files, globs, s3:// objects, "-" for standard

@@ -1,12 +1,13 @@
 import { Command } from "commander"
 import { stringify } from "yaml"
 import type { VecsnapError } from "../../src/index.js"
-import { addOutputOptions, type OutputFlags } from "../arguments.js"
 import { resolveBuild } from "../build-request.js"
+import { type CheckedConfig, checkConfig } from "../config/check.js"
 import { configJsonSchema } from "../config/json-schema.js"
-import { type CheckedConfig, CONFIG_FILE, type Config, checkConfig, readConfig } from "../config.js"
+import { CONFIG_FILE, type Config, readConfig } from "../config.js"
 import { EXIT_CODES } from "../exit-codes.js"
 import { type Io, printJson } from "../io.js"
+import { addOutputOptions, type OutputFlags } from "../options.js"
 import { paintFor } from "../render.js"
 
 const EXAMPLES = `

@@ -6,16 +6,10 @@ import {
   type SnapshotDiff,
   stringifyJson,
 } from "../../src/index.js"
-import {
-  addOutputOptions,
-  addStorageOptions,
-  type OutputFlags,
-  type StorageFlags,
-  wholeNumber,
-  withoutUndefined,
-} from "../arguments.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
+import { wholeNumber } from "../parse.js"
 import {
   countOf,
   formatBytes,
@@ -26,6 +20,7 @@ import {
   paintFor,
   renderFacts,
 } from "../render.js"
+import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 <a> and <b> are run ids (vecsnap history lists them), or the words live and previous. Shards with the same content in both

@@ -2,27 +2,25 @@ import { writeFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import { Command } from "commander"
 import { type Evaluation, evaluateSnapshot, openSource } from "../../src/index.js"
+import { loadConfig } from "../config.js"
+import { renderEvalPage } from "../eval-page.js"
+import { type Io, printJson } from "../io.js"
 import {
   addOutputOptions,
   addSnapshotOption,
   addStorageOptions,
   type OutputFlags,
-  parseCounts,
-  parseShareList,
   rootUrl,
   type SnapshotFlags,
   type StorageFlags,
   storeOptions,
-  wholeNumber,
-  withoutUndefined,
-} from "../arguments.js"
-import { loadConfig } from "../config.js"
-import { renderEvalPage } from "../eval-page.js"
-import { type Io, printJson } from "../io.js"
+} from "../options.js"
+import { parseCounts, parseShareList, wholeNumber } from "../parse.js"
 import { stderrLogger } from "../progress.js"
 import { formatShare } from "../recall.js"
 import { type Column, countOf, formatCount, paintFor, renderTable, widthOf } from "../render.js"
 import { usageError } from "../usage-error.js"
+import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Searches with more and more probes, and compares what is found with the true neighbours, for which all shards are downloaded

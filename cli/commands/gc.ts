@@ -1,16 +1,10 @@
 import { Command } from "commander"
 import { type CollectReport, collect } from "../../src/index.js"
-import {
-  addOutputOptions,
-  addRetentionOptions,
-  addStorageOptions,
-  type OutputFlags,
-  type RetentionFlags,
-  type StorageFlags,
-} from "../arguments.js"
+import { addRetentionOptions, type RetentionFlags } from "../build-options.js"
 import { resolveRetention } from "../build-request.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
 import { stderrLogger } from "../progress.js"
 import { type Column, countOf, formatBytes, paintFor, renderTable, widthOf } from "../render.js"
 

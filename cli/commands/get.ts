@@ -1,17 +1,17 @@
 import { Command } from "commander"
 import { type FoundRecord, type RouteOptions, stringifyJson, VecsnapError } from "../../src/index.js"
+import { type Io, printJson } from "../io.js"
+import { type ReaderFlags, withReader } from "../open-reader.js"
 import {
   addOutputOptions,
   addReaderOptions,
   addRouteOptions,
   addSnapshotOption,
   addStorageOptions,
-  parseId,
   type RouteFlags,
   routeOptions,
-} from "../arguments.js"
-import { type Io, printJson } from "../io.js"
-import { type ReaderFlags, withReader } from "../open.js"
+} from "../options.js"
+import { parseId } from "../parse.js"
 
 const NOTES = `
 Prints one JSON object per line, in order of the ids. Ids that are not there are named on stderr, and the exit code is

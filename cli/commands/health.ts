@@ -1,16 +1,16 @@
 import { Command } from "commander"
 import type { Health } from "../../src/index.js"
+import { EXIT_DEGRADED, EXIT_OK, EXIT_UNHEALTHY } from "../exit-codes.js"
+import { type Io, printJson } from "../io.js"
+import { type ReaderFlags, withReader } from "../open-reader.js"
 import {
   addOutputOptions,
   addReaderOptions,
   addStorageOptions,
   addTimeoutOption,
-  parseSeconds,
   type TimeoutFlags,
-} from "../arguments.js"
-import { EXIT_DEGRADED, EXIT_OK, EXIT_UNHEALTHY } from "../exit-codes.js"
-import { type Io, printJson } from "../io.js"
-import { type ReaderFlags, withReader } from "../open.js"
+} from "../options.js"
+import { parseSeconds } from "../parse.js"
 import { formatShare } from "../recall.js"
 import { countOf, formatValue, paintFor } from "../render.js"
 import { withTimeout } from "../timeout.js"

@@ -1,24 +1,12 @@
 import { Command } from "commander"
-import {
-  certifiedRecall,
-  defaultProbes,
-  type History,
-  type HistoryPublication,
-  type HistorySnapshot,
-  type Manifest,
-  type Publication,
-  readHistory,
-  snapshotBytes,
-} from "../../src/index.js"
-import {
-  addOutputOptions,
-  addStorageOptions,
-  type OutputFlags,
-  type StorageFlags,
-  wholeNumber,
-} from "../arguments.js"
+import type { History, HistoryPublication, HistorySnapshot, Manifest, Publication } from "../../src/index.js"
+import { readHistory } from "../../src/maintenance/history.js"
+import { snapshotBytes } from "../../src/manifest/figures.js"
+import { certifiedRecall, defaultProbes } from "../../src/recall/curves.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
+import { wholeNumber } from "../parse.js"
 import { formatShare } from "../recall.js"
 import {
   type Column,

@@ -1,5 +1,8 @@
 import { Command } from "commander"
-import { type Manifest, shardFigures, snapshotBytes } from "../../src/index.js"
+import type { Manifest } from "../../src/index.js"
+import { shardFigures, snapshotBytes } from "../../src/manifest/figures.js"
+import { type Io, printJson } from "../io.js"
+import { readShown, type ShownSnapshot, withStore } from "../open.js"
 import {
   addOutputOptions,
   addSnapshotOption,
@@ -7,20 +10,18 @@ import {
   type OutputFlags,
   type SnapshotFlags,
   type StorageFlags,
-} from "../arguments.js"
-import { type Io, printJson } from "../io.js"
-import { readShown, type ShownSnapshot, withStore } from "../open.js"
+} from "../options.js"
 import { describeRecall, describeTargets } from "../recall.js"
 import {
   countOf,
   formatBytes,
   formatCount,
-  formatDuration,
   formatTime,
   formatValue,
   paintFor,
   renderFacts,
 } from "../render.js"
+import { describeTimings } from "../timings.js"
 
 const EXAMPLES = `
 Examples:
@@ -131,12 +132,4 @@ function describeLeftOut({ build }: Manifest): string | undefined {
   const bad = build.skippedRows > 0 ? countOf(build.skippedRows, "bad row") : undefined
   const duplicates = build.duplicateRows > 0 ? countOf(build.duplicateRows, "duplicate") : undefined
   return [bad, duplicates].filter(Boolean).join(", ") || undefined
-}
-
-/** "4.2 s: sample 0.4 s, train 1.2 s": the total first, if there is one, then the stages. */
-export function describeTimings(timingsMs: Readonly<Record<string, number>>): string {
-  const { total, ...stages } = timingsMs
-  const parts = Object.entries(stages).map(([stage, ms]) => `${stage} ${formatDuration(ms)}`)
-  const all = total ?? Object.values(stages).reduce((sum, ms) => sum + ms, 0)
-  return parts.length === 0 ? formatDuration(all) : `${formatDuration(all)}: ${parts.join(", ")}`
 }

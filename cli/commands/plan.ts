@@ -7,17 +7,11 @@ import {
   readInputFacts,
   type SnapshotPlan,
 } from "../../src/index.js"
-import {
-  addMappingOptions,
-  addOutputOptions,
-  addPlanOptions,
-  addStorageOptions,
-  type PlanFlags,
-  withoutUndefined,
-} from "../arguments.js"
+import { addMappingOptions, addPlanOptions, type PlanFlags } from "../build-options.js"
 import { resolveSource } from "../build-request.js"
 import { loadConfig } from "../config.js"
 import { type Io, printJson } from "../io.js"
+import { addOutputOptions, addStorageOptions } from "../options.js"
 import {
   formatBytes,
   formatCount,
@@ -27,6 +21,7 @@ import {
   plainPaint,
   renderFacts,
 } from "../render.js"
+import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 The number of rows of Parquet files is read from their metadata, other inputs are read once; the first 10,000 rows are

@@ -1,19 +1,14 @@
 import { Command } from "commander"
 import { GATE_NAMES, type GateName, publishRun } from "../../src/index.js"
-import {
-  addOutputOptions,
-  addStorageOptions,
-  type OutputFlags,
-  parseGates,
-  type StorageFlags,
-  withoutUndefined,
-} from "../arguments.js"
 import { resolveAllow, resolveGates } from "../build-request.js"
 import { printRefusal } from "../gates-table.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
+import { parseGates } from "../parse.js"
 import { stderrLogger } from "../progress.js"
 import { publishedDocument, renderPublished } from "../published.js"
+import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 As a build does, it checks the gates of vecsnap.yaml, and replaces only what was live when the run started; --force

@@ -7,6 +7,8 @@ import {
   stringifyJson,
   VecsnapError,
 } from "../../src/index.js"
+import { type Io, printJson } from "../io.js"
+import { type ReaderFlags, withReader } from "../open-reader.js"
 import {
   addOutputOptions,
   addReaderOptions,
@@ -14,16 +16,11 @@ import {
   addSnapshotOption,
   addStorageOptions,
   addTimeoutOption,
-  parseId,
-  parseProbes,
-  parseShare,
   type RouteFlags,
   routeOptions,
   type TimeoutFlags,
-  wholeNumber,
-} from "../arguments.js"
-import { type Io, printJson } from "../io.js"
-import { type ReaderFlags, withReader } from "../open.js"
+} from "../options.js"
+import { parseId, parseProbes, parseShare, wholeNumber } from "../parse.js"
 import { readQueryVector } from "../query-vector.js"
 import { type Column, countOf, formatCount, formatValue, paintFor, renderTable, widthOf } from "../render.js"
 import { withTimeout } from "../timeout.js"

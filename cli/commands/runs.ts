@@ -1,14 +1,10 @@
 import { Command } from "commander"
-import { listRuns, type RunInfo } from "../../src/index.js"
-import {
-  addOutputOptions,
-  addStorageOptions,
-  type OutputFlags,
-  type StorageFlags,
-  wholeNumber,
-} from "../arguments.js"
+import type { RunInfo } from "../../src/index.js"
+import { listRuns } from "../../src/maintenance/runs.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
+import { wholeNumber } from "../parse.js"
 import {
   type Column,
   formatCount,

@@ -1,12 +1,8 @@
 import { Command } from "commander"
-import {
-  emptyShards,
-  type Manifest,
-  type ShardEntry,
-  shardBytes,
-  shardRun,
-  snapshotBytes,
-} from "../../src/index.js"
+import type { Manifest, ShardEntry } from "../../src/index.js"
+import { emptyShards, shardBytes, shardRun, snapshotBytes } from "../../src/manifest/figures.js"
+import { type Io, printJson } from "../io.js"
+import { readShown, withStore } from "../open.js"
 import {
   addOutputOptions,
   addSnapshotOption,
@@ -14,9 +10,7 @@ import {
   type OutputFlags,
   type SnapshotFlags,
   type StorageFlags,
-} from "../arguments.js"
-import { type Io, printJson } from "../io.js"
-import { readShown, withStore } from "../open.js"
+} from "../options.js"
 import {
   type Column,
   countOf,

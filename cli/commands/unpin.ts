@@ -1,8 +1,8 @@
 import { Command } from "commander"
-import { unpin } from "../../src/index.js"
-import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../arguments.js"
+import { unpin } from "../../src/maintenance/pins.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
 
 const EXAMPLES = `
 Examples:

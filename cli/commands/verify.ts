@@ -6,18 +6,13 @@ import {
   type VerifyReport,
   verifyRoot,
 } from "../../src/index.js"
-import {
-  addOutputOptions,
-  addStorageOptions,
-  type OutputFlags,
-  type StorageFlags,
-  withoutUndefined,
-} from "../arguments.js"
 import { EXIT_CODES } from "../exit-codes.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
+import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
 import { countOf, formatBytes, paintFor } from "../render.js"
 import { usageError } from "../usage-error.js"
+import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Without --deep: the pointer and the manifest are sealed and readable, every file is there with its size, the routing

@@ -1,14 +1,14 @@
 import { Command } from "commander"
+import { type Io, printJson } from "../io.js"
+import { type ReaderFlags, withReader } from "../open-reader.js"
 import {
   addOutputOptions,
   addReaderOptions,
   addStorageOptions,
   addTimeoutOption,
-  parseShards,
   type TimeoutFlags,
-} from "../arguments.js"
-import { type Io, printJson } from "../io.js"
-import { type ReaderFlags, withReader } from "../open.js"
+} from "../options.js"
+import { parseShards } from "../parse.js"
 import { countOf, formatBytes } from "../render.js"
 import { withTimeout } from "../timeout.js"
 

@@ -1,10 +1,10 @@
 import { fileURLToPath } from "node:url"
 import { invalidInput } from "../errors.js"
+import { deferredStore } from "./deferred.js"
 import { openLocalStore } from "./local.js"
 import { openMemoryStore } from "./memory.js"
 import { createRetry, type Retry, type RetrySettings } from "./retry.js"
-import { assertPrefix } from "./rules.js"
-import { openS3Store } from "./s3.js"
+import { assertPrefix, s3Url } from "./rules.js"
 import type { S3Settings } from "./s3-client.js"
 import type { ObjectStore } from "./store.js"
 import { type RequestCounts, withCounting } from "./with-counting.js"
@@ -52,8 +52,13 @@ function openBackend(url: string, s3: S3Settings | undefined, retry: Retry): Obj
       return openLocalStore(location.directory, withoutTrailingSlash(url))
     case "memory":
       return openMemoryStore(location.name)
-    case "s3":
-      return openS3Store(location.bucket, location.prefix, s3, retry)
+    case "s3": {
+      const { bucket, prefix } = location
+      return deferredStore(s3Url(bucket, prefix), async () => {
+        const { openS3Store } = await import("./s3.js")
+        return openS3Store(bucket, prefix, s3, retry)
+      })
+    }
   }
 }
 

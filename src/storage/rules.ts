@@ -90,6 +90,10 @@ export function assertOnePrecondition({ ifAbsent, ifMatch }: PutOptions): void {
   }
 }
 
+/** The URL of what is below `prefix` of a bucket, without a trailing slash. */
+export const s3Url = (bucket: string, prefix: string): string =>
+  prefix === "" ? `s3://${bucket}` : `s3://${bucket}/${prefix}`
+
 /** Orders keys as stores do: by the bytes of their UTF-8. JavaScript's own order is that of UTF-16 units. */
 export function compareKeys(a: string, b: string): number {
   const length = Math.min(a.length, b.length)

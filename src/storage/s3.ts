@@ -35,6 +35,7 @@ import {
   assertPrefix,
   assertRange,
   isKey,
+  s3Url,
 } from "./rules.js"
 import { createS3Client, type S3Settings } from "./s3-client.js"
 import { s3Error } from "./s3-errors.js"
@@ -90,7 +91,7 @@ class S3Store implements ObjectStore {
   #client: Promise<S3Client> | undefined
 
   constructor(bucket: string, prefix: string, settings: S3Settings, retry: Retry) {
-    this.url = prefix === "" ? `s3://${bucket}` : `s3://${bucket}/${prefix}`
+    this.url = s3Url(bucket, prefix)
     this.#bucket = bucket
     this.#prefix = prefix === "" ? "" : `${prefix}/`
     this.#settings = settings

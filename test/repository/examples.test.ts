@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { describe, expect, it } from "vitest"
 import { parseAllDocuments } from "yaml"
-import { parseConfig } from "../../cli/config.js"
+import { parseConfig } from "../../cli/config/check.js"
 import { run } from "../../cli/run.js"
 import { fromRoot } from "../support/paths.js"
 import { captureIo } from "../unit/cli/capture.js"

@@ -1,8 +1,9 @@
 import { Command } from "commander"
 import { describe, expect, test } from "vitest"
-import { addBuildOptions, type BuildFlags } from "../../../cli/arguments.js"
+import { addBuildOptions, type BuildFlags } from "../../../cli/build-options.js"
 import { resolveBuild, resolveRelease, resolveSharding } from "../../../cli/build-request.js"
-import { type Config, parseConfig } from "../../../cli/config.js"
+import { parseConfig } from "../../../cli/config/check.js"
+import type { Config } from "../../../cli/config.js"
 
 const config = parseConfig(
   `

@@ -2,8 +2,8 @@
 import { inspect } from "node:util"
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
+import { checkConfig, parseConfig } from "../../../cli/config/check.js"
 import { substituteVariables, variablesIn } from "../../../cli/config/variables.js"
-import { checkConfig, parseConfig } from "../../../cli/config.js"
 
 const parse = (content: string, env: Record<string, string> = {}) => parseConfig(content, "vecsnap.yaml", env)
 

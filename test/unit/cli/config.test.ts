@@ -2,7 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
-import { loadConfig, parseConfig } from "../../../cli/config.js"
+import { parseConfig } from "../../../cli/config/check.js"
+import { loadConfig } from "../../../cli/config.js"
 
 const parse = (content: string) => parseConfig(content, "vecsnap.yaml")
 

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { conflict, unavailable } from "../../../src/errors.js"
+import { deferredStore } from "../../../src/storage/deferred.js"
 import { openMemoryStore } from "../../../src/storage/memory.js"
 import { createRetry, type RetryClock } from "../../../src/storage/retry.js"
 import type { ObjectStore, PutBody } from "../../../src/storage/store.js"
@@ -271,5 +272,61 @@ describe("withCounting", () => {
     await withCounting(withRetry(attempts, retry), above).get("key")
     expect(below).toMatchObject({ get: 3, failed: 2 })
     expect(above).toMatchObject({ get: 1, failed: 0 })
+  })
+})
+
+describe("deferredStore", () => {
+  it("opens the store at the first call, and once", async () => {
+    let opened = 0
+    const inner = newStore()
+    const store = deferredStore(inner.url, async () => {
+      opened++
+      return inner
+    })
+    expect(store.url).toBe(inner.url)
+    expect(opened).toBe(0)
+    await Promise.all([store.put("a", bytes("1")), store.put("b", bytes("22"))])
+    expect((await store.get("a"))?.body).toEqual(bytes("1"))
+    expect(opened).toBe(1)
+  })
+
+  it("passes every call on", async () => {
+    const inner = newStore()
+    const store = deferredStore(inner.url, async () => inner)
+    const { etag } = await store.put("a", bytes("value"))
+    expect(await store.getIfChanged("a", etag)).toBe("unchanged")
+    expect((await store.head("a"))?.size).toBe(5)
+    expect((await store.getFile("a", join(directory, "deferred")))?.size).toBe(5)
+    const keys: string[] = []
+    for await (const { key } of store.list("")) keys.push(key)
+    expect(keys).toEqual(["a"])
+    expect(await store.delete(["a"])).toEqual([])
+    expect(await inner.head("a")).toBeUndefined()
+  })
+
+  it("closes what it has opened, and opens nothing to close it", async () => {
+    const calls: string[] = []
+    const inner: ObjectStore = { ...newStore(), url: "memory://x", close: () => void calls.push("closed") }
+    const open = async () => {
+      calls.push("opened")
+      return { ...inner, head: async () => undefined }
+    }
+    deferredStore(inner.url, open).close()
+    await Promise.resolve()
+    expect(calls).toEqual([])
+    const store = deferredStore(inner.url, open)
+    await store.head("a")
+    store.close()
+    await Promise.resolve()
+    expect(calls).toEqual(["opened", "closed"])
+  })
+
+  it("fails each call with the reason for which it could not be opened, and closing does not", async () => {
+    const store = deferredStore("memory://x", async () => {
+      throw unavailable("not now")
+    })
+    await expect(store.head("a")).rejects.toThrow("not now")
+    store.close()
+    await expect(store.get("a")).rejects.toThrow("not now")
   })
 })

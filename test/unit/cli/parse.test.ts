@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "commander"
 import { expect, test } from "vitest"
+import { storeOptions } from "../../../cli/options.js"
 import {
   collectPair,
   parseContext,
@@ -13,9 +14,8 @@ import {
   parseRoutingValues,
   parseSeconds,
   parseShards,
-  storeOptions,
   wholeNumber,
-} from "../../../cli/arguments.js"
+} from "../../../cli/parse.js"
 
 test.each(["12x", "", " 1", "1.5", "-1", "1e3", "0x10", "9007199254740993", "0"])(
   "a whole number from 1 is not %j",

@@ -1,0 +1,105 @@
+/**
+ * The options that commands share.
+ *
+ * Flags have no defaults here: an absent flag is `undefined`, so that `vecsnap.yaml` and then the library decide.
+ */
+import type { Command } from "commander"
+import type { RouteOptions, SnapshotInfo, StoreOptions } from "../src/index.js"
+import type { Config } from "./config.js"
+import { collectPair, parseContext, parseSeconds, parseShards } from "./parse.js"
+import { usageError } from "./usage-error.js"
+import { withoutUndefined } from "./without-undefined.js"
+
+export interface OutputFlags {
+  readonly json?: boolean
+  readonly debug?: boolean
+}
+
+export interface StorageFlags {
+  readonly config?: string
+  readonly endpoint?: string
+  readonly region?: string
+  readonly pathStyle?: boolean
+}
+
+export function addOutputOptions(command: Command): Command {
+  return command
+    .option("--json", "print JSON for scripts")
+    .option("--debug", "print the stack of an error, and everything that is logged")
+}
+
+export function addStorageOptions(command: Command): Command {
+  return command
+    .option("--config <file>", "settings; default: vecsnap.yaml in the working directory, if there is one")
+    .option("--endpoint <url>", "S3: address of the server; default: AWS_ENDPOINT_URL_S3, else AWS")
+    .option("--region <name>", "S3: region; default: from the environment or the AWS profile")
+    .option("--path-style", "S3: bucket in the path; default with an endpoint of its own")
+    .option("--no-path-style", "S3: bucket in the host name")
+}
+
+export interface TimeoutFlags {
+  readonly timeout?: number
+}
+
+export function addTimeoutOption(command: Command): Command {
+  return command.option(
+    "--timeout <seconds>",
+    "give up after this, opening included; exit code 7; default: none",
+    parseSeconds,
+  )
+}
+
+export interface RouteFlags {
+  readonly probes?: number | "all"
+  readonly shards?: readonly number[] | "all"
+  readonly context?: Readonly<Record<string, string>>
+}
+
+export function addRouteOptions(command: Command): Command {
+  return command
+    .option("--shards <1,2|all>", "search these shards and no others", parseShards)
+    .option("--context <field=value>", "cel: what the expression is evaluated on; repeatable", collectPair)
+}
+
+/** How a query is routed, with the context typed by the snapshot's fields. */
+export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["fields"]): RouteOptions =>
+  withoutUndefined({
+    probes: flags.probes,
+    shards: flags.shards,
+    context: flags.context && parseContext(flags.context, fields),
+  })
+
+export interface SnapshotFlags {
+  readonly snapshot?: string
+}
+
+export function addSnapshotOption(command: Command): Command {
+  return command.option(
+    "--snapshot <run>",
+    "the snapshot of this run, whether live or not; default: the live one",
+  )
+}
+
+export function addReaderOptions(command: Command): Command {
+  return command.option(
+    "--cache-dir <dir>",
+    "where downloaded shards are kept; default: vecsnap in the user's cache",
+  )
+}
+
+/** Store settings from flags, then the configuration. Credentials come from the environment or the AWS profile. */
+export function storeOptions(flags: StorageFlags, config: Config): StoreOptions {
+  const s3 = withoutUndefined({
+    endpoint: flags.endpoint ?? config.storage?.endpoint,
+    region: flags.region ?? config.storage?.region,
+    forcePathStyle: flags.pathStyle ?? config.storage?.["path-style"],
+  })
+  return Object.keys(s3).length === 0 ? {} : { s3 }
+}
+
+/** Root of the snapshots: the argument, else `to` of the configuration. */
+export function rootUrl(argument: string | undefined, config: Config): string {
+  const url = argument ?? config.to
+  if (url !== undefined) return url
+  throw usageError("no snapshot is named: give its URL, or `to` in vecsnap.yaml")
+}

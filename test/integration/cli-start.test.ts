@@ -1,0 +1,60 @@
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { openStore } from "../../src/storage/open.js"
+import { packagesLoadedBy } from "../support/modules.js"
+import { fromRoot } from "../support/paths.js"
+import { publishTiny } from "../support/tiny-snapshot.js"
+
+// What a command loads it makes its user wait for: the AWS SDK, CEL and zod take longer than all else that most commands do.
+
+let directory: string
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "vecsnap-start-"))
+  await publishTiny(openStore(directory), "k3x9q1z7w2ab")
+})
+afterAll(() => rm(directory, { recursive: true }))
+
+const packagesOf = (...command: string[]) => packagesLoadedBy([fromRoot("dist/cli/main.js"), ...command])
+const SDK_OR_CEL = /^(@aws|@smithy|@bufbuild)/
+
+describe("start-up", () => {
+  it("of --version loads what reads arguments, and no more", async () => {
+    expect(await packagesOf("--version")).toEqual(["commander", "lossless-json"])
+  })
+
+  it.each(["info", "shards", "history", "runs"])(
+    "of %s loads neither the AWS SDK nor CEL",
+    async (command) => {
+      const packages = await packagesOf(command, directory)
+      expect(packages).toContain("zod")
+      expect(packages.filter((name) => SDK_OR_CEL.test(name))).toEqual([])
+    },
+  )
+
+  it("of the library loads no AWS SDK", async () => {
+    const library = pathToFileURL(fromRoot("dist/src/index.js"))
+    const packages = await packagesLoadedBy([
+      "--input-type=module",
+      "--eval",
+      `import ${JSON.stringify(library)}`,
+    ])
+    expect(packages).toContain("zod")
+    expect(packages.filter((name) => /^(@aws|@smithy)/.test(name))).toEqual([])
+  })
+
+  it("of a store in S3 loads the AWS SDK at its first call, which shows that these tests see it", async () => {
+    const open = JSON.stringify(pathToFileURL(fromRoot("dist/src/storage/open.js")))
+    // Nothing listens there.
+    const s3 = { endpoint: "http://127.0.0.1:1", credentials: { accessKeyId: "a", secretAccessKey: "b" } }
+    const options = JSON.stringify({ s3, retry: { attempts: 1 } })
+    const store = `import { openStore } from ${open}; const store = openStore("s3://bucket/prefix", ${options}); store.close();`
+    const call = `await store.head("key").catch(() => {})`
+    const sdk = /^@aws-sdk\/client-s3$/
+    const run = (program: string) => packagesLoadedBy(["--input-type=module", "--eval", program])
+    expect((await run(store)).filter((name) => sdk.test(name))).toEqual([])
+    expect((await run(`${store} ${call}`)).filter((name) => sdk.test(name))).toEqual(["@aws-sdk/client-s3"])
+  })
+})
