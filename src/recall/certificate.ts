@@ -33,11 +33,15 @@ export interface CertificateQueries {
   readonly vectors: Float32Array
   /** For rows: {@link idKey} of each, by which a row is no neighbour of itself. */
   readonly own: Float64Array | undefined
-  /** {@link NeighbourLists.within}, as it was when the task began. */
+}
+
+/** What spares work: it leaves out nothing that will be in the lists of all shards. */
+export interface NeighbourHint {
+  /** {@link NeighbourLists.within}, as it is when a shard is begun. */
   readonly within: Float64Array
 }
 
-/** The nearest rows of one shard to each query, as far as they are not beyond `within`: `count × CERTIFIED_NEIGHBOURS`, nearest first, Infinity where there are fewer. */
+/** The nearest rows of one shard to each query, as far as they are not beyond a hint: `count × CERTIFIED_NEIGHBOURS`, nearest first, Infinity where there are fewer. */
 export interface ShardNeighbours {
   readonly distances: Float64Array
   /** {@link idKey}s. */
@@ -48,7 +52,8 @@ export interface ShardNeighbours {
 export function nearestInShard(
   rows: Pick<ShardRows, "vectors" | "ids" | "rows">,
   { dim, metric }: Pick<ShardSpec, "dim" | "metric">,
-  { vectors, own, within }: CertificateQueries,
+  { vectors, own }: CertificateQueries,
+  hint?: NeighbourHint,
 ): ShardNeighbours {
   const count = vectors.length / dim
   const distances = new Float64Array(count * CERTIFIED_NEIGHBOURS).fill(Infinity)
@@ -64,7 +69,7 @@ export function nearestInShard(
   // One more, since one may be the query itself.
   const nearest = new NearestRows(metric, vectors, dim, CERTIFIED_NEIGHBOURS + 1, {
     rows: rows.rows,
-    within,
+    within: hint?.within,
   })
   nearest.add(createScanTable(metric, rows.vectors, dim), 0)
   for (const [query, found] of nearest.takeSorted().entries()) {

@@ -105,10 +105,7 @@ export async function trueNeighbours(
   const neighbours = createNeighbourLists(vectors.length / dim)
   await scan((records) => {
     const rows = { ...records, rows: records.vectors.length / dim }
-    neighbours.add(
-      records.shard,
-      nearestInShard(rows, { dim, metric }, { vectors, own, within: neighbours.within }),
-    )
+    neighbours.add(records.shard, nearestInShard(rows, { dim, metric }, { vectors, own }, neighbours))
   })
   return neighbours.lists
 }

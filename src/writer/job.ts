@@ -13,6 +13,7 @@ import type { ActiveRun } from "./active-run.js"
 import type { ResolvedWriterOptions } from "./options.js"
 import type { BadRows } from "./rows/bad-rows.js"
 import { takeRows } from "./rows/batches.js"
+import type { Scratch } from "./scratch.js"
 import type { StageClock } from "./stages.js"
 
 /** What a build reads: a source made by `openSource`, or records in memory or from anywhere. */
@@ -34,8 +35,8 @@ export interface BuildContext {
 }
 
 export interface Job extends BuildPlan, BuildContext {
-  /** Temporary directory of this run. */
-  readonly dir: string
+  /** Of this run alone. */
+  readonly scratch: Scratch
 }
 
 /** No row is held out where real queries are given, or no certificate is wanted. */

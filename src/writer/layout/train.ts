@@ -1,7 +1,6 @@
 /**
  * The sample, train and layout stages: from options to a strategy and to where it places the rows.
  */
-import { join } from "node:path"
 import { invalidInput } from "../../errors.js"
 import { readArtifacts } from "../../manifest/artifacts.js"
 import { readLive } from "../../manifest/current.js"
@@ -54,8 +53,8 @@ export interface Trained {
 }
 
 /** Training takes a reading of its own, so what can be read only once is kept on disk, and what is small in memory. */
-export function readableTwice({ source, options, dir }: Job, { layout }: ResolvedCluster): Source {
-  if (!source.repeatable) return spooled(source, join(dir, "spool"))
+export function readableTwice({ source, options, scratch }: Job, { layout }: ResolvedCluster): Source {
+  if (!source.repeatable) return spooled(source, scratch, "spool")
   // Where a layout by affinity may be made, all rows are in memory as it is.
   if (layout !== "fast" && layout !== "plain") return source
   return remembered(source, REMEMBERED_SHARE * options.memoryLimit)

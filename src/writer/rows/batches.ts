@@ -1,14 +1,14 @@
 /**
- * Operations on record batches, and their form on local disk.
+ * Operations on record batches, and their form in the scratch store.
  *
  * A block file is a sequence of batches: two little-endian 32-bit lengths in bytes, all but the vectors in V8's structured clone format (which
  * keeps typed arrays and 64-bit integers as they are), and the vectors as they lie in memory, which are most of it. Such files
  * live for one run on one host.
  */
-import { type FileHandle, open, writeFile } from "node:fs/promises"
 import { deserialize, serialize } from "node:v8"
 import { corrupt } from "../../errors.js"
 import type { FieldValue, IdColumn, RecordBatch } from "../../records.js"
+import type { Scratch, ScratchReader } from "../scratch.js"
 
 /** The columns of a batch that are stored, without where they came from. */
 export type Columns = Omit<RecordBatch, "origin" | "shards">
@@ -140,8 +140,12 @@ export const unpackBatch = ({ columns, vectors }: PackedBatch): RecordBatch => (
 })
 
 /** Appends batches to a block file, made if it does not exist. */
-export async function appendBlocks(path: string, batches: Iterable<RecordBatch>): Promise<void> {
-  await writeFile(path, blocksOf(batches), { flag: "a" })
+export async function appendBlocks(
+  scratch: Scratch,
+  name: string,
+  batches: Iterable<RecordBatch>,
+): Promise<void> {
+  await scratch.append(name, blocksOf(batches))
 }
 
 function* blocksOf(batches: Iterable<RecordBatch>): Generator<Uint8Array> {
@@ -157,35 +161,31 @@ function* blocksOf(batches: Iterable<RecordBatch>): Generator<Uint8Array> {
 
 const HEAD_BYTES = 8
 
-/** The batches of a block file, in the order they were appended. */
-export async function* readBlocks(path: string): AsyncGenerator<RecordBatch> {
-  const file = await open(path)
+/** The batches of a block file, in the order they were appended. Throws `NotFound` if it does not exist, `Corrupt` if it was cut. */
+export async function* readBlocks(scratch: Scratch, name: string): AsyncGenerator<RecordBatch> {
+  const reader = await scratch.read(name)
+  const path = scratch.path(name)
   try {
     const head = Buffer.alloc(HEAD_BYTES)
-    while (await readFully(file, head, path)) {
+    while (await readFully(reader, head, path)) {
       const columns = Buffer.alloc(head.readUInt32LE())
       const vectors = new Float32Array(head.readUInt32LE(4) / Float32Array.BYTES_PER_ELEMENT)
       const isWhole =
-        (await readFully(file, columns, path)) &&
-        (await readFully(file, new Uint8Array(vectors.buffer), path))
-      if (!isWhole) throw corrupt(`${path} ends in the middle of a block`, { path })
+        (await readFully(reader, columns, path)) &&
+        (await readFully(reader, new Uint8Array(vectors.buffer), path))
+      if (!isWhole) throw cut(path)
       yield unpackBatch({ columns, vectors })
     }
   } finally {
-    await file.close()
+    await reader.close()
   }
 }
 
 /** Fills the buffer; false at the end of the file. */
-async function readFully(file: FileHandle, buffer: Uint8Array, path: string): Promise<boolean> {
-  let filled = 0
-  while (filled < buffer.length) {
-    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled)
-    if (bytesRead === 0) {
-      if (filled === 0) return false
-      throw corrupt(`${path} ends in the middle of a block`, { path })
-    }
-    filled += bytesRead
-  }
-  return true
+async function readFully(reader: ScratchReader, buffer: Uint8Array, path: string): Promise<boolean> {
+  const filled = await reader.fill(buffer)
+  if (filled < buffer.length && filled > 0) throw cut(path)
+  return filled === buffer.length
 }
+
+const cut = (path: string): Error => corrupt(`${path} ends in the middle of a block`, { path })

@@ -7,13 +7,12 @@
  * back from the spill and compared. A row that is stored more than once has an entry for each copy, all with its
  * position in the input: those are no duplicates. The id locator is made from the same buckets (locator.ts).
  */
-import { appendFile, readFile } from "node:fs/promises"
-import { join } from "node:path"
 import { invalidInput } from "../../errors.js"
 import { type Id, type RecordBatch, rowPlace } from "../../records.js"
 import { hashValue } from "../../sharding/hash.js"
+import type { Scratch } from "../scratch.js"
 import { readBlocks } from "./batches.js"
-import type { Places } from "./partition.js"
+import { type Places, spillName } from "./partition.js"
 
 const BUCKETS = 256
 const ENTRY_BYTES = 24
@@ -23,7 +22,7 @@ const ENTRIES_BUFFERED = 2048
 export interface IdLog {
   /** Notes where each row of a batch went: its shards, and its position in the spill of each. */
   add(batch: RecordBatch, places: Places, positions: Float64Array): Promise<void>
-  /** Paths of the bucket files that exist, by rising hashes, after everything was written out. */
+  /** Names of the bucket files that exist, by rising hashes, after everything was written out. */
   finish(): Promise<readonly string[]>
 }
 
@@ -37,10 +36,10 @@ interface Suspect {
   readonly copies: readonly Pick<Suspect, "shard" | "position">[]
 }
 
-export function createIdLog(dir: string): IdLog {
-  const buckets: { readonly path: string; readonly buffer: Buffer; filled: number; written: boolean }[] =
+export function createIdLog(scratch: Scratch): IdLog {
+  const buckets: { readonly name: string; readonly buffer: Buffer; filled: number; written: boolean }[] =
     Array.from({ length: BUCKETS }, (_, bucket) => ({
-      path: join(dir, `ids-${bucket}`),
+      name: `ids-${bucket}`,
       buffer: Buffer.allocUnsafe(ENTRIES_BUFFERED * ENTRY_BYTES),
       filled: 0,
       written: false,
@@ -49,7 +48,7 @@ export function createIdLog(dir: string): IdLog {
 
   const flush = async (bucket: (typeof buckets)[number]): Promise<void> => {
     if (bucket.filled === 0) return
-    await appendFile(bucket.path, bucket.buffer.subarray(0, bucket.filled))
+    await scratch.append(bucket.name, bucket.buffer.subarray(0, bucket.filled))
     bucket.filled = 0
     bucket.written = true
   }
@@ -71,7 +70,7 @@ export function createIdLog(dir: string): IdLog {
     },
     async finish() {
       for (const bucket of buckets) await flush(bucket)
-      return buckets.filter((bucket) => bucket.written).map((bucket) => bucket.path)
+      return buckets.filter((bucket) => bucket.written).map((bucket) => bucket.name)
     },
   }
 }
@@ -84,17 +83,17 @@ export interface Duplicates {
 }
 
 /**
- * Decides which rows lose against others with the same id. Throws `InvalidInput`, naming the id and both rows, if
+ * Decides which rows lose against others with the same id, from the `buckets` of an id log. Throws `InvalidInput`, naming the id and both rows, if
  * `mode` is "fail" and there are any. Memory grows with the number of duplicates only.
  */
 export async function findDuplicates(
-  bucketPaths: readonly string[],
-  spillPath: (shard: number) => string,
+  scratch: Scratch,
+  buckets: readonly string[],
   mode: "fail" | "first" | "last",
 ): Promise<Duplicates> {
   const suspects: Suspect[] = []
-  for (const path of bucketPaths) suspects.push(...suspectsOf(readBucket(await readFile(path))))
-  const groups = await groupById(suspects, spillPath)
+  for (const name of buckets) suspects.push(...suspectsOf(readBucket(await scratch.readWhole(name))))
+  const groups = await groupById(scratch, suspects)
 
   const drop = new Map<number, Set<number>>()
   let rows = 0
@@ -185,8 +184,8 @@ interface Located extends Suspect {
 
 /** Reads the ids of suspects from the spill of each shard concerned, once, and groups them by id. */
 async function groupById(
+  scratch: Scratch,
   suspects: readonly Suspect[],
-  spillPath: (shard: number) => string,
 ): Promise<ReadonlyMap<Id, Located[]>> {
   const byShard = new Map<number, Map<number, Suspect>>()
   for (const suspect of suspects) {
@@ -196,7 +195,7 @@ async function groupById(
   const groups = new Map<Id, Located[]>()
   for (const [shard, wanted] of byShard) {
     let position = 0
-    for await (const batch of readBlocks(spillPath(shard))) {
+    for await (const batch of readBlocks(scratch, spillName(shard))) {
       for (let row = 0; row < batch.rows; row++, position++) {
         const suspect = wanted.get(position)
         if (suspect === undefined) continue

@@ -4,7 +4,6 @@
  * Buckets are by the first byte of the hash, so the sorted buckets one after another are all entries sorted.
  */
 import { createHash } from "node:crypto"
-import { type FileHandle, open, readFile } from "node:fs/promises"
 import {
   blockChecksum,
   ENTRIES_PER_BLOCK,
@@ -13,38 +12,35 @@ import {
   type LocatorBlock,
 } from "../../manifest/locator.js"
 import type { LocatorEntry } from "../../manifest/manifest.js"
+import type { Scratch } from "../scratch.js"
 import { type Duplicates, isCopy, type LoggedIds, readBucket } from "./id-log.js"
 
 /**
- * Writes the locator of a snapshot to a file at `path`.
+ * Writes the locator of a snapshot to the scratch file `name`, which must not exist yet.
  *
- * @param bucketPaths of the id log, in its order
+ * @param buckets of the id log, in its order
  * @param drop rows that are not in the snapshot, since they lost against others with the same id
  * @returns what the manifest says of the file, but its key
  */
 export async function writeLocator(
-  path: string,
-  bucketPaths: readonly string[],
+  scratch: Scratch,
+  name: string,
+  buckets: readonly string[],
   drop: Duplicates["drop"],
   entriesPerBlock = ENTRIES_PER_BLOCK,
 ): Promise<Omit<LocatorEntry, "key">> {
-  const file = await open(path, "wx")
-  try {
-    const blocks = createBlockWriter(file, entriesPerBlock)
-    for (const bucketPath of bucketPaths) {
-      const logged = readBucket(await readFile(bucketPath))
-      for (const i of sortedOrder(logged)) {
-        if (isCopy(logged, i)) continue
-        const shard = logged.shard[i]!
-        if (drop.get(shard)?.has(logged.position[i]!)) continue
-        blocks.add(logged.hash[i]!, shard)
-        if (blocks.full) await blocks.flush()
-      }
+  const blocks = createBlockWriter((bytes) => scratch.append(name, bytes), entriesPerBlock)
+  for (const bucket of buckets) {
+    const logged = readBucket(await scratch.readWhole(bucket))
+    for (const i of sortedOrder(logged)) {
+      if (isCopy(logged, i)) continue
+      const shard = logged.shard[i]!
+      if (drop.get(shard)?.has(logged.position[i]!)) continue
+      blocks.add(logged.hash[i]!, shard)
+      if (blocks.full) await blocks.flush()
     }
-    return await blocks.finish()
-  } finally {
-    await file.close()
   }
+  return blocks.finish()
 }
 
 /** Indexes of the entries by rising hash, then shard: an order that does not depend on that of the input. */
@@ -62,7 +58,7 @@ function sortedOrder({ hash, shard }: LoggedIds): Uint32Array {
 /** Which half of a 64-bit element in memory is the upper one: the second on little-endian machines. */
 const HIGH = new Uint32Array(BigUint64Array.of(1n).buffer)[0] === 1 ? 1 : 0
 
-function createBlockWriter(file: FileHandle, entriesPerBlock: number) {
+function createBlockWriter(append: (bytes: Buffer) => Promise<void>, entriesPerBlock: number) {
   const digest = createHash("sha256")
   const block = Buffer.alloc(entriesPerBlock * ENTRY_BYTES)
   const blocks: LocatorBlock[] = []
@@ -71,8 +67,7 @@ function createBlockWriter(file: FileHandle, entriesPerBlock: number) {
 
   const write = async (bytes: Buffer): Promise<void> => {
     digest.update(bytes)
-    // Unlike `write`, it never stops half-way.
-    await file.appendFile(bytes)
+    await append(bytes)
   }
   const flush = async (): Promise<void> => {
     if (filledBytes === 0) return

@@ -1,13 +1,13 @@
 /**
  * The partition stage: every row goes to the spill file of its shard. Memory is bounded whatever the number of rows.
  */
-import { join } from "node:path"
 import { throwIfAborted } from "../../errors.js"
 import type { NormFigures } from "../../manifest/manifest.js"
 import type { FieldSpec, FieldType, IdType, RecordBatch } from "../../records.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import type { ShardSpec } from "../../shards/backend.js"
 import type { Metric } from "../../vectors/metric.js"
+import type { Scratch } from "../scratch.js"
 import { appendBlocks, batchBytes, joinBatches, takeRows } from "./batches.js"
 import { createNorms } from "./norms.js"
 
@@ -50,8 +50,8 @@ export interface PartitionOptions {
   readonly placementFor: (dim: number) => Promise<Placement>
   readonly metric: Metric
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
-  /** Directory of the spill files. */
-  readonly dir: string
+  /** Where the spill files are. */
+  readonly scratch: Scratch
   /** Told of each batch in order, with its places and their positions in the spills of their shards. */
   readonly onPlaced: (batch: RecordBatch, places: Places, positions: Float64Array) => Promise<void>
   /** Told the rows done so far. */
@@ -59,14 +59,15 @@ export interface PartitionOptions {
   readonly signal: AbortSignal | undefined
 }
 
-export const spillPath = (dir: string, shard: number): string => join(dir, `spill-${shard}`)
+/** Scratch file of the rows of a shard. */
+export const spillName = (shard: number): string => `spill-${shard}`
 
 /** Reads all batches and spills them. `undefined` if there are no rows. */
 export async function partition(
   batches: AsyncIterable<RecordBatch>,
   options: PartitionOptions,
 ): Promise<Partition | undefined> {
-  const { metric, fields, dir, onPlaced, signal } = options
+  const { metric, fields, scratch, onPlaced, signal } = options
   const wide = createWideness(fields)
   const norms = createNorms()
   const pending = new Map<number, RecordBatch[]>()
@@ -75,7 +76,7 @@ export async function partition(
   let rows = 0
 
   const flush = async (): Promise<void> => {
-    for (const [shard, parts] of pending) await appendBlocks(spillPath(dir, shard), joinBatches(parts))
+    for (const [shard, parts] of pending) await appendBlocks(scratch, spillName(shard), joinBatches(parts))
     pending.clear()
     pendingBytes = 0
   }

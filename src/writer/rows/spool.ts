@@ -1,10 +1,11 @@
-/** Sources that are read a second time: what the first reading yields is kept, on local disk or in memory. */
+/** Sources that are read a second time: what the first reading yields is kept, in the scratch store or in memory. */
 import type { RecordBatch } from "../../records.js"
 import type { ReadOptions, Source } from "../../sources/source.js"
+import type { Scratch } from "../scratch.js"
 import { appendBlocks, type PackedBatch, packBatch, readBlocks, unpackBatch } from "./batches.js"
 
-/** A source that can be read only once, to be read to its end once and then as often as wanted. `path` must not exist yet. */
-export function spooled(source: Source, path: string): Source {
+/** A source that can be read only once, to be read to its end once and then as often as wanted. The scratch file `name` must not exist yet. */
+export function spooled(source: Source, scratch: Scratch, name: string): Source {
   let kept = false
   const badRows: Error[] = []
   return {
@@ -18,7 +19,7 @@ export function spooled(source: Source, path: string): Source {
       }
       if (kept) {
         for (const error of badRows) report(error)
-        yield* readBlocks(path)
+        yield* readBlocks(scratch, name)
         return
       }
       const onBadRow = (error: Error): void => {
@@ -26,7 +27,7 @@ export function spooled(source: Source, path: string): Source {
         badRows.push(error)
       }
       for await (const batch of source.read({ ...options, onBadRow })) {
-        await appendBlocks(path, [batch])
+        await appendBlocks(scratch, name, [batch])
         yield batch
       }
       kept = true

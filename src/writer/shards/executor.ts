@@ -1,47 +1,79 @@
-/** The shards stage: builds every shard that has rows, several at a time, and hands each over as soon as it is done. */
+/**
+ * Runs the tasks of all shards. The executor decides where and when; what is done is the task's, so that a snapshot does not
+ * depend on who built it.
+ */
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import { Piscina } from "piscina"
 import { inLanes } from "../../async/lanes.js"
 import { createSemaphore } from "../../async/semaphore.js"
 import { errorFromWire, throwIfAborted } from "../../errors.js"
-import type { ShardTask, ShardTaskResult } from "./task.js"
-import type { ShardWorkerReply } from "./worker.js"
+import type { ObjectStore } from "../../storage/store.js"
+import type { Scratch } from "../scratch.js"
+import type { ShardDraft } from "./draft.js"
+import { runShardTask, type ShardHint, type ShardPlan, type ShardResult, type ShardTask } from "./task.js"
+import type { DraftReply, DraftRequest, DraftWork } from "./worker.js"
 
-export interface ShardPoolOptions {
-  readonly parallelism: number | undefined
+export interface ShardExecutor {
+  /**
+   * Runs all tasks, begun in the order of `tasks`. After the first failure, or when the signal fires, no other task is begun;
+   * it settles when those that were begun have ended.
+   */
+  run(plan: ShardPlan, tasks: readonly ShardTask[], calls: ExecutorCalls): Promise<void>
+}
+
+export interface ExecutorCalls {
+  /** Asked when a task begins. */
+  hint(): ShardHint | undefined
+  /** Told each result as soon as it is there. Tasks wait for it, so that what it removes never piles up. */
+  onResult(result: ShardResult): Promise<void>
   readonly signal: AbortSignal | undefined
 }
 
+export interface ThreadOptions {
+  readonly scratch: Scratch
+  readonly store: Pick<ObjectStore, "put">
+  /** Default: the number of cores. */
+  readonly parallelism: number | undefined
+}
+
 /**
- * Runs all tasks; `onBuilt` (the upload) is awaited before its slot takes the next task, so that finished shards
- * never pile up on disk. Returns results in the order of `tasks`. After the first failure, or when the signal aborts, no
- * other shard is begun; it leaves when those that were begun have ended.
+ * Shards are drafted in threads and uploaded by this one: through the caller's store, with its retries, its limits and its
+ * counting of requests. That store may be any object, so it could not be opened again in a thread.
  */
-export async function buildShards<T>(
-  tasks: readonly ShardTask[],
-  onBuilt: (task: ShardTask, result: ShardTaskResult, signal: AbortSignal) => Promise<T>,
-  { parallelism = availableParallelism(), signal }: ShardPoolOptions,
-): Promise<readonly T[]> {
-  if (tasks.length === 0) return []
-  const threads = Math.min(parallelism, tasks.length)
-  const pool = new Piscina<ShardTask, ShardWorkerReply>({
-    filename: join(import.meta.dirname, "worker.js"),
-    minThreads: threads,
-    maxThreads: threads,
-  })
-  // A thread is never stopped within a task: native packages go on writing files in threads of their own.
-  const building = createSemaphore(threads)
-  const run = async (task: ShardTask, signal: AbortSignal): Promise<T> => {
-    const reply = await building.run(() => pool.run(task), signal)
-    if ("error" in reply) throw errorFromWire(reply.error)
-    throwIfAborted(signal)
-    return onBuilt(task, reply.result, signal)
-  }
-  try {
-    // Twice the threads in flight, so that a thread builds the next shard while the last one is uploaded.
-    return await inLanes(tasks, 2 * threads, run, signal)
-  } finally {
-    await pool.destroy()
+export function threadExecutor({
+  scratch,
+  store,
+  parallelism = availableParallelism(),
+}: ThreadOptions): ShardExecutor {
+  return {
+    async run(plan, tasks, { hint, onResult, signal }) {
+      if (tasks.length === 0) return
+      const threads = Math.min(parallelism, tasks.length)
+      const workerData: DraftWork = { plan, scratch: scratch.location }
+      const pool = new Piscina<DraftRequest, DraftReply>({
+        filename: join(import.meta.dirname, "worker.js"),
+        minThreads: threads,
+        maxThreads: threads,
+        workerData,
+      })
+      // A thread is never stopped within a task: native packages go on writing files in threads of their own.
+      const drafting = createSemaphore(threads)
+      const runTask = async (task: ShardTask, signal: AbortSignal): Promise<void> => {
+        const draft = async (): Promise<ShardDraft> => {
+          const reply = await drafting.run(() => pool.run({ task, hint: hint() }), signal)
+          if ("error" in reply) throw errorFromWire(reply.error)
+          throwIfAborted(signal)
+          return reply.draft
+        }
+        await onResult(await runShardTask(plan, task, { draft, scratch, store }, signal))
+      }
+      try {
+        // Twice the threads in flight, so that a thread drafts the next shard while the last one is uploaded.
+        await inLanes(tasks, 2 * threads, runTask, signal)
+      } finally {
+        await pool.destroy()
+      }
+    },
   }
 }

@@ -1,101 +1,74 @@
 /**
- * One shard's share of a build: its spill in, its index files out. Depends on nothing but its arguments, so that tasks
- * can run in threads, processes or machines, and again after a failure.
+ * One shard's share of a build: from the rows in its spill to a stored shard.
+ *
+ * A task depends on nothing but its arguments and the scratch store, and writes under a fresh attempt number. So it can run
+ * in threads, processes or machines, again after a failure, and twice at the same time. Arguments and results are plain data.
  */
-import { createHash } from "node:crypto"
-import { mkdir, readdir, stat } from "node:fs/promises"
-import { join, relative, sep } from "node:path"
-import { stringifyJson } from "../../json.js"
-import type { ShardFile } from "../../manifest/manifest.js"
-import { type CertificateQueries, nearestInShard, type ShardNeighbours } from "../../recall/certificate.js"
-import { compareIds, type RecordBatch } from "../../records.js"
-import type { BackendName, IndexDescription, ShardRows, ShardSpec } from "../../shards/backend.js"
-import { backendByName } from "../../shards/registry.js"
-import { sha256OfFile } from "../../storage/checksum.js"
-import { concatBatches, readBlocks, takeColumns } from "../rows/batches.js"
+import type { ShardEntry } from "../../manifest/manifest.js"
+import type { CertificateQueries, NeighbourHint, ShardNeighbours } from "../../recall/certificate.js"
+import type { BackendName, ShardSpec } from "../../shards/backend.js"
+import type { ObjectStore } from "../../storage/store.js"
+import type { Scratch } from "../scratch.js"
+import type { ShardDraft } from "./draft.js"
+import { uploadDraft } from "./upload.js"
 
-export interface ShardTask {
-  readonly shard: number
-  readonly spill: string
-  /** Positions in the spill to leave out: rows that lost against another one with the same id. */
-  readonly drop: ReadonlySet<number>
+/** What the shards of a run have in common. */
+export interface ShardPlan {
+  readonly run: string
   readonly spec: ShardSpec
   readonly backend: BackendName
-  /** Directory for the files; made by the task. */
-  readonly dir: string
-  /** Fingerprint of a shard whose files can serve again; if this one's is the same, nothing is built. */
-  readonly reusable: string | undefined
   /** Queries whose nearest rows are wanted. */
   readonly queries: CertificateQueries | undefined
 }
 
-export interface ShardTaskResult {
+export interface ShardTask {
   readonly shard: number
-  readonly rows: number
-  readonly fingerprint: string
-  /** Absent if the reusable files serve, or if no row is left. */
-  readonly built: { readonly index: IndexDescription; readonly files: readonly ShardFile[] } | undefined
-  /** Absent if they were not asked for, or if no row is left. */
-  readonly nearest: ShardNeighbours | undefined
+  /** Fresh for every attempt at this shard, so that none overwrites what another one writes. */
+  readonly attempt: number
+  /** Positions in the spill to leave out: rows that lost against another one with the same id. */
+  readonly drop: readonly number[]
+  /** A stored shard whose files serve again if its fingerprint is that of these rows. */
+  readonly reusable: ShardEntry | undefined
 }
 
-export async function runShardTask(task: ShardTask): Promise<ShardTaskResult> {
-  const { shard, spec, backend, dir, queries } = task
-  const rows = await readShardRows(task.spill, task.drop)
-  if (rows === undefined) return { shard, rows: 0, fingerprint: "", built: undefined, nearest: undefined }
-  const fingerprint = fingerprintOf(rows, spec, backend)
-  const nearest = queries && nearestInShard(rows, spec, queries)
-  const result = { shard, rows: rows.rows, fingerprint, nearest }
-  if (fingerprint === task.reusable) return { ...result, built: undefined }
-  await mkdir(dir)
-  const index = await backendByName(backend).build(rows, dir, spec)
-  return { ...result, built: { index, files: await listFiles(dir) } }
+/** What may spare a task work, without which its result is the same. */
+export type ShardHint = NeighbourHint
+
+/** What has become of a shard. `nearest`: of the plan's queries, if it has any. */
+export type ShardResult =
+  /** No row is left. */
+  | { readonly kind: "empty"; readonly shard: number }
+  /** The reusable files serve. */
+  | { readonly kind: "reused"; readonly entry: ShardEntry; readonly nearest: ShardNeighbours | undefined }
+  | { readonly kind: "built"; readonly entry: ShardEntry; readonly nearest: ShardNeighbours | undefined }
+
+/** Where a task runs. */
+export interface TaskPlace {
+  /** Drafts the shard: here, or in a thread of its own. */
+  draft(plan: ShardPlan, task: ShardTask): Promise<ShardDraft>
+  readonly scratch: Scratch
+  readonly store: Pick<ObjectStore, "put">
 }
 
-/** Rows of a spill, without the dropped ones, sorted by id; `undefined` if none is left. */
-async function readShardRows(spill: string, drop: ReadonlySet<number>): Promise<ShardRows | undefined> {
-  const batches: RecordBatch[] = []
-  for await (const batch of readBlocks(spill)) batches.push(batch)
-  const all = concatBatches(batches)
-  const values = all.ids.values
-  const order: number[] = []
-  for (let row = 0; row < all.rows; row++) if (!drop.has(row)) order.push(row)
-  if (order.length === 0) return undefined
-  order.sort((a, b) => compareIds(values[a]!, values[b]!))
-  return takeColumns(all, order)
-}
-
-/** SHA-256 over all that shapes the files of a shard: rows, their order, and the parameters of the index. */
-export function fingerprintOf(rows: ShardRows, spec: ShardSpec, backend: BackendName): string {
-  const { dim, metric, id, fields } = spec
-  const hash = createHash("sha256")
-  const parameters = {
-    backend,
-    dim,
-    metric,
-    id: id.type,
-    fields: fields.map(({ name, type }) => [name, type]),
-    rows: rows.rows,
+/**
+ * Drafts a shard and uploads its files. The spill stays, so that the task can be run again; the files of the draft are removed
+ * from the scratch store once they are stored.
+ */
+export async function runShardTask(
+  plan: ShardPlan,
+  task: ShardTask,
+  { draft, scratch, store }: TaskPlace,
+  signal: AbortSignal | undefined,
+): Promise<ShardResult> {
+  const drafted = await draft(plan, task)
+  switch (drafted.kind) {
+    case "empty":
+      return { kind: "empty", shard: task.shard }
+    case "unchanged":
+      return { kind: "reused", entry: task.reusable!, nearest: drafted.nearest }
+    case "files": {
+      const entry = await uploadDraft(plan, task, drafted, { scratch, store }, signal)
+      return { kind: "built", entry, nearest: drafted.nearest }
+    }
   }
-  hash.update(stringifyJson(parameters))
-  hash.update(rows.ids.type === "int64" ? bytesOf(rows.ids.values) : stringifyJson(rows.ids.values))
-  hash.update(bytesOf(rows.vectors))
-  for (const { name } of fields) hash.update(stringifyJson(rows.fields[name]))
-  hash.update(JSON.stringify(rows.payloads))
-  return hash.digest("hex")
-}
-
-const bytesOf = (array: Float32Array | BigInt64Array): Uint8Array =>
-  new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
-
-/** Every file below a directory, by name, with size and checksum. */
-async function listFiles(dir: string): Promise<readonly ShardFile[]> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true })
-  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
-  const files: ShardFile[] = []
-  for (const path of paths.sort()) {
-    const { size } = await stat(path)
-    files.push({ name: relative(dir, path).split(sep).join("/"), size, sha256: await sha256OfFile(path) })
-  }
-  return files
 }

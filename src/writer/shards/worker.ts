@@ -1,12 +1,29 @@
-/** Thread entry: runs shard tasks for `executor.ts`. */
+/** Thread entry: drafts shards for `executor.ts`. */
+import { workerData } from "node:worker_threads"
 import { errorToWire, type WireError } from "../../errors.js"
-import { runShardTask, type ShardTask, type ShardTaskResult } from "./task.js"
+import { openScratch, type ScratchLocation } from "../scratch.js"
+import { draftShard, type ShardDraft } from "./draft.js"
+import type { ShardHint, ShardPlan, ShardTask } from "./task.js"
 
-export type ShardWorkerReply = { readonly result: ShardTaskResult } | { readonly error: WireError }
+/** What a thread is given when it starts. */
+export interface DraftWork {
+  readonly plan: ShardPlan
+  readonly scratch: ScratchLocation
+}
 
-export default async function run(task: ShardTask): Promise<ShardWorkerReply> {
+export interface DraftRequest {
+  readonly task: ShardTask
+  readonly hint: ShardHint | undefined
+}
+
+export type DraftReply = { readonly draft: ShardDraft } | { readonly error: WireError }
+
+const { plan, scratch: location }: DraftWork = workerData
+const scratch = openScratch(location)
+
+export default async function draft({ task, hint }: DraftRequest): Promise<DraftReply> {
   try {
-    return { result: await runShardTask(task) }
+    return { draft: await draftShard(plan, task, hint, scratch) }
   } catch (error) {
     return { error: errorToWire(error) }
   }

@@ -16,6 +16,7 @@ import {
 import type { LocatorEntry } from "../../../src/manifest/manifest.js"
 import type { Duplicates } from "../../../src/writer/rows/id-log.js"
 import { writeLocator } from "../../../src/writer/rows/locator.js"
+import { openScratch } from "../../../src/writer/scratch.js"
 
 let dir: string
 beforeAll(async () => {
@@ -45,17 +46,17 @@ async function locatorOf(
     const bucket = Number(hash >> 56n)
     buckets.set(bucket, [...(buckets.get(bucket) ?? []), entry])
   }
-  const paths: string[] = []
+  const names: string[] = []
   for (const [, entries] of [...buckets].sort(([a], [b]) => a - b)) {
-    paths.push(join(dir, `bucket-${files++}`))
-    await writeFile(paths.at(-1)!, Buffer.concat(entries))
+    names.push(`bucket-${files++}`)
+    await writeFile(join(dir, names.at(-1)!), Buffer.concat(entries))
   }
-  const path = join(dir, `ids-${files++}`)
+  const name = `ids-${files++}`
   const entry = {
     key: "routing/k3v9x2m4q7ab/ids.bin",
-    ...(await writeLocator(path, paths, drop, perBlock)),
+    ...(await writeLocator(openScratch({ directory: dir }), name, names, drop, perBlock)),
   }
-  const bytes = await readFile(path)
+  const bytes = await readFile(join(dir, name))
   const rows = logged.length - Array.from(drop.values()).reduce((sum, { size }) => sum + size, 0)
   return { bytes, entry, rows, index: decodeLocatorIndex(indexOf(bytes, entry), entry, rows) }
 }

@@ -9,6 +9,7 @@ import { adjacentRuns, createIdLocator, type IdLocator } from "../../../src/read
 import { openMemoryStore } from "../../../src/storage/memory.js"
 import type { GetOptions, ObjectStore } from "../../../src/storage/store.js"
 import { writeLocator } from "../../../src/writer/rows/locator.js"
+import { openScratch } from "../../../src/writer/scratch.js"
 
 const KEY = "routing/k3v9x2m4q7ab/ids.bin"
 const PER_BLOCK = 4
@@ -42,7 +43,6 @@ async function given(
     hashOfId(a)! < hashOfId(b)! ? -1 : 1,
   )
   const shardOf = (id: number): number => id % 3
-  const paths: string[] = []
   const bucket = Buffer.concat(
     ids.map((id, order) => {
       const entry = Buffer.alloc(24)
@@ -52,12 +52,15 @@ async function given(
       return entry
     }),
   )
-  paths.push(join(dir, `bucket-${spaces}`))
-  await writeFile(paths[0]!, bucket)
-  const path = join(dir, `ids-${spaces}`)
-  const entry = { key: KEY, ...(await writeLocator(path, paths, new Map(), PER_BLOCK)) }
+  const names = [`bucket-${spaces}`]
+  await writeFile(join(dir, names[0]!), bucket)
+  const name = `ids-${spaces}`
+  const entry = {
+    key: KEY,
+    ...(await writeLocator(openScratch({ directory: dir }), name, names, new Map(), PER_BLOCK)),
+  }
   const store = openMemoryStore(`locator-${process.pid}-${spaces++}`)
-  await store.put(KEY, await readFile(path))
+  await store.put(KEY, await readFile(join(dir, name)))
 
   const result: { -readonly [K in keyof Given]?: Given[K] } = { store, entry, reads: [], ids, shardOf }
   const recording: ObjectStore = {

@@ -27,9 +27,9 @@ describe("true neighbours", () => {
     const queries = {
       vectors: Float32Array.of(0, 0, 9, 0),
       own: Float64Array.of(idKey("a"), idKey("x")),
-      within: Float64Array.of(Infinity, 9),
     }
-    const { distances, ids: found } = nearestInShard(rows, { dim: 2, metric: "l2" }, queries)
+    const hint = { within: Float64Array.of(Infinity, 9) }
+    const { distances, ids: found } = nearestInShard(rows, { dim: 2, metric: "l2" }, queries, hint)
     const namesOf = (query: number) =>
       Array.from({ length: 5 }, (_, place) => {
         const at = query * CERTIFIED_NEIGHBOURS + place

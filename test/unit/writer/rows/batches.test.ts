@@ -10,6 +10,7 @@ import {
   readBlocks,
   takeRows,
 } from "../../../../src/writer/rows/batches.js"
+import { openScratch, type Scratch } from "../../../../src/writer/scratch.js"
 import { withTempDir } from "../../../support/stores.js"
 
 const batch = (rows: readonly number[], idType: "string" | "int64" = "string"): RecordBatch => ({
@@ -25,9 +26,9 @@ const batch = (rows: readonly number[], idType: "string" | "int64" = "string"): 
   origin: { file: "a.jsonl", unit: "line", rows: Float64Array.from(rows, (n) => n + 1) },
 })
 
-async function collect(path: string): Promise<RecordBatch[]> {
+async function collect(scratch: Scratch, name: string): Promise<RecordBatch[]> {
   const batches: RecordBatch[] = []
-  for await (const each of readBlocks(path)) batches.push(each)
+  for await (const each of readBlocks(scratch, name)) batches.push(each)
   return batches
 }
 
@@ -67,10 +68,10 @@ describe("record batches", () => {
 
   it("survive the disk", () =>
     withTempDir(async (dir) => {
-      const path = join(dir, "spill")
-      await appendBlocks(path, [batch([1, 2], "int64"), batch([3], "int64")])
-      await appendBlocks(path, [batch([4, 5, 6], "int64")])
-      expect(await collect(path)).toEqual([
+      const scratch = openScratch({ directory: dir })
+      await appendBlocks(scratch, "spill", [batch([1, 2], "int64"), batch([3], "int64")])
+      await appendBlocks(scratch, "spill", [batch([4, 5, 6], "int64")])
+      expect(await collect(scratch, "spill")).toEqual([
         batch([1, 2], "int64"),
         batch([3], "int64"),
         batch([4, 5, 6], "int64"),
@@ -79,15 +80,16 @@ describe("record batches", () => {
 
   it("of a file that ends early are Corrupt", () =>
     withTempDir(async (dir) => {
+      const scratch = openScratch({ directory: dir })
+      await appendBlocks(scratch, "spill", [batch([1, 2])])
       const path = join(dir, "spill")
-      await appendBlocks(path, [batch([1, 2])])
       await appendFile(path, Buffer.of(9, 0))
-      await expect(collect(path)).rejects.toMatchObject({ tag: "Corrupt" })
+      await expect(collect(scratch, "spill")).rejects.toMatchObject({ tag: "Corrupt" })
       const { size } = await stat(path)
       // In the row itself, in its vectors, before them, in the lengths.
       for (const left of [size - 4, size - 18, 40, 8]) {
         await truncate(path, left)
-        await expect(collect(path)).rejects.toMatchObject({ tag: "Corrupt" })
+        await expect(collect(scratch, "spill")).rejects.toMatchObject({ tag: "Corrupt" })
       }
     }))
 })

@@ -1,9 +1,10 @@
-import { join } from "node:path"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import type { RecordBatch } from "../../../../src/records.js"
 import { appendBlocks } from "../../../../src/writer/rows/batches.js"
 import { createIdLog, type Duplicates, findDuplicates } from "../../../../src/writer/rows/id-log.js"
+import { spillName } from "../../../../src/writer/rows/partition.js"
+import { openScratch } from "../../../../src/writer/scratch.js"
 import { withTempDir } from "../../../support/stores.js"
 
 interface Row {
@@ -27,17 +28,17 @@ async function duplicatesOf(
   rows: readonly Row[],
   mode: "fail" | "first" | "last",
 ): Promise<Duplicates> {
-  const spill = (shard: number): string => join(dir, `spill-${shard}`)
-  const log = createIdLog(dir)
+  const scratch = openScratch({ directory: dir })
+  const log = createIdLog(scratch)
   const filled = new Map<number, number>()
   for (const [order, row] of rows.entries()) {
     const batch = batchOf([row], order)
     const position = filled.get(row.shard) ?? 0
     filled.set(row.shard, position + 1)
     await log.add(batch, { rows: undefined, shards: Int32Array.of(row.shard) }, Float64Array.of(position))
-    await appendBlocks(spill(row.shard), [batch])
+    await appendBlocks(scratch, spillName(row.shard), [batch])
   }
-  return findDuplicates(await log.finish(), spill, mode)
+  return findDuplicates(scratch, await log.finish(), mode)
 }
 
 describe("duplicate ids", () => {

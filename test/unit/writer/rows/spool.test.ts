@@ -1,8 +1,8 @@
-import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import type { RecordBatch } from "../../../../src/records.js"
 import type { ReadOptions, Source } from "../../../../src/sources/source.js"
 import { remembered, spooled } from "../../../../src/writer/rows/spool.js"
+import { openScratch } from "../../../../src/writer/scratch.js"
 import { withTempDir } from "../../../support/stores.js"
 
 const batch = (id: string): RecordBatch => ({
@@ -41,14 +41,14 @@ describe("a spooled source", () => {
   it("is read once and yields the same again and again", () =>
     withTempDir(async (dir) => {
       const source = counted(false)
-      const twice = spooled(source, join(dir, "spool"))
+      const twice = spooled(source, openScratch({ directory: dir }), "spool")
       for (let i = 0; i < 3; i++) expect(await read(twice)).toEqual([batch("a"), batch("b")])
       expect(source.readings).toBe(1)
     }))
 
   it("reports its bad rows in each reading", () =>
     withTempDir(async (dir) => {
-      const twice = spooled(counted(false, 2), join(dir, "spool"))
+      const twice = spooled(counted(false, 2), openScratch({ directory: dir }), "spool")
       for (let i = 0; i < 2; i++) {
         const errors: Error[] = []
         expect(await read(twice, { onBadRow: (error) => errors.push(error) })).toHaveLength(2)

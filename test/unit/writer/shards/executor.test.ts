@@ -1,73 +1,118 @@
 import { readdir } from "node:fs/promises"
-import { join } from "node:path"
 import { describe, expect, it } from "vitest"
-import type { RecordBatch } from "../../../../src/records.js"
-import type { BackendName, IndexDescription, ShardSpec } from "../../../../src/shards/backend.js"
 import { backendByName } from "../../../../src/shards/registry.js"
-import { appendBlocks } from "../../../../src/writer/rows/batches.js"
-import { buildShards } from "../../../../src/writer/shards/executor.js"
-import type { ShardTask } from "../../../../src/writer/shards/task.js"
+import { openMemoryStore } from "../../../../src/storage/memory.js"
+import type { ObjectStore } from "../../../../src/storage/store.js"
+import { openScratch } from "../../../../src/writer/scratch.js"
+import { draftShard } from "../../../../src/writer/shards/draft.js"
+import { type ExecutorCalls, threadExecutor } from "../../../../src/writer/shards/executor.js"
+import { runShardTask, type ShardResult } from "../../../../src/writer/shards/task.js"
 import { withTempDir } from "../../../support/stores.js"
+import { numbered, planOf, SPEC, taskOf } from "./tasks.js"
 
-const SPEC: ShardSpec = { dim: 16, metric: "l2", id: { type: "string", wide: false }, fields: [] }
-
-const batch = (rows: number): RecordBatch => ({
-  rows,
-  dim: SPEC.dim,
-  ids: { type: "string", values: Array.from({ length: rows }, (_, row) => `r${row}`) },
-  vectors: Float32Array.from({ length: rows * SPEC.dim }, (_, i) => Math.sin(i)),
-  fields: {},
-  payloads: Array.from({ length: rows }, () => null),
-  origin: { file: "records", unit: "row", rows: Float64Array.from({ length: rows }, (_, row) => row) },
-})
-
-async function shardTask(dir: string, backend: BackendName, shard: number, rows: number): Promise<ShardTask> {
-  const spill = join(dir, `spill-${shard}`)
-  await appendBlocks(spill, [batch(rows)])
-  const drop = new Set<number>()
+/** Calls that keep the results by shard. */
+function calls(
+  signal?: AbortSignal,
+): ExecutorCalls & { readonly results: Map<number, ShardResult>; readonly numbers: () => number[] } {
+  const results = new Map<number, ShardResult>()
   return {
-    shard,
-    spill,
-    drop,
-    spec: SPEC,
-    backend,
-    dir: join(dir, `shard-${shard}`),
-    reusable: undefined,
-    queries: undefined,
+    results,
+    numbers: () => [...results.keys()].sort((a, b) => a - b),
+    hint: () => undefined,
+    onResult: async (result) => {
+      results.set(result.kind === "empty" ? result.shard : result.entry.shard, result)
+    },
+    signal,
   }
 }
 
-describe("buildShards", () => {
+describe("the executor of threads", () => {
   it.each(["sqlite-vec", "lancedb"] as const)(
     "stopped while %s shards are built begins no other, and leaves when those that were begun are whole",
     (backend) =>
       withTempDir(async (dir) => {
+        const scratch = openScratch({ directory: dir })
         // The first is done, and aborts, long before the second.
         const sizes = [1, 20_000, 10, 10, 10, 10]
-        const tasks = await Promise.all(sizes.map((rows, shard) => shardTask(dir, backend, shard, rows)))
+        const tasks = await Promise.all(sizes.map((rows, shard) => taskOf(scratch, shard, numbered(rows))))
         const controller = new AbortController()
-        const built: { shard: number; index: IndexDescription }[] = []
-        const building = buildShards(
-          tasks,
-          async ({ shard }, { built: result }) => {
-            built.push({ shard, index: result!.index })
-            controller.abort()
-          },
-          { parallelism: 2, signal: controller.signal },
-        )
+        const store = openMemoryStore(`executor-${process.pid}-${backend}`)
+        const put: ObjectStore["put"] = async (key, body) => {
+          controller.abort()
+          return store.put(key, body)
+        }
+        const { results, numbers, ...others } = calls(controller.signal)
+        const executor = threadExecutor({ scratch, store: { put }, parallelism: 2 })
+        const building = executor.run(planOf(backend), tasks, others)
         await expect(building).rejects.toMatchObject({ tag: "Aborted" })
-        expect(built.map(({ shard }) => shard)).toEqual([0])
+        expect(numbers()).toEqual([0])
+        const first = results.get(0)!
+        if (first.kind !== "built") throw new Error(first.kind)
 
         const names = (await readdir(dir)).filter((name) => name.startsWith("shard-")).sort()
-        expect(names).toContain("shard-1")
-        expect(names.length).toBeLessThanOrEqual(3)
+        expect(names).toContain("shard-1-0")
+        expect(names.length).toBeLessThanOrEqual(2)
         const pool = backendByName(backend).createPool({ workers: 1 })
         for (const name of names) {
-          const reader = await pool.open(join(dir, name), SPEC, built[0]!.index)
-          expect(reader.rows, name).toBe(sizes[Number(name.slice("shard-".length))])
+          const reader = await pool.open(scratch.path(name), SPEC, first.entry.index)
+          expect(reader.rows, name).toBe(sizes[Number(name.split("-")[1])])
           await reader.close()
         }
         await pool.close()
       }),
   )
+
+  it("does what the tasks do one after another in this thread", () =>
+    withTempDir(async (dir) => {
+      const scratch = openScratch({ directory: dir })
+      const plan = planOf("sqlite-vec", [3, 40])
+      const tasks = await Promise.all([5, 30, 1].map((rows, shard) => taskOf(scratch, shard, numbered(rows))))
+      const store = openMemoryStore(`executor-${process.pid}-same`)
+      const { results, ...others } = calls()
+      await threadExecutor({ scratch, store, parallelism: 2 }).run(plan, tasks, { ...others })
+
+      const draft = async (...[planned, task]: Parameters<Parameters<typeof runShardTask>[2]["draft"]>) =>
+        draftShard(planned, task, undefined, scratch)
+      for (const task of [...tasks].reverse()) {
+        const again = await runShardTask(plan, { ...task, attempt: 7 }, { draft, scratch, store }, undefined)
+        const threaded = results.get(task.shard)!
+        if (again.kind !== "built" || threaded.kind !== "built") throw new Error("not built")
+        expect(again.nearest).toEqual(threaded.nearest)
+        expect({ ...again.entry, folder: "" }).toEqual({ ...threaded.entry, folder: "" })
+      }
+    }))
+
+  it("passes on what a task throws, with its tag, and begins no other", () =>
+    withTempDir(async (dir) => {
+      const scratch = openScratch({ directory: dir })
+      const store = openMemoryStore(`executor-${process.pid}-fails`)
+      const tasks = await Promise.all(numbered(6).map((shard) => taskOf(scratch, shard, [shard])))
+      await scratch.remove("spill-0")
+      const { results, ...others } = calls()
+      const building = threadExecutor({ scratch, store, parallelism: 1 }).run(
+        planOf("sqlite-vec"),
+        tasks,
+        others,
+      )
+      await expect(building).rejects.toMatchObject({ tag: "NotFound" })
+      expect(results.size).toBeLessThan(6)
+    }))
+
+  it("fails with the upload that fails, and keeps what the shard was made of", () =>
+    withTempDir(async (dir) => {
+      const scratch = openScratch({ directory: dir })
+      const put: ObjectStore["put"] = async () => {
+        throw new Error("the disk is full")
+      }
+      const tasks = [await taskOf(scratch, 0, [1, 2])]
+      const { results, ...others } = calls()
+      const run = threadExecutor({ scratch, store: { put }, parallelism: 1 }).run(
+        planOf("sqlite-vec"),
+        tasks,
+        others,
+      )
+      await expect(run).rejects.toThrow("the disk is full")
+      expect(results.size).toBe(0)
+      expect(await readdir(dir)).toContain("spill-0")
+    }))
 })

@@ -1,0 +1,154 @@
+/**
+ * The first half of a build, from rows to stored shards:
+ *
+ * ```
+ * source ─► sample ─► train or layout ─► partition ─► duplicates ─► locator ─► shards (draft, upload) ─► certificate
+ * ```
+ *
+ * What it hands to the second half (shards-to-snapshot.ts) is plain data.
+ */
+import { invalidInput } from "../errors.js"
+import { LOCATOR_FILE } from "../manifest/locator.js"
+import { createHoldOutCollector } from "../recall/hold-out.js"
+import { needsTraining } from "../sharding/registry.js"
+import { type AskedQueries, certificateQueries, certified } from "./certificate.js"
+import { holdOutOf, type Job, noRows, validRows } from "./job.js"
+import { readableTwice, train, untrainedStrategy } from "./layout/train.js"
+import { createBadRows } from "./rows/bad-rows.js"
+import { createIdLog, type Duplicates, findDuplicates } from "./rows/id-log.js"
+import { writeLocator } from "./rows/locator.js"
+import { type Partition, partition, placementBy, spillName } from "./rows/partition.js"
+import { threadExecutor } from "./shards/executor.js"
+import { createShardResults } from "./shards/results.js"
+import type { ShardPlan, ShardTask } from "./shards/task.js"
+import type { SnapshotParts } from "./shards-to-snapshot.js"
+
+export interface ShardedRows {
+  readonly parts: SnapshotParts
+  /** The first few bad rows that were skipped, as sentences. */
+  readonly skippedReasons: readonly string[]
+  /** What was done otherwise than asked for, and why, as sentences. */
+  readonly notes: readonly string[]
+}
+
+export async function rowsToShards(job: Job): Promise<ShardedRows> {
+  const { options, sharding, run, clock, scratch, signal } = job
+
+  const training = needsTraining(sharding) && options.routingFrom === undefined ? sharding : undefined
+  const source = training ? readableTwice(job, training) : job.source
+  const trained = training && (await train({ ...job, source }, training))
+  for (const note of trained?.notes ?? []) options.logger.warn({ run: run.run }, note)
+  const badRows = createBadRows(options.onBadRow, options.maxBadRows)
+  const holdOut = holdOutOf(job)
+  const heldOut = createHoldOutCollector(holdOut)
+  const idLog = createIdLog(scratch)
+  const partitioned = await clock.time("partition", (progress) =>
+    partition(validRows(source, options.metric, badRows, signal), {
+      placementFor: async (dim) => trained?.placement ?? placementBy(await untrainedStrategy(job, dim)),
+      metric: options.metric,
+      fields: source.fields,
+      scratch,
+      onPlaced: async (batch, places, positions) => {
+        heldOut.add(batch, places, positions)
+        await idLog.add(batch, places, positions)
+      },
+      onRows: (rows) => progress(rows, trained?.rows),
+      signal,
+    }),
+  )
+  if (partitioned === undefined) throw noRows()
+  const { schema } = partitioned
+  if (trained && trained.rows !== partitioned.rows) {
+    throw invalidInput(
+      `${source.name} had ${trained.rows} rows when first read and ${partitioned.rows} when read again; do not change the input during a build`,
+      { expected: trained.rows, actual: partitioned.rows },
+    )
+  }
+
+  const loggedIds = await idLog.finish()
+  const duplicates = await clock.time("duplicates", () =>
+    findDuplicates(scratch, loggedIds, options.onDuplicate),
+  )
+  const locator = options.locator
+    ? await clock.time("locator", async () => ({
+        scratchName: LOCATOR_FILE,
+        ...(await writeLocator(scratch, LOCATOR_FILE, loggedIds, duplicates.drop)),
+      }))
+    : undefined
+  const asked = await certificateQueries(
+    job,
+    trained,
+    heldOut.take(trained?.kept ?? 0),
+    partitioned,
+    duplicates,
+  )
+  const shards = await clock.time("shards", (progress) =>
+    storeShards(job, partitioned, duplicates, asked, progress),
+  )
+  const rows = partitioned.rows - duplicates.rows
+  const { strategy, recall } = await certified(job, asked, {
+    placedBy: partitioned.strategy,
+    sampled: trained?.sampled,
+    shards,
+    rows,
+  })
+  return {
+    parts: {
+      schema,
+      sharding: strategy.describe(),
+      arrays: strategy.artifacts(),
+      shards,
+      rows,
+      locator,
+      recall,
+      skippedRows: badRows.count,
+      duplicateRows: duplicates.rows,
+      norms: partitioned.norms,
+    },
+    skippedReasons: badRows.reasons,
+    notes: trained?.notes ?? [],
+  }
+}
+
+/** The shards stage: a task for each shard that has rows. */
+async function storeShards(
+  job: Job,
+  { rowsByShard, schema }: Partition,
+  duplicates: Duplicates,
+  asked: AskedQueries | undefined,
+  progress: (done: number, total?: number) => void,
+): Promise<SnapshotParts["shards"]> {
+  const { options, store, run, scratch, signal } = job
+  const { backend, parallelism } = options
+  const plan: ShardPlan = {
+    run: run.run,
+    spec: schema,
+    backend,
+    queries: asked && { vectors: asked.vectors, own: asked.own },
+  }
+  // Files of the base may be reused: the lease of this run protects them from collection.
+  const base = options.reuse ? (run.base?.manifest.shards ?? []) : []
+  const reusable = new Map(base.map((entry) => [entry.shard, entry]))
+  const numbers = Array.from(rowsByShard.keys()).filter((shard) => rowsByShard[shard]! > 0)
+  const tasks = numbers.map(
+    (shard): ShardTask => ({
+      shard,
+      // Nothing is tried twice within a run.
+      attempt: 0,
+      drop: [...(duplicates.drop.get(shard) ?? [])],
+      reusable: reusable.get(shard),
+    }),
+  )
+  const results = createShardResults(asked?.neighbours)
+  let done = 0
+  await threadExecutor({ scratch, store, parallelism }).run(plan, tasks, {
+    hint: () => asked && { within: asked.neighbours.within },
+    onResult: async (result) => {
+      results.add(result)
+      await scratch.remove(spillName(result.kind === "empty" ? result.shard : result.entry.shard))
+      progress(++done, tasks.length)
+    },
+    signal,
+  })
+  return results.entries()
+}

@@ -1,0 +1,104 @@
+/** Makes the index files of one shard in the scratch store: the part of a shard's task that takes processor time. */
+import { createHash } from "node:crypto"
+import { mkdir, readdir, stat } from "node:fs/promises"
+import { join, relative, sep } from "node:path"
+import { stringifyJson } from "../../json.js"
+import type { ShardFile } from "../../manifest/manifest.js"
+import { nearestInShard, type ShardNeighbours } from "../../recall/certificate.js"
+import { compareIds, type RecordBatch } from "../../records.js"
+import type { BackendName, IndexDescription, ShardRows, ShardSpec } from "../../shards/backend.js"
+import { backendByName } from "../../shards/registry.js"
+import { sha256OfFile } from "../../storage/checksum.js"
+import { concatBatches, readBlocks, takeColumns } from "../rows/batches.js"
+import { spillName } from "../rows/partition.js"
+import type { Scratch } from "../scratch.js"
+import type { ShardHint, ShardPlan, ShardTask } from "./task.js"
+
+/** A shard before it is stored. `nearest`: of the plan's queries, if it has any. */
+export type ShardDraft =
+  /** No row is left. */
+  | { readonly kind: "empty" }
+  /** Its rows are those of the reusable shard: there is nothing to store. */
+  | { readonly kind: "unchanged"; readonly nearest: ShardNeighbours | undefined }
+  /** Its files are in the scratch folder {@link draftFolder}. */
+  | {
+      readonly kind: "files"
+      readonly rows: number
+      readonly fingerprint: string
+      readonly index: IndexDescription
+      readonly files: readonly ShardFile[]
+      readonly nearest: ShardNeighbours | undefined
+    }
+
+/** Scratch folder of the files that one attempt at a shard makes. */
+export const draftFolder = ({ shard, attempt }: Pick<ShardTask, "shard" | "attempt">): string =>
+  `shard-${shard}-${attempt}`
+
+export async function draftShard(
+  { spec, backend, queries }: ShardPlan,
+  task: ShardTask,
+  hint: ShardHint | undefined,
+  scratch: Scratch,
+): Promise<ShardDraft> {
+  const rows = await readShardRows(scratch, spillName(task.shard), new Set(task.drop))
+  if (rows === undefined) return { kind: "empty" }
+  const fingerprint = fingerprintOf(rows, spec, backend)
+  const nearest = queries && nearestInShard(rows, spec, queries, hint)
+  if (fingerprint === task.reusable?.fingerprint) return { kind: "unchanged", nearest }
+  const folder = scratch.path(draftFolder(task))
+  await mkdir(folder)
+  const index = await backendByName(backend).build(rows, folder, spec)
+  return { kind: "files", rows: rows.rows, fingerprint, index, files: await listFiles(folder), nearest }
+}
+
+/** Rows of a spill, without the dropped ones, sorted by id; `undefined` if none is left. */
+async function readShardRows(
+  scratch: Scratch,
+  spill: string,
+  drop: ReadonlySet<number>,
+): Promise<ShardRows | undefined> {
+  const batches: RecordBatch[] = []
+  for await (const batch of readBlocks(scratch, spill)) batches.push(batch)
+  const all = concatBatches(batches)
+  const values = all.ids.values
+  const order: number[] = []
+  for (let row = 0; row < all.rows; row++) if (!drop.has(row)) order.push(row)
+  if (order.length === 0) return undefined
+  order.sort((a, b) => compareIds(values[a]!, values[b]!))
+  return takeColumns(all, order)
+}
+
+/** SHA-256 over all that shapes the files of a shard: rows, their order, and the parameters of the index. */
+export function fingerprintOf(rows: ShardRows, spec: ShardSpec, backend: BackendName): string {
+  const { dim, metric, id, fields } = spec
+  const hash = createHash("sha256")
+  const parameters = {
+    backend,
+    dim,
+    metric,
+    id: id.type,
+    fields: fields.map(({ name, type }) => [name, type]),
+    rows: rows.rows,
+  }
+  hash.update(stringifyJson(parameters))
+  hash.update(rows.ids.type === "int64" ? bytesOf(rows.ids.values) : stringifyJson(rows.ids.values))
+  hash.update(bytesOf(rows.vectors))
+  for (const { name } of fields) hash.update(stringifyJson(rows.fields[name]))
+  hash.update(JSON.stringify(rows.payloads))
+  return hash.digest("hex")
+}
+
+const bytesOf = (array: Float32Array | BigInt64Array): Uint8Array =>
+  new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
+
+/** Every file below a directory, by name, with size and checksum. */
+async function listFiles(dir: string): Promise<readonly ShardFile[]> {
+  const entries = await readdir(dir, { recursive: true, withFileTypes: true })
+  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+  const files: ShardFile[] = []
+  for (const path of paths.sort()) {
+    const { size } = await stat(path)
+    files.push({ name: relative(dir, path).split(sep).join("/"), size, sha256: await sha256OfFile(path) })
+  }
+  return files
+}

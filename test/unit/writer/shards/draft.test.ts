@@ -1,0 +1,70 @@
+import fc from "fast-check"
+import { describe, expect, it } from "vitest"
+import { createNeighbourLists } from "../../../../src/recall/certificate.js"
+import type { ShardSpec } from "../../../../src/shards/backend.js"
+import { appendBlocks, takeRows } from "../../../../src/writer/rows/batches.js"
+import { openScratch } from "../../../../src/writer/scratch.js"
+import { draftShard, fingerprintOf } from "../../../../src/writer/shards/draft.js"
+import { withTempDir } from "../../../support/stores.js"
+import { batchOf, numbered, planOf, SPEC, taskOf } from "./tasks.js"
+
+describe("the draft of a shard", () => {
+  it("has the same fingerprint whatever the order of the rows and their batches", () =>
+    fc.assert(
+      fc.asyncProperty(fc.shuffledSubarray(numbered(8), { minLength: 1 }), fc.nat(7), (order, cut) =>
+        withTempDir(async (dir) => {
+          const scratch = openScratch({ directory: dir })
+          const sorted = await taskOf(
+            scratch,
+            0,
+            [...order].sort((a, b) => a - b),
+          )
+          const parts = [order.slice(0, cut), order.slice(cut)].filter((part) => part.length > 0)
+          await appendBlocks(scratch, "spill-1", parts.map(batchOf))
+          const plan = planOf("sqlite-vec")
+          const expected = await draftShard(plan, sorted, undefined, scratch)
+          expect(await draftShard(plan, { ...sorted, shard: 1 }, undefined, scratch)).toEqual(expected)
+          expect(expected).toMatchObject({ kind: "files", rows: order.length, index: { kind: "flat" } })
+        }),
+      ),
+      { numRuns: 15 },
+    ))
+
+  it("has another fingerprint for another row, field, payload, metric, or backend", () => {
+    const rows = batchOf([1, 2, 3])
+    const withField: ShardSpec = { ...SPEC, fields: [{ name: "a", type: "int64", wide: false }] }
+    const prints = [
+      fingerprintOf(rows, SPEC, "sqlite-vec"),
+      fingerprintOf(rows, SPEC, "lancedb"),
+      fingerprintOf(rows, { ...SPEC, metric: "dot" }, "sqlite-vec"),
+      fingerprintOf({ ...rows, fields: { a: [1n, 2n, null] } }, withField, "sqlite-vec"),
+      fingerprintOf({ ...rows, fields: { a: [1n, 2n, 3n] } }, withField, "sqlite-vec"),
+      fingerprintOf({ ...rows, payloads: [null, "1", null] }, SPEC, "sqlite-vec"),
+      fingerprintOf(
+        { ...rows, vectors: rows.vectors.map((x, i) => (i === 40 ? x + 1 : x)) },
+        SPEC,
+        "sqlite-vec",
+      ),
+      fingerprintOf(takeRows(rows, [0, 1]), SPEC, "sqlite-vec"),
+    ]
+    expect(new Set(prints).size).toBe(prints.length)
+  })
+
+  it("finds the nearest rows of the queries, and with a hint no other that would be in the lists of all shards", () =>
+    withTempDir(async (dir) => {
+      const scratch = openScratch({ directory: dir })
+      const plan = planOf("sqlite-vec", [5, 230])
+      const shards = [numbered(120), numbered(150, 120)]
+      const tasks = await Promise.all(shards.map((rows, shard) => taskOf(scratch, shard, rows)))
+      const listsWith = async (hints: boolean, attempt: number) => {
+        const neighbours = createNeighbourLists(2)
+        for (const task of tasks) {
+          const draft = await draftShard(plan, { ...task, attempt }, hints ? neighbours : undefined, scratch)
+          if (draft.kind !== "files") throw new Error(draft.kind)
+          neighbours.add(task.shard, draft.nearest!)
+        }
+        return neighbours.lists
+      }
+      expect(await listsWith(true, 0)).toEqual(await listsWith(false, 1))
+    }))
+})
