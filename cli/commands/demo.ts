@@ -16,7 +16,7 @@ Examples:
   vecsnap demo /tmp/words`
 
 // From dist/cli/commands/ to the root of the package.
-const WORDS = fileURLToPath(new URL("../../../test/data/words.parquet", import.meta.url))
+const WORDS = fileURLToPath(new URL("../../../data/words.parquet", import.meta.url))
 
 const ASKED_WORDS = ["king", "paris", "three", "music", "monday"]
 const K = 10

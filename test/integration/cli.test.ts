@@ -391,7 +391,7 @@ test.each([
 })
 
 test("plan proposes shards, and a build with shards auto has as many", async () => {
-  const words = fileURLToPath(new URL("../../../test/data/words.parquet", import.meta.url))
+  const words = fileURLToPath(new URL("../../../data/words.parquet", import.meta.url))
   const { input, plan } = await vecsnapJson("plan", words)
   expect({ rows: input.rows, shards: plan.shards, backend: plan.backend, layout: plan.layout }).toEqual({
     rows: 10_000,

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest"
 import { buildSnapshot, isVecsnapError, openSnapshot, openStore } from "../../src/index.js"
 import { parseKey } from "../../src/manifest/keys.js"
 import { FIELDS, makeRecords } from "../support/records.js"
+import { ALL } from "../support/scope.js"
 import { s3Root, withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(200, { dim: 8 })
@@ -43,7 +44,7 @@ describe.each(["sqlite-vec", "lancedb"] as const)("a damaged %s snapshot", (back
     for (const key of keys) {
       const { body } = (await store.get(key))!
       // First, last and one in the middle: header, tail and payload of every format.
-      for (const position of [0, body.length >> 1, body.length - 1]) {
+      for (const position of ALL ? [0, body.length >> 1, body.length - 1] : [body.length >> 1]) {
         const damaged = Uint8Array.from(body)
         damaged[position]! ^= 0x20
         await store.put(key, damaged)

@@ -11,9 +11,13 @@
  * to AWS.
  */
 import { randomUUID } from "node:crypto"
+import { readdirSync, readFileSync } from "node:fs"
+import { basename } from "node:path"
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3"
 import type { TestProject } from "vitest/node"
 import { findServer, parseServerName, type ServerName, startServer } from "../../localstack/servers.js"
+import { fromRoot } from "../support/paths.js"
+import { ALL } from "../support/scope.js"
 import type { TestS3 } from "./provided.js"
 import { startS3Server } from "./s3-server.js"
 
@@ -25,11 +29,30 @@ export default async function setup(project: TestProject): Promise<() => Promise
     const bucket = process.env.TEST_S3_BUCKET ?? (await createBucket(server))
     project.provide("s3", { ...server, bucket })
     console.log(`S3 for tests: ${server.name} at ${server.endpoint} (${reason})`)
+    if (!ALL) console.log(describeLeftOut())
     return stop
   } catch (error) {
     await stop()
     throw error
   }
+}
+
+/** What is left to `npm run test:all`, as the names and imports of the test files tell it. */
+function describeLeftOut(): string {
+  const names = readdirSync(fromRoot("test"), { recursive: true, encoding: "utf8" }).sort()
+  const title = (name: string): string => basename(name).replace(/(\.slow)?(\.test)?\.ts$/, "")
+  const slow = names.filter((name) => name.endsWith(".slow.test.ts"))
+  const fewer = names.filter(
+    (name) =>
+      name.endsWith(".ts") && /import \{[^}]*\bALL\b/.test(readFileSync(fromRoot("test", name), "utf8")),
+  )
+  return (
+    `Left out: ${slow.map(title).join(", ")}, and cases of ` +
+    `${fewer
+      .filter((name) => !name.startsWith("servers/"))
+      .map(title)
+      .join(", ")}. \`npm run test:all\` runs everything.`
+  )
 }
 
 type Server = Omit<TestS3, "bucket">

@@ -1,11 +1,12 @@
 import { describe, expect, it } from "vitest"
+import { ALL } from "../support/scope.js"
 import { MODES, type Outcome, runSchedule } from "./schedule.js"
 
-/** `SIMULATION_SCHEDULES` runs more, from seed `SIMULATION_FIRST`; `SIMULATION_SEED` runs one and prints its steps. */
+/** `SIMULATION_SCHEDULES` runs as many, from seed `SIMULATION_FIRST`; `SIMULATION_SEED` runs one and prints its steps. */
 const { SIMULATION_SCHEDULES, SIMULATION_FIRST, SIMULATION_SEED } = process.env
 const replayed = SIMULATION_SEED === undefined ? undefined : Number(SIMULATION_SEED)
 const first = replayed ?? Number(SIMULATION_FIRST ?? 1)
-const schedules = replayed === undefined ? Number(SIMULATION_SCHEDULES ?? 2000) : 1
+const schedules = replayed === undefined ? Number(SIMULATION_SCHEDULES ?? (ALL ? 2000 : 500)) : 1
 const MS_PER_SCHEDULE = 300
 
 const failureOf = ({ seed, mode, violation }: Outcome): string =>

@@ -80,7 +80,10 @@ describe("a sqlite-vec shard file", () => {
     }
     db.exec(`DROP TABLE vec_index; ${sql}`)
     const insert = db.prepare("INSERT INTO vec_index (rowid, vector) VALUES (?, ?)")
-    for (const row of vectors) insert.run(row)
+    // In one transaction: each by itself would wait for the disk.
+    db.transaction(() => {
+      for (const row of vectors) insert.run(row)
+    })()
     expect(content()).toEqual(ours)
     db.close()
   })

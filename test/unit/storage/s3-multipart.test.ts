@@ -29,11 +29,12 @@ describe("planParts", () => {
         expect(parts.length).toBeLessThanOrEqual(10_000)
         expect(parts[0]?.start).toBe(0)
         expect(parts.at(-1)?.end).toBe(sizeBytes)
-        for (const [i, { number, start, end }] of parts.entries()) {
-          expect(number).toBe(i + 1)
-          expect(end).toBeGreaterThan(start)
-          if (i > 0) expect(start).toBe(parts[i - 1]?.end)
-        }
+        // Compared by hand: an assertion a part would take seconds.
+        const wrong = parts.filter(
+          ({ number, start, end }, i) =>
+            number !== i + 1 || end <= start || (i > 0 && start !== parts[i - 1]!.end),
+        )
+        expect(wrong).toEqual([])
       }),
       { numRuns: 20 },
     )

@@ -94,7 +94,7 @@ describe("the facts of an input", () => {
   afterAll(() => rm(dir, { recursive: true }))
 
   test("of Parquet files are counted by their metadata", async () => {
-    const words = fromRoot("test/data/words.parquet")
+    const words = fromRoot("data/words.parquet")
     const facts = await readInputFacts(await openSource([words]))
     expect(facts).toMatchObject({ rows: 10_000, counted: "metadata", dim: 100, sampledRows: 10_000 })
   })

@@ -23,8 +23,8 @@ import { buildGeneration, hoursLater, keysNamedBy, STRICT } from "../support/gen
 import { type Job, type Operator, startOperator } from "../support/operators.js"
 import { seededRandom } from "../support/records.js"
 import { keysOf } from "../support/roots.js"
+import { THOROUGH } from "../support/scope.js"
 import { s3Root, withTempDir } from "../support/stores.js"
-import { THOROUGH } from "../support/thorough.js"
 
 const SEED = 2026
 /** Of the calls at which one may sleep, every so many are tried. The simulation tries them at random. */

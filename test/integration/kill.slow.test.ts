@@ -20,8 +20,8 @@ import { buildGeneration, hoursLater, keysNamedBy, STRICT } from "../support/gen
 import { generationIn, type Operator, soundGeneration, startOperator } from "../support/operators.js"
 import { seededRandom } from "../support/records.js"
 import { keysOf } from "../support/roots.js"
+import { THOROUGH } from "../support/scope.js"
 import { s3Root, type TestRoot, withTempDir } from "../support/stores.js"
-import { THOROUGH } from "../support/thorough.js"
 
 const SEED = 2026
 const RANDOM_KILLS = THOROUGH ? 3 : 1
