@@ -1,10 +1,11 @@
-import { stat } from "node:fs/promises"
+import { lstat, open, readdir } from "node:fs/promises"
 import { join } from "node:path"
 import type { Connection, Session, Table } from "@lancedb/lancedb"
 import { corrupt, isVecsnapError, messageOf } from "../../errors.js"
 import type { Metric } from "../../vectors/metric.js"
 import type { IndexDescription, ShardSpec } from "../backend.js"
 import { checkFacts } from "../stored.js"
+import { MANIFEST_MOST_BYTES, readLanceManifest } from "./manifest-file.js"
 import type { LanceDb } from "./packages.js"
 import { FORMAT, INDEX, recordColumns, TABLE, tableDir, VERSION } from "./schema.js"
 
@@ -39,8 +40,8 @@ export async function openTable(
   const file = tableDir(dir)
   const ivf = readIndex(file, index)
   return reading(file, async () => {
-    // LanceDB would create a missing directory.
-    await stat(join(file, "_versions"))
+    // Before LanceDB, which would follow a manifest wherever it leads, and create a missing directory.
+    await checkVersions(file)
     // The session as an option: as a third argument it is dropped without a word.
     const connection = await lancedb.connect(dir, { session })
     try {
@@ -52,6 +53,36 @@ export async function openTable(
       throw error
     }
   })
+}
+
+/**
+ * Throws `Corrupt` if a version of the table leads to anything but its own files. Every version is looked at: which of them
+ * LanceDB opens is for it to decide.
+ */
+async function checkVersions(file: string): Promise<void> {
+  const folder = join(file, "_versions")
+  const names = (await readdir(folder)).filter((name) => name !== VERSION_HINT)
+  const unknown = names.find((name) => !VERSION_FILE.test(name))
+  if (unknown !== undefined || names.length === 0) {
+    const found = unknown === undefined ? "none" : JSON.stringify(unknown)
+    throw corrupt(`${folder} must have manifests named by 20 digits, found ${found}`, { file: folder })
+  }
+  for (const name of names) {
+    const path = join(folder, name)
+    // Its size is bounded before it is read, as that of anything that a stranger may have written.
+    const { files } = readLanceManifest(await readBounded(path, MANIFEST_MOST_BYTES), path)
+    for (const { path: part, size } of files) await checkTableFile(join(file, part), size, path)
+  }
+}
+
+async function checkTableFile(path: string, size: number, manifest: string): Promise<void> {
+  // Not what a link leads to.
+  const info = await lstat(path).catch(() => undefined)
+  if (!info?.isFile())
+    throw corrupt(`${manifest} names ${path}, which is not there as a file`, { file: path })
+  if (size !== 0 && info.size !== size) {
+    throw corrupt(`${path} has ${info.size} bytes, expected ${size} as ${manifest} says`, { file: path })
+  }
 }
 
 function closeTable(connection: Connection, table: Table): void {
@@ -75,6 +106,24 @@ function readIndex(file: string, { kind, partitions, probes, maxNorm = 0 }: Inde
   }
   if (!known) throw corrupt(`${file} cannot have an index of kind "${kind}": expected "ivf_flat"`, { file })
   return { partitions, probes, maxNorm }
+}
+
+/** Named 2^64 - 1 - version, with leading zeros. */
+const VERSION_FILE = /^\d{20}\.manifest$/
+
+/** Which version is the latest, by number, as LanceDB leaves it behind after changes. */
+const VERSION_HINT = "latest_version_hint.json"
+
+/** A file's content. Throws `Corrupt` if it is longer than `most` bytes, before anything is read. */
+async function readBounded(path: string, most: number): Promise<Uint8Array> {
+  const handle = await open(path)
+  try {
+    const { size } = await handle.stat()
+    if (size > most) throw corrupt(`${path} has ${size} bytes, expected at most ${most}`, { file: path })
+    return await handle.readFile()
+  } finally {
+    await handle.close()
+  }
 }
 
 const PARTITIONS_MAX = 2 ** 20
