@@ -1,9 +1,9 @@
 /** Bytes of text files: decompression by content, and lines. All stream, and close what they read from on any end. */
 import { pipeline, Readable } from "node:stream"
 import { createGunzip } from "node:zlib"
-import { Decompress } from "fzstd"
 import { corrupt, invalidInput, messageOf } from "../errors.js"
 import { MAGIC_BYTES } from "./format.js"
+import { startsZstd, ZstdStream } from "./zstd.js"
 
 /** Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. */
 export async function* decompressed(
@@ -31,10 +31,7 @@ export type Compression = "gzip" | "zstd"
 /** How a file that starts with `head` is compressed, if it is. */
 export function compressionOf(head: Uint8Array): Compression | undefined {
   if (head[0] === 0x1f && head[1] === 0x8b) return "gzip"
-  const start = head.length >= 4 ? Buffer.from(head).readUInt32LE(0) : 0
-  // A zstd file may also start with a frame to skip, as parallel compressors write it.
-  const isZstd = start === 0xfd2fb528 || (start >= 0x184d2a50 && start <= 0x184d2a5f)
-  return isZstd ? "zstd" : undefined
+  return startsZstd(head) ? "zstd" : undefined
 }
 
 async function* chain(head: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -63,28 +60,21 @@ async function* gunzipped(bytes: AsyncIterable<Uint8Array>, name: string): Async
   }
 }
 
-// A few bytes of zstd can stand for 128 KiB, so this bounds what one step yields.
-const ZSTD_STEP_BYTES = 16 * 1024
-
 async function* unzstd(bytes: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
-  let output: Uint8Array[] = []
-  const decompress = new Decompress((chunk) => output.push(chunk))
-  const push = (chunk: Uint8Array, final: boolean): Uint8Array[] => {
-    output = []
+  const stream = new ZstdStream()
+  const pushed = function* (chunk: Uint8Array) {
     try {
-      decompress.push(chunk, final)
+      yield* stream.push(chunk)
     } catch (error) {
       throw damaged(name, "zstd", error)
     }
-    return output
   }
-  for await (const chunk of bytes) {
-    for (let start = 0; start < chunk.length; start += ZSTD_STEP_BYTES) {
-      // The decompressor keeps what it cannot use yet, so it gets a copy of its own.
-      yield* push(chunk.slice(start, start + ZSTD_STEP_BYTES), false)
-    }
+  for await (const chunk of bytes) yield* pushed(chunk)
+  try {
+    stream.end()
+  } catch (error) {
+    throw damaged(name, "zstd", error)
   }
-  yield* push(new Uint8Array(0), true)
 }
 
 function damaged(name: string, compression: string, cause: unknown): Error {

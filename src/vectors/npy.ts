@@ -191,7 +191,7 @@ function copyInHostOrder(
 }
 
 /** IEEE 754 binary16 from its bits. */
-function float16(bits: number): number {
+export function float16(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1
   const exponent = (bits >> 10) & 0x1f
   const fraction = bits & 0x3ff

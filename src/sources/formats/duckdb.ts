@@ -31,7 +31,15 @@ import { parseJson } from "../../json.js"
 import { withPackage } from "../../packages.js"
 import type { FileReader, FileReadOptions, RawColumns } from "../columns.js"
 import type { FileFormat, LocalFile } from "../format.js"
-import { plainDate, plainDecimal, plainTimestamp } from "../plain.js"
+import {
+  plainDate,
+  plainDecimal,
+  plainInterval,
+  plainMap,
+  plainTime,
+  plainTimestamp,
+  UNITS,
+} from "../plain.js"
 
 type DuckDB = typeof import("@duckdb/node-api")
 
@@ -265,33 +273,32 @@ function plain(duckdb: DuckDB, value: DuckDBValue): unknown {
   if (value instanceof duckdb.DuckDBListValue || value instanceof duckdb.DuckDBArrayValue)
     return value.items.map((item) => nested(duckdb, item))
   if (value instanceof duckdb.DuckDBStructValue) return plainObject(duckdb, Object.entries(value.entries))
-  if (value instanceof duckdb.DuckDBMapValue) {
-    const { entries } = value
-    return entries.every(({ key }) => typeof key === "string")
-      ? plainObject(
-          duckdb,
-          entries.map((entry) => [String(entry.key), entry.value]),
-        )
-      : entries.map((entry) => ({ key: nested(duckdb, entry.key), value: nested(duckdb, entry.value) }))
-  }
+  if (value instanceof duckdb.DuckDBMapValue)
+    return plainMap(value.entries.map((entry) => [nested(duckdb, entry.key), nested(duckdb, entry.value)]))
   if (value instanceof duckdb.DuckDBUnionValue) return plain(duckdb, value.value)
   if (value instanceof duckdb.DuckDBVariantValue) return plain(duckdb, value.value)
   if (value instanceof duckdb.DuckDBDecimalValue) return plainDecimal(value.value, value.scale)
   if (value instanceof duckdb.DuckDBBlobValue) return value.bytes
-  return plainTime(duckdb, value) ?? String(value)
+  return timeText(duckdb, value) ?? String(value)
 }
 
-function plainTime(duckdb: DuckDB, value: DuckDBValue): string | undefined {
-  if (value instanceof duckdb.DuckDBDateValue) return value.isFinite ? plainDate(value.days) : undefined
-  if (value instanceof duckdb.DuckDBTimestampValue)
-    return value.isFinite ? plainTimestamp(value.micros, "") : undefined
-  if (value instanceof duckdb.DuckDBTimestampTZValue)
-    return value.isFinite ? plainTimestamp(value.micros, "Z") : undefined
-  const isTimestamp =
-    value instanceof duckdb.DuckDBTimestampSecondsValue ||
-    value instanceof duckdb.DuckDBTimestampMillisecondsValue ||
-    value instanceof duckdb.DuckDBTimestampNanosecondsValue
-  return isTimestamp ? String(value).replace(" ", "T") : undefined
+function timeText(duckdb: DuckDB, value: DuckDBValue): string | undefined {
+  if (value instanceof duckdb.DuckDBIntervalValue)
+    return plainInterval(value.months, value.days, value.micros, UNITS.micro)
+  if (value instanceof duckdb.DuckDBTimeValue) return plainTime(value.micros, UNITS.micro)
+  if (value instanceof duckdb.DuckDBTimeNSValue) return plainTime(value.nanos, UNITS.nano)
+  // "infinity" has no other form.
+  if (typeof value === "object" && value !== null && "isFinite" in value && !value.isFinite) return undefined
+  if (value instanceof duckdb.DuckDBDateValue) return plainDate(value.days)
+  if (value instanceof duckdb.DuckDBTimestampTZValue) return plainTimestamp(value.micros, UNITS.micro, "Z")
+  if (value instanceof duckdb.DuckDBTimestampValue) return plainTimestamp(value.micros, UNITS.micro, "")
+  if (value instanceof duckdb.DuckDBTimestampSecondsValue)
+    return plainTimestamp(value.seconds, UNITS.second, "")
+  if (value instanceof duckdb.DuckDBTimestampMillisecondsValue)
+    return plainTimestamp(value.millis, UNITS.milli, "")
+  if (value instanceof duckdb.DuckDBTimestampNanosecondsValue)
+    return plainTimestamp(value.nanos, UNITS.nano, "")
+  return undefined
 }
 
 /** A value within another: binary data becomes base64, since JSON has no other form. */
