@@ -30,6 +30,8 @@ const POINTER = "src/manifest/pointer.js"
 const PUBLISH = "src/manifest/publish.js"
 const ACTIVE_RUN = "src/writer/active-run.js"
 const COLLECT = "src/maintenance/gc/collect.js"
+const CONDEMN = "src/maintenance/gc/condemn.js"
+const REMOVE = "src/maintenance/gc/remove.js"
 const RULES = "src/maintenance/gc/rules.js"
 const PINS = "src/maintenance/pins.js"
 
@@ -178,14 +180,14 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "a collection does not look again at what protects",
-    file: COLLECT,
+    file: CONDEMN,
     from: "new Map(usesOf(protectors, now, options.graceSeconds))",
     to: "new Map()",
     breaks: ["nothing pinned is deleted", "nothing leased is deleted", "a reader can finish"],
   },
   {
     name: "a collection does not write the pointer once more before it removes",
-    file: COLLECT,
+    file: CONDEMN,
     from: "if (await swapPointer(store, pointer, withoutCondemned(pointer, released)))",
     to: "if (true)",
     breaks: ["nothing live is deleted", "garbage is deleted at last", "nothing pinned is deleted"],
@@ -275,7 +277,7 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "dead runs are not ended",
-    file: COLLECT,
+    file: CONDEMN,
     from: "runs.filter((run) => isDead(run, now, options.graceSeconds))",
     to: "[]",
     breaks: [
@@ -286,21 +288,21 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "dead runs are ended whether or not they came back",
-    file: COLLECT,
+    file: CONDEMN,
     from: "ifMatch: etag, ",
     to: "",
     breaks: ["nothing leased is ended"],
   },
   {
     name: "removed runs stay condemned",
-    file: COLLECT,
+    file: REMOVE,
     from: "if (await swapPointer(store, pointer, withoutCondemned(pointer, done)))",
     to: "if (true)",
     breaks: ["garbage is deleted at last"],
   },
   {
     name: "runs that could not be removed are not condemned any more",
-    file: COLLECT,
+    file: REMOVE,
     from: "!failed.has(run) && !spared.has(run)",
     to: "!spared.has(run)",
     breaks: [
@@ -318,14 +320,14 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "files are removed before the manifests that name them",
-    file: COLLECT,
+    file: REMOVE,
     from: "const all = [...plan.going.values()];",
     to: 'const all = [...plan.going.values()];\n    const isFile = (kind) => kind !== "manifest" && kind !== "run";\n    await removeBatches(job, all.filter(({ kind }) => isFile(kind)), all.length);\n    for (const { key, kind } of all) if (isFile(kind)) all.splice(all.findIndex((one) => one.key === key), 1);',
     breaks: ["what can be found is complete"],
   },
   {
     name: "what another collection took from the condemned is removed",
-    file: COLLECT,
+    file: CONDEMN,
     from: "object.condemned && !condemned.has(run) && !uses.has(run)",
     to: "false",
     breaks: ["nothing live is deleted"],

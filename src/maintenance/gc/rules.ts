@@ -180,7 +180,7 @@ export function holdReason({ now, manifests, leases, pointer }: Survey): string 
 // ---- Objects -------------------------------------------------------------------------------------------------------
 
 /** What is known when the objects are listed. */
-export interface Verdict {
+export interface Evidence {
   readonly now: Date
   readonly retention: Retention
   /** Whether snapshots and their files stay, see {@link holdReason}. */
@@ -199,30 +199,30 @@ export interface Verdict {
 export function mayGo(
   { key, lastModified }: { readonly key: string; readonly lastModified: Date },
   parsed: ParsedKey,
-  verdict: Verdict,
+  evidence: Evidence,
 ): boolean {
-  const { now, retention } = verdict
+  const { now, retention } = evidence
   const { graceSeconds, keepUnpublishedDays } = retention
   if (isWithin(graceSeconds, lastModified, now)) return false
   switch (parsed.kind) {
     case "shard":
     case "routing":
-      return !verdict.hold && !verdict.marked.has(key) && !verdict.untouchable.has(parsed.run)
+      return !evidence.hold && !evidence.marked.has(key) && !evidence.untouchable.has(parsed.run)
     case "probe":
       return true
     case "pin":
-      return !verdict.withManifest.has(parsed.run)
+      return !evidence.withManifest.has(parsed.run)
     case "reader": {
-      const lease = verdict.leases.get(key)
+      const lease = evidence.leases.get(key)
       if (lease === undefined) return false
       const seconds = (lease.lease?.leaseSeconds ?? UNREADABLE_SECONDS) + graceSeconds
       return !isWithin(seconds, lastModified, now)
     }
     case "run": {
-      const found = verdict.records.get(key)
+      const found = evidence.records.get(key)
       // A dead run's record is ended first, by a collection, and goes when it is old.
       if (found === undefined || found.record?.state === "running") return false
-      if (isAlive(found, now, graceSeconds) || verdict.withManifest.has(parsed.run)) return false
+      if (isAlive(found, now, graceSeconds) || evidence.withManifest.has(parsed.run)) return false
       return !isWithin(keepUnpublishedDays * DAY_SECONDS, lastModified, now)
     }
     case "pointer":

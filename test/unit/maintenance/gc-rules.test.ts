@@ -1,6 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import {
+  type Evidence,
   isAlive,
   isDead,
   keepReasons,
@@ -8,7 +9,6 @@ import {
   type Retention,
   type Survey,
   usesOf,
-  type Verdict,
 } from "../../../src/maintenance/gc/rules.js"
 import { parseKey, routingKey, runKey } from "../../../src/manifest/keys.js"
 import { type Publication, publicationsOf } from "../../../src/manifest/pointer.js"
@@ -168,7 +168,7 @@ describe("whether a run is alive", () => {
 })
 
 describe("an object", () => {
-  const verdict = (facts: Partial<Verdict>): Verdict => ({
+  const evidence = (facts: Partial<Evidence>): Evidence => ({
     now: NOW,
     retention: { ...SHORTEST, graceSeconds: 100 },
     hold: false,
@@ -179,8 +179,8 @@ describe("an object", () => {
     leases: new Map(),
     ...facts,
   })
-  const decide = (key: string, facts: Partial<Verdict> = {}, seconds = 100): boolean =>
-    mayGo({ key, lastModified: ago(seconds) }, parseKey(key)!, verdict(facts))
+  const decide = (key: string, facts: Partial<Evidence> = {}, seconds = 100): boolean =>
+    mayGo({ key, lastModified: ago(seconds) }, parseKey(key)!, evidence(facts))
   const [A] = RUNS as [string]
 
   it.each([shardKey(A), routingKey(A, "centroids.npy")])(
