@@ -1,31 +1,27 @@
 import { describe, expect, it } from "vitest"
 import { conflict, invalidInput, notFound, unavailable } from "../../../src/errors.js"
+import { judgeError } from "../../../src/maintenance/doctor/checks/check.js"
+import { judgeCleanup } from "../../../src/maintenance/doctor/checks/cleanup.js"
+import { judgeClock, skewOf } from "../../../src/maintenance/doctor/checks/clock.js"
+import { judgeConditionalCreate } from "../../../src/maintenance/doctor/checks/conditional-create.js"
+import { judgeConditionalOverwrite } from "../../../src/maintenance/doctor/checks/conditional-overwrite.js"
+import { judgeConditionalRead } from "../../../src/maintenance/doctor/checks/conditional-read.js"
+import { judgeConnection, judgeNoConnection } from "../../../src/maintenance/doctor/checks/connection.js"
+import { judgeDelete } from "../../../src/maintenance/doctor/checks/delete.js"
+import { judgeLatency } from "../../../src/maintenance/doctor/checks/latency.js"
+import { judgeListing, listing } from "../../../src/maintenance/doctor/checks/listing.js"
+import { judgeMultipart } from "../../../src/maintenance/doctor/checks/multipart.js"
+import { judgeObjects, objects } from "../../../src/maintenance/doctor/checks/objects.js"
+import { judgePermissions } from "../../../src/maintenance/doctor/checks/permissions.js"
+import { judgeRanges } from "../../../src/maintenance/doctor/checks/ranges.js"
 import {
   type Check,
   diagnosisOf,
   enumerate,
   type Verdict,
 } from "../../../src/maintenance/doctor/diagnosis.js"
-import {
-  judgeCleanup,
-  judgeClock,
-  judgeConditionalCreate,
-  judgeConditionalOverwrite,
-  judgeConditionalRead,
-  judgeConnection,
-  judgeDelete,
-  judgeError,
-  judgeLatency,
-  judgeListing,
-  judgeMultipart,
-  judgeNoConnection,
-  judgeObjects,
-  judgePermissions,
-  judgeRanges,
-  skewOf,
-} from "../../../src/maintenance/doctor/judge.js"
-import { isRefusal } from "../../../src/maintenance/doctor/probe.js"
 import { withinLimit } from "../../../src/maintenance/doctor/time-limit.js"
+import { isRefusal } from "../../../src/maintenance/doctor/trial.js"
 
 describe("verdicts", () => {
   it("on conditional creates", () => {
@@ -130,9 +126,9 @@ describe("verdicts", () => {
 
   it("on errors: a refusal is borne where part of vecsnap does without, an outage is not", () => {
     const refusal = invalidInput("no", { code: "AccessDenied" })
-    expect(judgeError("listing", refusal)).toMatchObject({ verdict: "warning", error: "InvalidInput" })
-    expect(judgeError("objects", refusal).verdict).toBe("failed")
-    expect(judgeError("listing", unavailable("down"))).toMatchObject({ verdict: "failed", finding: "down" })
+    expect(judgeError(listing, refusal)).toMatchObject({ verdict: "warning", error: "InvalidInput" })
+    expect(judgeError(objects, refusal).verdict).toBe("failed")
+    expect(judgeError(listing, unavailable("down"))).toMatchObject({ verdict: "failed", finding: "down" })
     expect(judgeNoConnection(unavailable("down")).meaning).toMatch(/does not answer/)
     expect(judgeNoConnection(notFound("no bucket"))).toMatchObject({ verdict: "failed", error: "NotFound" })
   })

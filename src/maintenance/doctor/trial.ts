@@ -8,10 +8,10 @@ export type Permission = "get" | "put" | "list" | "delete"
 export type PermissionState = "granted" | "refused" | "unknown"
 
 /** The corner of a store in which doctor works: keys that nothing else uses, and a record of what was done there. */
-export interface Probe {
+export interface Trial {
   /** The store, watched: what is written and what is refused is remembered. */
   readonly store: ObjectStore
-  /** All keys of this probe start with it. */
+  /** All keys of this trial start with it. */
   readonly prefix: string
   key(file: string): string
   /** Keys that were written, or may have been. */
@@ -19,8 +19,8 @@ export interface Probe {
   readonly permissions: Readonly<Record<Permission, PermissionState>>
 }
 
-/** Begins a probe of `store` under a fresh id. */
-export function createProbe(store: ObjectStore): Probe {
+/** Begins a trial of `store` under a fresh id. */
+export function createTrial(store: ObjectStore): Trial {
   const id = newId()
   const written = new Set<string>()
   const permissions: Record<Permission, PermissionState> = {
