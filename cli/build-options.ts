@@ -1,6 +1,6 @@
 /**
- * The options of `vecsnap build`, and of the commands that share a part of them. As those of all commands, they have no
- * defaults here.
+ * The options of `vecsnap build`, and of the commands that share a part of them. As those of all commands,
+ * they have no defaults here.
  */
 import { type Command, Option } from "commander"
 import {

@@ -1,7 +1,8 @@
 /**
- * The commands, in the order of the help. The file of a command is loaded when that command is asked for, and with it what
- * it needs of the library: loading the whole library takes longer than most commands do. Those that only look at what is
- * stored, such as `info`, therefore import single files of it, the others its main entry.
+ * The commands, in the order of the help. The file of a command is loaded when that command is asked for, and
+ * with it what it needs of the library: loading the whole library takes longer than most commands do. Those
+ * that only look at what is stored, such as `info`, therefore import single files of it, the others its main
+ * entry.
  */
 import type { Command } from "commander"
 import type { Io } from "./io.js"
@@ -35,7 +36,9 @@ const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
 
 const VERSION_FLAGS = ["-V", "--version"]
 
-/** The commands that these arguments may be about: one that they name, none for the version alone, else all. */
+/**
+ * The commands that these arguments may be about: one that they name, none for the version alone, else all.
+ */
 export async function commandsFor(argv: readonly string[]): Promise<readonly CreateCommand[]> {
   const named = argv.find((argument) => !argument.startsWith("-"))
   if (named !== undefined && Object.hasOwn(COMMANDS, named)) return [await COMMANDS[named]!()]

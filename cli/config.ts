@@ -1,6 +1,6 @@
 /**
- * `vecsnap.yaml`: what nightly jobs repeat. Keys are named like the flags of `vecsnap build`, and a flag overrides its
- * key. Relative paths are relative to the working directory, as they are in flags and in SQL.
+ * `vecsnap.yaml`: what nightly jobs repeat. Keys are named like the flags of `vecsnap build`, and a flag
+ * overrides its key. Relative paths are relative to the working directory, as they are in flags and in SQL.
  *
  * ```yaml
  * input: day/*.parquet            # or a list; or sql: select … from 'day/*.parquet'
@@ -12,8 +12,8 @@
  * storage: { region: eu-central-1 }
  * ```
  *
- * Texts may hold environment variables, `${NAME}`. There is no key for credentials: the AWS SDK takes them from the
- * environment or the AWS profile. docs/configuration.md explains every key.
+ * Texts may hold environment variables, `${NAME}`. There is no key for credentials: the AWS SDK takes them
+ * from the environment or the AWS profile. docs/configuration.md explains every key.
  */
 import { createReadStream } from "node:fs"
 import { resolve } from "node:path"
@@ -29,8 +29,9 @@ export const CONFIG_FILE = "vecsnap.yaml"
 const MAX_CONFIG_BYTES = 1024 * 1024
 
 /**
- * Reads the configuration: `path` if given, else `vecsnap.yaml` in the working directory if there is one, else nothing
- * is configured. Throws `InvalidInput`, naming file, key and the value found, for whatever is wrong with it.
+ * Reads the configuration: `path` if given, else `vecsnap.yaml` in the working directory if there is one,
+ * else nothing is configured. Throws `InvalidInput`, naming file, key and the value found, for whatever is
+ * wrong with it.
  */
 export async function loadConfig(path: string | undefined, io: Pick<Io, "cwd" | "env">): Promise<Config> {
   const content = await readConfig(path, io.cwd)

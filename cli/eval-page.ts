@@ -1,4 +1,6 @@
-/** The report of an evaluation as one page that needs nothing but itself: scripts, styles and data are in it. */
+/**
+ * The report of an evaluation as one page that needs nothing but itself: scripts, styles and data are in it.
+ */
 import { readFile } from "node:fs/promises"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"

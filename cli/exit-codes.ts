@@ -17,8 +17,8 @@
  * | 11   |                | `vecsnap health`: unhealthy                                    |
  * | 130  | `Aborted`      | stopped by SIGINT (Ctrl-C); 143 if by SIGTERM                  |
  *
- * Monitors know 1 for a warning and 2 for what is critical, but these have a meaning here already: a mistyped flag must
- * not look like a sick snapshot. docs/operations.md has the line that maps the codes.
+ * Monitors know 1 for a warning and 2 for what is critical, but these have a meaning here already: a mistyped
+ * flag must not look like a sick snapshot. docs/operations.md has the line that maps the codes.
  */
 import type { ErrorTag } from "../src/index.js"
 

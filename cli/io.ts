@@ -1,7 +1,8 @@
 import { stringifyJson } from "../src/json.js"
 
 /**
- * What a command may touch of the process around it, so that tests can run commands with an output they capture.
+ * What a command may touch of the process around it, so that tests can run commands with an output they
+ * capture.
  */
 export interface Io {
   readonly stdout: Output
@@ -21,7 +22,10 @@ export interface Output {
   readonly columns?: number
 }
 
-/** Prints one JSON document on stdout: indented on a terminal, else on one line. Integers keep all their digits. */
+/**
+ * Prints one JSON document on stdout: indented on a terminal, else on one line. Integers keep all their
+ * digits.
+ */
 export const printJson = (io: Io, document: unknown): void => {
   io.stdout.write(`${stringifyJson(document, io.stdout.isTTY ? 2 : undefined)}\n`)
 }

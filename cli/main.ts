@@ -4,7 +4,8 @@
  */
 import { run } from "./run.js"
 
-// A reader that went away (`| head`) is no error. What is left to print goes nowhere; the command still ends properly.
+// A reader that went away (`| head`) is no error. What is left to print goes nowhere; the command still ends
+// properly.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code !== "EPIPE") throw error

@@ -1,5 +1,6 @@
 /**
- * Opening the store that a command works on, and closing it whatever happens; reading a snapshot that it shows.
+ * Opening the store that a command works on, and closing it whatever happens; reading a snapshot that it
+ * shows.
  */
 import type { LivePointer, Manifest, ObjectStore } from "../src/index.js"
 import { readLive, readManifest, readPointer } from "../src/manifest/current.js"

@@ -1,7 +1,8 @@
 /**
  * The options that commands share.
  *
- * Flags have no defaults here: an absent flag is `undefined`, so that `vecsnap.yaml` and then the library decide.
+ * Flags have no defaults here: an absent flag is `undefined`, so that `vecsnap.yaml` and then the library
+ * decide.
  */
 import type { Command } from "commander"
 import type { RouteOptions, SnapshotInfo, StoreOptions } from "../src/index.js"
@@ -87,7 +88,10 @@ export function addReaderOptions(command: Command): Command {
   )
 }
 
-/** Store settings from flags, then the configuration. Credentials come from the environment or the AWS profile. */
+/**
+ * Store settings from flags, then the configuration. Credentials come from the environment or the AWS
+ * profile.
+ */
 export function storeOptions(flags: StorageFlags, config: Config): StoreOptions {
   const s3 = withoutUndefined({
     endpoint: flags.endpoint ?? config.storage?.endpoint,

@@ -6,7 +6,9 @@ import { resolve } from "node:path"
 import { decodeNpy, parseJson } from "../src/index.js"
 import { usageError } from "./usage-error.js"
 
-/** Reads `[0.1, …]`, `@file` or `file`; `.npy` files hold one vector, all others JSON. Throws `InvalidInput`. */
+/**
+ * Reads `[0.1, …]`, `@file` or `file`; `.npy` files hold one vector, all others JSON. Throws `InvalidInput`.
+ */
 export async function readQueryVector(argument: string, cwd: string): Promise<Float32Array> {
   if (argument.trimStart().startsWith("[")) return vectorFromJson(argument, "--vector")
   const file = argument.replace(/^@/, "")

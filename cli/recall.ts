@@ -28,7 +28,9 @@ export function describeRecall(recall: RecallCertificate): string {
 export const describeQueries = ({ kind, count }: RecallCertificate["queries"]): string =>
   kind === "rows" ? `${countOf(count, "row")} held out` : `${formatCount(count)} real queries`
 
-/** "95.0% takes 4.6 (reached 94.7%) shards on average": what each target costs; undefined if there are none. */
+/**
+ * "95.0% takes 4.6 (reached 94.7%) shards on average": what each target costs; undefined if there are none.
+ */
 export function describeTargets({ targets, stopping }: RecallCertificate): string | undefined {
   if (targets.length === 0) return undefined
   const figures = targets.map(({ target, probes, recall }) => {

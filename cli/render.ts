@@ -41,7 +41,9 @@ export function formatDuration(milliseconds: number): string {
 /** UTC to the second: "2026-11-21 03:00:12Z". */
 export const formatTime = (time: Date): string => time.toISOString().replace("T", " ").replace(/\.\d+/, "")
 
-/** A record's own text or value on one line. Control characters are escaped: data must not drive the terminal. */
+/**
+ * A record's own text or value on one line. Control characters are escaped: data must not drive the terminal.
+ */
 export function formatValue(value: unknown): string {
   if (value === null || value === undefined) return ""
   const text = typeof value === "object" ? stringifyJson(value) : String(value)

@@ -12,8 +12,9 @@ import { widthOf } from "./render.js"
 /**
  * Runs one command. `argv` is what follows the program's name.
  *
- * Errors: one sentence on stderr; with `--json` also `{ "error": { "tag", "message", "details" } }` on stdout, unless the
- * command's own document is there already; with `--debug` also the stack. The exit code tells the kind of error.
+ * Errors: one sentence on stderr; with `--json` also `{ "error": { "tag", "message", "details" } }` on
+ * stdout, unless the command's own document is there already; with `--debug` also the stack. The exit code
+ * tells the kind of error.
  */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   let printed = false

@@ -7,8 +7,9 @@ import { EXIT_OK } from "./exit-codes.js"
 import type { Io } from "./io.js"
 
 /**
- * Runs a command and writes what it returns, or how it failed, to the file that `file` names by then, if any: the document
- * of `--json` with `exitCode`. A file that can't be written is no failure of the command: it is told on stderr.
+ * Runs a command and writes what it returns, or how it failed, to the file that `file` names by then, if any:
+ * the document of `--json` with `exitCode`. A file that can't be written is no failure of the command: it is
+ * told on stderr.
  */
 export async function withSummary<T extends object>(
   file: () => string | undefined,

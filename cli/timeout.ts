@@ -3,7 +3,8 @@ import type { Io } from "./io.js"
 
 /**
  * Runs `work` for at most so many seconds, if a number is given; the signal that it gets then fires. Throws
- * `Unavailable` in place of what came of that, so that the exit code says "retry later", not "stopped by Ctrl-C".
+ * `Unavailable` in place of what came of that, so that the exit code says "retry later", not "stopped by
+ * Ctrl-C".
  */
 export async function withTimeout<T>(
   io: Io,

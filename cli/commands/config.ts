@@ -57,7 +57,10 @@ function checkCommand(io: Io, exitWith: (code: number) => void): Command {
   })
 }
 
-/** What keeps `vecsnap build` from running without any flag. No fault: other commands need less, and flags may follow. */
+/**
+ * What keeps `vecsnap build` from running without any flag. No fault: other commands need less, and flags may
+ * follow.
+ */
 function missingForBuild(config: Config): string | undefined {
   try {
     resolveBuild([], {}, config)

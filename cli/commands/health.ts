@@ -35,7 +35,10 @@ const EXIT_OF: Readonly<Record<Health["status"], number>> = {
   unhealthy: EXIT_UNHEALTHY,
 }
 
-/** `vecsnap health`: opens the live snapshot as a service would, and says how it is; the exit code says it too. */
+/**
+ * `vecsnap health`: opens the live snapshot as a service would, and says how it is; the exit code says it
+ * too.
+ */
 export function healthCommand(io: Io, exitWith: (code: number) => void): Command {
   const command = new Command("health")
     .description("say whether the live snapshot can be opened and is fresh; for monitors")

@@ -29,7 +29,10 @@ Examples:
   vecsnap info s3://vectors/words --snapshot k3x9q1z7w2ab
   vecsnap info ./.demo --json | jq .rows`
 
-/** `vecsnap info`: what a snapshot is, by default the live one, and how it was built. Reads pointer and manifest only. */
+/**
+ * `vecsnap info`: what a snapshot is, by default the live one, and how it was built. Reads pointer and
+ * manifest only.
+ */
 export function infoCommand(io: Io): Command {
   const command = new Command("info")
     .description("say what a snapshot is: rows, dimension, strategy, sizes, build")

@@ -32,7 +32,9 @@ Examples:
   vecsnap plan 'day/*.parquet' --memory-limit 4GiB --json | jq .plan.shards
   vecsnap build words.parquet --to ./words --strategy cluster --shards auto`
 
-/** `vecsnap plan`: how a snapshot of an input could be built, what that would take, and why. Writes nothing. */
+/**
+ * `vecsnap plan`: how a snapshot of an input could be built, what that would take, and why. Writes nothing.
+ */
 export function planCommand(io: Io): Command {
   const command = new Command("plan")
     .description("propose shards, backend and layout for an input, and say what they cost")

@@ -47,7 +47,10 @@ export function checkConfig(content: string, file: string, env: Environment): Ch
   return { settings, faults: [...new Map(faults.map((fault) => [fault.message, fault])).values()] }
 }
 
-/** Checks data against the schema. Where the text of a variable is refused, the number or flag it spells is tried. */
+/**
+ * Checks data against the schema. Where the text of a variable is refused, the number or flag it spells is
+ * tried.
+ */
 function parseSettings(data: unknown, settings: unknown): ReturnType<typeof schema.safeParse> {
   const parsed = schema.safeParse(data)
   if (parsed.success) return parsed

@@ -1,6 +1,6 @@
 /**
- * What is wrong with a configuration, in words. Found values are shown as the file has them, so a variable shows as its
- * name and never as its value.
+ * What is wrong with a configuration, in words. Found values are shown as the file has them, so a variable
+ * shows as its name and never as its value.
  */
 import type { z } from "zod"
 import { stringifyJson, type VecsnapError } from "../../src/index.js"
@@ -17,7 +17,9 @@ export function describeVariableFault(
   return usageError(`${file}: ${key === "" ? "" : `${key}: `}${problem}`, { file, key, variable })
 }
 
-/** The faults behind one issue of the schema. `settings` is the data of the file, its variables not replaced. */
+/**
+ * The faults behind one issue of the schema. `settings` is the data of the file, its variables not replaced.
+ */
 export function describeIssue(
   issue: z.core.$ZodIssue,
   settings: unknown,

@@ -3,8 +3,9 @@ import { schema } from "./schema.js"
 import { VARIABLE_PATTERN } from "./variables.js"
 
 /**
- * The JSON Schema (draft 2020-12) of `vecsnap.yaml`, for editors. Made from the schema that checks the file, with what
- * that one does not know: a number, a flag or one of some words may also be given by an environment variable.
+ * The JSON Schema (draft 2020-12) of `vecsnap.yaml`, for editors. Made from the schema that checks the file,
+ * with what that one does not know: a number, a flag or one of some words may also be given by an environment
+ * variable.
  */
 export function configJsonSchema(): object {
   const generated = z.toJSONSchema(schema, {

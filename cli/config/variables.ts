@@ -1,9 +1,9 @@
 /**
- * Environment variables in the texts of a configuration: `${NAME}`, `${NAME:-text if unset or empty}`, and `$${` for
- * `${` itself.
+ * Environment variables in the texts of a configuration: `${NAME}`, `${NAME:-text if unset or empty}`, and
+ * `$${` for `${` itself.
  *
- * They are replaced in values that were parsed already, never in the YAML, so no value of a variable can add a key; and
- * once only, so a value that holds `${` stays what it is. Keys are left alone.
+ * They are replaced in values that were parsed already, never in the YAML, so no value of a variable can add
+ * a key; and once only, so a value that holds `${` stays what it is. Keys are left alone.
  */
 
 import type { Path } from "./path.js"
@@ -28,7 +28,10 @@ const EXACTLY_ONE = new RegExp(`^${VARIABLE}$`)
 /** In this order: an escaped `${`, a variable, and a `${` that starts none. */
 const REFERENCES = new RegExp(`\\$\\$\\{|${VARIABLE}|\\$\\{`, "g")
 
-/** A text that a configuration may have in place of a number, a flag or one of some words. For the JSON Schema. */
+/**
+ * A text that a configuration may have in place of a number, a flag or one of some words. For the JSON
+ * Schema.
+ */
 export const VARIABLE_PATTERN = EXACTLY_ONE.source
 
 /** The names of the variables in a text, in order. */
@@ -79,8 +82,8 @@ const environmentValue = (name: string, environment: Environment): string | unde
   Object.hasOwn(environment, name) ? environment[name] : undefined
 
 /**
- * The number or flag that a variable's text spells, for where a text is refused: "8" is 8, "true" is true; "08", " 8"
- * and "yes" are neither.
+ * The number or flag that a variable's text spells, for where a text is refused: "8" is 8, "true" is true;
+ * "08", " 8" and "yes" are neither.
  */
 export function scalarOf(text: string): number | boolean | undefined {
   if (text === "true" || text === "false") return text === "true"

@@ -5,9 +5,14 @@ import { Composer, type CST, type Document, type ErrorCode, Lexer, LineCounter, 
 import type { VecsnapError } from "../../src/index.js"
 import { usageError } from "../usage-error.js"
 
-/** Nesting of lists and maps. The composer of the yaml package recurses: too deep, it takes the process down. */
+/**
+ * Nesting of lists and maps. The composer of the yaml package recurses: too deep, it takes the process down.
+ */
 const MAX_DEPTH = 64
-/** Words and punctuation. The yaml package looks for repeated keys and anchors in time that grows with the square. */
+/**
+ * Words and punctuation. The yaml package looks for repeated keys and anchors in time that grows with the
+ * square.
+ */
 const MAX_TOKENS = 50_000
 /** Scalars, lists and maps once aliases are replaced by what they stand for. */
 const MAX_VALUES = 50_000
@@ -18,8 +23,9 @@ const MAX_ALIASES = 100
 export type Yaml = { readonly data: unknown } | { readonly faults: readonly VecsnapError[] }
 
 /**
- * Parses one YAML 1.2 document of the core schema: keys are texts, large integers are `bigint`, an empty document is an
- * empty map. Duplicate keys, unknown tags and further documents are faults, as is whatever exceeds the bounds above.
+ * Parses one YAML 1.2 document of the core schema: keys are texts, large integers are `bigint`, an empty
+ * document is an empty map. Duplicate keys, unknown tags and further documents are faults, as is whatever
+ * exceeds the bounds above.
  */
 export function parseYaml(content: string, file: string): Yaml {
   const lines = new LineCounter()

@@ -1,6 +1,7 @@
 /**
- * Entries of variable length in files on disk, parted by the hash of an id, so that what belongs together can be brought
- * together in bounded memory: equal ids are in the same bucket, and buckets follow each other by rising hash.
+ * Entries of variable length in files on disk, parted by the hash of an id, so that what belongs together can
+ * be brought together in bounded memory: equal ids are in the same bucket, and buckets follow each other by
+ * rising hash.
  *
  * An entry is its hash (u64), the length of its bytes (u32), and these, little-endian.
  */
@@ -25,11 +26,17 @@ export interface Buckets {
   add(hash: bigint, bytes: Uint8Array): Promise<void>
   /** Writes out what waits in memory. Call once, after the last `add`. */
   finish(): Promise<void>
-  /** The entries of one bucket, by number; those of one hash in the order in which they were added. After `finish`. */
+  /**
+   * The entries of one bucket, by number; those of one hash in the order in which they were added. After
+   * `finish`.
+   */
   read(bucket: number): Promise<readonly Entry[]>
 }
 
-/** Number of bits of the hash that number the buckets, so that `rows` rows make buckets of about `rowsPerBucket`. */
+/**
+ * Number of bits of the hash that number the buckets, so that `rows` rows make buckets of about
+ * `rowsPerBucket`.
+ */
 export function bucketBits(rows: number, rowsPerBucket: number): number {
   return Math.min(BUCKET_BITS_MAX, Math.ceil(Math.log2(Math.max(1, rows / rowsPerBucket))))
 }

@@ -45,7 +45,10 @@ export interface HistoryOptions extends CallOptions {
 /** Manifests in memory at a time are as many as are asked for; those being read are bounded too. */
 const CONCURRENCY = 8
 
-/** Reads the history of a root. Throws `NotFound` if nothing was ever built there. A damaged manifest hides no other. */
+/**
+ * Reads the history of a root. Throws `NotFound` if nothing was ever built there. A damaged manifest hides no
+ * other.
+ */
 export async function readHistory(
   store: ObjectStore,
   { limit = Number.POSITIVE_INFINITY, signal }: HistoryOptions = {},

@@ -1,9 +1,10 @@
 /**
  * Pins: `pins/<run>.json` protects the snapshot of a run from collection until it is unpinned.
  *
- * A pin is written twice. The first write stops collections that look from then on; then it is checked that none has
- * condemned the snapshot already; the second write says that this was so. Only what is confirmed takes a snapshot back from
- * the condemned, so that a pin which is about to be refused never does. See docs/decisions/0006-one-object-decides.md.
+ * A pin is written twice. The first write stops collections that look from then on; then it is checked that
+ * none has condemned the snapshot already; the second write says that this was so. Only what is confirmed
+ * takes a snapshot back from the condemned, so that a pin which is about to be refused never does. See
+ * docs/decisions/0006-one-object-decides.md.
  */
 import { z } from "zod"
 import { unavailable } from "../errors.js"
@@ -44,8 +45,8 @@ const encodePin = ({ run, pinnedAt, note, confirmed }: Pin): Buffer =>
 /**
  * Protects the snapshot of `run` from collection. Pinning again replaces the note.
  *
- * Throws `NotFound` if there is no such snapshot or a collection is removing it, `InvalidInput` if `run` is not the id of a run,
- * `Conflict` if another changed the pin meanwhile; what was pinned before stays pinned.
+ * Throws `NotFound` if there is no such snapshot or a collection is removing it, `InvalidInput` if `run` is
+ * not the id of a run, `Conflict` if another changed the pin meanwhile; what was pinned before stays pinned.
  */
 export async function pin(store: ObjectStore, run: string, options: PinOptions = {}): Promise<Pin> {
   assertRunId("run", run)
@@ -62,8 +63,9 @@ export async function pin(store: ObjectStore, run: string, options: PinOptions =
   }
   const { key: manifest } = await findManifest(store, run, { signal })
   const precondition = before === undefined ? { ifAbsent: true } : { ifMatch: before.etag }
-  // If this fails from here on, what is written stays: by now another may have confirmed it, and a store can't be asked to
-  // remove only what is ours. A pin that is not confirmed protects for the grace period only.
+  // If this fails from here on, what is written stays: by now another may have confirmed it, and a store
+  // can't be asked to remove only what is ours. A pin that is not confirmed protects for the grace period
+  // only.
   const { etag } = await store.put(key, encodePin({ ...made, confirmed: false }), {
     ...precondition,
     contentType,
@@ -76,7 +78,10 @@ export async function pin(store: ObjectStore, run: string, options: PinOptions =
   return made
 }
 
-/** Ends the protection. False if the run was not pinned. Throws `InvalidInput` if `run` is not the id of a run, `Unavailable` if the store refuses. */
+/**
+ * Ends the protection. False if the run was not pinned. Throws `InvalidInput` if `run` is not the id of a
+ * run, `Unavailable` if the store refuses.
+ */
 export async function unpin(store: ObjectStore, run: string, options?: CallOptions): Promise<boolean> {
   assertRunId("run", run)
   const key = pinKey(run)

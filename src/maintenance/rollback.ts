@@ -14,11 +14,11 @@ export interface RollbackOptions extends CallOptions {
 }
 
 /**
- * Makes an earlier snapshot live, by the same compare-and-set as a publication. A build that is going on started from what is
- * live now, so it can't publish over the rollback unless forced.
+ * Makes an earlier snapshot live, by the same compare-and-set as a publication. A build that is going on
+ * started from what is live now, so it can't publish over the rollback unless forced.
  *
- * Throws `NotFound` if there is no such snapshot (any more), `Corrupt` if files of it are missing, `Conflict` if somebody publishes
- * at the same moment; nothing has changed then.
+ * Throws `NotFound` if there is no such snapshot (any more), `Corrupt` if files of it are missing, `Conflict`
+ * if somebody publishes at the same moment; nothing has changed then.
  */
 export async function rollback(store: ObjectStore, options: RollbackOptions = {}): Promise<Published> {
   const { signal } = options

@@ -1,4 +1,7 @@
-/** What a row holds besides its id, reduced to hashes: equal for equal rows, whichever shard or snapshot they are in. */
+/**
+ * What a row holds besides its id, reduced to hashes: equal for equal rows, whichever shard or snapshot they
+ * are in.
+ */
 import { stringifyJson } from "../json.js"
 import type { FieldSpec, StoredRecord } from "../records.js"
 import { hashValue } from "../sharding/hash.js"
@@ -24,7 +27,10 @@ export function writeRowHashes(
   hashes.forEach((hash, i) => void bytes.writeBigUInt64LE(hash, at + 8 * i))
 }
 
-/** Equal for equal values, in whatever order fields are declared; a field without value is as if it were not declared. */
+/**
+ * Equal for equal values, in whatever order fields are declared; a field without value is as if it were not
+ * declared.
+ */
 function fieldsText(fields: StoredRecord["fields"], specs: readonly FieldSpec[]): string {
   const named = specs
     .filter(({ name }) => fields[name] !== null)

@@ -12,7 +12,9 @@ import { isDead } from "./gc/rules.js"
 
 export interface RunInfo {
   readonly run: string
-  /** By the record, but `abandoned` if it says `running` and its lease is over; `unknown` if it can't be read. */
+  /**
+   * By the record, but `abandoned` if it says `running` and its lease is over; `unknown` if it can't be read.
+   */
   readonly state: RunState | "unknown"
   readonly live: boolean
   /** By the store's clock: when the record was last written. */

@@ -1,6 +1,6 @@
 /**
- * A store whose code is loaded at its first call, so that a program that never calls it does not pay for loading: the AWS
- * SDK takes a third of a second.
+ * A store whose code is loaded at its first call, so that a program that never calls it does not pay for
+ * loading: the AWS SDK takes a third of a second.
  */
 import type { ListedObject, ObjectStore } from "./store.js"
 

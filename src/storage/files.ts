@@ -1,5 +1,6 @@
 /**
- * Local files as the stores use them: bodies to upload, targets to download into, and errors of the file system as ours.
+ * Local files as the stores use them: bodies to upload, targets to download into, and errors of the file
+ * system as ours.
  */
 import { type FileHandle, open, unlink } from "node:fs/promises"
 import {
@@ -40,8 +41,9 @@ const PASSING: Readonly<Record<string, string>> = {
 }
 
 /**
- * An error of the file system as one of ours: `InvalidInput` for what the user can put right (permissions, paths), else
- * `Unavailable` (a full disk is worth a retry once there is room). Errors that are ours already pass unchanged.
+ * An error of the file system as one of ours: `InvalidInput` for what the user can put right (permissions,
+ * paths), else `Unavailable` (a full disk is worth a retry once there is room). Errors that are ours already
+ * pass unchanged.
  *
  * @param action what was tried on `path`, as in "cannot read /data/x"
  */
@@ -57,7 +59,9 @@ export function fileError(action: string, path: string, error: unknown): Vecsnap
 /** Bytes to be uploaded, in memory or in a file, read piece by piece. */
 export interface BodySource {
   readonly sizeBytes: number
-  /** The bytes from `start` up to but not including `end`. Throws `Corrupt` if the file has shrunk meanwhile. */
+  /**
+   * The bytes from `start` up to but not including `end`. Throws `Corrupt` if the file has shrunk meanwhile.
+   */
   read(start: number, end: number): Promise<Uint8Array>
 }
 
@@ -107,8 +111,8 @@ export async function readRange(
 }
 
 /**
- * Creates the file `path`, which must not exist, and lets `write` fill it. If that fails, the file is removed; a file
- * that was there before is left alone (`InvalidInput`).
+ * Creates the file `path`, which must not exist, and lets `write` fill it. If that fails, the file is
+ * removed; a file that was there before is left alone (`InvalidInput`).
  */
 export async function createFile<T>(path: string, write: (handle: FileHandle) => Promise<T>): Promise<T> {
   const handle = await open(path, "wx").catch((error) => {

@@ -1,24 +1,26 @@
 /**
- * Replaces files under a lock that works across processes and machines sharing a directory, survives the death of its
- * holder, and needs no idea of who is alive.
+ * Replaces files under a lock that works across processes and machines sharing a directory, survives the
+ * death of its holder, and needs no idea of who is alive.
  *
- * The lock is one directory, the token. It is named `free`, or `held-<nonce>` by its holder, with a nonce that is never
- * used twice. Taking, giving back and stealing the lock are renames of the token, and of several renames from one name
- * exactly one succeeds. A waiter that has seen the same holder for {@link STALE_MS} steals the token, rightly (the
- * holder was killed) or wrongly (it was only slow). Being wrong does no harm, since a change goes through the token:
+ * The lock is one directory, the token. It is named `free`, or `held-<nonce>` by its holder, with a nonce
+ * that is never used twice. Taking, giving back and stealing the lock are renames of the token, and of
+ * several renames from one name exactly one succeeds. A waiter that has seen the same holder for
+ * {@link STALE_MS} steals the token, rightly (the holder was killed) or wrongly (it was only slow). Being
+ * wrong does no harm, since a change goes through the token:
  *
  * 1. take the token, and remove what is in it;
  * 2. move the prepared file into it:        `tmp/<nonce>` to `lock/held-<nonce>/<nonce>`;
  * 3. look at the file to be replaced, and decide;
  * 4. commit:                                `lock/held-<nonce>/<nonce>` to its place.
  *
- * Once another has done step 1, a former holder cannot commit. Its file was in the token by then: it is gone. Or it
- * came in later: then the name `held-<nonce>` is gone since before its step 3, and step 4 does not find its file. Either
- * way step 4 fails with ENOENT, and the former holder starts again. So nobody changes a file between a successful
- * step 4 and the step 3 before it.
+ * Once another has done step 1, a former holder cannot commit. Its file was in the token by then: it is gone.
+ * Or it came in later: then the name `held-<nonce>` is gone since before its step 3, and step 4 does not find
+ * its file. Either way step 4 fails with ENOENT, and the former holder starts again. So nobody changes a file
+ * between a successful step 4 and the step 3 before it.
  *
- * Removing goes the other way, out of its place into the token, so only its arrival is tied to the name `held-<nonce>`:
- * it could come late only from a thread that the kernel paused for longer than {@link STALE_MS} within one rename.
+ * Removing goes the other way, out of its place into the token, so only its arrival is tied to the name
+ * `held-<nonce>`: it could come late only from a thread that the kernel paused for longer than
+ * {@link STALE_MS} within one rename.
  */
 import { mkdir, readdir, rename, rm, rmdir } from "node:fs/promises"
 import { join } from "node:path"
@@ -81,8 +83,9 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
     return entries?.find((entry) => entry.startsWith("held-"))
   }
 
-  // A directory cannot be renamed onto one that is not empty, and the lock always holds its token: however many try,
-  // and however late, there is one token. (A listing taken while the token moves may show none; then this fails too.)
+  // A directory cannot be renamed onto one that is not empty, and the lock always holds its token: however
+  // many try, and however late, there is one token. (A listing taken while the token moves may show none;
+  // then this fails too.)
   async function createToken(): Promise<boolean> {
     const prepared = `${directory}-${newNonce()}`
     await mkdir(join(prepared, "free"), { recursive: true })

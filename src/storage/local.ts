@@ -1,14 +1,16 @@
 /**
- * A store in a directory: a key is a path below it. Works between processes, and between machines that share the
- * directory through a file system with atomic `rename` and `link`.
+ * A store in a directory: a key is a path below it. Works between processes, and between machines that share
+ * the directory through a file system with atomic `rename` and `link`.
  *
- * - An object is written to `.vecsnap/tmp`, synced, then put in place whole: with `link` if the key is new (which fails
- *   if it exists, so a create is exclusive), else with `rename` under the lock of `local-lock.ts`. Files are
- *   never changed in place, so an open file is one version, whatever happens to its name.
- * - An ETag is made of inode, time of modification and size. The file that replaces another exists beside it for a
- *   moment, so its inode differs. The time tells apart versions that share an inode because an earlier one is gone; since
- *   clocks of file systems are coarse, it is given a random fraction of a second.
- * - A key cannot be another key's directory: "a" and "a/b" do not fit together here, unlike on object storage.
+ * - An object is written to `.vecsnap/tmp`, synced, then put in place whole: with `link` if the key is new
+ *   (which fails if it exists, so a create is exclusive), else with `rename` under the lock of
+ *   `local-lock.ts`. Files are never changed in place, so an open file is one version, whatever happens to
+ *   its name.
+ * - An ETag is made of inode, time of modification and size. The file that replaces another exists beside it
+ *   for a moment, so its inode differs. The time tells apart versions that share an inode because an earlier
+ *   one is gone; since clocks of file systems are coarse, it is given a random fraction of a second.
+ * - A key cannot be another key's directory: "a" and "a/b" do not fit together here, unlike on object
+ *   storage.
  */
 import { randomUUID } from "node:crypto"
 import { type BigIntStats, constants } from "node:fs"
@@ -124,7 +126,8 @@ class LocalStore implements ObjectStore {
       if (before === undefined) return undefined
       assertExpectedSize(options, before.size, path, key)
       try {
-        // Shares the blocks on file systems that can (Btrfs, XFS, APFS). Removes its own partial file when it fails.
+        // Shares the blocks on file systems that can (Btrfs, XFS, APFS). Removes its own partial file when it
+        // fails.
         await copyFile(path, target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
       } catch (error) {
         if (errorCode(error) === "ENOENT" && (await infoIfFile(path)) === undefined) return undefined
@@ -154,7 +157,10 @@ class LocalStore implements ObjectStore {
     }
   }
 
-  /** One round of writing and putting in place; undefined if it must be done again, because the lock was stolen. */
+  /**
+   * One round of writing and putting in place; undefined if it must be done again, because the lock was
+   * stolen.
+   */
   async #tryPut(key: string, path: string, body: PutBody, options: PutOptions): Promise<string | undefined> {
     const temporary = join(this.#temporaries, randomUUID())
     const etag = await writeTemporary(temporary, body)
@@ -206,7 +212,8 @@ class LocalStore implements ObjectStore {
   ): AsyncGenerator<ListedObject> {
     throwIfAborted(signal)
     const entries = await readDirectory(join(this.#root, directory))
-    // All keys below the directory "a" start with "a/", so that is what ranks it among its siblings: after "a-b".
+    // All keys below the directory "a" start with "a/", so that is what ranks it among its siblings: after
+    // "a-b".
     const names = entries
       .filter((entry) => entry.isDirectory() || entry.isFile())
       .map((entry) => directory + entry.name + (entry.isDirectory() ? "/" : ""))
@@ -254,7 +261,8 @@ class LocalStore implements ObjectStore {
         signal,
       )
     }
-    // A directory that is not empty, or was filled meanwhile, stays: rmdir refuses. So does one that is gone already.
+    // A directory that is not empty, or was filled meanwhile, stays: rmdir refuses. So does one that is gone
+    // already.
     for (let parent = dirname(path); parent !== this.#root; parent = dirname(parent)) {
       const removed = await rmdir(parent).then(
         () => true,
@@ -309,7 +317,9 @@ async function removeAbandoned(directory: string): Promise<void> {
   }
 }
 
-/** Writes and syncs a new file; on failure there is none. Returns the ETag that it keeps wherever it is moved. */
+/**
+ * Writes and syncs a new file; on failure there is none. Returns the ETag that it keeps wherever it is moved.
+ */
 async function writeTemporary(path: string, body: PutBody): Promise<string> {
   return createFile(path, async (handle) => {
     if (body instanceof Uint8Array) {

@@ -1,6 +1,6 @@
 /**
- * A store in the memory of this process, for tests and trials. Each name is one space: whoever opens the name sees the
- * same objects.
+ * A store in the memory of this process, for tests and trials. Each name is one space: whoever opens the name
+ * sees the same objects.
  */
 import { conflict, corrupt, throwIfAborted } from "../errors.js"
 import { createFile, withBody } from "./files.js"

@@ -30,8 +30,8 @@ export type StoreLocation =
   | { readonly kind: "memory"; readonly name: string }
 
 /**
- * Opens a store by its URL: `s3://bucket/prefix`, `file:///directory`, a plain path, or `memory://name`. Calls are
- * limited in number and retried. Nothing is read or sent before the first call.
+ * Opens a store by its URL: `s3://bucket/prefix`, `file:///directory`, a plain path, or `memory://name`.
+ * Calls are limited in number and retried. Nothing is read or sent before the first call.
  *
  * Throws `InvalidInput` for any other URL, and for URLs with a user name, a password or a query.
  */
@@ -62,7 +62,9 @@ function openBackend(url: string, s3: S3Settings | undefined, retry: Retry): Obj
   }
 }
 
-/** Reads a store's URL. Throws `InvalidInput` as {@link openStore} does; a secret in the URL is not repeated. */
+/**
+ * Reads a store's URL. Throws `InvalidInput` as {@link openStore} does; a secret in the URL is not repeated.
+ */
 export function parseStoreUrl(url: string): StoreLocation {
   const [, scheme, rest] = /^(s3|file|memory):(.*)$/is.exec(url) ?? []
   if (scheme === undefined || rest === undefined) {

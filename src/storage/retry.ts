@@ -36,11 +36,11 @@ export const SYSTEM_CLOCK: RetryClock = {
 }
 
 /**
- * The one place that tries again. Only `Unavailable` is worth it. Waits are random between zero and a limit that
- * doubles ("full jitter", so that clients that failed together do not come back together).
+ * The one place that tries again. Only `Unavailable` is worth it. Waits are random between zero and a limit
+ * that doubles ("full jitter", so that clients that failed together do not come back together).
  *
- * When it gives up, it throws the last error with the number of `attempts` in its details. Such an error is not retried
- * again, so that an operation made of retried steps does not multiply the attempts.
+ * When it gives up, it throws the last error with the number of `attempts` in its details. Such an error is
+ * not retried again, so that an operation made of retried steps does not multiply the attempts.
  */
 export function createRetry(settings: RetrySettings = {}, clock: RetryClock = SYSTEM_CLOCK): Retry {
   const { attempts, totalMs, firstDelayMs, maxDelayMs } = { ...DEFAULTS, ...settings }

@@ -1,6 +1,6 @@
 /**
- * The rules that all stores share: what a key may look like, how keys are ordered, which requests make sense. One rule
- * for all, so that a snapshot can be copied from any store to any other.
+ * The rules that all stores share: what a key may look like, how keys are ordered, which requests make sense.
+ * One rule for all, so that a snapshot can be copied from any store to any other.
  */
 import { corrupt, invalidInput } from "../errors.js"
 import type { GetFileOptions, GetOptions, PutOptions } from "./store.js"
@@ -8,14 +8,16 @@ import type { GetFileOptions, GetOptions, PutOptions } from "./store.js"
 /** The limit of S3, in bytes of UTF-8. */
 const MAX_KEY_BYTES = 1024
 
-// Control characters cannot be carried by the XML of S3 listings; a backslash separates directories on some systems.
+// Control characters cannot be carried by the XML of S3 listings; a backslash separates directories on some
+// systems.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const FORBIDDEN_CHARACTER = /[\u0000-\u001f\u007f\\\ufffe\uffff]/
 const LONE_SURROGATE = /\p{Surrogate}/u
 
 /**
- * Throws `InvalidInput` unless `key` is 1 to 1,024 bytes of well-formed text whose "/"-separated segments are neither
- * empty nor "." nor "..", without backslashes and control characters. Such a key cannot leave the root it is joined to.
+ * Throws `InvalidInput` unless `key` is 1 to 1,024 bytes of well-formed text whose "/"-separated segments are
+ * neither empty nor "." nor "..", without backslashes and control characters. Such a key cannot leave the
+ * root it is joined to.
  */
 export function assertKey(key: string): void {
   const fault = keyFault(key)
@@ -27,7 +29,9 @@ export function isKey(key: string): boolean {
   return keyFault(key) === undefined
 }
 
-/** Throws `InvalidInput` unless some valid key starts with `prefix`, which may be empty and may end with "/". */
+/**
+ * Throws `InvalidInput` unless some valid key starts with `prefix`, which may be empty and may end with "/".
+ */
 export function assertPrefix(prefix: string): void {
   const fault = keyFault(`${prefix}x`)
   if (fault !== undefined) throw invalidInput(`the prefix ${JSON.stringify(prefix)} ${fault}`, { prefix })
@@ -53,7 +57,10 @@ export function assertRange(range: { readonly start: number; readonly end: numbe
   throw invalidInput(`a range needs integers with 0 <= start < end, got ${start} to ${end}`, { start, end })
 }
 
-/** Throws `Corrupt` if a whole object of `sizeBytes` is asked for that may not be as large. `place` is its full name. */
+/**
+ * Throws `Corrupt` if a whole object of `sizeBytes` is asked for that may not be as large. `place` is its
+ * full name.
+ */
 export function assertFits(
   { range, maxBytes }: GetOptions,
   sizeBytes: number,
@@ -105,7 +112,8 @@ export function compareKeys(a: string, b: string): number {
   return a.length - b.length
 }
 
-// The two orders differ only here: surrogates stand for code points above U+FFFF, so they rank above U+E000 to U+FFFF.
+// The two orders differ only here: surrogates stand for code points above U+FFFF, so they rank above U+E000
+// to U+FFFF.
 function utf8Rank(unit: number): number {
   if (unit < 0xd800) return unit
   return unit < 0xe000 ? unit + 0x2000 : unit - 0x800

@@ -8,15 +8,17 @@ import { loadConfig } from "@smithy/core/config"
 import { invalidInput } from "../errors.js"
 
 /**
- * How to reach an S3-compatible store. What is left out is looked for where the AWS SDK looks: environment variables
- * (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL_S3` ...), then the profile in `~/.aws`.
+ * How to reach an S3-compatible store. What is left out is looked for where the AWS SDK looks: environment
+ * variables (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL_S3` ...), then the profile in `~/.aws`.
  */
 export interface S3Settings {
   /** For stores other than AWS, as in "http://127.0.0.1:9000". */
   readonly endpoint?: string
   /** Default where none is found and there is an endpoint: "us-east-1", which most other stores accept. */
   readonly region?: string
-  /** Addresses as in "endpoint/bucket/key", not "bucket.endpoint/key". Default: whether there is an endpoint. */
+  /**
+   * Addresses as in "endpoint/bucket/key", not "bucket.endpoint/key". Default: whether there is an endpoint.
+   */
   readonly forcePathStyle?: boolean
   readonly credentials?: {
     readonly accessKeyId: string
@@ -24,8 +26,9 @@ export interface S3Settings {
     readonly sessionToken?: string
   }
   /**
-   * Whether to send and check the checksums that S3 has added since 2025 ("when-supported", the SDK's own default).
-   * Default "when-required": older stores refuse them. Bodies are protected either way, by the signed SHA-256.
+   * Whether to send and check the checksums that S3 has added since 2025 ("when-supported", the SDK's own
+   * default). Default "when-required": older stores refuse them. Bodies are protected either way, by the
+   * signed SHA-256.
    */
   readonly requestChecksums?: "when-required" | "when-supported"
   /** For setting up a connection. Default 10,000 ms. */
@@ -39,7 +42,10 @@ export interface S3Settings {
 // More calls than this wait for a connection, and the wait counts as part of the connect timeout.
 const MAX_SOCKETS = 256
 
-/** Creates a client. Throws `InvalidInput` if the settings, or those found in the environment, do not make sense. */
+/**
+ * Creates a client. Throws `InvalidInput` if the settings, or those found in the environment, do not make
+ * sense.
+ */
 export async function createS3Client(settings: S3Settings): Promise<S3Client> {
   const endpoint = settings.endpoint ?? (await configuredEndpoint())
   if (endpoint !== undefined) assertEndpoint(endpoint)
@@ -70,8 +76,8 @@ export async function createS3Client(settings: S3Settings): Promise<S3Client> {
 }
 
 /**
- * Takes out of errors what a request said of the credentials, should the answer repeat it: stores explain why a signature does
- * not match, and proxies print the whole request. (The secret key is in no request.)
+ * Takes out of errors what a request said of the credentials, should the answer repeat it: stores explain why
+ * a signature does not match, and proxies print the whole request. (The secret key is in no request.)
  */
 function hideCredentials(client: S3Client): void {
   client.middlewareStack.add(

@@ -29,8 +29,8 @@ interface Failure {
   readonly message: string
 }
 
-// Worth another try although the status is not 429 or 5xx. 409 is AWS' answer to racing conditional writes; a body
-// that arrived damaged is sent again; an upload that is gone is started again.
+// Worth another try although the status is not 429 or 5xx. 409 is AWS' answer to racing conditional writes; a
+// body that arrived damaged is sent again; an upload that is gone is started again.
 const PASSING_CODES = new Set([
   "ConditionalRequestConflict",
   "OperationAborted",
@@ -47,8 +47,8 @@ const MISSING_OBJECT_CODES = new Set(["NoSuchKey", "NotFound", "Unknown", "Unkno
 const STORE_FAULTS_OF_TLS = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|SSL/
 
 /**
- * An error of the AWS SDK as one of ours, by what the caller does next. `NotFound` means the bucket, or an object if
- * `details.code` is not "NoSuchBucket".
+ * An error of the AWS SDK as one of ours, by what the caller does next. `NotFound` means the bucket, or an
+ * object if `details.code` is not "NoSuchBucket".
  */
 export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal): VecsnapError {
   if (isVecsnapError(error)) return error

@@ -29,7 +29,10 @@ export interface Part {
   readonly end: number
 }
 
-/** Cuts `sizeBytes` into parts of `partBytes`, or of more whole MiB where there would be more than 10,000 of them. */
+/**
+ * Cuts `sizeBytes` into parts of `partBytes`, or of more whole MiB where there would be more than 10,000 of
+ * them.
+ */
 export function planParts(sizeBytes: number, partBytes: number): Part[] {
   const needed = Math.ceil(sizeBytes / MAX_PARTS)
   const step = needed <= partBytes ? partBytes : Math.ceil(needed / MIB) * MIB
@@ -69,8 +72,8 @@ export interface MultipartUpload {
 }
 
 /**
- * Uploads in parts and returns the ETag, if the store gave one. If anything fails, the parts are removed; if that fails
- * too, the error says so, since parts that stay cost money unseen.
+ * Uploads in parts and returns the ETag, if the store gave one. If anything fails, the parts are removed; if
+ * that fails too, the error says so, since parts that stay cost money unseen.
  */
 export async function uploadInParts(upload: MultipartUpload): Promise<string | undefined> {
   const { send, target, contentType, conditionally, signal } = upload
@@ -95,7 +98,10 @@ export async function uploadInParts(upload: MultipartUpload): Promise<string | u
   }
 }
 
-/** Uploads all parts, a few at a time, and returns their ETags in order. Returns or throws only when all have ended. */
+/**
+ * Uploads all parts, a few at a time, and returns their ETags in order. Returns or throws only when all have
+ * ended.
+ */
 async function uploadParts(upload: MultipartUpload, UploadId: string): Promise<string[]> {
   const { send, target, source, parts, pieces, retry } = upload
   const etags: string[] = []

@@ -1,8 +1,9 @@
 /**
  * A store under a prefix of an S3 bucket, at AWS or any store that speaks its protocol.
  *
- * Bodies go out with a known length and a signed SHA-256, since older stores refuse, or store, the framing that the SDK
- * puts around streams. Files are therefore read into memory, a bounded number of pieces at a time.
+ * Bodies go out with a known length and a signed SHA-256, since older stores refuse, or store, the framing
+ * that the SDK puts around streams. Files are therefore read into memory, a bounded number of pieces at a
+ * time.
  */
 import { createHash } from "node:crypto"
 import { Readable } from "node:stream"
@@ -59,17 +60,20 @@ const PART_BYTES = 16 * 1024 * 1024
 /** Pieces of files in memory at a time, over all uploads of a store. */
 const PIECES_IN_MEMORY = 8
 /**
- * A store may refuse a write as soon as it has read the headers, and close the connection: then the reason gets lost in
- * the reset, if the body is too long for the buffers in between. Preconditions of such bodies are looked at beforehand.
+ * A store may refuse a write as soon as it has read the headers, and close the connection: then the reason
+ * gets lost in the reset, if the body is too long for the buffers in between. Preconditions of such bodies
+ * are looked at beforehand.
  */
 const LONG_BODY_BYTES = 256 * 1024
 /** The most keys that one DeleteObjects takes. */
 const DELETE_BATCH = 1000
 
 /**
- * Opens the store below `prefix` ("" for the whole bucket) of `bucket`. Nothing is sent before the first call.
+ * Opens the store below `prefix` ("" for the whole bucket) of `bucket`. Nothing is sent before the first
+ * call.
  *
- * @param retry tries the single parts of large uploads again; all else is for the caller to retry. Default: once.
+ * @param retry tries the single parts of large uploads again; all else is for the caller to retry. Default:
+ * once.
  */
 export function openS3Store(
   bucket: string,
@@ -370,7 +374,10 @@ function infoOf(
   return { size, etag: output.ETag ?? "", lastModified: output.LastModified ?? new Date(0) }
 }
 
-/** The size of the whole object, if the answer is for a range that begins at `start`; not all servers respect ranges. */
+/**
+ * The size of the whole object, if the answer is for a range that begins at `start`; not all servers respect
+ * ranges.
+ */
 function sizeOfRange({ ContentRange }: GetObjectCommandOutput, start: number): number | undefined {
   const match = /^bytes (\d+)-\d+\/(\d+)$/.exec(ContentRange ?? "")
   return match !== null && Number(match[1]) === start ? Number(match[2]) : undefined
@@ -392,7 +399,9 @@ const upTo = (maxBytes: number | undefined, place: string, key: string) =>
     }
   }
 
-/** Reads a body to its end, unless `assertFits` throws for the size announced, or for what has arrived so far. */
+/**
+ * Reads a body to its end, unless `assertFits` throws for the size announced, or for what has arrived so far.
+ */
 async function collect(
   body: Readable,
   announced: number | undefined,
@@ -421,8 +430,8 @@ async function collect(
 }
 
 /**
- * Protects a DeleteObjects request, which must carry a checksum, by the one that all stores know. By itself the SDK sends
- * one of 2025 only.
+ * Protects a DeleteObjects request, which must carry a checksum, by the one that all stores know. By itself
+ * the SDK sends one of 2025 only.
  */
 function useContentMd5(command: DeleteObjectsCommand): void {
   command.middlewareStack.add(

@@ -3,12 +3,13 @@
  *
  * Rules that hold for every implementation, and that the contract suite checks:
  *
- * - Keys are relative to the store's root, use "/" and never start or end with it. A root is a prefix of a bucket, a
- *   directory, or a named space in memory.
+ * - Keys are relative to the store's root, use "/" and never start or end with it. A root is a prefix of a
+ *   bucket, a directory, or a named space in memory.
  * - Missing is `undefined` from `get`, `getFile` and `head`, and silence from `delete`; never an exception.
- * - A precondition that does not hold is `Conflict`. A body of another length than announced, or a range that reaches
- *   past the end of the object, is `Corrupt`. A store that cannot be reached, refuses for load (429, 5xx) or ends the
- *   connection too early is `Unavailable`, the only error worth a retry; a refusal of credentials is `InvalidInput`.
+ * - A precondition that does not hold is `Conflict`. A body of another length than announced, or a range that
+ *   reaches past the end of the object, is `Corrupt`. A store that cannot be reached, refuses for load (429,
+ *   5xx) or ends the connection too early is `Unavailable`, the only error worth a retry; a refusal of
+ *   credentials is `InvalidInput`.
  * - Objects appear whole or not at all, and a read that started sees one version.
  * - Every call takes an `AbortSignal`; an aborted call throws `Aborted`.
  */
@@ -20,13 +21,14 @@ export interface ObjectStore {
   get(key: string, options?: GetOptions): Promise<StoredObject | undefined>
 
   /**
-   * The whole object, unless its ETag is `etag` still: then "unchanged", and no body crosses the network. Counts as a
-   * `get` wherever calls are counted.
+   * The whole object, unless its ETag is `etag` still: then "unchanged", and no body crosses the network.
+   * Counts as a `get` wherever calls are counted.
    */
   getIfChanged(key: string, etag: string, options?: WholeGetOptions): Promise<ChangedObject>
 
   /**
-   * Streams an object into a file that must not exist yet. On any failure no file is left. Returns what was read.
+   * Streams an object into a file that must not exist yet. On any failure no file is left. Returns what was
+   * read.
    */
   getFile(key: string, path: string, options?: GetFileOptions): Promise<ObjectInfo | undefined>
 
@@ -38,7 +40,10 @@ export interface ObjectStore {
   /** All objects whose key starts with `prefix`, by rising key in byte order of its UTF-8. */
   list(prefix: string, options?: CallOptions): AsyncIterable<ListedObject>
 
-  /** Removes objects. What could not be removed is returned, by key, with the reason; nothing is thrown for it. */
+  /**
+   * Removes objects. What could not be removed is returned, by key, with the reason; nothing is thrown for
+   * it.
+   */
   delete(keys: readonly string[], options?: CallOptions): Promise<readonly DeleteFailure[]>
 
   /** Ends connections. Idempotent. */
@@ -61,8 +66,8 @@ export interface GetOptions extends WholeGetOptions {
 
 export interface GetFileOptions extends CallOptions {
   /**
-   * Size of the object, if the caller knows it. `Corrupt` if it has another, before more than that is written; and a
-   * limit on bytes counts them before they are read.
+   * Size of the object, if the caller knows it. `Corrupt` if it has another, before more than that is
+   * written; and a limit on bytes counts them before they are read.
    */
   readonly expectedBytes?: number
 }
@@ -72,7 +77,9 @@ export type PutBody = Uint8Array | { readonly file: string }
 export interface PutOptions extends CallOptions {
   /** Create only: `Conflict` if the key exists. */
   readonly ifAbsent?: boolean
-  /** Replace only this version: `Conflict` if the key has another ETag or does not exist. Not with `ifAbsent`. */
+  /**
+   * Replace only this version: `Conflict` if the key has another ETag or does not exist. Not with `ifAbsent`.
+   */
   readonly ifMatch?: string
   /** Default "application/octet-stream". */
   readonly contentType?: string

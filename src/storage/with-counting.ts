@@ -3,7 +3,10 @@ import { isVecsnapError } from "../errors.js"
 import type { ObjectStore, PutBody } from "./store.js"
 import { wrapStore } from "./wrap-store.js"
 
-/** Calls made of a store since the counts were created, failed ones included, and bytes of the successful ones. */
+/**
+ * Calls made of a store since the counts were created, failed ones included, and bytes of the successful
+ * ones.
+ */
 export interface RequestCounts {
   get: number
   getFile: number
@@ -40,7 +43,10 @@ export function createCounts(): RequestCounts {
   }
 }
 
-/** Adds each call of a store to `counts`. Below {@link withRetry} it counts every attempt, above it every operation. */
+/**
+ * Adds each call of a store to `counts`. Below {@link withRetry} it counts every attempt, above it every
+ * operation.
+ */
 export function withCounting(store: ObjectStore, counts: RequestCounts): ObjectStore {
   async function failing<T>(call: () => Promise<T>): Promise<T> {
     try {

@@ -4,8 +4,8 @@ import type { ObjectStore } from "./store.js"
 import { wrapStore } from "./wrap-store.js"
 
 /**
- * Lets at most `concurrency` calls of a store be in flight; the others wait in order, and can be aborted while they do.
- * A listing holds a place only while it fetches, not while its consumer works.
+ * Lets at most `concurrency` calls of a store be in flight; the others wait in order, and can be aborted
+ * while they do. A listing holds a place only while it fetches, not while its consumer works.
  */
 export function withLimit(store: ObjectStore, concurrency: number): ObjectStore {
   if (!Number.isInteger(concurrency) || concurrency < 1) {

@@ -6,7 +6,10 @@ import { type RequestCounts, sizeOf } from "./with-counting.js"
 
 /** Limits on what is asked of a store. One that is left out does not limit. */
 export interface RateSettings {
-  /** Requests started per second on average, with bursts of one second's worth (at least 1). May be a fraction. */
+  /**
+   * Requests started per second on average, with bursts of one second's worth (at least 1). May be a
+   * fraction.
+   */
   readonly requestsPerSecond?: number
   /** Bytes read and written per second on average, with bursts of one second's worth. */
   readonly bytesPerSecond?: number
@@ -27,15 +30,16 @@ const PAGE = 1000
 const COUNTED_WAIT_MS = 1
 
 /**
- * Holds the calls of a store to a rate, by token buckets (one for requests, one for bytes) that fill evenly up to one
- * second's worth: over any time of T seconds at most (1 + T) × the limit is started. Calls that must wait do so in the
- * order in which they came, and can be aborted.
+ * Holds the calls of a store to a rate, by token buckets (one for requests, one for bytes) that fill evenly
+ * up to one second's worth: over any time of T seconds at most (1 + T) × the limit is started. Calls that
+ * must wait do so in the order in which they came, and can be aborted.
  *
- * Bytes are taken before a call where their number is known (writes, ranges, `expectedBytes`), else after it. A call
- * for more bytes than the bucket holds starts when it is full; the calls after it then wait until that is paid off.
+ * Bytes are taken before a call where their number is known (writes, ranges, `expectedBytes`), else after it.
+ * A call for more bytes than the bucket holds starts when it is full; the calls after it then wait until that
+ * is paid off.
  *
- * A listing takes one request for each 1,000 objects, a removal for each 1,000 keys, an upload one however large.
- * Throws `InvalidInput` for a limit that is not a positive number.
+ * A listing takes one request for each 1,000 objects, a removal for each 1,000 keys, an upload one however
+ * large. Throws `InvalidInput` for a limit that is not a positive number.
  */
 export function withRateLimit(
   store: ObjectStore,

@@ -10,9 +10,10 @@ const COMPARED_PIECE_BYTES = 8 * 1024 * 1024
 /**
  * Repeats what failed with `Unavailable`, as `retry` decides.
  *
- * - A conditional put may have landed although its reply was lost; the next attempt then fails with `Conflict` against
- *   our own object. So a `Conflict` after an `Unavailable` is settled by reading: if the object holds our bytes, ours
- *   has landed. (What vecsnap writes with a condition carries the id of its run: equal bytes mean ours.)
+ * - A conditional put may have landed although its reply was lost; the next attempt then fails with
+ *   `Conflict` against our own object. So a `Conflict` after an `Unavailable` is settled by reading: if the
+ *   object holds our bytes, ours has landed. (What vecsnap writes with a condition carries the id of its run:
+ *   equal bytes mean ours.)
  * - A listing goes on behind the last key that it gave.
  */
 export function withRetry(store: ObjectStore, retry: Retry): ObjectStore {

@@ -1,7 +1,8 @@
 /**
- * What changed from one snapshot to another. Shards are downloaded a few at a time, and memory does not grow with the number of
- * rows. Shards of equal content under the same number are not read: the rows in them are the same. Where rows have copies they
- * are read unless all shards are equal, since a row may be in a shard that changed and in one that did not.
+ * What changed from one snapshot to another. Shards are downloaded a few at a time, and memory does not grow
+ * with the number of rows. Shards of equal content under the same number are not read: the rows in them are
+ * the same. Where rows have copies they are read unless all shards are equal, since a row may be in a shard
+ * that changed and in one that did not.
  */
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -85,17 +86,21 @@ export interface SnapshotDiff {
   readonly routing: {
     /** For each centroid of `after` the nearest of `before`; absent unless both are clustered alike. */
     readonly centroids: readonly CentroidShift[] | undefined
-    /** Rows of `after` that the routing of `before` would send to another shard; absent where that can't be told. */
+    /**
+     * Rows of `after` that the routing of `before` would send to another shard; absent where that can't be
+     * told.
+     */
     readonly elsewhere: number | undefined
   }
   readonly parameters: readonly ParameterChange[]
 }
 
 /**
- * Compares two snapshots of a root; each is a run id, or "live", or "previous": what was live before the live one.
+ * Compares two snapshots of a root; each is a run id, or "live", or "previous": what was live before the live
+ * one.
  *
- * Throws `NotFound` if one of them is not there, `Corrupt` if something of them is damaged, `Unavailable` if the store does not
- * answer, `InvalidInput` for what is no run id.
+ * Throws `NotFound` if one of them is not there, `Corrupt` if something of them is damaged, `Unavailable` if
+ * the store does not answer, `InvalidInput` for what is no run id.
  */
 export async function diffSnapshots(
   store: ObjectStore,
@@ -176,7 +181,10 @@ async function readNamed(
   )
 }
 
-/** Shards that hold the same rows in both. The fingerprint covers rows, dimension, metric, type of ids, fields and backend. */
+/**
+ * Shards that hold the same rows in both. The fingerprint covers rows, dimension, metric, type of ids, fields
+ * and backend.
+ */
 function sameShards(before: Manifest, after: Manifest): ReadonlySet<number> {
   const fingerprints = new Map(before.shards.map(({ shard, fingerprint }) => [shard, fingerprint]))
   const same = after.shards.filter(({ shard, fingerprint }) => fingerprints.get(shard) === fingerprint)

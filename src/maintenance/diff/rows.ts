@@ -1,7 +1,7 @@
 /**
- * Which rows differ between two snapshots, by id, in bounded memory: each row is reduced to its id, shard and three hashes,
- * which go to buckets on disk by the hash of the id; then the buckets are compared one by one. Copies of a row meet in a
- * bucket and count once.
+ * Which rows differ between two snapshots, by id, in bounded memory: each row is reduced to its id, shard and
+ * three hashes, which go to buckets on disk by the hash of the id; then the buckets are compared one by one.
+ * Copies of a row meet in a bucket and count once.
  */
 import { hashOfId } from "../../manifest/locator.js"
 import type { SnapshotSchema } from "../../manifest/manifest.js"
@@ -17,8 +17,8 @@ export interface RowChange {
   /** Of a changed row: what differs. */
   readonly parts?: readonly RowPart[]
   /**
-   * Shards of the row before and after, if both are there and differ. With copies: if none of its shards is the same; then the
-   * lowest of each.
+   * Shards of the row before and after, if both are there and differ. With copies: if none of its shards is
+   * the same; then the lowest of each.
    */
   readonly fromShard?: number
   readonly toShard?: number

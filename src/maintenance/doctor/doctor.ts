@@ -21,12 +21,12 @@ export interface DoctorOptions {
 const DEFAULT_CHECK_TIMEOUT_MS = 30_000
 
 /**
- * Tries out whether a store does what vecsnap asks of it. Writes below `probes/<id>/` only, and removes what it wrote,
- * also after a failure; what could not be removed is told by the check "cleanup".
+ * Tries out whether a store does what vecsnap asks of it. Writes below `probes/<id>/` only, and removes what
+ * it wrote, also after a failure; what could not be removed is told by the check "cleanup".
  *
- * What is wrong with the store is never thrown but found. Throws `InvalidInput` for wrong options, and `Aborted` when
- * the signal fires, after cleaning up; its details then have `remaining`, the number of objects that may be left, and
- * their `prefix`.
+ * What is wrong with the store is never thrown but found. Throws `InvalidInput` for wrong options, and
+ * `Aborted` when the signal fires, after cleaning up; its details then have `remaining`, the number of
+ * objects that may be left, and their `prefix`.
  */
 export async function diagnoseStore(store: ObjectStore, options: DoctorOptions = {}): Promise<Diagnosis> {
   const { signal, onCheck, quick = false, checkTimeoutMs = DEFAULT_CHECK_TIMEOUT_MS } = options

@@ -2,8 +2,8 @@ import { setMaxListeners } from "node:events"
 import { aborted, unavailable } from "../../errors.js"
 
 /**
- * Runs `work` for at most `limitMs`: then its signal fires, and `Unavailable` is thrown whether or not it takes notice.
- * Throws `Aborted` likewise when the caller's own signal fires.
+ * Runs `work` for at most `limitMs`: then its signal fires, and `Unavailable` is thrown whether or not it
+ * takes notice. Throws `Aborted` likewise when the caller's own signal fires.
  */
 export async function withinLimit<T>(
   limitMs: number,

@@ -7,7 +7,10 @@ import { wrapStore } from "../../storage/wrap-store.js"
 export type Permission = "get" | "put" | "list" | "delete"
 export type PermissionState = "granted" | "refused" | "unknown"
 
-/** The corner of a store in which doctor works: keys that nothing else uses, and a record of what was done there. */
+/**
+ * The corner of a store in which doctor works: keys that nothing else uses, and a record of what was done
+ * there.
+ */
 export interface Trial {
   /** The store, watched: what is written and what is refused is remembered. */
   readonly store: ObjectStore

@@ -5,8 +5,9 @@
  * survey ─► plan ─► end dead runs ─► condemn (compare-and-set) ─► look again ─► sentence (compare-and-set) ─► remove
  * ```
  *
- * Readers, builds, publications, pins and other collections go on meanwhile. docs/decisions/0006-one-object-decides.md
- * tells why nothing that they need is removed. What may go is held in memory, some 250 bytes per object.
+ * Readers, builds, publications, pins and other collections go on meanwhile.
+ * docs/decisions/0006-one-object-decides.md tells why nothing that they need is removed. What may go is held
+ * in memory, some 250 bytes per object.
  */
 import { conflict, isVecsnapError, type VecsnapError } from "../../errors.js"
 import { readPointer } from "../../manifest/current.js"
@@ -23,13 +24,16 @@ import { readSurvey } from "./survey.js"
 import { createTally } from "./tally.js"
 
 /**
- * Removes, or in a dry run finds, snapshots that no rule keeps, files that no snapshot needs, and records of what is long over.
+ * Removes, or in a dry run finds, snapshots that no rule keeps, files that no snapshot needs, and records of
+ * what is long over.
  *
- * Never removed: what is live, pinned, open in a reader with a lease, in use by a run that goes on, or younger than the grace period, and what
- * the parser of our keys does not know. Files that several snapshots share stay as long as one of them does.
+ * Never removed: what is live, pinned, open in a reader with a lease, in use by a run that goes on, or
+ * younger than the grace period, and what the parser of our keys does not know. Files that several snapshots
+ * share stay as long as one of them does.
  *
- * Throws `InvalidInput` for bad options, `Corrupt` if the live manifest is damaged (then nothing is removed), `Conflict` if the pointer
- * changed again and again, `Aborted` between two batches if the signal fires. It may be stopped anywhere: the next collection goes on.
+ * Throws `InvalidInput` for bad options, `Corrupt` if the live manifest is damaged (then nothing is removed),
+ * `Conflict` if the pointer changed again and again, `Aborted` between two batches if the signal fires. It
+ * may be stopped anywhere: the next collection goes on.
  */
 export async function collect(store: ObjectStore, options: CollectOptions = {}): Promise<CollectReport> {
   const job: Job = { store, options: resolveCollectOptions(options), tally: createTally() }
@@ -43,7 +47,10 @@ export async function collect(store: ObjectStore, options: CollectOptions = {}):
   }
 }
 
-/** One pass: the report, "more" if there is more than one pass can condemn, or "changed" if others changed the root meanwhile. */
+/**
+ * One pass: the report, "more" if there is more than one pass can condemn, or "changed" if others changed the
+ * root meanwhile.
+ */
 async function collectOnce(job: Job): Promise<CollectReport | "more" | "changed"> {
   const { store, options, tally } = job
   const { signal, yes } = options

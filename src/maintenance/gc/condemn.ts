@@ -10,8 +10,8 @@ import { confirmedPins, holdReason, isDead, type Survey, usesOf } from "./rules.
 import { readProtectors } from "./survey.js"
 
 /**
- * Ends runs that were taken for dead, so that none of them can come back and publish. "changed" if one proves to be alive: what
- * it needs must be looked at anew.
+ * Ends runs that were taken for dead, so that none of them can come back and publish. "changed" if one proves
+ * to be alive: what it needs must be looked at anew.
  */
 export async function endDeadRuns(
   { store, options }: Job,
@@ -32,11 +32,12 @@ export async function endDeadRuns(
 }
 
 /**
- * Excludes that what is to go becomes live or pinned, then takes from the plan whatever was put to use before. Returns the
- * runs of snapshots that are spared.
+ * Excludes that what is to go becomes live or pinned, then takes from the plan whatever was put to use
+ * before. Returns the runs of snapshots that are spared.
  *
- * The last write of the pointer is made even if it changes nothing in it. It is what orders two collections: of
- * one that takes a run back and one that removes it, the later finds that the pointer has changed, and looks again.
+ * The last write of the pointer is made even if it changes nothing in it. It is what orders two collections:
+ * of one that takes a run back and one that removes it, the later finds that the pointer has changed, and
+ * looks again.
  */
 export async function condemn(
   job: Job,

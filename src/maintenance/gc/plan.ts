@@ -83,7 +83,8 @@ export async function makePlan({ store, options }: Job, survey: Survey): Promise
     }
     if (parsed.kind === "pointer" || parsed.kind === "manifest" || !mayGo(object, parsed, evidence)) continue
     const isFile = parsed.kind === "shard" || parsed.kind === "routing"
-    // Files that nothing names below a run whose snapshot stays: what a lost attempt left. Others could still become a snapshot.
+    // Files that nothing names below a run whose snapshot stays: what a lost attempt left. Others could still
+    // become a snapshot.
     const condemned = isFile && !stayingRuns.has(parsed.run)
     if (condemned && !condemns(parsed.run)) continue
     files.push({ key, kind: parsed.kind, run: runOf(parsed), size, condemned })
@@ -113,8 +114,8 @@ export async function makePlan({ store, options }: Job, survey: Survey): Promise
 const runOf = (parsed: ParsedKey): string | undefined => ("run" in parsed ? parsed.run : undefined)
 
 /**
- * Takes from the plan the snapshots that are used: their manifests, all files that these name, and all files of their
- * runs. Returns their runs.
+ * Takes from the plan the snapshots that are used: their manifests, all files that these name, and all files
+ * of their runs. Returns their runs.
  */
 export async function spare(
   { store, options }: Job,

@@ -10,8 +10,8 @@ import type { RemovableKind } from "./report.js"
 import type { Tally } from "./tally.js"
 
 /**
- * Manifests first, so that no snapshot is to be found of which files are missing; run records last, so that what is left of a run
- * can be told from the record.
+ * Manifests first, so that no snapshot is to be found of which files are missing; run records last, so that
+ * what is left of a run can be told from the record.
  */
 export async function removeAll(job: Job, plan: Plan): Promise<void> {
   const { tally } = job
@@ -74,8 +74,8 @@ const failedRuns = (plan: Plan, { failed }: Tally): ReadonlySet<string | undefin
   new Set([...failed.keys()].map((key) => plan.going.get(key)?.run))
 
 /**
- * Takes the runs of which nothing is left from the condemned. Best effort: the next collection does what is left of it.
- * Only those that this one has dealt with, since others may be in the middle of theirs.
+ * Takes the runs of which nothing is left from the condemned. Best effort: the next collection does what is
+ * left of it. Only those that this one has dealt with, since others may be in the middle of theirs.
  */
 export async function forget(
   { store, options, tally }: Job,

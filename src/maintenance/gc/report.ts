@@ -12,7 +12,10 @@ export interface CollectOptions extends CallOptions {
   readonly keepLast?: number
   /** Snapshots built within so many days are kept; default 0. */
   readonly keepDays?: number
-  /** Snapshots that were never live, and records of runs without a snapshot, are kept for so many days; default 7. */
+  /**
+   * Snapshots that were never live, and records of runs without a snapshot, are kept for so many days;
+   * default 7.
+   */
   readonly keepUnpublishedDays?: number
   /** Nothing goes that was written, or was live, within so many seconds; default 21,600, 6 hours. */
   readonly graceSeconds?: number
@@ -44,7 +47,9 @@ export interface CollectReport {
   readonly dryRun: boolean
   /** When the collection began; by the store's clock, if `clock` is "store". */
   readonly now: Date
-  /** "machine": this may not write, so the ages of objects are by the clock of this machine; dry runs only. */
+  /**
+   * "machine": this may not write, so the ages of objects are by the clock of this machine; dry runs only.
+   */
   readonly clock: "store" | "machine"
   readonly removed: RemovedObjects
   /** Snapshots that stay, newest first, and why. */

@@ -1,8 +1,8 @@
 /**
  * What a collection keeps and what may go: decisions from data alone, no I/O.
  *
- * Times of objects and `now` are the store's. Every test of {@link mayGo} must pass for an object to go, so one more test can
- * only shrink what goes.
+ * Times of objects and `now` are the store's. Every test of {@link mayGo} must pass for an object to go, so
+ * one more test can only shrink what goes.
  */
 import type { ParsedKey } from "../../manifest/keys.js"
 import { liveSinceOf, publicationsOf, type StoredPointer } from "../../manifest/pointer.js"
@@ -15,7 +15,9 @@ export interface Retention {
   readonly keepLast: number
   /** Snapshots built within so many days are kept. */
   readonly keepDays: number
-  /** Snapshots that were never live are kept for so many days, and so are records of runs without a snapshot. */
+  /**
+   * Snapshots that were never live are kept for so many days, and so are records of runs without a snapshot.
+   */
   readonly keepUnpublishedDays: number
   /** Nothing goes that was written, or was live, within so many seconds. */
   readonly graceSeconds: number
@@ -53,7 +55,7 @@ const UNREADABLE_SECONDS = DAY_SECONDS
 const isWithin = (seconds: number, time: Date, now: Date): boolean =>
   time.getTime() + seconds * 1000 > now.getTime()
 
-// ---- Who is alive ------------------------------------------------------------------------------------------------
+// ---- Who is alive -----------------------------------------------------------------------------------------
 
 /** Whether a run goes on: its record says so and its lease, and the grace period after that, is not over. */
 export function isAlive({ record, lastModified }: StoredRunRecord, now: Date, graceSeconds: number): boolean {
@@ -101,11 +103,11 @@ export function usesOf(
 export const confirmedPins = ({ pins }: Protectors): ReadonlySet<string> =>
   new Set(pins.filter(({ pin }) => pin?.confirmed).map(({ run }) => run))
 
-// ---- Snapshots -----------------------------------------------------------------------------------------------------
+// ---- Snapshots --------------------------------------------------------------------------------------------
 
 /**
- * Why each manifest is kept, by key; one that is not there may go. A run that is condemned already is kept for no
- * reason: others rely on that it goes.
+ * Why each manifest is kept, by key; one that is not there may go. A run that is condemned already is kept
+ * for no reason: others rely on that it goes.
  */
 export function keepReasons(
   survey: Survey,
@@ -145,7 +147,9 @@ export function keepReasons(
   return kept
 }
 
-/** When each run was last replaced by another publication, as far as the history goes; not for what is live. */
+/**
+ * When each run was last replaced by another publication, as far as the history goes; not for what is live.
+ */
 function replacementTimes(pointer: StoredPointer): ReadonlyMap<string, Date> {
   const times = new Map<string, Date>()
   const publications = publicationsOf(pointer)
@@ -166,8 +170,8 @@ function lastPublished({ pointer, manifests }: Survey, keepLast: number): Readon
 }
 
 /**
- * Why no snapshot and no file of one may go at all, if so: something here was written by a later vecsnap, or may be a
- * lease that we can't read, so that we can't know what it needs.
+ * Why no snapshot and no file of one may go at all, if so: something here was written by a later vecsnap, or
+ * may be a lease that we can't read, so that we can't know what it needs.
  */
 export function holdReason({ now, manifests, leases, pointer }: Survey): string | undefined {
   const condemned = new Set(pointer.condemned)
@@ -177,7 +181,7 @@ export function holdReason({ now, manifests, leases, pointer }: Survey): string 
   return lease && `no snapshot is removed, since a reader's lease can't be read: ${lease.problem}`
 }
 
-// ---- Objects -------------------------------------------------------------------------------------------------------
+// ---- Objects ----------------------------------------------------------------------------------------------
 
 /** What is known when the objects are listed. */
 export interface Evidence {

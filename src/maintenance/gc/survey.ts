@@ -1,4 +1,7 @@
-/** Looking at a root for a collection: who uses what, which snapshots there are, and which objects. Only reads. */
+/**
+ * Looking at a root for a collection: who uses what, which snapshots there are, and which objects. Only
+ * reads.
+ */
 import { inLanes } from "../../async/lanes.js"
 import { corrupt, isVecsnapError } from "../../errors.js"
 import { readManifest } from "../../manifest/current.js"
@@ -37,9 +40,9 @@ export async function readProtectors(store: ObjectStore, options: CallOptions): 
 }
 
 /**
- * What protects, then the manifests: in this order, so that a run that ends meanwhile is either seen to go on or has its
- * manifest seen. Throws `Corrupt` if the live manifest is missing or damaged, and `Unsupported` if it is of a later version: then
- * it is unknown which files are live.
+ * What protects, then the manifests: in this order, so that a run that ends meanwhile is either seen to go on
+ * or has its manifest seen. Throws `Corrupt` if the live manifest is missing or damaged, and `Unsupported` if
+ * it is of a later version: then it is unknown which files are live.
  */
 export async function readSurvey(
   store: ObjectStore,
@@ -98,8 +101,8 @@ async function tryReadManifest(
 }
 
 /**
- * Keys of all files that the manifests name. Throws `NotFound` if one is gone, `Corrupt` or `Unsupported` if one can't be read:
- * what it names must then not be taken for garbage.
+ * Keys of all files that the manifests name. Throws `NotFound` if one is gone, `Corrupt` or `Unsupported` if
+ * one can't be read: what it names must then not be taken for garbage.
  */
 export async function filesOf(
   store: ObjectStore,
@@ -118,7 +121,10 @@ export async function filesOf(
   return keys
 }
 
-/** All objects that may be ours, besides pointer and manifests, with what they are; `undefined` for what is not ours. */
+/**
+ * All objects that may be ours, besides pointer and manifests, with what they are; `undefined` for what is
+ * not ours.
+ */
 export async function* listObjects(
   store: ObjectStore,
   options: CallOptions,

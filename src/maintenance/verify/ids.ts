@@ -1,6 +1,7 @@
 /**
- * The ids of a whole snapshot: none twice, but for copies, as many as the manifest says and equal to one another; and the id
- * locator knows each of them once, and no others. In bounded memory: ids come from buckets on disk (buckets.ts), whose order is that of the locator, so both are read side by side.
+ * The ids of a whole snapshot: none twice, but for copies, as many as the manifest says and equal to one
+ * another; and the id locator knows each of them once, and no others. In bounded memory: ids come from
+ * buckets on disk (buckets.ts), whose order is that of the locator, so both are read side by side.
  */
 import { open } from "node:fs/promises"
 import { corrupt } from "../../errors.js"
@@ -26,7 +27,10 @@ export interface IdsOptions {
   readonly rows: number
   /** Rows stored beyond these, by the manifest. */
   readonly copies?: number | undefined
-  /** Whether all shards of the snapshot could be read; default true. If not, what is lacking may be in the others. */
+  /**
+   * Whether all shards of the snapshot could be read; default true. If not, what is lacking may be in the
+   * others.
+   */
   readonly complete?: boolean
   readonly rowsPerBucket?: number
   /** The locator, whose bytes are known to be right, as a local file. */
@@ -63,7 +67,10 @@ export function encodeShardRow(record: StoredRecord, fields: readonly FieldSpec[
   return bytes
 }
 
-/** Compares the shards whose ids are known with each other and with the locator. Throws `Corrupt` for a damaged locator. */
+/**
+ * Compares the shards whose ids are known with each other and with the locator. Throws `Corrupt` for a
+ * damaged locator.
+ */
 export async function checkIds(
   shards: readonly ShardIds[],
   { name, dir, rows, copies = 0, complete = true, rowsPerBucket = ROWS_PER_BUCKET, locator }: IdsOptions,

@@ -1,5 +1,6 @@
 /**
- * Repairing the pointer: if it is damaged or gone, or what it names is not intact, the newest intact snapshot becomes live.
+ * Repairing the pointer: if it is damaged or gone, or what it names is not intact, the newest intact snapshot
+ * becomes live.
  */
 import { corrupt } from "../../errors.js"
 import { inspectPointer, type LivePointer, nothingPublished } from "../../manifest/current.js"
@@ -13,7 +14,10 @@ import type { Verifier } from "./snapshot.js"
 import { type DepthOptions, withVerifier } from "./verify.js"
 
 export interface RepairOptions extends DepthOptions {
-  /** Run whose snapshot is to become live, whatever is known of it; default: the newest intact one that was published. */
+  /**
+   * Run whose snapshot is to become live, whatever is known of it; default: the newest intact one that was
+   * published.
+   */
   readonly snapshot?: string | undefined
   /** Told what will be done, right before it is. */
   readonly onPlan?: ((plan: RepairPlan) => void) | undefined
@@ -47,14 +51,15 @@ export interface RepairReport {
 }
 
 /**
- * Makes the newest intact snapshot live if the live one is not intact or can't be told; else changes nothing. How
- * thoroughly snapshots are checked, `deep` says.
+ * Makes the newest intact snapshot live if the live one is not intact or can't be told; else changes nothing.
+ * How thoroughly snapshots are checked, `deep` says.
  *
- * Candidates are those that were live before, newest first; where the pointer can't tell, and after these, all manifests
- * whose run record does not say that they were never published. A snapshot that a rollback took down is not chosen.
+ * Candidates are those that were live before, newest first; where the pointer can't tell, and after these,
+ * all manifests whose run record does not say that they were never published. A snapshot that a rollback took
+ * down is not chosen.
  *
- * Throws `NotFound` if there is no snapshot at all, `Corrupt` if none that may be chosen is intact, `Conflict` if the pointer
- * changed meanwhile; otherwise as `verifyRoot`.
+ * Throws `NotFound` if there is no snapshot at all, `Corrupt` if none that may be chosen is intact,
+ * `Conflict` if the pointer changed meanwhile; otherwise as `verifyRoot`.
  */
 export async function repairPointer(store: ObjectStore, options: RepairOptions = {}): Promise<RepairReport> {
   const { snapshot, onPlan, signal } = options

@@ -16,8 +16,8 @@ interface Tally {
 }
 
 /**
- * Reads a shard from end to end and searches it for some of its own vectors. Returns what is wrong, as sentences that name
- * `name`; `onRecord` is told every record.
+ * Reads a shard from end to end and searches it for some of its own vectors. Returns what is wrong, as
+ * sentences that name `name`; `onRecord` is told every record.
  *
  * @param rows that the manifest says the shard has
  */

@@ -1,5 +1,6 @@
 /**
- * Checks of one snapshot. What several snapshots share is checked once; all faults are found, not just the first.
+ * Checks of one snapshot. What several snapshots share is checked once; all faults are found, not just the
+ * first.
  */
 import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
@@ -38,7 +39,10 @@ import { checkRecords } from "./shard.js"
 /** HEAD requests in flight at a time. */
 const HEADS = 32
 
-/** Something that is missing or damaged: the object, and a sentence that names it, what was found and what was expected. */
+/**
+ * Something that is missing or damaged: the object, and a sentence that names it, what was found and what was
+ * expected.
+ */
 export interface Found {
   readonly key: string
   readonly message: string
@@ -61,7 +65,10 @@ export interface Checked {
 }
 
 export interface Verifier {
-  /** Checks the snapshot whose manifest has this key. Throws `Unavailable` if the store fails, never for damage. */
+  /**
+   * Checks the snapshot whose manifest has this key. Throws `Unavailable` if the store fails, never for
+   * damage.
+   */
   check(key: string): Promise<SnapshotCheck>
   checked(): Checked
   /** Ends worker threads. The directory is the caller's. */
@@ -277,7 +284,10 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0)
 
-/** Whether an error tells of stored data that is missing or damaged, rather than of the store or of this machine. */
+/**
+ * Whether an error tells of stored data that is missing or damaged, rather than of the store or of this
+ * machine.
+ */
 export const isFault = (error: unknown): error is Error =>
   isVecsnapError(error, "Corrupt") || isVecsnapError(error, "NotFound")
 

@@ -1,5 +1,6 @@
 /**
- * Whether what lies at a root is what its manifests say: the pointer, manifests, and every object that they name.
+ * Whether what lies at a root is what its manifests say: the pointer, manifests, and every object that they
+ * name.
  */
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -12,7 +13,10 @@ import type { ObjectStore } from "../../storage/store.js"
 import { type Checked, createVerifier, type Found, type SnapshotCheck, type Verifier } from "./snapshot.js"
 
 export interface DepthOptions {
-  /** Also reads all contents: checksums, rows, ids, sample queries. Default false: sizes, routing, index of the locator. */
+  /**
+   * Also reads all contents: checksums, rows, ids, sample queries. Default false: sizes, routing, index of
+   * the locator.
+   */
   readonly deep?: boolean | undefined
   /** Where a temporary directory is made for `deep`; default: the system's. */
   readonly tempDir?: string | undefined
@@ -57,8 +61,9 @@ export interface VerifyReport {
 /**
  * Checks a root, and changes nothing. Damage is reported, all of it, and never thrown.
  *
- * Throws `NotFound` if nothing is published or the run is not there, `Unavailable` if the store does not answer, `Unsupported` if
- * a later version of vecsnap wrote the pointer or a manifest, or a backend's package is not installed.
+ * Throws `NotFound` if nothing is published or the run is not there, `Unavailable` if the store does not
+ * answer, `Unsupported` if a later version of vecsnap wrote the pointer or a manifest, or a backend's package
+ * is not installed.
  */
 export async function verifyRoot(store: ObjectStore, options: VerifyOptions = {}): Promise<VerifyReport> {
   const { snapshot = "live", signal } = options

@@ -34,7 +34,9 @@ const HOUR = 3600
 const DAY = 24 * HOUR
 const YES = { yes: true, keepLast: 1 }
 
-/** A, then B which shares a shard of A, then C which shares one of B; a day apart, C live, and a day later. */
+/**
+ * A, then B which shares a shard of A, then C which shares one of B; a day apart, C live, and a day later.
+ */
 async function threeDays(): Promise<TimedStore> {
   const timed = timedStore()
   await publishSnapshot(timed, A)
@@ -512,7 +514,8 @@ describe("whoever comes between the steps of a collection", () => {
       }
       let made = 0
       const meeting = before(store, () => ++made === at, freed)
-      // Whoever publishes it right before this collection removes something must find it complete then and later.
+      // Whoever publishes it right before this collection removes something must find it complete then and
+      // later.
       const publishing = before(
         meeting,
         (operation, key) => operation === "delete" && !key.startsWith("probes/"),

@@ -40,7 +40,9 @@ async function writeLocator(path: string, rows: readonly Row[]): Promise<Locator
   return { key: "routing/x/ids.bin", size, sha256: "", index: { size: index.length, sha256: "" } }
 }
 
-/** Checks the rows of shards 0 to 2 against a locator of others; shards that are not `readable` are left out. */
+/**
+ * Checks the rows of shards 0 to 2 against a locator of others; shards that are not `readable` are left out.
+ */
 async function check(
   rows: readonly Row[],
   located: readonly Row[],

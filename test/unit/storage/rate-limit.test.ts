@@ -57,7 +57,10 @@ interface Started {
   readonly atMs: number
 }
 
-/** A limited store with an object of `objectBytes` under every key asked for, and the log of what it let through. */
+/**
+ * A limited store with an object of `objectBytes` under every key asked for, and the log of what it let
+ * through.
+ */
 async function limited(rate: RateSettings, objectBytes = 1) {
   const time = fakeClock()
   const started: Started[] = []

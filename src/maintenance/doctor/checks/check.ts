@@ -1,6 +1,6 @@
 /**
- * One check of doctor, a file each: an experiment with the store, and a pure judgement of what it showed. What a check is not
- * about (an outage, a refusal) its experiment throws.
+ * One check of doctor, a file each: an experiment with the store, and a pure judgement of what it showed.
+ * What a check is not about (an outage, a refusal) its experiment throws.
  */
 import { isVecsnapError, messageOf } from "../../../errors.js"
 import type { CheckName, Judgement } from "../diagnosis.js"

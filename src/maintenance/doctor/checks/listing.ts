@@ -17,8 +17,8 @@ export interface ListingSeen {
 
 export const WRITES_IN_FLIGHT = 16
 
-// The order of UTF-8 differs here from that of folders ("/" after "-" and "."), of languages (capitals first, "é" last)
-// and of UTF-16 (the last two).
+// The order of UTF-8 differs here from that of folders ("/" after "-" and "."), of languages (capitals first,
+// "é" last) and of UTF-16 (the last two).
 const LISTED_NAMES = ["a", "B", "a-b", "a.b", "a0b", "dir/b", "dir-b", "é", "\uff5e", "😀"]
 
 /** Lists keys on which common orders differ, beside one that only looks as if it had the prefix. */
