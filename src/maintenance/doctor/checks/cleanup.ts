@@ -6,7 +6,7 @@ import type { Trial } from "../trial.js"
 import { ok, warning } from "./judgements.js"
 import { keysOf } from "./listing.js"
 
-export interface CleanupSeen {
+interface CleanupSeen {
   readonly written: number
   /** What is known, or to be feared, to remain. */
   readonly remaining: number

@@ -6,14 +6,14 @@ import { bytesOf } from "./contents.js"
 import { failed, ok, warning } from "./judgements.js"
 
 /** All in milliseconds since 1970; the first and the last by the clock of this machine. */
-export interface ClockSeen {
+interface ClockSeen {
   readonly beforeMs: number
   readonly storedMs: number
   readonly afterMs: number
 }
 
 /** Writes an object and compares its time with the clock of this machine. */
-export async function observeClock({ store, key }: Trial, signal: AbortSignal): Promise<ClockSeen> {
+async function observeClock({ store, key }: Trial, signal: AbortSignal): Promise<ClockSeen> {
   const at = key("clock")
   const beforeMs = Date.now()
   await store.put(at, bytesOf("what time is it?"), { signal })

@@ -8,7 +8,7 @@ import { attempt, type Outcome, RACES_NOT_EXCLUDED, RACING_WRITERS, settleAll } 
 
 const CREATE_ROUNDS = 5
 
-export interface ConditionalCreateSeen {
+interface ConditionalCreateSeen {
   readonly ofMissing: Outcome
   readonly ofExisting: Outcome
   /** Number of those who were told to have won, round by round. */
@@ -18,7 +18,7 @@ export interface ConditionalCreateSeen {
 }
 
 /** Creates an object twice, then lets writers race to create one. */
-export async function observeConditionalCreate(
+async function observeConditionalCreate(
   { store, key }: Trial,
   signal: AbortSignal,
 ): Promise<ConditionalCreateSeen> {

@@ -12,7 +12,7 @@ const INCREMENTS_PER_WRITER = 3
 /** Of one writer; a race in which everybody loses must end. */
 const MAX_INCREMENT_ATTEMPTS = 200
 
-export interface ConditionalOverwriteSeen {
+interface ConditionalOverwriteSeen {
   readonly ofCurrent: Outcome
   readonly ofStale: Outcome
   readonly ofMissing: Outcome
@@ -24,7 +24,7 @@ export interface ConditionalOverwriteSeen {
 }
 
 /** Overwrites an object by its current and by a stale ETag, then lets writers race to increment a counter. */
-export async function observeConditionalOverwrite(
+async function observeConditionalOverwrite(
   { store, key }: Trial,
   signal: AbortSignal,
 ): Promise<ConditionalOverwriteSeen> {

@@ -5,7 +5,7 @@ import type { StoreCheck } from "./check.js"
 import { bytesOf, textOf } from "./contents.js"
 import { failed, ok, warning } from "./judgements.js"
 
-export interface ConditionalReadSeen {
+interface ConditionalReadSeen {
   /** Asked with the ETag that the object has. */
   readonly same: "unchanged" | "object"
   /** Asked with the ETag that it had before. */
@@ -13,7 +13,7 @@ export interface ConditionalReadSeen {
 }
 
 /** Reads an object "if changed", before and after it was replaced. */
-export async function observeConditionalRead(
+async function observeConditionalRead(
   { store, key }: Trial,
   signal: AbortSignal,
 ): Promise<ConditionalReadSeen> {

@@ -6,7 +6,7 @@ import type { StoreCheck } from "./check.js"
 import { bytesOf } from "./contents.js"
 import { failed, ok } from "./judgements.js"
 
-export interface DeleteSeen {
+interface DeleteSeen {
   readonly failures: readonly DeleteFailure[]
   /** Of the deleted objects, those that are still there. */
   readonly remaining: number
@@ -16,7 +16,7 @@ export interface DeleteSeen {
 const DELETED_AT_ONCE = 10
 
 /** Deletes one object, several in one call, and one that does not exist. */
-export async function observeDelete({ store, key }: Trial, signal: AbortSignal): Promise<DeleteSeen> {
+async function observeDelete({ store, key }: Trial, signal: AbortSignal): Promise<DeleteSeen> {
   const keys = Array.from({ length: DELETED_AT_ONCE + 1 }, (_, i) => key(`delete-${i}`))
   for (const each of keys) await store.put(each, bytesOf("to be deleted"), { signal })
   const failures = [

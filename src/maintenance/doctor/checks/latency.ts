@@ -4,7 +4,7 @@ import type { Trial } from "../trial.js"
 import type { StoreCheck } from "./check.js"
 import { ok, warning } from "./judgements.js"
 
-export interface LatencySeen {
+interface LatencySeen {
   readonly getMs: readonly number[]
   readonly putMs: readonly number[]
 }
@@ -12,7 +12,7 @@ export interface LatencySeen {
 const LATENCY_CALLS = 10
 
 /** Times small writes and reads, one after the other. */
-export async function observeLatency({ store, key }: Trial, signal: AbortSignal): Promise<LatencySeen> {
+async function observeLatency({ store, key }: Trial, signal: AbortSignal): Promise<LatencySeen> {
   const at = key("latency")
   const timed = async (call: () => Promise<unknown>): Promise<number> => {
     const startMs = performance.now()

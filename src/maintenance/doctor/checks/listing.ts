@@ -22,7 +22,7 @@ export const WRITES_IN_FLIGHT = 16
 const LISTED_NAMES = ["a", "B", "a-b", "a.b", "a0b", "dir/b", "dir-b", "é", "\uff5e", "😀"]
 
 /** Lists keys on which common orders differ, beside one that only looks as if it had the prefix. */
-export async function observeListing({ store, key }: Trial, signal: AbortSignal): Promise<ListingSeen> {
+async function observeListing({ store, key }: Trial, signal: AbortSignal): Promise<ListingSeen> {
   const expected = LISTED_NAMES.map((name) => key(`list/${name}`)).sort(compareKeys)
   const put = (each: string, signal: AbortSignal) => store.put(each, bytesOf("listed"), { signal })
   await inLanes([...expected, key("list-beside")], WRITES_IN_FLIGHT, put, signal)

@@ -10,7 +10,7 @@ import { pseudoRandomBytes } from "./contents.js"
 import { failed, ok, warning } from "./judgements.js"
 import { attempt, settleAll } from "./races.js"
 
-export interface MultipartSeen {
+interface MultipartSeen {
   readonly sizeBytes: number
   readonly winners: number
   /** Whether what is stored is, byte for byte, what one that was told to have won has sent. */
@@ -18,10 +18,10 @@ export interface MultipartSeen {
 }
 
 /** Above the size from which uploads are made in parts (16 MiB, unless set otherwise). */
-export const MULTIPART_BYTES = 16 * 1024 * 1024 + 1
+const MULTIPART_BYTES = 16 * 1024 * 1024 + 1
 
 /** Uploads two large files that race to create one object, and reads it back. */
-export async function observeMultipart({ store, key }: Trial, signal: AbortSignal): Promise<MultipartSeen> {
+async function observeMultipart({ store, key }: Trial, signal: AbortSignal): Promise<MultipartSeen> {
   const dir = await mkdtemp(join(tmpdir(), "vecsnap-doctor-"))
   try {
     const at = key("multipart")

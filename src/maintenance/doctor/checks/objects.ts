@@ -6,14 +6,14 @@ import { type MissingSeen, NO_FIRST_BUILD, observeConnection } from "./connectio
 import { bytesOf, textOf } from "./contents.js"
 import { failed, ok, warning } from "./judgements.js"
 
-export interface ObjectsSeen {
+interface ObjectsSeen {
   /** What did not come back as it was written, in words. */
   readonly faults: readonly string[]
   readonly missing: MissingSeen
 }
 
 /** Writes, reads and overwrites an object, and asks for one that does not exist. */
-export async function observeObjects(trial: Trial, signal: AbortSignal): Promise<ObjectsSeen> {
+async function observeObjects(trial: Trial, signal: AbortSignal): Promise<ObjectsSeen> {
   const { store, key } = trial
   const at = key("object")
   const faults: string[] = []

@@ -5,10 +5,10 @@ import type { StoreCheck } from "./check.js"
 import { judgeListing, keysOf, type ListingSeen, WRITES_IN_FLIGHT } from "./listing.js"
 
 /** More than a page of S3, which is 1,000 keys. */
-export const PAGED_OBJECTS = 1050
+const PAGED_OBJECTS = 1050
 
 /** Lists more keys than fit into one answer. */
-export async function observePaging({ store, key }: Trial, signal: AbortSignal): Promise<ListingSeen> {
+async function observePaging({ store, key }: Trial, signal: AbortSignal): Promise<ListingSeen> {
   const expected = Array.from({ length: PAGED_OBJECTS }, (_, i) => key(`pages/${String(i).padStart(5, "0")}`))
   const put = (each: string, signal: AbortSignal) => store.put(each, new Uint8Array(1), { signal })
   await inLanes(expected, WRITES_IN_FLIGHT, put, signal)

@@ -6,7 +6,7 @@ import { failed, ok, warning } from "./judgements.js"
 import { keysOf } from "./listing.js"
 
 /** What was granted and refused so far; what is still unknown is tried on nothing. */
-export async function observePermissions(
+async function observePermissions(
   { store, key, permissions }: Trial,
   signal: AbortSignal,
 ): Promise<Readonly<Record<Permission, PermissionState>>> {

@@ -6,7 +6,7 @@ import type { StoreCheck } from "./check.js"
 import { pseudoRandomBytes } from "./contents.js"
 import { failed, ok } from "./judgements.js"
 
-export interface RangeSeen {
+interface RangeSeen {
   readonly range: "first bytes" | "middle bytes" | "last bytes" | "a range past the end"
   /** "refused" is right past the end only. */
   readonly got: "as written" | "other bytes" | "refused" | "nothing"
@@ -15,7 +15,7 @@ export interface RangeSeen {
 const RANGED_BYTES = 64 * 1024
 
 /** Reads the first, middle and last kilobyte of an object, and what reaches past its end. */
-export async function observeRanges({ store, key }: Trial, signal: AbortSignal): Promise<RangeSeen[]> {
+async function observeRanges({ store, key }: Trial, signal: AbortSignal): Promise<RangeSeen[]> {
   const at = key("ranges")
   const body = pseudoRandomBytes(1, RANGED_BYTES)
   await store.put(at, body, { signal })
