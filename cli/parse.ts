@@ -1,11 +1,13 @@
 /**
  * How the text of an argument becomes a value. Everything is strict: "12x" is not 12.
  */
+
 import { InvalidArgumentError } from "commander"
 import type { GateName, SnapshotInfo } from "../src/index.js"
 import { parseJson } from "../src/json.js"
 import { FIELD_TYPES, type FieldType, type FieldValue, type Id } from "../src/records.js"
 import { GATE_NAMES } from "../src/release/gates/options.js"
+import { listOf, shortened } from "../src/wording.js"
 import { DURATION, durationSeconds } from "./duration.js"
 import { nearest, usageError } from "./usage-error.js"
 
@@ -189,7 +191,13 @@ export function parseContext(
   const typed = Object.entries(context).map(([name, text]) => {
     const field = fields.find((candidate) => candidate.name === name)
     if (field === undefined) {
-      const known = fields.length === 0 ? "it has none" : `it has ${fields.map((f) => f.name).join(", ")}`
+      const known =
+        fields.length === 0
+          ? "it has none"
+          : `it has ${listOf(
+              fields.map(({ name }) => name),
+              shortened,
+            )}`
       throw usageError(`--context ${name}=…: the snapshot has no field ${name}: ${known}`, { field: name })
     }
     const value = parseFieldValue(text, field.type)

@@ -15,31 +15,59 @@ const MAY_HOLD_BIG_INTEGER = /(?<![.\d])\d{16}/
  */
 const JSON_MAX_DEPTH = 500
 
-/** Parses JSON text. Throws `SyntaxError` as `JSON.parse` does, and for more than 500 levels. */
+/**
+ * Parses JSON text. Throws `SyntaxError` as `JSON.parse` does, and for more than 500 levels, and for an object that has one
+ * key twice: whichever value were taken, the other one would be lost.
+ */
 export function parseJson(text: string): Json {
-  if (isTooDeep(text)) throw new SyntaxError(`it has more than ${JSON_MAX_DEPTH} levels`)
-  if (!MAY_HOLD_BIG_INTEGER.test(text)) return JSON.parse(text)
-  return parse(text, undefined, { parseNumber }) as Json
+  const { isTooDeep, members } = shapeOf(text)
+  if (isTooDeep) throw new SyntaxError(`it has more than ${JSON_MAX_DEPTH} levels`)
+  const value = MAY_HOLD_BIG_INTEGER.test(text)
+    ? (parse(text, undefined, { parseNumber, onDuplicateKey: () => undefined }) as Json)
+    : (JSON.parse(text) as Json)
+  if (members > 1 && membersOf(value) < members)
+    throw new SyntaxError(`it has the key ${JSON.stringify(repeatedKey(text))} twice in one object`)
+  return value
 }
 
+/** Only integers that are written as such become `bigint`: who writes 1.5e16 means a number. */
 function parseNumber(digits: string): number | bigint {
   return isInteger(digits) && !isSafeNumber(digits) ? BigInt(digits) : Number(digits)
 }
 
+/** Members of all objects within a value, repeated keys once. */
+function membersOf(value: Json): number {
+  if (typeof value !== "object" || value === null) return 0
+  const inner: readonly Json[] = Array.isArray(value) ? value : Object.values(value)
+  let members = Array.isArray(value) ? 0 : inner.length
+  for (const item of inner) if (typeof item === "object" && item !== null) members += membersOf(item)
+  return members
+}
+
 /**
- * Writes JSON text; a `bigint` becomes plain digits. `undefined` properties are left out. Throws `TypeError` for what
- * JSON cannot express, and for more than 500 levels.
+ * Writes JSON text; a `bigint` becomes plain digits, and a number beyond 2^53 has an exponent, so that both come back as what
+ * they were. `undefined` properties are left out. Throws `TypeError` for what JSON cannot express, and for more than 500 levels.
  */
 export function stringifyJson(value: unknown, indent?: number): string {
   const text = stringifyDeep(value, indent)
   if (text === undefined) throw new TypeError(`${typeof value} cannot be written as JSON`)
-  if (isTooDeep(text)) throw tooDeep()
+  if (shapeOf(text).isTooDeep) throw tooDeep()
   return text
 }
 
+/** JSON text of a number, which {@link parseJson} takes for that number again. Throws no error: NaN and infinity become null. */
+export function numberText(value: number): string {
+  return isLargeInteger(value) ? value.toExponential() : JSON.stringify(value)
+}
+
+const isLargeInteger = (value: unknown): value is number =>
+  Number.isInteger(value) && !Number.isSafeInteger(value)
+
+const LARGE_NUMBERS = { test: isLargeInteger, stringify: (value: unknown) => numberText(value as number) }
+
 function stringifyDeep(value: unknown, indent: number | undefined): string | undefined {
   try {
-    return stringify(value, undefined, indent)
+    return stringify(value, undefined, indent, [LARGE_NUMBERS])
   } catch (error) {
     if (error instanceof RangeError) throw tooDeep()
     throw error
@@ -49,28 +77,68 @@ function stringifyDeep(value: unknown, indent: number | undefined): string | und
 const tooDeep = (): TypeError =>
   new TypeError(`a value of more than ${JSON_MAX_DEPTH} levels cannot be written as JSON`)
 
-/** Whether JSON text opens more than {@link JSON_MAX_DEPTH} brackets that are not closed yet. */
-function isTooDeep(text: string): boolean {
-  if (text.length <= JSON_MAX_DEPTH) return false
+/** What can be told of JSON text without parsing it; if it is not JSON, whatever. */
+interface Shape {
+  /** Whether it opens more than {@link JSON_MAX_DEPTH} brackets that are not closed yet; nothing was looked at after these. */
+  readonly isTooDeep: boolean
+  /** Members of all objects, repeated keys as often as they are there. */
+  readonly members: number
+}
+
+function shapeOf(text: string): Shape {
   let depth = 0
+  let members = 0
   for (let i = 0; i < text.length; i++) {
     switch (text.charCodeAt(i)) {
       case QUOTE:
         i = endOfString(text, i)
         break
+      case COLON:
+        members++
+        break
       case OPEN_BRACKET:
       case OPEN_BRACE:
-        if (++depth > JSON_MAX_DEPTH) return true
+        if (++depth > JSON_MAX_DEPTH) return { isTooDeep: true, members }
         break
       case CLOSE_BRACKET:
       case CLOSE_BRACE:
         depth--
     }
   }
-  return false
+  return { isTooDeep: false, members }
 }
 
-const [QUOTE, BACKSLASH, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [34, 92, 91, 93, 123, 125]
+/** A key that valid JSON text has twice in one object; `undefined` if there is none. */
+function repeatedKey(text: string): string | undefined {
+  const keys: Set<string>[] = []
+  let lastString = ""
+  for (let i = 0; i < text.length; i++) {
+    switch (text.charCodeAt(i)) {
+      case QUOTE: {
+        const end = endOfString(text, i)
+        lastString = text.slice(i, end + 1)
+        i = end
+        break
+      }
+      case COLON: {
+        const key = JSON.parse(lastString) as string
+        if (keys.at(-1)!.has(key)) return key
+        keys.at(-1)!.add(key)
+        break
+      }
+      case OPEN_BRACE:
+        keys.push(new Set())
+        break
+      case CLOSE_BRACE:
+        keys.pop()
+    }
+  }
+  return undefined
+}
+
+const [QUOTE, COLON, BACKSLASH, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [
+  34, 58, 92, 91, 93, 123, 125,
+]
 
 /** Where the string that starts at `start` has its closing quote; the end of the text if it has none. */
 function endOfString(text: string, start: number): number {

@@ -1,5 +1,6 @@
 import { Command } from "commander"
 import { type FoundRecord, type RouteOptions, stringifyJson, VecsnapError } from "../../src/index.js"
+import { listOf, shortened } from "../../src/wording.js"
 import { type Io, printJson } from "../io.js"
 import { type ReaderFlags, withReader } from "../open-reader.js"
 import {
@@ -44,7 +45,10 @@ export function getCommand(io: Io): Command {
       if (flags.json) printJson(io, { snapshot: run, records, missing })
       else for (const record of records) io.stdout.write(`${stringifyJson(record)}\n`)
       if (missing.length > 0) {
-        const names = missing.map((id) => stringifyJson(id)).join(", ")
+        const names = listOf(
+          missing.map((id) => stringifyJson(id)),
+          shortened,
+        )
         throw new VecsnapError("NotFound", `snapshot ${run} has no record with the id ${names}`, { missing })
       }
     }),

@@ -15,6 +15,7 @@ import { restoreStrategy } from "../sharding/registry.js"
 import type { InformedRoute, RouteRequest, Strategy } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { kindOf } from "../wording.js"
 import { createIdLocator, type IdLocator } from "./locator.js"
 import { contentKey } from "./shards/shard-files.js"
 import type { Health, RouteOptions, SnapshotInfo } from "./types.js"
@@ -165,7 +166,7 @@ export function checkId({ spec }: SnapshotState, id: Id): Id {
   const { type, wide } = spec.id
   if (type === "string") {
     if (typeof id === "string") return id
-    throw invalidInput(`id ${id} is a ${typeof id}, but this snapshot's ids are strings`, { id })
+    throw invalidInput(`id ${id} is ${kindOf(id)}, but this snapshot's ids are strings`, { id })
   }
   if (typeof id === "bigint" || Number.isSafeInteger(id)) return wide ? BigInt(id) : Number(id)
   throw invalidInput(

@@ -3,9 +3,10 @@
  * fields, and that everything else becomes the payload.
  */
 import { invalidInput } from "../errors.js"
-import { stringifyJson } from "../json.js"
+import { numberText, stringifyJson } from "../json.js"
 import type { FieldType, IdType, RecordBatch, RowUnit } from "../records.js"
-import { BadValue, BatchAssembler, badRow, parseList, type RawRows } from "./rows.js"
+import { listOf, quoted } from "../wording.js"
+import { BadValue, BatchAssembler, badRow, parseList, type RawRows, readValue } from "./rows.js"
 
 /** A piece of a file, some thousand rows at most. */
 export interface RawColumns {
@@ -101,8 +102,8 @@ function findVectorColumn(columns: RawColumns, mapping: ColumnMapping, file: str
   if (candidates.length === 1) return candidates[0]
   const found =
     candidates.length === 0
-      ? `has no column of vectors; its columns are ${list(names)}`
-      : `has several columns that could be the vectors: ${list(candidates)}`
+      ? `has no column of vectors; its columns are ${listOf(names)}`
+      : `has several columns that could be the vectors: ${listOf(candidates)}`
   throw invalidInput(`${file} ${found}; name the right one as the vector column`, {
     file,
     columns: names,
@@ -158,12 +159,9 @@ function mapRows(
 function assertColumns(names: readonly string[], asked: readonly string[], file: string): void {
   const missing = asked.find((name) => !names.includes(name))
   if (missing === undefined) return
-  const message = `${file} has no column ${JSON.stringify(missing)}; its columns are ${list(names)}`
+  const message = `${file} has no column ${quoted(missing)}; its columns are ${listOf(names)}`
   throw invalidInput(message, { file, column: missing, columns: names })
 }
-
-const list = (names: readonly string[]): string =>
-  names.length === 0 ? "none" : names.map((name) => JSON.stringify(name)).join(", ")
 
 function payloadOf(
   columns: RawColumns,
@@ -185,17 +183,18 @@ function payloadOf(
 function objectText(names: readonly string[], value: (i: number) => unknown): string | null {
   let text = ""
   for (let i = 0; i < names.length; i++) {
-    const member = value(i)
-    if (member !== undefined)
-      text += `${text === "" ? "{" : ","}${JSON.stringify(names[i])}:${valueText(member)}`
+    const member = readValue(names[i]!, () => valueText(value(i)))
+    if (member !== undefined) text += `${text === "" ? "{" : ","}${JSON.stringify(names[i])}:${member}`
   }
   return text === "" ? null : `${text}}`
 }
 
-function valueText(value: unknown): string {
+/** JSON text of a value; `undefined` for one that is not there. */
+function valueText(value: unknown): string | undefined {
+  if (value === undefined) return undefined
   if (typeof value === "string" || typeof value === "boolean") return JSON.stringify(value)
   // JSON has no NaN and no infinity; data frames use them for values that are missing.
-  if (typeof value === "number") return Number.isFinite(value) ? JSON.stringify(value) : "null"
+  if (typeof value === "number") return numberText(value)
   if (typeof value === "bigint") return value.toString()
   if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString("base64"))
   return stringifyJson(value instanceof Float32Array || value instanceof Float64Array ? [...value] : value)

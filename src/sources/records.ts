@@ -2,6 +2,7 @@
 import { invalidInput } from "../errors.js"
 import { stringifyJson } from "../json.js"
 import type { FieldType, IdType, RecordBatch, VectorRecord } from "../records.js"
+import { kindOf, listOf, shortened, withArticle } from "../wording.js"
 import { fieldList } from "./fields.js"
 import { BadValue, BatchAssembler, type RawRows } from "./rows.js"
 import type { ReadOptions, Source } from "./source.js"
@@ -73,10 +74,7 @@ function recordRows(
     id() {
       const record: unknown = current()
       if (typeof record !== "object" || record === null)
-        throw new BadValue(
-          undefined,
-          `the record is ${record === null ? "null" : `a ${typeof record}`}, expected an object`,
-        )
+        throw new BadValue(undefined, `the record is ${kindOf(record)}, expected an object`)
       assertDeclared(current().fields, declared)
       return current().id
     },
@@ -98,14 +96,18 @@ function recordRows(
 function assertDeclared(fields: unknown, declared: ReadonlySet<string>): void {
   if (fields === undefined) return
   if (typeof fields !== "object" || fields === null)
-    throw new BadValue("fields", `is ${String(fields)}, expected an object`)
+    throw new BadValue("fields", `is ${kindOf(fields)}, expected an object`)
   const names = Object.keys(fields).filter((name) => !declared.has(name))
   if (names.length === 0) return
-  const known = declared.size === 0 ? "none" : [...declared].join(", ")
-  throw new BadValue("fields", `has ${names.join(", ")}, which is not declared; declared are ${known}`)
+  const known = listOf([...declared], shortened)
+  throw new BadValue(
+    "fields",
+    `has ${listOf(names, shortened)}, which is not declared; declared are ${known}`,
+  )
 }
 
 const MAX_JSON_DEPTH = 200
+const SHOWN_PATH = 200
 
 /** JSON would drop or alter some values silently; these are refused. Properties that are `undefined` are left out. */
 function assertJson(value: unknown, path: string, parents: readonly unknown[]): void {
@@ -119,13 +121,14 @@ function assertJson(value: unknown, path: string, parents: readonly unknown[]): 
   if (parents.length === MAX_JSON_DEPTH)
     throw new BadValue(path, `is nested deeper than ${MAX_JSON_DEPTH} levels`)
   const inner = [...parents, value]
+  const place = path.length > SHOWN_PATH ? `...${path.slice(-SHOWN_PATH)}` : path
   if (Array.isArray(value)) {
     value.forEach((item, i) => {
-      assertJson(item, `${path}[${i}]`, inner)
+      assertJson(item, `${place}[${i}]`, inner)
     })
   } else if (isPlainObject(value)) {
     for (const [key, member] of Object.entries(value))
-      if (member !== undefined) assertJson(member, `${path}.${key}`, inner)
+      if (member !== undefined) assertJson(member, `${place}.${shortened(key)}`, inner)
   } else {
     throw new BadValue(path, `is ${describe(value)}, which JSON cannot hold`)
   }
@@ -138,6 +141,6 @@ function isPlainObject(value: object): boolean {
 }
 
 function describe(value: unknown): string {
-  if (value === undefined) return "undefined"
-  return typeof value === "object" && value !== null ? `a ${value.constructor.name}` : `a ${typeof value}`
+  const name = typeof value === "object" && value !== null ? value.constructor?.name : undefined
+  return name === undefined ? kindOf(value) : withArticle(String(name))
 }

@@ -2,10 +2,11 @@
  * The rules for rows, the same for every kind of input: which ids, vectors, field values and shard numbers are good,
  * and the words for those that are not. Rows are copied out of their input at once, so inputs may reuse their memory.
  */
-import { invalidInput, type VecsnapError } from "../errors.js"
+import { invalidInput, isVecsnapError, messageOf, type VecsnapError } from "../errors.js"
 import { parseJson } from "../json.js"
 import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch, RowUnit } from "../records.js"
 import { vectorProblem } from "../vectors/validate.js"
+import { quoted, shortened } from "../wording.js"
 
 /** Rows in reach, whose values are not checked yet. All accessors take the row's place, from 0. */
 export interface RawRows {
@@ -23,7 +24,10 @@ export interface RawRows {
   vector(row: number): unknown
   /** Value of each declared field, in order of the declaration. */
   readonly fields: readonly ((row: number) => unknown)[]
-  /** JSON text, or null for none. May throw {@link BadValue}, as may all accessors. */
+  /**
+   * JSON text, or null for none. Whatever an accessor throws, but for an error of ours, is the fault of this row; {@link BadValue} says of
+   * which column.
+   */
   payload(row: number): string | null
   shard(row: number): unknown
 }
@@ -46,6 +50,16 @@ export class BadValue extends Error {
   }
 }
 
+/** What `read` gives. If it fails, that is the fault of `column` of the row at hand, and no more than that. */
+export function readValue<T>(column: string | undefined, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof BadValue || isVecsnapError(error)) throw error
+    throw new BadValue(column, `cannot be read: ${shortened(messageOf(error), 200)}`)
+  }
+}
+
 /** The error for a bad row: names file, row and column, what was found there and what was expected. */
 export function badRow(
   file: string,
@@ -53,7 +67,7 @@ export function badRow(
   row: number,
   { column, message }: BadValue,
 ): VecsnapError {
-  const subject = column === undefined ? "" : `column ${JSON.stringify(column)} `
+  const subject = column === undefined ? "" : `column ${quoted(column)} `
   const details = { file, row, ...(column !== undefined && { column }) }
   return invalidInput(`${file}, ${unit} ${row}: ${subject}${message}`, details)
 }
@@ -120,23 +134,31 @@ export class BatchAssembler {
   // Nothing is kept of a row until all of it has been found good; the place of its vector may be overwritten.
   #addGood(rows: RawRows, row: number): void {
     const { columns, text } = rows
-    const id = idFrom(rows.id(row), this.#idType, this.#rules.idType !== undefined, text, columns.id)
+    const givenId = readValue(columns.id, () => rows.id(row))
+    const id = idFrom(givenId, this.#idType, this.#rules.idType !== undefined, text, columns.id)
 
-    const vector = numbersFrom(rows.vector(row), columns.vector)
+    const vector = readValue(columns.vector, () => numbersFrom(rows.vector(row), columns.vector))
     const dim = this.#dim ?? vector.length
     if (dim === 0) throw new BadValue(columns.vector, "has no values, expected at least 1")
     const batch = this.#batch ?? openBatch(rows, dim, this.#rules.fields.length)
-    copyVector(vector, batch.vectors, batch.rows * dim, dim, columns.vector)
+    readValue(columns.vector, () => {
+      copyVector(vector, batch.vectors, batch.rows * dim, dim, columns.vector)
+    })
 
     const values = this.#rules.fields.map(({ name, type }, i) =>
-      fieldFrom(rows.fields[i]!(row), type, text, name),
+      fieldFrom(
+        readValue(name, () => rows.fields[i]!(row)),
+        type,
+        text,
+        name,
+      ),
     )
-    const givenShard = rows.shard(row)
+    const givenShard = readValue(columns.shard, () => rows.shard(row))
     const hasShards = this.#hasShards ?? givenShard !== undefined
     const shard = hasShards ? shardFrom(givenShard, text, columns.shard) : undefined
     if (!hasShards && givenShard !== undefined)
       throw new BadValue(columns.shard, `is ${show(givenShard)}, expected none as in the rows before`)
-    const payload = rows.payload(row)
+    const payload = readValue("payload", () => rows.payload(row))
 
     this.#dim = dim
     this.#idType ??= typeof id === "string" ? "string" : "int64"
@@ -346,17 +368,11 @@ function shardFrom(value: unknown, text: boolean, column: string): number {
   return Number(shard)
 }
 
-const SHOWN_LENGTH = 60
-
 /** A value as it appears in messages: short, and never throwing. */
 function show(value: unknown): string {
-  if (typeof value === "string") {
-    return value.length > SHOWN_LENGTH
-      ? `${JSON.stringify(value.slice(0, SHOWN_LENGTH))}...`
-      : JSON.stringify(value)
-  }
+  if (typeof value === "string") return quoted(value)
   if (value instanceof Uint8Array) return "binary data"
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return "a list"
   if (typeof value === "object" && value !== null) return "an object"
-  return String(value)
+  return shortened(String(value))
 }

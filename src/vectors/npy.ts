@@ -4,6 +4,7 @@
  */
 import { endianness } from "node:os"
 import { corrupt, invalidInput } from "../errors.js"
+import { listOf, shortened } from "../wording.js"
 
 /** An array as in a NumPy `.npy` file: C order in memory, whatever the file had. */
 export interface NpyArray {
@@ -137,7 +138,9 @@ function parseHeaderText(text: string, name: string) {
   const fortranOrder = entries.get("fortran_order")
   const shape = entries.get("shape")
   if (entries.size !== 3) {
-    throw fail(`expected the keys descr, fortran_order and shape, got ${[...entries.keys()].join(", ")}`)
+    throw fail(
+      `expected the keys descr, fortran_order and shape, got ${listOf([...entries.keys()], shortened)}`,
+    )
   }
   if (typeof descr !== "string") throw fail("'descr' is not a string")
   if (typeof fortranOrder !== "boolean") throw fail("'fortran_order' is neither True nor False")

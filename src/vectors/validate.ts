@@ -2,6 +2,7 @@
  * What makes a vector unusable: a wrong dimension, a value that is not finite in float32, a zero vector under cosine.
  */
 import { invalidInput } from "../errors.js"
+import { kindOf } from "../wording.js"
 import type { Metric } from "./metric.js"
 
 /** What is wrong with a vector, in words that follow "the vector"; `undefined` if nothing is. */
@@ -11,7 +12,7 @@ export function vectorProblem(vector: ArrayLike<number>, dim: number, metric: Me
   let isZero = true
   for (let i = 0; i < dim; i++) {
     const value = vector[i]
-    if (typeof value !== "number") return `has ${describe(value)} at position ${i}, expected a number`
+    if (typeof value !== "number") return `has ${kindOf(value)} at position ${i}, expected a number`
     if (!Number.isFinite(value)) return `has ${value} at position ${i}, expected a finite number`
     const stored = Math.fround(value)
     if (!Number.isFinite(stored)) return `has ${value} at position ${i}, which is too large for float32`
@@ -62,8 +63,4 @@ export function findBadRows(vectors: Float32Array, dim: number, metric: Metric):
     if (problem !== undefined) bad.push({ row: start / dim, problem })
   }
   return bad
-}
-
-function describe(value: unknown): string {
-  return value === undefined || value === null ? String(value) : `a ${typeof value}`
 }

@@ -6,6 +6,7 @@
  * library there is `shard_hash(x)`: XXH3-64 with seed 0 of an int or uint (8 bytes, signed, little-endian), a string
  * (UTF-8) or bytes, as a uint. Integers of different signedness do not mix in CEL: write `shard_hash(tenant) % 16u`.
  */
+
 import {
   type CelInput,
   CelScalar,
@@ -21,6 +22,7 @@ import {
 } from "@bufbuild/cel"
 import { invalidInput } from "../../errors.js"
 import { type FieldType, type FieldValue, rowPlace } from "../../records.js"
+import { listOf, shortened } from "../../wording.js"
 import { hashValue } from "../hash.js"
 import type { ResolvedCel } from "../options.js"
 import { allShards, probeLimit, requestedShards } from "../route.js"
@@ -370,10 +372,11 @@ export function parseContext(
   for (const [name, text] of Object.entries(texts)) {
     const field = declared.find((one) => one.name === name)
     if (field === undefined) {
-      const fields = declared.map((one) => one.name).join(", ")
-      throw invalidInput(
-        `${name} is not a field of this snapshot; ${fields === "" ? "it has none" : `it has ${fields}`}`,
+      const fields = listOf(
+        declared.map((one) => one.name),
+        shortened,
       )
+      throw invalidInput(`${name} is not a field of this snapshot; it has ${fields}`)
     }
     const value = parseFieldValue(field.type, text)
     if (value === undefined) {

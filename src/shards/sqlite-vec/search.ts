@@ -1,6 +1,7 @@
 import { corrupt, errorToWire, type WireError } from "../../errors.js"
 import type { FieldType, FieldValue, IdType } from "../../records.js"
 import { NearestRows } from "../../vectors/scan.js"
+import { kindOf } from "../../wording.js"
 import type { StoredColumns } from "../stored.js"
 import type { OpenShard } from "./open.js"
 
@@ -147,7 +148,7 @@ function readRecord(shard: OpenShard, row: number): CheckedRecord {
   const { spec } = shard
   const record = shard.readRecord(row)
   const misfit = (what: string, value: unknown): Error =>
-    corrupt(`${shard.file}: row ${row + 1} has a ${typeof value} for its ${what}`, { file: shard.file })
+    corrupt(`${shard.file}: row ${row + 1} has ${kindOf(value)} for its ${what}`, { file: shard.file })
   const [id] = record
   if (typeof id !== ID_VALUE[spec.id.type]) throw misfit("id", id)
   const fields = spec.fields.map((field, i) => {

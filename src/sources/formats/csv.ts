@@ -10,6 +10,7 @@
  */
 import { isUtf8 } from "node:buffer"
 import { invalidInput } from "../../errors.js"
+import { quoted } from "../../wording.js"
 import { decompressed, MAX_LINE_BYTES, splitLines } from "../bytes.js"
 import type { FileReader, RawColumns } from "../columns.js"
 import type { BytesFormat } from "../format.js"
@@ -110,7 +111,7 @@ function parseHeader(text: string, delimiter: string | undefined, file: string):
   const names = cells.map((cell) => cell ?? "")
   const twice = names.find((name, i) => names.indexOf(name) < i)
   if (twice === undefined) return { names, delimiter: chosen }
-  throw invalidInput(`${file}: the header has ${JSON.stringify(twice)} twice`, { file, column: twice })
+  throw invalidInput(`${file}: the header has ${quoted(twice)} twice`, { file, column: twice })
 }
 
 function mostFrequent(header: string): string {
@@ -206,14 +207,11 @@ function joinCells(scans: readonly Scan[]): Cells {
   const cells: (string | null)[] = []
   let parts: string[] = []
   for (const scan of scans) {
-    const isFirst = scan === scans[0]
-    const continued = isFirst ? undefined : scan.cells[0]
-    const others = isFirst ? scan.cells : scan.cells.slice(1)
-    if (typeof continued === "string") {
-      cells.push([...parts, continued].join("\n"))
-      parts = []
-    }
-    for (const cell of others) cells.push(cell)
+    scan.cells.forEach((cell, i) => {
+      const ends = i === 0 && parts.length > 0
+      cells.push(ends ? [...parts, cell].join("\n") : cell)
+      if (ends) parts = []
+    })
     if (scan.open !== undefined) parts.push(scan.open)
   }
   return cells

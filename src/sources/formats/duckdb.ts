@@ -26,9 +26,10 @@ import type {
   DuckDBValue,
   DuckDBVector,
 } from "@duckdb/node-api"
-import { aborted, invalidInput, isVecsnapError, throwIfAborted } from "../../errors.js"
+import { aborted, invalidInput, isVecsnapError, messageOf, throwIfAborted } from "../../errors.js"
 import { parseJson } from "../../json.js"
 import { withPackage } from "../../packages.js"
+import { shortened } from "../../wording.js"
 import type { FileReader, FileReadOptions, RawColumns } from "../columns.js"
 import type { FileFormat, LocalFile } from "../format.js"
 import {
@@ -40,6 +41,7 @@ import {
   plainTimestamp,
   UNITS,
 } from "../plain.js"
+import { BadValue } from "../rows.js"
 
 type DuckDB = typeof import("@duckdb/node-api")
 
@@ -183,7 +185,7 @@ function describeFailure(cause: unknown, name: string): unknown {
   if (!(cause instanceof Error) || isVecsnapError(cause)) return cause
   // What follows an empty line are hints and the statement.
   const [sentence] = cause.message.split("\n\n")
-  return invalidInput(`${name} cannot be read: ${sentence}`, { file: name }, cause)
+  return invalidInput(`${name} cannot be read: ${shortened(sentence!, 500)}`, { file: name }, cause)
 }
 
 function columnsOf(
@@ -202,7 +204,7 @@ function columnsOf(
     column(name) {
       const place = names.indexOf(name)
       if (place === -1) return () => undefined
-      return valueReader(duckdb, chunk.getColumnVector(place), types[place]!)
+      return valueReader(duckdb, chunk.getColumnVector(place), types[place]!, name)
     },
   }
 }
@@ -213,7 +215,21 @@ function isFloatList(duckdb: DuckDB, type: DuckDBType): type is DuckDBListType |
   return [FLOAT, DOUBLE, DECIMAL].includes((type as DuckDBListType | DuckDBArrayType).valueType.typeId)
 }
 
-function valueReader(duckdb: DuckDB, vector: DuckDBVector, type: DuckDBType): (row: number) => unknown {
+/** Nobody has checked that a column of JSON holds some: Python writes NaN into it. */
+function jsonOf(text: string, column: string): unknown {
+  try {
+    return parseJson(text)
+  } catch (error) {
+    throw new BadValue(column, `is not JSON: ${shortened(messageOf(error), 200)}`)
+  }
+}
+
+function valueReader(
+  duckdb: DuckDB,
+  vector: DuckDBVector,
+  type: DuckDBType,
+  name: string,
+): (row: number) => unknown {
   const view = isFloatList(duckdb, type) ? floatViews(duckdb, vector, type) : undefined
   if (view !== undefined) return view
   if (isFloatList(duckdb, type) && type.valueType.typeId === duckdb.DuckDBTypeId.DECIMAL) {
@@ -223,7 +239,7 @@ function valueReader(duckdb: DuckDB, vector: DuckDBVector, type: DuckDBType): (r
   if (type.alias === "JSON") {
     return (row) => {
       const text = vector.getItem(row)
-      return typeof text === "string" ? parseJson(text) : null
+      return typeof text === "string" ? jsonOf(text, name) : null
     }
   }
   return (row) => plain(duckdb, vector.getItem(row))

@@ -1,7 +1,9 @@
 /** JSON Lines: one object per line; blank lines are skipped but counted. */
 import { isUtf8 } from "node:buffer"
+import { messageOf } from "../../errors.js"
 import { parseJson } from "../../json.js"
 import type { Json } from "../../records.js"
+import { shortened } from "../../wording.js"
 import { decompressed, splitLines } from "../bytes.js"
 import type { FileReader, RawColumns } from "../columns.js"
 import type { BytesFormat } from "../format.js"
@@ -48,7 +50,7 @@ function parseLine(bytes: Buffer, line: number): ParsedLine<JsonObject>[] {
   try {
     value = parseJson(text)
   } catch (error) {
-    return [{ line, problem: `is not JSON: ${(error as Error).message}` }]
+    return [{ line, problem: `is not JSON: ${shortened(messageOf(error), 200)}` }]
   }
   if (typeof value === "object" && value !== null && !Array.isArray(value))
     return [{ line, row: value as JsonObject }]
