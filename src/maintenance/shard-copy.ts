@@ -5,6 +5,7 @@ import { isVecsnapError, notFound, VecsnapError } from "../errors.js"
 import { assertSha256, assertSize } from "../manifest/content.js"
 import type { FileEntry, ShardEntry } from "../manifest/manifest.js"
 import type { ShardPool, ShardReader, ShardSpec } from "../shards/backend.js"
+import { localDirectory } from "../shards/source.js"
 import { sha256OfFile } from "../storage/checksum.js"
 import { fileError } from "../storage/files.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
@@ -59,7 +60,7 @@ export async function withShard<T>(
   use: (reader: ShardReader) => Promise<T>,
 ): Promise<T> {
   try {
-    const reader = await pool.open(dir, spec, entry.index)
+    const reader = await pool.open(localDirectory(dir), spec, entry.index)
     try {
       return await use(reader)
     } finally {

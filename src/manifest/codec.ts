@@ -9,7 +9,7 @@ import { corrupt } from "../errors.js"
 import { FIELD_TYPES, type Json } from "../records.js"
 import { MAX_SHARDS } from "../sharding/options.js"
 import { STRATEGY_NAMES } from "../sharding/strategy.js"
-import { BACKEND_NAMES } from "../shards/backend.js"
+import { BACKEND_NAMES, type BackendName } from "../shards/registry.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
 import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
@@ -25,6 +25,9 @@ const FILE_NAME_MAX_BYTES = 255
 const DIM_MAX = 2 ** 20
 /** Routing artifacts are read whole when a snapshot is opened. */
 const ARTIFACTS_MAX_BYTES = 512 * 2 ** 20
+
+// The list may grow after this module was loaded.
+const isBackend = (name: unknown): boolean => (BACKEND_NAMES as readonly unknown[]).includes(name)
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 const json: z.ZodType<Json> = z.custom<Json>((value) => value !== undefined)
@@ -90,7 +93,7 @@ const schema = z.object({
     artifacts: z.array(routingFile),
   }),
   locator: routingFile.extend({ index: file }).optional(),
-  backend: z.enum(BACKEND_NAMES),
+  backend: z.custom<BackendName>(isBackend, { error: () => `expected one of ${BACKEND_NAMES.join(", ")}` }),
   rows: count,
   copies: z.number().int().min(1).optional(),
   shards: z.array(

@@ -3,8 +3,8 @@
  */
 import { invalidInput, isVecsnapError, messageOf, unavailable } from "../errors.js"
 import type { ShardHit, ShardReader } from "../shards/backend.js"
+import { prepareQuery } from "../shards/query.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
-import { checkVector } from "../vectors/validate.js"
 import { traceRoute } from "./report/telemetry.js"
 import { checkRoute, routeQuery, type SnapshotState } from "./state.js"
 import type { Hit, SearchOptions, SearchResult } from "./types.js"
@@ -45,11 +45,11 @@ export async function searchState(
   if (!Number.isSafeInteger(k) || k < 1)
     throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
   checkRoute(state, options)
-  const { dim, metric } = state.spec
-  const queries = vectors.map((vector, index) =>
-    checkVector(vector, dim, metric, vectors.length > 1 ? `query vector ${index}` : "the query vector"),
-  )
-  const routes = traceRoute(() => queries.map((query) => routeQuery(state, query, options)))
+  const queries = vectors.map((vector, index) => {
+    const name = vectors.length > 1 ? `query vector ${index}` : undefined
+    return prepareQuery(vector, k, state.spec, { signal, name })
+  })
+  const routes = traceRoute(() => queries.map(({ vector }) => routeQuery(state, vector, options)))
   for (const { unlike } of routes) if (unlike !== undefined) noteUnlike(state, unlike)
   const asked = routes.map(({ shards }) => shards.map(({ shard }) => shard))
 
@@ -61,7 +61,6 @@ export async function searchState(
       else waiting.push(query)
     }
   }
-  const together = queries.map(() => ({}))
   const answers = new Map<number, ShardAnswer>()
   await Promise.all(
     Array.from(queriesByShard, async ([shard, waiting]) => {
@@ -75,10 +74,7 @@ export async function searchState(
       const found = await useShard(
         state,
         shard,
-        (reader) =>
-          Promise.all(
-            waiting.map((query) => reader.search(queries[query]!, k, { signal, together: together[query]! })),
-          ),
+        (reader) => Promise.all(waiting.map((query) => reader.search(queries[query]!))),
         signal,
       )
       return { hits: new Map(waiting.map((query, i) => [query, found[i]!])) }

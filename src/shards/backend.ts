@@ -1,21 +1,24 @@
 /**
- * The shard backend contract. One folder per backend with equal file names; what differs is a capability flag.
+ * The shard backend contract. One folder per backend with equal file names, and one line in `registry.ts`; what differs
+ * between backends is said by each of them, so that nothing outside compares their names.
  *
  * Rules that hold for every backend, and that the contract suite checks:
  *
  * - Vectors are stored as given, float32 bit for bit, and `get` returns them so.
- * - `search` is exact over the shard unless the index says otherwise, its distances are the public distances of
- *   `Metric` computed from the stored vectors (an approximate distance never leaves a shard), and equal distances
- *   order by id.
+ * - `search` is exact over a small shard, and over any shard if the backend says `exact`. Its distances are the public
+ *   distances of `Metric` computed from the stored vectors (an approximate distance never leaves a shard), and equal
+ *   distances order by id.
  * - A shard is built into an empty local directory and consists of the files listed by `build`, nothing else. Opening
  *   reads those files only and never writes beside them.
  * - A search never blocks the caller's event loop.
  */
 import type { FieldSpec, FieldValue, Id, IdColumn, IdType, Json, StoredRecord } from "../records.js"
 import type { Metric } from "../vectors/metric.js"
+import type { IndexOptions, IndexOptionTable } from "./options.js"
+import type { ShardQuery } from "./query.js"
+import type { ShardSource } from "./source.js"
 
-export const BACKEND_NAMES = ["sqlite-vec", "lancedb"] as const
-export type BackendName = (typeof BACKEND_NAMES)[number]
+export type { BackendName } from "./registry.js"
 
 /** What a shard must know of its snapshot to be built or opened. */
 export interface ShardSpec {
@@ -34,20 +37,51 @@ export interface ShardRows {
   readonly payloads: readonly (string | null)[]
 }
 
-export interface ShardBackend {
-  readonly name: BackendName
+export interface ShardBackend<Name extends string = string> {
+  readonly name: Name
+
+  readonly traits: BackendTraits
+
+  readonly limits: {
+    /** The most dimensions that a vector may have. */
+    readonly dim: number
+  }
+
+  /** For plans, before anything is built. */
+  readonly figures: {
+    /** How often a shard's files hold each vector. */
+    readonly vectorCopies: number
+    /** Bytes of vectors in a shard up to which every query of it takes a few milliseconds. */
+    readonly vectorBytes: number
+  }
+
+  /** What users may set of its index. */
+  readonly options: IndexOptionTable
 
   /** Throws `Unsupported`, naming the package to install, if a native package that this backend needs is absent. */
   assertInstalled(purpose: "build" | "open"): Promise<void>
 
   /**
    * Builds the index files of one shard into `dir`, which exists and is empty. `rows.rows >= 1`.
-   * Returns what the reader needs to know of the index; it goes into the manifest.
+   * Returns what the reader needs to know of the index; it goes into the manifest. Throws `Unsupported` beyond the limits,
+   * `InvalidInput` for options that are not in the table.
    */
-  build(rows: ShardRows, dir: string, spec: ShardSpec): Promise<IndexDescription>
+  build(rows: ShardRows, dir: string, spec: ShardSpec, options?: IndexOptions): Promise<IndexDescription>
 
   /** Makes what all open shards of one reader share (worker threads, caches). */
   createPool(options: PoolOptions): ShardPool
+}
+
+/** What a backend can do. Each is true or false for all of its shards. */
+export interface BackendTraits {
+  /** Every search finds the nearest rows of a shard, however large it is. */
+  readonly exact: boolean
+  /** Searches take a condition on fields. */
+  readonly filters: boolean
+  /** Searches take words. */
+  readonly text: boolean
+  /** Shards can be opened from a source that gives ranges of their files, without a local copy. */
+  readonly ranges: boolean
 }
 
 /** Index parameters as recorded in the manifest, e.g. `{ kind: "flat" }` or `{ kind: "ivf_flat", partitions: 32, probes: 12 }`. */
@@ -67,8 +101,8 @@ export interface PoolOptions {
 }
 
 export interface ShardPool {
-  /** Opens a shard whose files lie in `dir`. Throws `Corrupt` if they are not what `spec` and `index` say. */
-  open(dir: string, spec: ShardSpec, index: IndexDescription): Promise<ShardReader>
+  /** Opens a shard. Throws `Corrupt` if its files are not what `spec` and `index` say. */
+  open(source: ShardSource, spec: ShardSpec, index: IndexDescription): Promise<ShardReader>
   /** Closes what is shared. All readers must be closed before. Idempotent. */
   close(): Promise<void>
 }
@@ -77,24 +111,17 @@ export interface ShardReader {
   readonly rows: number
   /** Memory held by this shard, in bytes; an estimate where the engine does not tell. */
   readonly bytes: number
-  /** The nearest `k` rows (all, if there are fewer), by (distance, id). `k >= 1`. */
-  search(query: Float32Array, k: number, options?: ShardSearchOptions): Promise<readonly ShardHit[]>
+  /**
+   * The nearest `query.k` rows (all, if there are fewer), by (distance, id), apart from those that {@link ShardQuery} lets
+   * a backend leave out. The query was prepared for the shard's snapshot.
+   */
+  search(query: ShardQuery): Promise<readonly ShardHit[]>
   /** Records by id, in order of `ids`; `undefined` for an id that is not in this shard. */
   get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]>
   /** All records, in the order in which they are stored, which is that of their ids; some MiB at a time. */
   records(): AsyncIterable<readonly StoredRecord[]>
   /** Idempotent. Waits for what runs. */
   close(): Promise<void>
-}
-
-export interface ShardSearchOptions {
-  readonly signal?: AbortSignal | undefined
-  /**
-   * One object for all searches of one query in several shards. Their vector, k and signal are the same, were checked, and do
-   * not change until the last of them has ended. A backend may then answer them together and leave out what cannot be
-   * among the nearest k of all: hits that k records with other ids beat which other searches of the same object return.
-   */
-  readonly together?: object | undefined
 }
 
 export interface ShardHit {

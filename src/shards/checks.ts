@@ -4,7 +4,6 @@
 import { access, constants, readdir } from "node:fs/promises"
 import { invalidInput } from "../errors.js"
 import { compareIds, type FieldSpec, type FieldValue, type Id } from "../records.js"
-import { checkVector } from "../vectors/validate.js"
 import type { ShardRows, ShardSpec } from "./backend.js"
 
 const INT64_MIN = -(2n ** 63n)
@@ -98,13 +97,6 @@ function isOfType(value: FieldValue, field: FieldSpec): boolean {
     case "int64":
       return typeof value === "bigint" && value >= INT64_MIN && value <= INT64_MAX
   }
-}
-
-/** A query has the snapshot's dimension, finite values and, under cosine, a direction. */
-export function checkSearch(query: Float32Array, k: number, spec: ShardSpec): void {
-  checkVector(query, spec.dim, spec.metric, "the query vector")
-  if (!Number.isSafeInteger(k) || k < 1)
-    throw invalidInput(`k must be an integer of 1 or more, got ${k}`, { k })
 }
 
 /** The ids as they are stored: strings, or 64-bit integers as `bigint`. */

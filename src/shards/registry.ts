@@ -1,13 +1,52 @@
-import type { BackendName, ShardBackend } from "./backend.js"
+/**
+ * All backends. Another one is a folder beside these and a line here.
+ */
+import { getEnvironmentData, setEnvironmentData } from "node:worker_threads"
+import type { ShardBackend } from "./backend.js"
 import { lancedbBackend } from "./lancedb/backend.js"
 import { sqliteVecBackend } from "./sqlite-vec/backend.js"
 
-const BACKENDS: Readonly<Record<BackendName, ShardBackend>> = {
-  "sqlite-vec": sqliteVecBackend,
-  lancedb: lancedbBackend,
+/** In order of preference: the first one is the default. Native packages are loaded when they are first needed. */
+const BACKENDS = [sqliteVecBackend, lancedbBackend] as const
+
+export type BackendName = (typeof BACKENDS)[number]["name"]
+
+const backends: ShardBackend[] = [...BACKENDS]
+const names: BackendName[] = BACKENDS.map(({ name }) => name)
+
+/** Names of all backends, in order of preference. */
+export const BACKEND_NAMES: readonly BackendName[] = names
+
+export const DEFAULT_BACKEND: BackendName = BACKENDS[0].name
+
+/** All backends, in order of preference. */
+export const allBackends = (): readonly ShardBackend[] => backends
+
+/** The backend of this name. */
+export function backendByName(name: BackendName): ShardBackend {
+  const found = backends.find((backend) => backend.name === name)
+  if (found === undefined) throw new Error(`there is no backend "${name}", only ${names.join(", ")}`)
+  return found
 }
 
-/** The backend of this name. Its native packages are loaded when they are first needed. */
-export function backendByName(name: BackendName): ShardBackend {
-  return BACKENDS[name]
+/** Where threads find which modules were registered before they were started. */
+const MODULES = "vecsnap backends"
+
+/**
+ * Adds a backend that is not part of vecsnap, last in the order of preference: the export `backend` of `module`, the URL of
+ * a module. Threads that are started later import it too. Registering one twice changes nothing.
+ */
+export async function registerBackend(module: URL): Promise<void> {
+  const { backend } = (await import(module.href)) as { readonly backend: ShardBackend }
+  if (backends.some(({ name }) => name === backend.name)) return
+  backends.push(backend)
+  names.push(backend.name as BackendName)
+  setEnvironmentData(MODULES, [...registeredModules(), module.href])
 }
+
+/** Adds the backends that the thread that started this one has registered. */
+export async function registerInherited(): Promise<void> {
+  for (const module of registeredModules()) await registerBackend(new URL(module))
+}
+
+const registeredModules = (): readonly string[] => (getEnvironmentData(MODULES) ?? []) as readonly string[]

@@ -7,7 +7,7 @@ import { silentLogger } from "../logger.js"
 import type { QueryInput } from "../recall/queries.js"
 import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/strategy.js"
-import { BACKEND_NAMES, type BackendName } from "../shards/backend.js"
+import { BACKEND_NAMES, type BackendName, DEFAULT_BACKEND } from "../shards/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
 
@@ -133,7 +133,7 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
   for (const [name, type] of Object.entries(options.fields ?? {})) oneOf(`fields.${name}`, type, FIELD_TYPES)
   return Object.freeze({
     metric: "cosine",
-    backend: "sqlite-vec",
+    backend: DEFAULT_BACKEND,
     onBadRow: "fail",
     maxBadRows: 1000,
     onDuplicate: "fail",

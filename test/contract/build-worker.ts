@@ -1,7 +1,7 @@
 /** Builds one shard in a worker thread, as the writer does. */
 import { parentPort, workerData } from "node:worker_threads"
 import type { BackendName, ShardRows, ShardSpec } from "../../src/shards/backend.js"
-import { backendByName } from "../../src/shards/registry.js"
+import { backendByName, registerInherited } from "../../src/shards/registry.js"
 
 const { backend, rows, dir, spec } = workerData as {
   readonly backend: BackendName
@@ -9,4 +9,5 @@ const { backend, rows, dir, spec } = workerData as {
   readonly dir: string
   readonly spec: ShardSpec
 }
+await registerInherited()
 parentPort?.postMessage(await backendByName(backend).build(rows, dir, spec))

@@ -1,5 +1,14 @@
 import type { FieldSpec, FieldValue, Id, IdType } from "../../src/records.js"
-import type { ShardRows, ShardSpec } from "../../src/shards/backend.js"
+import type {
+  IndexDescription,
+  ShardHit,
+  ShardPool,
+  ShardReader,
+  ShardRows,
+  ShardSpec,
+} from "../../src/shards/backend.js"
+import { prepareQuery } from "../../src/shards/query.js"
+import { localDirectory } from "../../src/shards/source.js"
 import type { Metric } from "../../src/vectors/metric.js"
 
 /** A row as tests write it: ids and integers as users give them. */
@@ -42,6 +51,36 @@ export function rowsOf(input: readonly TestRow[], spec: ShardSpec): ShardRows {
     vectors,
     fields: Object.fromEntries(columns),
     payloads: rows.map(({ payload }) => payload ?? null),
+  }
+}
+
+/** A shard as tests ask it: one vector at a time, or by prepared queries. */
+export interface TestShard extends Omit<ShardReader, "search"> {
+  search(
+    vector: Float32Array,
+    k: number,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<readonly ShardHit[]>
+  readonly ask: ShardReader["search"]
+}
+
+/** Opens a shard whose files lie in `dir`. */
+export async function openShard(
+  pool: ShardPool,
+  dir: string,
+  spec: ShardSpec,
+  index: IndexDescription,
+): Promise<TestShard> {
+  const reader = await pool.open(localDirectory(dir), spec, index)
+  const { rows, bytes } = reader
+  return {
+    rows,
+    bytes,
+    search: async (vector, k, options) => reader.search(prepareQuery(vector, k, spec, options)),
+    ask: (query) => reader.search(query),
+    get: (ids) => reader.get(ids),
+    records: () => reader.records(),
+    close: () => reader.close(),
   }
 }
 

@@ -16,13 +16,25 @@ import type {
   BackendName,
   IndexDescription,
   PoolOptions,
+  ShardHit,
   ShardPool,
-  ShardReader,
   ShardSpec,
 } from "../../src/shards/backend.js"
+import { prepareQuery } from "../../src/shards/query.js"
 import { backendByName } from "../../src/shards/registry.js"
+import { localDirectory } from "../../src/shards/source.js"
 import { METRICS, type Metric } from "../../src/vectors/metric.js"
-import { naiveDistance, noise, noiseRows, rowsOf, specOf, type TestRow } from "./shard-rows.js"
+import { mergeTopK } from "../../src/vectors/topk.js"
+import {
+  naiveDistance,
+  noise,
+  noiseRows,
+  openShard,
+  rowsOf,
+  specOf,
+  type TestRow,
+  type TestShard,
+} from "./shard-rows.js"
 
 export interface ShardSuite {
   readonly backend: BackendName
@@ -68,13 +80,13 @@ export function describeShards(title: string, suite: ShardSuite): void {
       return { dir, spec, index: await backend.build(rowsOf(rows, spec), dir, spec) }
     }
 
-    const open = ({ dir, spec, index }: Built): Promise<ShardReader> => pool.open(dir, spec, index)
+    const open = ({ dir, spec, index }: Built): Promise<TestShard> => openShard(pool, dir, spec, index)
 
     /** Builds, opens, runs the test and closes. */
     async function withShard(
       rows: readonly TestRow[],
       spec: ShardSpec,
-      test: (reader: ShardReader) => Promise<void>,
+      test: (reader: TestShard) => Promise<void>,
     ): Promise<void> {
       const reader = await open(await build(rows, spec))
       try {
@@ -86,7 +98,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
     /** Hits must be the nearest by brute force, to 1e-5, with equal distances in order of id. */
     async function expectNearest(
-      reader: ShardReader,
+      reader: TestShard,
       rows: readonly TestRow[],
       metric: Metric,
       query: Float32Array,
@@ -492,6 +504,54 @@ export function describeShards(title: string, suite: ShardSuite): void {
       })
     })
 
+    describe("one query over several shards", () => {
+      it("is merged to what each shard by itself gives, copies and equal distances included", async () => {
+        // Few places, so that many rows are equally near; every third row lies in two shards.
+        const rows = Array.from({ length: 120 }, (_, n) => ({
+          id: `r${String(n).padStart(3, "0")}`,
+          vector: [n % 5, Math.floor(n / 5) % 4],
+        }))
+        const spec = specOf(2)
+        const shards = await Promise.all(
+          [0, 1, 2, 3].map(async (shard) => {
+            const held = (n: number) => n % 4 === shard || (n % 3 === 0 && (n + 1) % 4 === shard)
+            return open(
+              await build(
+                rows.filter((_, n) => held(n)),
+                spec,
+              ),
+            )
+          }),
+        )
+        const merge = (lists: readonly (readonly ShardHit[])[], k: number) =>
+          mergeTopK(
+            lists.map((hits, shard) => ({ shard, hits })),
+            k,
+          )
+        for (const k of [1, 3, 10, 500]) {
+          for (const vector of [Float32Array.of(0.1, 3.2), Float32Array.of(2, 2)]) {
+            const alone = await Promise.all(shards.map((shard) => shard.search(vector, k)))
+            const query = prepareQuery(vector, k, spec)
+            const together = await Promise.all(shards.map((shard) => shard.ask(query)))
+            expect(merge(together, k)).toEqual(merge(alone, k))
+          }
+        }
+        await Promise.all(shards.map((shard) => shard.close()))
+      })
+
+      it("may find one of them closed, and is answered by the others", async () => {
+        const [one, other] = await Promise.all(
+          [1, 2].map(async (seed) => open(await build(noiseRows(20, 4, seed), specOf(4)))),
+        )
+        await one!.close()
+        const query = prepareQuery(noise(4), 3, specOf(4))
+        const [first, second] = await Promise.allSettled([one!.ask(query), other!.ask(query)])
+        expect(first).toMatchObject({ status: "rejected", reason: { tag: "Closed" } })
+        expect(second).toMatchObject({ status: "fulfilled", value: { length: 3 } })
+        await other!.close()
+      })
+    })
+
     describe("lifetime", () => {
       it("close waits for what runs, is idempotent, and ends the reader", async () => {
         const reader = await open(await build(noiseRows(1000, 8), specOf(8)))
@@ -508,11 +568,13 @@ export function describeShards(title: string, suite: ShardSuite): void {
       it("a closed pool opens nothing", async () => {
         const shard = await build(noiseRows(10, 2), specOf(2))
         const other = backend.createPool(suite.pool)
-        const reader = await other.open(shard.dir, shard.spec, shard.index)
+        const reader = await openShard(other, shard.dir, shard.spec, shard.index)
         await reader.close()
         await Promise.all([other.close(), other.close()])
         await other.close()
-        await expect(other.open(shard.dir, shard.spec, shard.index)).rejects.toMatchObject({ tag: "Closed" })
+        await expect(openShard(other, shard.dir, shard.spec, shard.index)).rejects.toMatchObject({
+          tag: "Closed",
+        })
       })
 
       it("one shard may be open more than once, and many shards at once", async () => {
@@ -571,6 +633,45 @@ export function describeShards(title: string, suite: ShardSuite): void {
         expect(existsSync(missing)).toBe(false)
         expect(await readdir(used)).toEqual(["x"])
       })
+
+      it("refuses options that it does not have, and values that they cannot have", async () => {
+        const spec = specOf(2)
+        const rows = rowsOf(noiseRows(3, 2), spec)
+        const wrong = [{ noSuch: 1 }]
+        for (const [name, { least, most }] of Object.entries(backend.options))
+          for (const value of [least - 1, most + 1, Number.NaN]) wrong.push({ [name]: value } as never)
+        for (const options of wrong) {
+          const dir = await emptyDir()
+          await expect(backend.build(rows, dir, spec, options)).rejects.toMatchObject({
+            tag: "InvalidInput",
+            message: expect.stringContaining(`index.${Object.keys(options)[0]}`),
+          })
+          expect(await readdir(dir)).toEqual([])
+        }
+      })
+
+      it("takes every option that it has, at its default", async () => {
+        const spec = specOf(2)
+        const rows = rowsOf(noiseRows(3, 2), spec)
+        const defaults = Object.entries(backend.options).map(([name, option]) => [name, option.default])
+        const index = await backend.build(rows, await emptyDir(), spec, Object.fromEntries(defaults))
+        expect(index).toEqual(await backend.build(rows, await emptyDir(), spec))
+      })
+
+      it.skipIf(backend.limits.dim === Number.POSITIVE_INFINITY)(
+        "takes as many dimensions as it says, and refuses more",
+        async () => {
+          const { dim } = backend.limits
+          await withShard([{ id: "a", vector: noise(dim) }], specOf(dim), async (reader) => {
+            expect((await reader.search(noise(dim), 1))[0]).toMatchObject({ id: "a", distance: 0 })
+          })
+          const spec = specOf(dim + 1)
+          const rows = rowsOf([{ id: "a", vector: noise(dim + 1) }], spec)
+          await expect(backend.build(rows, await emptyDir(), spec)).rejects.toMatchObject({
+            tag: "Unsupported",
+          })
+        },
+      )
 
       it("refuses rows that are not as promised", async () => {
         const fields: FieldSpec[] = [{ name: "n", type: "int64" }]
@@ -665,6 +766,15 @@ export function describeShards(title: string, suite: ShardSuite): void {
             ).rejects.toMatchObject({ tag: "Corrupt", message: expect.stringContaining(shard.dir) })
           }
         }
+      })
+
+      it("whose source has no local copy is opened from ranges, or fails for want of one, as its traits say", async () => {
+        const { dir, spec, index } = await sample()
+        const noCopy = new Error("there is no local copy")
+        const source = { ...localDirectory(dir), localDir: () => Promise.reject(noCopy) }
+        const opening = pool.open(source, spec, index)
+        if (backend.traits.ranges) await (await opening).close()
+        else await expect(opening).rejects.toBe(noCopy)
       })
 
       it("leaves the pool able to open other shards", async () => {

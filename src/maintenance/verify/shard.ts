@@ -1,6 +1,7 @@
 /** Whether a shard holds what its manifest says, once its files are known to be the right bytes. */
 import { compareIds, type Id, type StoredRecord } from "../../records.js"
 import type { ShardReader, ShardSpec } from "../../shards/backend.js"
+import { prepareQuery } from "../../shards/query.js"
 import { distance } from "../../vectors/distance.js"
 import { vectorProblem } from "../../vectors/validate.js"
 
@@ -71,7 +72,7 @@ async function sampleProblem(
   const [found] = await reader.get([id])
   if (found === undefined || !sameBits(found.vector, vector))
     return `a lookup of id ${shown(id)} does not give its record`
-  const [nearest] = await reader.search(vector, 1)
+  const [nearest] = await reader.search(prepareQuery(vector, 1, spec))
   const own = distance(spec.metric, vector, vector)
   const slack = TOLERANCE * Math.max(1, Math.abs(own), spec.metric === "l2" ? norm(vector) : 0)
   // Under `dot` another row may be nearer to a vector than itself.

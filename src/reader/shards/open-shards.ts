@@ -10,6 +10,7 @@ import type { Logger } from "../../logger.js"
 import type { ShardEntry } from "../../manifest/manifest.js"
 import type { BackendName, ShardPool, ShardReader } from "../../shards/backend.js"
 import { backendByName } from "../../shards/registry.js"
+import type { ShardSource } from "../../shards/source.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { SnapshotState } from "../state.js"
@@ -132,8 +133,8 @@ export class OpenShards {
   ): Promise<T> {
     const entry = state.shards.get(shard)!
     const pool = this.#poolFor(state.manifest.backend)
-    const open = (dir: string) =>
-      this.#options.telemetry.open(shard, () => pool.open(dir, state.spec, entry.index))
+    const open = (source: ShardSource) =>
+      this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index))
     return this.#cache.use(
       state.contents.get(shard)!,
       // Not the caller's signal but that of all who wait for the shard.

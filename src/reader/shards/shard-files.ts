@@ -11,6 +11,7 @@ import { assertSha256, assertSize } from "../../manifest/content.js"
 import { shardBytes } from "../../manifest/figures.js"
 import type { ShardEntry, ShardFile } from "../../manifest/manifest.js"
 import type { ShardReader } from "../../shards/backend.js"
+import { localDirectory, type ShardSource } from "../../shards/source.js"
 import { sha256OfFile } from "../../storage/checksum.js"
 import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
@@ -53,10 +54,10 @@ export interface ShardFilesOptions {
 export interface ShardFiles {
   /** The shard's files, downloaded and verified if they were not there; not evicted before they are released. */
   locate(entry: ShardEntry, signal?: AbortSignal): Promise<Claim>
-  /** Opens a shard by `open`, which gets the directory of its files. They are released when the reader is closed. */
+  /** Opens a shard by `open`, which gets its files. They are released when the reader is closed. */
   openShard(
     entry: ShardEntry,
-    open: (dir: string) => Promise<ShardReader>,
+    open: (source: ShardSource) => Promise<ShardReader>,
     signal?: AbortSignal,
   ): Promise<ShardReader>
   /** Downloads a shard if it is not there. Returns whether it was downloaded. */
@@ -163,7 +164,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     async openShard(entry, open, signal) {
       const { claim } = await obtain(entry, signal)
       try {
-        return releasing(await open(claim.dir), claim)
+        return releasing(await open(localDirectory(claim.dir)), claim)
       } catch (error) {
         await claim.release()
         throw error
@@ -261,8 +262,8 @@ function releasing(reader: ShardReader, claim: Claim): ShardReader {
   return {
     rows: reader.rows,
     bytes: reader.bytes,
-    search: (...args) => reader.search(...args),
-    get: (...args) => reader.get(...args),
+    search: (query) => reader.search(query),
+    get: (ids) => reader.get(ids),
     records: () => reader.records(),
     async close() {
       try {

@@ -6,15 +6,29 @@ import { inverseNorms } from "../../vectors/distance.js"
 import { createScanTable, scan } from "../../vectors/scan.js"
 import type { IndexDescription, ShardRows, ShardSpec } from "../backend.js"
 import { checkEmptyDirectory, checkRows } from "../checks.js"
+import { type IndexOptions, type IndexOptionTable, resolveIndexOptions } from "../options.js"
 import { type OpenTable, openTable } from "./open.js"
 import { type Arrow, type LanceDb, loadArrow, loadLanceDb } from "./packages.js"
 import { METADATA_CACHE_BYTES } from "./pool.js"
 import { arrowBatch, arrowSchema, INDEX, LENGTH_MAX, LENGTH_MIN, TABLE, tableDir } from "./schema.js"
 import { searchTable } from "./search.js"
 
-/** Up to here one partition, hence an exact search, is about as fast as several with a recall worth having. */
-const EXACT_ROWS_MAX = 50_000
-const ROWS_PER_PARTITION = 4096
+/** Shards without these options are indexed by their defaults. */
+export const INDEX_OPTIONS = {
+  // Up to the default one partition is about as fast as several with a recall worth having.
+  exactRowsMax: {
+    about: "rows up to which a shard has one partition, so that searches of it are exact",
+    least: 0,
+    most: 2 ** 31,
+    default: 50_000,
+  },
+  rowsPerPartition: {
+    about: "rows of a partition, about, in a larger shard",
+    least: 1,
+    most: 2 ** 31,
+    default: 4096,
+  },
+} as const satisfies IndexOptionTable
 /** Recall inside the shard below which more partitions are probed. */
 const RECALL_TARGET = 0.99
 const RECALL_QUERIES = 128
@@ -22,12 +36,6 @@ const RECALL_K = 10
 /** Vectors handed to LanceDB at once: it holds two more copies of them meanwhile. */
 const BATCH_BYTES = 64 * 2 ** 20
 const INDEX_TIMEOUT_SECONDS = 24 * 3600
-
-/** How a shard is indexed. Separate from the defaults so that tests need no large shards. */
-export interface IndexPlan {
-  readonly exactRowsMax: number
-  readonly rowsPerPartition: number
-}
 
 /**
  * Writes a LanceDB database with one table and one index into `dir`. The files differ from build to build: LanceDB names
@@ -37,14 +45,15 @@ export async function buildShard(
   rows: ShardRows,
   dir: string,
   spec: ShardSpec,
-  plan: IndexPlan = { exactRowsMax: EXACT_ROWS_MAX, rowsPerPartition: ROWS_PER_PARTITION },
+  options?: IndexOptions,
 ): Promise<IndexDescription> {
+  const { exactRowsMax, rowsPerPartition } = resolveIndexOptions("lancedb", INDEX_OPTIONS, options)
   const lancedb = await loadLanceDb()
   const arrow = await loadArrow()
   await checkEmptyDirectory(dir)
   checkRows(rows, spec)
   const longest = checkLengths(rows, spec)
-  const partitions = rows.rows <= plan.exactRowsMax ? 1 : Math.ceil(rows.rows / plan.rowsPerPartition)
+  const partitions = rows.rows <= exactRowsMax ? 1 : Math.ceil(rows.rows / rowsPerPartition)
   try {
     await writeTable(lancedb, arrow, rows, dir, spec, partitions)
     await pruneTable(dir)

@@ -11,8 +11,10 @@ import {
   type ShardReader,
   type ShardSpec,
 } from "../backend.js"
-import { checkSearch, toStoredIds } from "../checks.js"
+import { toStoredIds } from "../checks.js"
+import type { ShardQuery } from "../query.js"
 import { readAll } from "../read-all.js"
+import type { ShardSource } from "../source.js"
 import { viewRecord } from "../stored.js"
 import { getRecords, readRows } from "./get.js"
 import { type OpenTable, openTable } from "./open.js"
@@ -39,11 +41,11 @@ class LancePool implements ShardPool {
     this.#memoryBytes = memoryBytes
   }
 
-  async open(dir: string, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
+  async open(source: ShardSource, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
     const lancedb = await loadLanceDb()
     if (this.#closed) throw closed("the shard pool is closed")
     this.#session ??= new lancedb.Session(BigInt(this.#memoryBytes), BigInt(METADATA_CACHE_BYTES))
-    return new LanceReader(await openTable(lancedb, this.#session, dir, spec, index))
+    return new LanceReader(await openTable(lancedb, this.#session, await source.localDir(), spec, index))
   }
 
   async close(): Promise<void> {
@@ -70,18 +72,11 @@ class LanceReader implements ShardReader {
     return this.#shard.rows * this.#shard.spec.dim * 4
   }
 
-  async search(
-    query: Float32Array,
-    k: number,
-    options: { readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<readonly ShardHit[]> {
-    const { signal } = options
+  async search({ vector, k, signal }: ShardQuery): Promise<readonly ShardHit[]> {
     const { spec, file } = this.#shard
     throwIfAborted(signal)
-    checkSearch(query, k, spec)
-    // A copy, because the query may be sent more than once and the caller may reuse the array.
     const hits = await abortable(
-      this.#run(() => searchTable(this.#shard, query.slice(), k)),
+      this.#run(() => searchTable(this.#shard, vector, k)),
       signal,
     )
     return hits.distances.map((distance, row) => ({ ...viewRecord(hits, row, spec, file), distance }))

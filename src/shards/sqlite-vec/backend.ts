@@ -1,18 +1,31 @@
 import type { ShardBackend } from "../backend.js"
+import { resolveIndexOptions } from "../options.js"
 import { buildShard } from "./build.js"
 import { loadSqlite, loadSqliteVec } from "./packages.js"
 import { createPool } from "./pool.js"
+import { DIM_MAX } from "./schema.js"
 
 /**
  * Shards as SQLite databases with a sqlite-vec table; exact. Building needs better-sqlite3 and sqlite-vec, opening needs
  * better-sqlite3 only.
  */
-export const sqliteVecBackend: ShardBackend = {
+export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
   name: "sqlite-vec",
+  traits: { exact: true, filters: false, text: false, ranges: false },
+  limits: { dim: DIM_MAX },
+  figures: {
+    vectorCopies: 1,
+    // Scanned in 20 ms, at 10 GB/s.
+    vectorBytes: 200 * 2 ** 20,
+  },
+  options: {},
   async assertInstalled(purpose) {
     await loadSqlite()
     if (purpose === "build") await loadSqliteVec()
   },
-  build: buildShard,
+  async build(rows, dir, spec, options) {
+    resolveIndexOptions("sqlite-vec", {}, options)
+    return buildShard(rows, dir, spec)
+  },
   createPool,
 }

@@ -11,11 +11,12 @@ import {
   type ShardHit,
   type ShardPool,
   type ShardReader,
-  type ShardSearchOptions,
   type ShardSpec,
 } from "../backend.js"
-import { checkSearch, toStoredIds } from "../checks.js"
+import { toStoredIds } from "../checks.js"
+import type { ShardQuery } from "../query.js"
 import { readAll } from "../read-all.js"
+import type { ShardSource } from "../source.js"
 import { viewRecord } from "../stored.js"
 import type { StoredRows } from "./get.js"
 import { loadSqlite } from "./packages.js"
@@ -35,31 +36,29 @@ export function createPool(options: PoolOptions): ShardPool {
   return new SqlitePool(workers, options.memoryBytes ?? MEMORY_BYTES_DEFAULT)
 }
 
-/** Where a shard is open: a thread that must not have died since, and the shard's number there. */
+/** Where a shard is open: a thread that must not have died since, and the number of the open file there. */
 interface Home {
   readonly slot: WorkerSlot
   readonly generation: number
-  readonly shard: number
+  readonly handle: number
   readonly rows: number
   readonly fileBytes: number
   /** Vectors held in memory; 0 if they are read from the file by every search. */
   readonly vectorBytes: number
 }
 
-/** Searches of one query by one worker: one request, which shards join until it is sent. */
+/** What one worker is asked of one query: one request, which shards join until it is sent. */
 interface Gathering {
   readonly slot: WorkerSlot
-  readonly shards: number[]
+  readonly handles: number[]
   readonly answers: Promise<Answers>
   isSent: boolean
 }
 
 class SqlitePool implements ShardPool {
   readonly #slots: readonly WorkerSlot[]
-  /** By what the caller says belongs together. */
-  readonly #gatherings = new WeakMap<object, Gathering[]>()
   readonly #memoryBytes: number
-  #nextShard = 0
+  #nextHandle = 0
   #closed = false
 
   constructor(workers: number, memoryBytes: number) {
@@ -68,9 +67,9 @@ class SqlitePool implements ShardPool {
     this.#memoryBytes = memoryBytes
   }
 
-  async open(dir: string, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
+  async open(source: ShardSource, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
     await loadSqlite()
-    const file = shardFile(dir)
+    const file = shardFile(await source.localDir())
     if (index.kind !== "flat") {
       throw corrupt(`${file} cannot have an index of kind "${index.kind}": expected "flat"`, { file })
     }
@@ -87,54 +86,49 @@ class SqlitePool implements ShardPool {
     if (this.#closed) throw closed("the shard pool is closed")
     const slot = this.#slots.reduce((a, b) => (b.load.fileBytes < a.load.fileBytes ? b : a))
     const { generation } = slot
-    const shard = this.#nextShard++
+    const handle = this.#nextHandle++
     slot.load.fileBytes += info.size
     let vectorBytes = 0
     try {
-      const { rows } = await slot.call("open", { shard, file, spec })
+      const { rows } = await slot.call("open", { handle, file, spec })
       const wanted = vectorMemoryBytes(spec.metric, rows, spec.dim)
       if (this.#heldBytes() + wanted <= this.#memoryBytes && slot.generation === generation) {
         slot.load.vectorBytes += wanted
         vectorBytes = wanted
-        await slot.call("load", { shard })
+        await slot.call("load", { handle })
       }
-      return { slot, generation, shard, rows, fileBytes: info.size, vectorBytes }
+      return { slot, generation, handle, rows, fileBytes: info.size, vectorBytes }
     } catch (error) {
       if (slot.generation === generation) {
         slot.load.fileBytes -= info.size
         slot.load.vectorBytes -= vectorBytes
         // If the file was opened but could not be loaded, it is still open. Failing to say so changes nothing.
-        slot.call("close", { shard }).catch(() => {})
+        slot.call("close", { handle }).catch(() => {})
       }
       throw error
     }
   }
 
   async leave(home: Home): Promise<void> {
-    const { slot, generation, shard, fileBytes, vectorBytes } = home
+    const { slot, generation, handle, fileBytes, vectorBytes } = home
     if (this.#closed || slot.generation !== generation) return
     slot.load.fileBytes -= fileBytes
     slot.load.vectorBytes -= vectorBytes
-    await slot.call("close", { shard })
+    await slot.call("close", { handle })
   }
 
-  /**
-   * What a shard answers, with its place in the answers. Searches with the same `together` go to a worker in one request.
-   */
+  /** What a shard answers, with its place in the answers. Shards of one query go to a worker in one request. */
   search(
-    { slot, shard }: Home,
-    query: Float32Array,
-    k: number,
-    { signal, together }: ShardSearchOptions,
+    { slot, handle }: Home,
+    query: ShardQuery,
   ): { readonly place: number; readonly answers: Promise<Answers> } {
-    const gatherings = together && this.#gatherings.get(together)
-    let gathering = gatherings?.find((open) => open.slot === slot && !open.isSent)
+    const gatherings = query.shared(this, (): Gathering[] => [])
+    let gathering = gatherings.find((open) => open.slot === slot && !open.isSent)
     if (gathering === undefined) {
-      gathering = gather(slot, query, k, signal)
-      if (gatherings !== undefined) gatherings.push(gathering)
-      else if (together !== undefined) this.#gatherings.set(together, [gathering])
+      gathering = gather(slot, query)
+      gatherings.push(gathering)
     }
-    return { place: gathering.shards.push(shard) - 1, answers: gathering.answers }
+    return { place: gathering.handles.push(handle) - 1, answers: gathering.answers }
   }
 
   async close(): Promise<void> {
@@ -168,18 +162,10 @@ class SqliteReader implements ShardReader {
     this.bytes = home.vectorBytes
   }
 
-  async search(
-    query: Float32Array,
-    k: number,
-    options: ShardSearchOptions = {},
-  ): Promise<readonly ShardHit[]> {
-    const { signal, together } = options
-    throwIfAborted(signal)
-    if (together === undefined) checkSearch(query, k, this.#spec)
+  async search(query: ShardQuery): Promise<readonly ShardHit[]> {
+    throwIfAborted(query.signal)
     if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
-    // A copy, because the request leaves later and the caller may reuse the array.
-    const vector = together === undefined ? query.slice() : query
-    const { place, answers } = this.#pool.search(await this.#findHome(), vector, k, options)
+    const { place, answers } = this.#pool.search(await this.#findHome(), query)
     const { hits, ends, errors } = await answers
     const failure = errors.find((error) => error.place === place)
     if (failure !== undefined) throw errorFromWire(failure.error)
@@ -225,11 +211,11 @@ class SqliteReader implements ShardReader {
 
   async #call<Name extends "get" | "read">(
     call: Name,
-    fields: Omit<Calls[Name]["request"], "shard">,
+    fields: Omit<Calls[Name]["request"], "handle">,
   ): Promise<Reply<Name>> {
     if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
-    const { slot, shard } = await this.#findHome()
-    return slot.call(call, { shard, ...fields } as Calls[Name]["request"])
+    const { slot, handle } = await this.#findHome()
+    return slot.call(call, { handle, ...fields } as Calls[Name]["request"])
   }
 
   /** Where the shard is open; opens it again if its worker has died since. */
@@ -251,19 +237,14 @@ class SqliteReader implements ShardReader {
   }
 }
 
-function gather(
-  slot: WorkerSlot,
-  query: Float32Array,
-  k: number,
-  signal: AbortSignal | undefined,
-): Gathering {
-  const shards: number[] = []
+function gather(slot: WorkerSlot, { vector, k, signal }: ShardQuery): Gathering {
+  const handles: number[] = []
   const end = (): void => {
     gathering.isSent = true
   }
   // One wait for the signal serves all shards.
-  const answers = abortable(slot.call("search", { shards, query, k }, signal, end), signal)
-  const gathering: Gathering = { slot, shards, answers, isSent: false }
+  const answers = abortable(slot.call("search", { handles, query: vector, k }, signal, end), signal)
+  const gathering: Gathering = { slot, handles, answers, isSent: false }
   // Nor may anyone join a request that fails before it is sent.
   answers.catch(end)
   return gathering

@@ -7,26 +7,29 @@ import type { ShardSpec } from "../backend.js"
 import type { FoundRecords, StoredRows } from "./get.js"
 import type { Answers } from "./search.js"
 
-/** What a worker does, by name: the request's fields and the reply's value. Shards have numbers that the pool chooses. */
+/**
+ * What a worker does, by name: the request's fields and the reply's value. A handle is the number of an open shard, which
+ * the pool chooses.
+ */
 export interface Calls {
   open: {
-    request: OfShard & { readonly file: string; readonly spec: ShardSpec }
+    request: OfHandle & { readonly file: string; readonly spec: ShardSpec }
     reply: { readonly rows: number }
   }
   /** Reads the vectors into memory, from where they are searched from then on. */
-  load: { request: OfShard; reply: undefined }
+  load: { request: OfHandle; reply: undefined }
   /** One query in some shards of the same snapshot. */
   search: {
-    request: { readonly shards: readonly number[]; readonly query: Float32Array; readonly k: number }
+    request: { readonly handles: readonly number[]; readonly query: Float32Array; readonly k: number }
     reply: Answers
   }
-  get: { request: OfShard & { readonly ids: readonly (string | bigint)[] }; reply: FoundRecords }
-  read: { request: OfShard & { readonly first: number; readonly count: number }; reply: StoredRows }
-  close: { request: OfShard; reply: undefined }
+  get: { request: OfHandle & { readonly ids: readonly (string | bigint)[] }; reply: FoundRecords }
+  read: { request: OfHandle & { readonly first: number; readonly count: number }; reply: StoredRows }
+  close: { request: OfHandle; reply: undefined }
 }
 
-interface OfShard {
-  readonly shard: number
+interface OfHandle {
+  readonly handle: number
 }
 
 export type CallName = keyof Calls

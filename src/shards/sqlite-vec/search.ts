@@ -76,15 +76,15 @@ export function searchShards(shards: readonly OpenShard[], query: Float32Array, 
 
 /** {@link searchShards} of each shard by itself, as far as they can answer. */
 export function searchEach(
-  numbers: readonly number[],
-  open: (number: number) => OpenShard,
+  handles: readonly number[],
+  open: (handle: number) => OpenShard,
   query: Float32Array,
   k: number,
 ): Answers {
   return together(
-    numbers.map((number) => {
+    handles.map((handle) => {
       try {
-        return searchShards([open(number)], query, k)
+        return searchShards([open(handle)], query, k)
       } catch (error) {
         return { hits: NO_HITS, ends: [0], errors: [{ place: 0, error: errorToWire(error) }] }
       }

@@ -1,5 +1,5 @@
 /**
- * The worker thread: holds open shards by number and answers batches of requests, each with one message.
+ * The worker thread: holds open shards by handle and answers batches of requests, each with one message.
  */
 import { parentPort } from "node:worker_threads"
 import { errorToWire } from "../../errors.js"
@@ -30,19 +30,19 @@ function answer({ number, request }: NumberedRequest): NumberedReply {
 function handle(request: Request): Reply<CallName> {
   if (request.call === "open") {
     const opened = openShardFile(Sqlite, request.file, request.spec)
-    shards.set(request.shard, opened)
+    shards.set(request.handle, opened)
     return { rows: opened.rows }
   }
   if (request.call === "search") {
     const { query, k } = request
     try {
-      return searchShards(request.shards.map(openShard), query, k)
+      return searchShards(request.handles.map(openShard), query, k)
     } catch {
       // Those that are sound still answer, each by itself.
-      return searchEach(request.shards, openShard, query, k)
+      return searchEach(request.handles, openShard, query, k)
     }
   }
-  const shard = openShard(request.shard)
+  const shard = openShard(request.handle)
   switch (request.call) {
     case "load":
       shard.load()
@@ -52,14 +52,14 @@ function handle(request: Request): Reply<CallName> {
     case "read":
       return readRows(shard, request.first, request.count)
     case "close":
-      shards.delete(request.shard)
+      shards.delete(request.handle)
       shard.close()
       return undefined
   }
 }
 
-function openShard(number: number): OpenShard {
-  const shard = shards.get(number)
-  if (shard === undefined) throw new Error(`shard ${number} is not open in this worker`)
+function openShard(handle: number): OpenShard {
+  const shard = shards.get(handle)
+  if (shard === undefined) throw new Error(`no shard has the handle ${handle} in this worker`)
   return shard
 }

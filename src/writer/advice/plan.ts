@@ -5,7 +5,8 @@
  * The figures are estimates for choosing by, not promises: constants come from docs/performance.md and docs/layout.md.
  */
 import { affinityBytes } from "../../sharding/cluster/layout/layout.js"
-import type { BackendName } from "../../shards/backend.js"
+import type { ShardBackend } from "../../shards/backend.js"
+import { allBackends, type BackendName, backendByName } from "../../shards/registry.js"
 import type { Metric } from "../../vectors/metric.js"
 import { vectorMemoryBytes } from "../../vectors/scan.js"
 import { type LayoutRows, layoutOf } from "../layout/layout.js"
@@ -62,12 +63,6 @@ const MOST_SHARDS = 4096
 const FEWEST_ROWS_PER_SHARD = 256
 /** What a row takes besides its vector, id, fields and payload: row numbers and indexes. */
 const ROW_BYTES = 90
-/** LanceDB stores vectors once as rows and once in the index. */
-const LANCEDB_COPIES = 2
-/** A shard that is scanned in 20 ms, at 10 GB/s: above it, an index inside the shard pays. */
-const SCANNED_BYTES = 200 * MIB
-/** `sqlite-vec`'s own limit of dimensions. */
-const SQLITE_VEC_DIM_MAX = 8192
 /**
  * Probes for a recall of .95 over the root of the number of shards, measured on the word set with 64 shards. Other data
  * differ: what counts is the recall that a build measures.
@@ -110,8 +105,8 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
   const storedRows = Math.ceil(rows * replication)
   const vectorBytesPerShard = (storedRows * 4 * dim) / shards
   const backend = options.backend ?? chooseBackend(dim, vectorBytesPerShard)
-  const lancedbBytes = backend === "lancedb" ? (LANCEDB_COPIES - 1) * 4 * dim : 0
-  const sizeBytes = Math.round(storedRows * (bytesPerRow + lancedbBytes))
+  const copyBytes = (backendByName(backend).figures.vectorCopies - 1) * 4 * dim
+  const sizeBytes = Math.round(storedRows * (bytesPerRow + copyBytes))
   const shardBytes = Math.round(sizeBytes / shards)
   const probes = Math.min(shards, Math.max(1, Math.ceil(PROBES_PER_ROOT[layout] * Math.sqrt(shards))))
   const elements = rows * dim
@@ -157,14 +152,19 @@ function chooseShards(rows: number, sizeBytes: number): number {
   return Math.min(wanted, most, MOST_SHARDS)
 }
 
-const chooseBackend = (dim: number, vectorBytesPerShard: number): BackendName =>
-  dim > SQLITE_VEC_DIM_MAX || vectorBytesPerShard > SCANNED_BYTES ? "lancedb" : "sqlite-vec"
+/** The first that takes the vectors and searches a shard of them fast; failing that, the last that takes them. */
+function chooseBackend(dim: number, vectorBytesPerShard: number): BackendName {
+  const able = allBackends().filter(({ limits }) => dim <= limits.dim)
+  const fast = able.find(({ figures }) => vectorBytesPerShard <= figures.vectorBytes)
+  return (fast ?? able.at(-1) ?? allBackends()[0]!).name as BackendName
+}
 
-function backendReason(backend: BackendName, wasAskedFor: boolean, dim: number, shardSize: string): string {
-  if (wasAskedFor) return `${backend}, as asked for`
-  if (backend === "sqlite-vec")
-    return `sqlite-vec: ${shardSize} of vectors a shard are scanned exactly in milliseconds`
-  if (dim > SQLITE_VEC_DIM_MAX)
-    return `lancedb: sqlite-vec takes at most ${SQLITE_VEC_DIM_MAX} dimensions, got ${dim}`
-  return `lancedb: ${shardSize} of vectors a shard are too many to scan for every query`
+function backendReason(name: BackendName, wasAskedFor: boolean, dim: number, shardSize: string): string {
+  if (wasAskedFor) return `${name}, as asked for`
+  const [preferred] = allBackends() as [ShardBackend]
+  if (name === preferred.name)
+    return `${name}: ${shardSize} of vectors a shard are scanned exactly in milliseconds`
+  if (dim > preferred.limits.dim)
+    return `${name}: ${preferred.name} takes at most ${preferred.limits.dim} dimensions, got ${dim}`
+  return `${name}: ${shardSize} of vectors a shard are too many to scan for every query`
 }

@@ -32,7 +32,7 @@ async function check(
       yield records
     },
     get: async ([id]) => [records.find((found) => found.id === id)],
-    search: async (query) => [hit("x", metric === "dot" ? -(query[0]! ** 2 + query[1]! ** 2) : 0)],
+    search: async ({ vector: [x, y] }) => [hit("x", metric === "dot" ? -(x! ** 2 + y! ** 2) : 0)],
     close: async () => {},
     ...more,
   }

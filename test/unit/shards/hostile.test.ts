@@ -11,7 +11,7 @@ import { createPool as createLancePool } from "../../../src/shards/lancedb/pool.
 import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
 import { openShardFile } from "../../../src/shards/sqlite-vec/open.js"
 import { searchShards } from "../../../src/shards/sqlite-vec/search.js"
-import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { noise, noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 const SPEC = specOf(8, { fields: [{ name: "n", type: "int64" }] })
 const QUERY = noise(8, 99)
@@ -184,7 +184,7 @@ describe("a hostile LanceDB index description", () => {
     { partitions: 4, probes: 1, maxNorm: -1 },
   ])("of %j does not reach native code", async (index) => {
     const pool = createLancePool({})
-    await expect(pool.open(root, SPEC, { kind: "ivf_flat", ...index })).rejects.toMatchObject({
+    await expect(openShard(pool, root, SPEC, { kind: "ivf_flat", ...index })).rejects.toMatchObject({
       tag: "Corrupt",
     })
     await pool.close()

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { buildShard } from "../../../src/shards/lancedb/build.js"
 import { createPool } from "../../../src/shards/lancedb/pool.js"
 import { METRICS } from "../../../src/vectors/metric.js"
-import { naiveDistance, noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { naiveDistance, noise, noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 let root: string
 let built = 0
@@ -61,7 +61,7 @@ describe("the index of a lancedb shard", () => {
       const pool = createPool({})
       const query = Float32Array.from(rows[5]!.vector)
       const search = async (probes: number, k: number) => {
-        const reader = await pool.open(dir, spec, { ...index, probes })
+        const reader = await openShard(pool, dir, spec, { ...index, probes })
         const hits = await reader.search(query, k)
         await reader.close()
         return hits.map(({ id }) => id)
@@ -85,8 +85,8 @@ describe("the index of a lancedb shard", () => {
     const index = await buildShard(rows, dir, spec, { exactRowsMax: 100, rowsPerPartition: 50 })
     expect(index.probes).toBeGreaterThan(1)
     const pool = createPool({})
-    const one = await pool.open(dir, spec, { ...index, probes: 1 })
-    const all = await pool.open(dir, spec, { ...index, probes: 40 })
+    const one = await openShard(pool, dir, spec, { ...index, probes: 1 })
+    const all = await openShard(pool, dir, spec, { ...index, probes: 40 })
     let missed = 0
     for (let i = 0; i < 20; i++) {
       const [some, truth] = await Promise.all([one.search(noise(8, i), 10), all.search(noise(8, i), 10)])
@@ -139,7 +139,7 @@ describe("the index of a lancedb shard", () => {
       const index = await buildShard(rowsOf(noiseRows(300, 4), spec), dir, spec)
       await damage(await openTable(dir))
       const pool = createPool({})
-      await expect(pool.open(dir, spec, index)).rejects.toMatchObject({
+      await expect(openShard(pool, dir, spec, index)).rejects.toMatchObject({
         tag: "Corrupt",
         message: expect.stringContaining("wrong index"),
       })

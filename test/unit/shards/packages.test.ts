@@ -1,7 +1,6 @@
 import { expect, it } from "vitest"
 import { withPackage } from "../../../src/packages.js"
-import { BACKEND_NAMES } from "../../../src/shards/backend.js"
-import { backendByName } from "../../../src/shards/registry.js"
+import { BACKEND_NAMES, backendByName } from "../../../src/shards/registry.js"
 
 it("a package that cannot be loaded is named, with the command that installs it", async () => {
   const cause = new Error("no such module")

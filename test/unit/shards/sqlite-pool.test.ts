@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest
 import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
 import { createPool } from "../../../src/shards/sqlite-vec/pool.js"
 import { vectorMemoryBytes } from "../../../src/vectors/scan.js"
-import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { noise, noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 const SPEC = specOf(8)
 const FLAT = { kind: "flat" }
@@ -45,7 +45,7 @@ function watchMessages(onFirst?: (worker: Worker) => void) {
 }
 
 const openAll = (pool: ReturnType<typeof createPool>) =>
-  Promise.all([0, 1, 2, 3].map((i) => pool.open(join(root, String(i)), SPEC, FLAT)))
+  Promise.all([0, 1, 2, 3].map((i) => openShard(pool, join(root, String(i)), SPEC, FLAT)))
 
 describe("a pool of search workers", () => {
   it("sends one message per worker for all searches of one turn", async () => {
@@ -97,7 +97,7 @@ describe("a pool of search workers", () => {
     const answers = await Promise.all(readers.map((reader) => reader.search(noise(8, 1), 1)))
     expect(answers[0]![0]).toMatchObject({ id: "r0000", distance: 0 })
     await readers.find(({ bytes }) => bytes > 0)!.close()
-    const again = await pool.open(join(root, "0"), SPEC, FLAT)
+    const again = await openShard(pool, join(root, "0"), SPEC, FLAT)
     expect(again.bytes).toBe(shardBytes)
     await pool.close()
   })
@@ -151,10 +151,12 @@ describe("a pool of search workers", () => {
 
   it("does not keep the process alive once idle", async () => {
     const module = new URL("../../../src/shards/sqlite-vec/pool.js", import.meta.url).href
+    const helpers = new URL("../../contract/shard-rows.js", import.meta.url).href
     const code = `
       import { createPool } from ${JSON.stringify(module)}
+      import { openShard } from ${JSON.stringify(helpers)}
       const pool = createPool({ workers: 2 })
-      const reader = await pool.open(${JSON.stringify(join(root, "0"))}, ${JSON.stringify(SPEC)}, { kind: "flat" })
+      const reader = await openShard(pool, ${JSON.stringify(join(root, "0"))}, ${JSON.stringify(SPEC)}, { kind: "flat" })
       const hits = await reader.search(Float32Array.from(${JSON.stringify([...QUERY])}), 3)
       console.log(hits.length)`
     const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", code], {

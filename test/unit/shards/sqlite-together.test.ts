@@ -5,12 +5,13 @@ import { Worker } from "node:worker_threads"
 import Sqlite from "better-sqlite3"
 import * as fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
+import { prepareQuery } from "../../../src/shards/query.js"
 import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
 import { type OpenShard, openShardFile } from "../../../src/shards/sqlite-vec/open.js"
 import { createPool } from "../../../src/shards/sqlite-vec/pool.js"
 import { type Answers, searchEach, searchShards } from "../../../src/shards/sqlite-vec/search.js"
 import { mergeTopK } from "../../../src/vectors/topk.js"
-import { rowsOf, specOf } from "../../contract/shard-rows.js"
+import { openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 const DIM = 2
 const SPEC = specOf(DIM, { metric: "l2" })
@@ -98,12 +99,12 @@ describe("shards that are searched together", () => {
   it("take one message to each worker, and answer as each alone", async () => {
     const post = vi.spyOn(Worker.prototype, "postMessage")
     const pool = createPool({ workers: 2 })
-    const readers = await Promise.all(HELD.map((_, i) => pool.open(join(root, String(i)), SPEC, FLAT)))
+    const readers = await Promise.all(HELD.map((_, i) => openShard(pool, join(root, String(i)), SPEC, FLAT)))
     const query = Float32Array.of(2.2, 1.1)
     const apart = await Promise.all(readers.map((reader) => reader.search(query, 4)))
     post.mockClear()
-    const token = {}
-    const together = await Promise.all(readers.map((reader) => reader.search(query, 4, { together: token })))
+    const one = prepareQuery(query, 4, SPEC)
+    const together = await Promise.all(readers.map((reader) => reader.ask(one)))
     expect(post.mock.calls.map(([batch]) => batch.length)).toEqual([1, 1])
     const mergeAll = (lists: typeof together) =>
       mergeTopK(

@@ -2,6 +2,9 @@ import fc from "fast-check"
 import { describe, expect, it, vi } from "vitest"
 import { createShardCache } from "../../../../src/reader/shards/shard-cache.js"
 import type { ShardReader } from "../../../../src/shards/backend.js"
+import { prepareQuery } from "../../../../src/shards/query.js"
+
+const QUERY = prepareQuery([0], 1, { dim: 1, metric: "l2" })
 
 /** A shard that only knows whether it is closed, and a way to count how often it was opened. */
 function fakeShards(bytes = 1) {
@@ -37,7 +40,7 @@ function held() {
 /** Lets everything run that can. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-const search = (reader: ShardReader) => reader.search(new Float32Array(1), 1)
+const search = (reader: ShardReader) => reader.search(QUERY)
 
 describe("shard cache", () => {
   it("opens a shard once for all who ask at the same time", async () => {

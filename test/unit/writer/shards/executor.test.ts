@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises"
 import { describe, expect, it } from "vitest"
 import { backendByName } from "../../../../src/shards/registry.js"
+import { localDirectory } from "../../../../src/shards/source.js"
 import { openMemoryStore } from "../../../../src/storage/memory.js"
 import type { ObjectStore } from "../../../../src/storage/store.js"
 import { openScratch } from "../../../../src/writer/scratch.js"
@@ -54,7 +55,7 @@ describe("the executor of threads", () => {
         expect(names.length).toBeLessThanOrEqual(2)
         const pool = backendByName(backend).createPool({ workers: 1 })
         for (const name of names) {
-          const reader = await pool.open(scratch.path(name), SPEC, first.entry.index)
+          const reader = await pool.open(localDirectory(scratch.path(name)), SPEC, first.entry.index)
           expect(reader.rows, name).toBe(sizes[Number(name.split("-")[1])])
           await reader.close()
         }

@@ -1,0 +1,29 @@
+import { describe, expect, it } from "vitest"
+import { prepareQuery } from "../../../src/shards/query.js"
+
+const SPEC = { dim: 2, metric: "cosine" } as const
+
+describe("a prepared query", () => {
+  it("has a vector of its own", () => {
+    const given = Float32Array.of(1, 2)
+    const { vector, k } = prepareQuery(given, 3, SPEC)
+    given.fill(9)
+    expect([...vector, k]).toEqual([1, 2, 3])
+    expect(prepareQuery([1, 0.1], 1, SPEC).vector).toEqual(Float32Array.of(1, 0.1))
+  })
+
+  it("is refused where vector or k are not usable, by the name that the vector has", () => {
+    expect(() => prepareQuery([1], 1, SPEC)).toThrow("the query vector has 1 values, expected 2")
+    expect(() => prepareQuery([0, 0], 1, SPEC, { name: "query vector 7" })).toThrow("query vector 7 is zero")
+    for (const k of [0, -1, 1.5, Number.NaN])
+      expect(() => prepareQuery([1, 2], k, SPEC)).toThrow(`k must be an integer of 1 or more, got ${k}`)
+  })
+
+  it("keeps one thing for each owner", () => {
+    const query = prepareQuery([1, 2], 1, SPEC)
+    const [a, b] = [{}, {}]
+    const ofA = query.shared(a, () => ({ name: "a" }))
+    expect(query.shared(a, () => ({ name: "other" }))).toBe(ofA)
+    expect(query.shared(b, () => ({ name: "b" }))).toEqual({ name: "b" })
+  })
+})
