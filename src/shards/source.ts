@@ -8,6 +8,8 @@ import { errorCode, fileError, readRange } from "../storage/files.js"
 
 /** The files of one shard: what its manifest says, for as long as the shard is open. */
 export interface ShardSource {
+  /** For messages: where the files are. */
+  readonly name: string
   /** A local directory with all files of the shard. */
   localDir(): Promise<string>
   /**
@@ -30,6 +32,7 @@ export interface ByteRange {
 /** A shard whose files lie in the local directory `dir`, which need not be there before one of them is asked for. */
 export function localDirectory(dir: string): Required<ShardSource> {
   return {
+    name: dir,
     localDir: async () => dir,
     async read(file, ranges, signal) {
       throwIfAborted(signal)

@@ -7,7 +7,8 @@ import { silentLogger } from "../logger.js"
 import type { QueryInput } from "../recall/queries.js"
 import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/strategy.js"
-import { BACKEND_NAMES, type BackendName, DEFAULT_BACKEND } from "../shards/registry.js"
+import { type IndexOptions, resolveIndexOptions } from "../shards/options.js"
+import { BACKEND_NAMES, type BackendName, backendByName, DEFAULT_BACKEND } from "../shards/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
 
@@ -17,6 +18,8 @@ export interface WriterOptions {
   readonly metric?: Metric
   /** Default "sqlite-vec". */
   readonly backend?: BackendName
+  /** Options of the backend's index, by name; see its `INDEX_OPTIONS`. Shards built with others are not reused. */
+  readonly index?: IndexOptions
   /** Declared fields, where the input is records rather than a `Source`, which has its own. */
   readonly fields?: Readonly<Record<string, FieldType>>
   /** Take trained routing (centroids, hyperplanes) from the live snapshot at this root instead of training. */
@@ -112,6 +115,8 @@ const CERTIFICATE_ROWS = 1000
 export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOptions {
   oneOf("metric", options.metric, METRICS)
   oneOf("backend", options.backend, BACKEND_NAMES)
+  const backend = options.backend ?? DEFAULT_BACKEND
+  resolveIndexOptions(backend, backendByName(backend).options, options.index)
   oneOf("onBadRow", options.onBadRow, ["fail", "skip"])
   oneOf("onDuplicate", options.onDuplicate, ["fail", "first", "last"])
   assertWholeNumber("maxBadRows", options.maxBadRows, 0)

@@ -124,6 +124,7 @@ async function storeShards(
     run: run.run,
     spec: schema,
     backend,
+    index: options.index,
     queries: asked && { vectors: asked.vectors, own: asked.own },
   }
   // Files of the base may be reused: the lease of this run protects them from collection.

@@ -1,4 +1,7 @@
+import { type BackendName, registerBackend } from "../../src/shards/registry.js"
 import { describeShards } from "./shard-suite.js"
+
+await registerBackend(new URL("../support/memory-array.js", import.meta.url))
 
 const SQLITE = { backend: "sqlite-vec", largest: 3.4028235e38, shortest: 1e-45 } as const
 const LANCE = { backend: "lancedb", largest: 9e14, shortest: 1.1e-15 } as const
@@ -7,3 +10,6 @@ describeShards("sqlite-vec, vectors in memory", { ...SQLITE, pool: { workers: 2 
 describeShards("sqlite-vec, vectors read from the file", { ...SQLITE, pool: { workers: 1, memoryBytes: 0 } })
 describeShards("lancedb", { ...LANCE, pool: {} })
 describeShards("lancedb, nothing cached", { ...LANCE, pool: { memoryBytes: 0 } })
+
+const THIRD = { backend: "memory-array" as BackendName, largest: 3.4028235e38, shortest: 1e-45 } as const
+describeShards("a backend that tests register", { ...THIRD, pool: {} })

@@ -7,6 +7,7 @@ import type { ShardFile } from "../../manifest/manifest.js"
 import { nearestInShard, type ShardNeighbours } from "../../recall/certificate.js"
 import { compareIds, type RecordBatch } from "../../records.js"
 import type { BackendName, IndexDescription, ShardRows, ShardSpec } from "../../shards/backend.js"
+import type { IndexOptions } from "../../shards/options.js"
 import { backendByName } from "../../shards/registry.js"
 import { sha256OfFile } from "../../storage/checksum.js"
 import { concatBatches, readBlocks, takeColumns } from "../rows/batches.js"
@@ -35,19 +36,19 @@ export const draftFolder = ({ shard, attempt }: Pick<ShardTask, "shard" | "attem
   `shard-${shard}-${attempt}`
 
 export async function draftShard(
-  { spec, backend, queries }: ShardPlan,
+  { spec, backend, index: options, queries }: ShardPlan,
   task: ShardTask,
   hint: ShardHint | undefined,
   scratch: Scratch,
 ): Promise<ShardDraft> {
   const rows = await readShardRows(scratch, spillName(task.shard), new Set(task.drop))
   if (rows === undefined) return { kind: "empty" }
-  const fingerprint = fingerprintOf(rows, spec, backend)
+  const fingerprint = fingerprintOf(rows, spec, backend, options)
   const nearest = queries && nearestInShard(rows, spec, queries, hint)
   if (fingerprint === task.reusable?.fingerprint) return { kind: "unchanged", nearest }
   const folder = scratch.path(draftFolder(task))
   await mkdir(folder)
-  const index = await backendByName(backend).build(rows, folder, spec)
+  const index = await backendByName(backend).build(rows, folder, spec, options)
   return { kind: "files", rows: rows.rows, fingerprint, index, files: await listFiles(folder), nearest }
 }
 
@@ -69,7 +70,12 @@ async function readShardRows(
 }
 
 /** SHA-256 over all that shapes the files of a shard: rows, their order, and the parameters of the index. */
-export function fingerprintOf(rows: ShardRows, spec: ShardSpec, backend: BackendName): string {
+export function fingerprintOf(
+  rows: ShardRows,
+  spec: ShardSpec,
+  backend: BackendName,
+  index: IndexOptions = {},
+): string {
   const { dim, metric, id, fields } = spec
   const hash = createHash("sha256")
   const parameters = {
@@ -79,6 +85,8 @@ export function fingerprintOf(rows: ShardRows, spec: ShardSpec, backend: Backend
     id: id.type,
     fields: fields.map(({ name, type }) => [name, type]),
     rows: rows.rows,
+    // Only where any are given: shards of before have none.
+    ...(Object.keys(index).length > 0 && { index: Object.entries(index).sort() }),
   }
   hash.update(stringifyJson(parameters))
   hash.update(rows.ids.type === "int64" ? bytesOf(rows.ids.values) : stringifyJson(rows.ids.values))

@@ -7,6 +7,7 @@
 import type { ShardEntry } from "../../manifest/manifest.js"
 import type { CertificateQueries, NeighbourHint, ShardNeighbours } from "../../recall/certificate.js"
 import type { BackendName, ShardSpec } from "../../shards/backend.js"
+import type { IndexOptions } from "../../shards/options.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Scratch } from "../scratch.js"
 import type { ShardDraft } from "./draft.js"
@@ -17,6 +18,8 @@ export interface ShardPlan {
   readonly run: string
   readonly spec: ShardSpec
   readonly backend: BackendName
+  /** Options of the index, where any were given. */
+  readonly index?: IndexOptions | undefined
   /** Queries whose nearest rows are wanted. */
   readonly queries: CertificateQueries | undefined
 }

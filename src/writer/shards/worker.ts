@@ -1,6 +1,7 @@
 /** Thread entry: drafts shards for `executor.ts`. */
 import { workerData } from "node:worker_threads"
 import { errorToWire, type WireError } from "../../errors.js"
+import { registerInherited } from "../../shards/registry.js"
 import { openScratch, type ScratchLocation } from "../scratch.js"
 import { draftShard, type ShardDraft } from "./draft.js"
 import type { ShardHint, ShardPlan, ShardTask } from "./task.js"
@@ -20,6 +21,7 @@ export type DraftReply = { readonly draft: ShardDraft } | { readonly error: Wire
 
 const { plan, scratch: location }: DraftWork = workerData
 const scratch = openScratch(location)
+await registerInherited()
 
 export default async function draft({ task, hint }: DraftRequest): Promise<DraftReply> {
   try {

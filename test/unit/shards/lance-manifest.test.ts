@@ -7,7 +7,7 @@ import { isVecsnapError } from "../../../src/errors.js"
 import { buildShard } from "../../../src/shards/lancedb/build.js"
 import { readLanceManifest } from "../../../src/shards/lancedb/manifest-file.js"
 import { createPool } from "../../../src/shards/lancedb/pool.js"
-import { noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
 
 const SPEC = specOf(8)
 
@@ -178,7 +178,7 @@ describe("opening a table", () => {
   const opening = async () => {
     const pool = createPool({})
     try {
-      const shard = await pool.open(dir, SPEC, { kind: "ivf_flat", partitions: 1, probes: 1 })
+      const shard = await openShard(pool, dir, SPEC, { kind: "ivf_flat", partitions: 1, probes: 1 })
       await shard.close()
     } finally {
       await pool.close()
