@@ -22,7 +22,7 @@ import {
   recallCurve,
   targetFigures,
 } from "./curves.js"
-import { idKey } from "./hold-out.js"
+import { idKey } from "./id-key.js"
 
 /** Neighbours of each query. */
 export const CERTIFIED_NEIGHBOURS = Math.max(...RECALL_KS)

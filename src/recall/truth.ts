@@ -8,7 +8,7 @@ import { hash53, saltOf } from "../sharding/cluster/space/hash.js"
 import { backendByName } from "../shards/registry.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { createNeighbourLists, type Neighbour, nearestInShard } from "./certificate.js"
-import { idKey } from "./hold-out.js"
+import { idKey } from "./id-key.js"
 
 interface ShardRecords {
   readonly shard: number

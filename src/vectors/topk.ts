@@ -149,7 +149,7 @@ export interface MergedHit<Hit> {
 
 /**
  * The nearest k over the sorted hits of several shards, by (distance, shard, id). An id that several shards hold
- * (replicas) counts once, at its best place. Throws `InvalidInput` unless k is an integer of 1 or more.
+ * (copies) counts once, at its best place. Throws `InvalidInput` unless k is an integer of 1 or more.
  */
 export function mergeTopK<Hit extends { readonly id: Id; readonly distance: number }>(
   lists: readonly ShardHits<Hit>[],

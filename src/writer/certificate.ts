@@ -1,12 +1,11 @@
 /** What the recall certificate of a build is measured with, and the step that measures it. */
-
 import { type Certified, certify, createNeighbourLists, type NeighbourLists } from "../recall/certificate.js"
 import type { RecallCertificate } from "../recall/curves.js"
-import type { HeldOutRow } from "../recall/hold-out.js"
 import type { Strategy } from "../sharding/strategy.js"
 import { inSharedMemory, type Job, seedOf, splitGivenQueries } from "./job.js"
 import { choosingRows, type SampledLayout, strategyByQueries } from "./layout/thresholds.js"
 import type { Trained } from "./layout/train.js"
+import type { HeldOutRow } from "./rows/hold-out.js"
 import type { Duplicates } from "./rows/id-log.js"
 import type { Partition } from "./rows/partition.js"
 

@@ -9,15 +9,16 @@
  */
 import { invalidInput } from "../errors.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
-import { createHoldOutCollector } from "../recall/hold-out.js"
 import { needsTraining } from "../sharding/registry.js"
 import { type AskedQueries, certificateQueries, certified } from "./certificate.js"
-import { holdOutOf, type Job, noRows, validRows } from "./job.js"
+import type { Job } from "./job.js"
 import { readableTwice, train, untrainedStrategy } from "./layout/train.js"
 import { createBadRows } from "./rows/bad-rows.js"
+import { createHoldOutCollector, holdOutOf } from "./rows/hold-out.js"
 import { createIdLog, type Duplicates, findDuplicates } from "./rows/id-log.js"
 import { writeLocator } from "./rows/locator.js"
-import { type Partition, partition, placementBy, spillName } from "./rows/partition.js"
+import { assignmentBy, type Partition, partition, spillName } from "./rows/partition.js"
+import { noRows, validRows } from "./rows/valid-rows.js"
 import { threadExecutor } from "./shards/executor.js"
 import { createShardResults } from "./shards/results.js"
 import type { ShardPlan, ShardTask } from "./shards/task.js"
@@ -44,13 +45,13 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
   const idLog = createIdLog(scratch)
   const partitioned = await clock.time("partition", (progress) =>
     partition(validRows(source, options.metric, badRows, signal), {
-      placementFor: async (dim) => trained?.placement ?? placementBy(await untrainedStrategy(job, dim)),
+      assignmentFor: async (dim) => trained?.assignment ?? assignmentBy(await untrainedStrategy(job, dim)),
       metric: options.metric,
       fields: source.fields,
       scratch,
-      onPlaced: async (batch, places, positions) => {
-        heldOut.add(batch, places, positions)
-        await idLog.add(batch, places, positions)
+      onAssigned: async (batch, rowShards, positions) => {
+        heldOut.add(batch, rowShards, positions)
+        await idLog.add(batch, rowShards, positions)
       },
       onRows: (rows) => progress(rows, trained?.rows),
       signal,

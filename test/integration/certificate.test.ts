@@ -16,8 +16,8 @@ import {
   type VectorRecord,
 } from "../../src/index.js"
 import { readArtifacts } from "../../src/manifest/artifacts.js"
-import { heldOutRows } from "../../src/recall/hold-out.js"
 import { splitQueries } from "../../src/recall/queries.js"
+import { heldOutRows } from "../../src/writer/rows/hold-out.js"
 import { readPlaces } from "../support/copies.js"
 import { bruteForce, makeRecords, seededRandom } from "../support/records.js"
 import { withTempDir } from "../support/stores.js"

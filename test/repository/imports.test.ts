@@ -24,7 +24,6 @@ const LAYERS = [
 const ALLOWED = new Set<string>([
   // To go with the moves of issue 14: the measuring of recall is still between the writer and the manifest.
   "recall -> manifest",
-  "recall -> writer",
   "recall -> maintenance",
   "sharding -> recall",
 ])

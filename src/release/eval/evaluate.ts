@@ -25,7 +25,7 @@ import {
   type TargetFigures,
   targetFiguresOf,
 } from "../../recall/curves.js"
-import { idKey } from "../../recall/hold-out.js"
+import { idKey } from "../../recall/id-key.js"
 import { type QueryInput, readQueries } from "../../recall/queries.js"
 import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.js"
 import { openStore, type StoreOptions } from "../../storage/open.js"

@@ -1,7 +1,7 @@
 /** What can be known of an input without building it: how many rows, and a sample of them. */
 import type { RecordBatch } from "../../records.js"
 import type { Source } from "../../sources/source.js"
-import { noRows } from "../job.js"
+import { noRows } from "../rows/valid-rows.js"
 
 export interface InputFacts {
   /** As {@link Source.name}. */

@@ -18,8 +18,8 @@ import type { ResolvedCluster } from "../../sharding/options.js"
 import type { LayoutName, Strategy } from "../../sharding/strategy.js"
 import type { Metric } from "../../vectors/metric.js"
 import { Reservoir } from "../../vectors/random.js"
-import { noRows } from "../job.js"
-import type { Placement } from "../rows/partition.js"
+import type { Assignment } from "../rows/partition.js"
+import { noRows } from "../rows/valid-rows.js"
 import type { LaidOut, LayoutTask } from "./task.js"
 import type { LayoutMessage } from "./worker.js"
 
@@ -187,7 +187,7 @@ function createRowStore(dim: number, mostRows: number): RowStore {
   }
 }
 
-export interface LayOutOptions {
+export interface LayoutRunOptions {
   readonly metric: Metric
   readonly sharding: ResolvedCluster
   /** Real queries, if there are any, `count × dim`. */
@@ -203,10 +203,10 @@ export interface LayOutOptions {
  * Makes the layout in worker threads. `vectors` are changed. The result depends on rows, options and seed alone, not on the
  * number of threads.
  */
-export async function layOut(
+export async function runLayout(
   { vectors, dim, rows: sampleOf }: LayoutInputRows,
   layout: "affinity" | "fast",
-  options: LayOutOptions,
+  options: LayoutRunOptions,
 ): Promise<LaidOut> {
   const { metric, sharding, queries, parallelism = availableParallelism(), signal } = options
   const { shards, seed } = sharding
@@ -246,7 +246,7 @@ export async function layOut(
 }
 
 /** Logs how long each step took when the next one begins; `undefined` ends the last. */
-function createStepLog({ logger, onStep }: LayOutOptions): (step: string | undefined) => void {
+function createStepLog({ logger, onStep }: LayoutRunOptions): (step: string | undefined) => void {
   let current: { readonly step: string; readonly start: number } | undefined
   return (step) => {
     const now = performance.now()
@@ -262,18 +262,18 @@ function createStepLog({ logger, onStep }: LayOutOptions): (step: string | undef
  * Places the rows of the second reading, which must be those of the first in the same order: where a layout of all rows has them, at home,
  * then at each of their copies; one at a time by a layout of a sample. Throws `InvalidInput` if there are more rows than in the first.
  */
-export function layoutPlacement(
+export function layoutAssignment(
   strategy: Strategy,
   laidOut: LaidOut,
   rows: number,
   sourceName: string,
-): Placement {
+): Assignment {
   const { home, copies, points, routing } = laidOut
   const priced = points && createPricedPlacement(points, rows)
   let next = 0
   return {
     strategy,
-    place(batch) {
+    assign(batch) {
       const from = next
       next += batch.rows
       if (next > rows) {
@@ -288,16 +288,16 @@ export function layoutPlacement(
       }
       if (copies === undefined) return { rows: undefined, shards: home.subarray(from, next) }
       const stored = batch.rows + copies.start[next]! - copies.start[from]!
-      const places = { rows: new Int32Array(stored), shards: new Int32Array(stored) }
+      const rowShards = { rows: new Int32Array(stored), shards: new Int32Array(stored) }
       for (let row = from, at = 0; row < next; row++) {
-        places.rows[at] = row - from
-        places.shards[at++] = home[row]!
+        rowShards.rows[at] = row - from
+        rowShards.shards[at++] = home[row]!
         for (let copy = copies.start[row]!; copy < copies.start[row + 1]!; copy++) {
-          places.rows[at] = row - from
-          places.shards[at++] = copies.shard[copy]!
+          rowShards.rows[at] = row - from
+          rowShards.shards[at++] = copies.shard[copy]!
         }
       }
-      return places
+      return rowShards
     },
   }
 }

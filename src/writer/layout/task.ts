@@ -18,7 +18,7 @@ import {
   prepareRows,
   type SpaceRows,
 } from "../../sharding/cluster/space/space.js"
-import type { Crew } from "../../sharding/cluster/space/workers.js"
+import type { Workers } from "../../sharding/cluster/space/workers.js"
 import type { Metric } from "../../vectors/metric.js"
 
 export interface LayoutTask
@@ -43,13 +43,13 @@ export interface LaidOut extends Pick<Layout, "kind" | "judged" | "centroids" | 
 /** `onStep` is called before each step. */
 export function runLayoutTask(
   task: LayoutTask,
-  crew: Crew | undefined,
+  workers: Workers | undefined,
   onStep: (step: string) => void,
 ): LaidOut {
   const { shards, layout, budget, seed, sampleOf } = task
   onStep("prepare")
   const { input, split } = prepare(task)
-  const options = { shards, layout, budget, seed, sampleOf, onStep, ...(crew && { crew }) }
+  const options = { shards, layout, budget, seed, sampleOf, onStep, ...(workers && { workers }) }
   return inReadingOrder(createLayout(input, options), split)
 }
 

@@ -6,7 +6,7 @@ import { join } from "node:path"
 import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads"
 import { errorFromWire, type WireError } from "../../errors.js"
 import { runPart } from "../../sharding/cluster/layout/parts.js"
-import type { Crew, Part } from "../../sharding/cluster/space/workers.js"
+import type { Part, Workers } from "../../sharding/cluster/space/workers.js"
 
 /** What a helper is posted for each step. */
 export interface Shift {
@@ -17,8 +17,8 @@ export interface Shift {
 const TAKEN = 0
 const FINISHED = 1
 
-/** A crew of `threads` threads, this one included, to be used until `end` is called. Its helpers end with this thread too. */
-export async function createCrew(threads: number): Promise<Crew & { end(): Promise<void> }> {
+/** Starts workers: `threads` threads, this one included, until `end` is called. They also end with this thread. */
+export async function startWorkers(threads: number): Promise<Workers & { end(): Promise<void> }> {
   const helpers = await Promise.all(Array.from({ length: threads - 1 }, startHelper))
   return {
     threads,

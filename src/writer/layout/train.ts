@@ -4,7 +4,6 @@
 import { invalidInput } from "../../errors.js"
 import { readArtifacts } from "../../manifest/artifacts.js"
 import { readLive } from "../../manifest/current.js"
-import { heldOutCount, heldOutRows, sampleWithout, takeHeldOut, withHeldOut } from "../../recall/hold-out.js"
 import type { SplitQueries } from "../../recall/queries.js"
 import type { RecordBatch } from "../../records.js"
 import type { Routing } from "../../sharding/cluster/routing/routing.js"
@@ -21,26 +20,33 @@ import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { Reservoir } from "../../vectors/random.js"
-import {
-  contextOf,
-  holdOutOf,
-  inSharedMemory,
-  type Job,
-  noRows,
-  splitGivenQueries,
-  validRows,
-} from "../job.js"
+import { contextOf, inSharedMemory, type Job, splitGivenQueries } from "../job.js"
 import { createBadRows } from "../rows/bad-rows.js"
-import { type Placement, placementBy } from "../rows/partition.js"
+import {
+  heldOutCount,
+  heldOutRows,
+  holdOutOf,
+  sampleWithout,
+  takeHeldOut,
+  withHeldOut,
+} from "../rows/hold-out.js"
+import { type Assignment, assignmentBy } from "../rows/partition.js"
 import { remembered, spooled } from "../rows/spool.js"
-import { type LayoutInputRows, type LayoutRows, layOut, layoutPlacement, readLayoutRows } from "./layout.js"
+import { noRows, validRows } from "../rows/valid-rows.js"
+import {
+  type LayoutInputRows,
+  type LayoutRows,
+  layoutAssignment,
+  readLayoutRows,
+  runLayout,
+} from "./layout.js"
 import type { SampledLayout } from "./thresholds.js"
 
 /** The part of the memory limit that the input may take to be kept from its first reading to the second. */
 const REMEMBERED_SHARE = 1 / 4
 
 export interface Trained {
-  readonly placement: Placement
+  readonly assignment: Assignment
   /** Rows of the input when it was first read. */
   readonly rows: number
   /** Rows that must be left for training. */
@@ -89,7 +95,7 @@ async function trainPlain(
       progress(iteration, sharding.iterations),
     ),
   )
-  return { placement: placementBy(strategy), rows, kept, notes: [] }
+  return { assignment: assignmentBy(strategy), rows, kept, notes: [] }
 }
 
 async function trainLayout(
@@ -118,7 +124,7 @@ async function trainLayout(
     let steps = 0
     const onStep = (): void => progress(++steps)
     const given = queries && { demand: queries.demand, thresholds: queries.measuring }
-    return layOut(parts.left, layout, {
+    return runLayout(parts.left, layout, {
       metric,
       sharding,
       queries: given,
@@ -131,12 +137,12 @@ async function trainLayout(
   const centroids = { shape: [sharding.shards, dim], data: laidOut.centroids }
   const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
   const placed = parts.heldOut === undefined ? laidOut : withHeldOut(laidOut, heldOut, parts.heldOut)
-  const placement = layoutPlacement(strategy, placed, rows, source.name)
+  const assignment = layoutAssignment(strategy, placed, rows, source.name)
   const { routing } = laidOut
   const withRouting = (other: Routing): Strategy =>
     createCluster(sharding, contextOf(job, dim), centroids, other)
   const isSample = read.vectors.length / dim < rows
-  return { placement, rows, kept, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
+  return { assignment, rows, kept, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
 }
 
 /** The rows that a layout is made of, without the held-out ones: those of all rows are kept to be placed by it, in the first reading. */

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads"
 import { errorToWire, type WireError } from "../../errors.js"
 import { type LaidOut, type LayoutTask, runLayoutTask } from "./task.js"
-import { createCrew } from "./threads.js"
+import { startWorkers } from "./threads.js"
 
 export type LayoutMessage =
   | { readonly step: string }
@@ -13,9 +13,9 @@ const post = (message: LayoutMessage): void => parentPort!.postMessage(message)
 
 try {
   const task: LayoutTask = workerData
-  const crew = task.threads > 1 ? await createCrew(task.threads) : undefined
-  const laidOut = runLayoutTask(task, crew, (step) => post({ step }))
-  await crew?.end()
+  const workers = task.threads > 1 ? await startWorkers(task.threads) : undefined
+  const laidOut = runLayoutTask(task, workers, (step) => post({ step }))
+  await workers?.end()
   post({ laidOut })
 } catch (error) {
   post({ error: errorToWire(error) })

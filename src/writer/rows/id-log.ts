@@ -12,7 +12,7 @@ import { type Id, type RecordBatch, rowPlace } from "../../records.js"
 import { hashValue } from "../../sharding/hash.js"
 import type { Scratch } from "../scratch.js"
 import { readBlocks } from "./batches.js"
-import { type Places, spillName } from "./partition.js"
+import { type RowShards, spillName } from "./partition.js"
 
 const BUCKETS = 256
 const ENTRY_BYTES = 24
@@ -21,7 +21,7 @@ const ENTRIES_BUFFERED = 2048
 
 export interface IdLog {
   /** Notes where each row of a batch went: its shards, and its position in the spill of each. */
-  add(batch: RecordBatch, places: Places, positions: Float64Array): Promise<void>
+  add(batch: RecordBatch, rowShards: RowShards, positions: Float64Array): Promise<void>
   /** Names of the bucket files that exist, by rising hashes, after everything was written out. */
   finish(): Promise<readonly string[]>
 }

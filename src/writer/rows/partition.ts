@@ -14,24 +14,24 @@ import { createNorms } from "./norms.js"
 /** Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many shards. */
 const PENDING_BYTES = 64 * 2 ** 20
 
-/** Where the rows of an input go, in the order in which they are read. */
-export interface Placement {
+/** Says which shards the rows of an input go to, in the order in which they are read. */
+export interface Assignment {
   readonly strategy: Strategy
   /** To be called with each batch once, in order. */
-  place(batch: RecordBatch): Places
+  assign(batch: RecordBatch): RowShards
 }
 
-/** Places of the rows of a batch, row by row: the home of each first, then its copies, each in another shard. */
-export interface Places {
-  /** Row of the batch at each place; absent if each row has just its home. */
+/** The shards of the rows of a batch, row by row: the home of each first, then those of its copies, all different. */
+export interface RowShards {
+  /** For each of `shards`, which row of the batch goes there; absent if each row has just its home. */
   readonly rows: Int32Array | undefined
   readonly shards: Int32Array
 }
 
 /** Rows go where the strategy assigns them. */
-export const placementBy = (strategy: Strategy): Placement => ({
+export const assignmentBy = (strategy: Strategy): Assignment => ({
   strategy,
-  place: (batch) => ({ rows: undefined, shards: strategy.assign(batch) }),
+  assign: (batch) => ({ rows: undefined, shards: strategy.assign(batch) }),
 })
 
 export interface Partition {
@@ -47,13 +47,13 @@ export interface Partition {
 
 export interface PartitionOptions {
   /** Says where rows go once the dimension is known. */
-  readonly placementFor: (dim: number) => Promise<Placement>
+  readonly assignmentFor: (dim: number) => Promise<Assignment>
   readonly metric: Metric
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   /** Where the spill files are. */
   readonly scratch: Scratch
-  /** Told of each batch in order, with its places and their positions in the spills of their shards. */
-  readonly onPlaced: (batch: RecordBatch, places: Places, positions: Float64Array) => Promise<void>
+  /** Told of each batch in order, with the shards of its rows, and the position that each row has in their spills. */
+  readonly onAssigned: (batch: RecordBatch, rowShards: RowShards, positions: Float64Array) => Promise<void>
   /** Told the rows done so far. */
   readonly onRows: (rows: number) => void
   readonly signal: AbortSignal | undefined
@@ -67,12 +67,14 @@ export async function partition(
   batches: AsyncIterable<RecordBatch>,
   options: PartitionOptions,
 ): Promise<Partition | undefined> {
-  const { metric, fields, scratch, onPlaced, signal } = options
+  const { metric, fields, scratch, onAssigned, signal } = options
   const wide = createWideness(fields)
   const norms = createNorms()
   const pending = new Map<number, RecordBatch[]>()
   let pendingBytes = 0
-  let partition: { placement: Placement; rowsByShard: Float64Array; dim: number; idType: IdType } | undefined
+  let partition:
+    | { assignment: Assignment; rowsByShard: Float64Array; dim: number; idType: IdType }
+    | undefined
   let rows = 0
 
   const flush = async (): Promise<void> => {
@@ -84,25 +86,25 @@ export async function partition(
   for await (const batch of batches) {
     throwIfAborted(signal)
     if (partition === undefined) {
-      const placement = await options.placementFor(batch.dim)
-      const rowsByShard = new Float64Array(placement.strategy.shards)
-      partition = { placement, rowsByShard, dim: batch.dim, idType: batch.ids.type }
+      const assignment = await options.assignmentFor(batch.dim)
+      const rowsByShard = new Float64Array(assignment.strategy.shards)
+      partition = { assignment, rowsByShard, dim: batch.dim, idType: batch.ids.type }
     }
-    const { placement, rowsByShard } = partition
-    const places = placement.place(batch)
+    const { assignment, rowsByShard } = partition
+    const rowShards = assignment.assign(batch)
     wide.note(batch)
     norms.add(batch.vectors, batch.dim)
-    const positions = new Float64Array(places.shards.length)
+    const positions = new Float64Array(rowShards.shards.length)
     const members = new Map<number, number[]>()
     for (let place = 0; place < positions.length; place++) {
-      const row = places.rows === undefined ? place : places.rows[place]!
-      const shard = places.shards[place]!
+      const row = rowShards.rows === undefined ? place : rowShards.rows[place]!
+      const shard = rowShards.shards[place]!
       positions[place] = rowsByShard[shard]!++
       const rowsOfShard = members.get(shard)
       if (rowsOfShard === undefined) members.set(shard, [row])
       else rowsOfShard.push(row)
     }
-    await onPlaced(batch, places, positions)
+    await onAssigned(batch, rowShards, positions)
     for (const [shard, rowsOfShard] of members) {
       const part = takeRows(batch, rowsOfShard)
       const parts = pending.get(shard)
@@ -116,9 +118,9 @@ export async function partition(
   }
   await flush()
   if (partition === undefined) return undefined
-  const { placement, rowsByShard, dim, idType } = partition
+  const { assignment, rowsByShard, dim, idType } = partition
   const schema = { dim, metric, id: { type: idType, wide: wide.ids() }, fields: wide.fields() }
-  return { rows, strategy: placement.strategy, rowsByShard, schema, norms: norms.figures() }
+  return { rows, strategy: assignment.strategy, rowsByShard, schema, norms: norms.figures() }
 }
 
 const isWide = (value: bigint): boolean => value !== BigInt.asIntN(54, value) || value === -(2n ** 53n)

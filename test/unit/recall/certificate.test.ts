@@ -6,7 +6,7 @@ import {
   nearestInShard,
   type ShardNeighbours,
 } from "../../../src/recall/certificate.js"
-import { idKey } from "../../../src/recall/hold-out.js"
+import { idKey } from "../../../src/recall/id-key.js"
 import type { Strategy } from "../../../src/sharding/strategy.js"
 
 /** Lists of one query: ids with their distances, nearest first. */

@@ -4,7 +4,7 @@ import { closestPoints, forEachBlock } from "../space/compare.js"
 import { hashOrder, saltOf } from "../space/hash.js"
 import { orderByFalling } from "../space/order.js"
 import { createPoints, type Points, type SpaceRows } from "../space/space.js"
-import type { Crew } from "../space/workers.js"
+import type { Workers } from "../space/workers.js"
 import { gatherMembers, sumByGroup, toCentroids } from "./clusters.js"
 
 /** Rows of the largest shard over the average. */
@@ -22,7 +22,7 @@ export interface CapacityOptions {
   /** The rows that are assigned: all if absent. */
   readonly members?: ArrayLike<number> | undefined
   /** With one the rows must be in shared memory. */
-  readonly crew?: Crew | undefined
+  readonly workers?: Workers | undefined
 }
 
 /**
@@ -36,9 +36,9 @@ export function assignWithCapacity(
   rows: SpaceRows,
   points: Points,
   capacity: number,
-  { weights, members, crew }: CapacityOptions = {},
+  { weights, members, workers }: CapacityOptions = {},
 ): Int32Array {
-  const { point, margin } = closestPoints(rows, points, members, crew)
+  const { point, margin } = closestPoints(rows, points, members, workers)
   const order = orderByFalling(margin)
   const load = new Float64Array(points.count)
   const waiting: number[] = []
@@ -91,10 +91,10 @@ export function balancedLayout(
   shards: number,
   centroids: Float32Array,
   seed: number,
-  crew?: Crew,
+  workers?: Workers,
 ): Int32Array {
-  const moved = createPoints(balancedCentroids(rows, shards, centroids, seed, crew), rows.dim, rows.metric)
-  return assignWithCapacity(rows, moved, (CAPACITY * rows.rows) / shards + 1, { crew })
+  const moved = createPoints(balancedCentroids(rows, shards, centroids, seed, workers), rows.dim, rows.metric)
+  return assignWithCapacity(rows, moved, (CAPACITY * rows.rows) / shards + 1, { workers })
 }
 
 /** Centroids that moved in rounds of assignment under the capacity, over a sample. */
@@ -103,17 +103,17 @@ export function balancedCentroids(
   shards: number,
   centroids: Float32Array,
   seed: number,
-  crew?: Crew,
+  workers?: Workers,
 ): Float32Array {
   const most = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_SHARD * shards)
   const sample =
     rows.rows > most ? hashOrder(rows.rows, saltOf("shards", seed)).slice(0, most).sort() : undefined
-  const { rows: own, members } = gatherMembers(rows, sample, crew)
+  const { rows: own, members } = gatherMembers(rows, sample, workers)
   const moving = centroids.slice()
   const capacity = (CAPACITY * (sample?.length ?? rows.rows)) / shards + 1
   for (let round = 1; round < ROUNDS; round++) {
     const points = createPoints(moving, rows.dim, rows.metric)
-    const shardOf = assignWithCapacity(own, points, capacity, { members, crew })
+    const shardOf = assignWithCapacity(own, points, capacity, { members, workers })
     toCentroids(sumByGroup(own, shardOf, shards, members), rows.metric, moving)
   }
   return moving

@@ -7,7 +7,7 @@
 import { type Closest, closestPoints, forEachBlock, takeLargest } from "../space/compare.js"
 import { groupMembers } from "../space/order.js"
 import { createPoints, gatherRows, type Points, type SpaceRows, squaredLength } from "../space/space.js"
-import { type Crew, divide, newFloats, newInts, someOf } from "../space/workers.js"
+import { divide, newFloats, newInts, someOf, type Workers } from "../space/workers.js"
 import { trainClusters } from "./clusters.js"
 
 /** Rows that cells are trained on at most, or this many a cell where that is more. */
@@ -23,9 +23,9 @@ const GROUPS_SEARCHED = 6
 type Nearest = Pick<Closest, "point" | "similarity">
 
 /** Centroids of `cells` cells. */
-export function trainCells(rows: SpaceRows, cells: number, salt: number, crew?: Crew): Points {
+export function trainCells(rows: SpaceRows, cells: number, salt: number, workers?: Workers): Points {
   const sample = Math.max(SAMPLE_ROWS, SAMPLE_ROWS_PER_CELL * cells)
-  const options = { clusters: cells, iterations: ITERATIONS, salt, sample, crew }
+  const options = { clusters: cells, iterations: ITERATIONS, salt, sample, workers }
   return createPoints(trainClusters(rows, options, undefined, closestCells), rows.dim, rows.metric)
 }
 
@@ -34,10 +34,10 @@ export function closestCells(
   rows: SpaceRows,
   cells: Points,
   members?: ArrayLike<number>,
-  crew?: Crew,
+  workers?: Workers,
 ): Nearest {
-  if (cells.count <= FLAT_CELLS) return closestPoints(rows, cells, members, crew)
-  return searchTree(rows, createTree(cells, rows), members, crew)
+  if (cells.count <= FLAT_CELLS) return closestPoints(rows, cells, members, workers)
+  return searchTree(rows, createTree(cells, rows), members, workers)
 }
 
 export interface CellTree {
@@ -67,12 +67,17 @@ const CHUNK_ROWS = 65_536
 /** Each part packs all cells anew. */
 const LEAST_ROWS = 8192
 
-function searchTree(rows: SpaceRows, tree: CellTree, members?: ArrayLike<number>, crew?: Crew): Nearest {
+function searchTree(
+  rows: SpaceRows,
+  tree: CellTree,
+  members?: ArrayLike<number>,
+  workers?: Workers,
+): Nearest {
   const count = members?.length ?? rows.rows
-  const point = newInts(count, crew)
-  const similarity = newFloats(count, crew).fill(-Infinity)
+  const point = newInts(count, workers)
+  const similarity = newFloats(count, workers).fill(-Infinity)
   divide(
-    crew,
+    workers,
     count,
     LEAST_ROWS,
     (from, to) => ({

@@ -14,7 +14,7 @@ import {
   scaleToUnitLength,
   squaredLength,
 } from "../space/space.js"
-import { type Crew, newFloats } from "../space/workers.js"
+import { newFloats, type Workers } from "../space/workers.js"
 
 export interface ClusterOptions {
   readonly clusters: number
@@ -23,7 +23,7 @@ export interface ClusterOptions {
   /** Rows to train on at most: all if absent. */
   readonly sample?: number
   /** With one the rows must be in shared memory. */
-  readonly crew?: Crew | undefined
+  readonly workers?: Workers | undefined
 }
 
 /** Rows that take more are not copied: they would count in the memory of a build. */
@@ -36,11 +36,11 @@ const GATHERED_BYTES = 2 ** 25
 export function gatherMembers(
   rows: SpaceRows,
   members: ArrayLike<number> | undefined,
-  crew?: Crew,
+  workers?: Workers,
 ): { readonly rows: SpaceRows; readonly members?: ArrayLike<number> } {
   if (members === undefined) return { rows }
   if (4 * rows.dim * members.length > GATHERED_BYTES) return { rows, members }
-  const vectors = newFloats(members.length * rows.dim, crew)
+  const vectors = newFloats(members.length * rows.dim, workers)
   gatherRows(rows, members, 0, members.length, vectors)
   return { rows: { ...rows, rows: members.length, vectors } }
 }
@@ -50,7 +50,7 @@ export type Search = (
   rows: SpaceRows,
   points: Points,
   members?: ArrayLike<number>,
-  crew?: Crew,
+  workers?: Workers,
 ) => Pick<Closest, "point" | "similarity">
 
 /**
@@ -75,10 +75,10 @@ export function trainClusters(
     centroids.set(rows.vectors.subarray(row * dim, (row + 1) * dim), cluster * dim)
   }
   if (metric === "dot") scaleToUnitLength(centroids, dim)
-  const { rows: own, members: sample } = gatherMembers(rows, order, options.crew)
+  const { rows: own, members: sample } = gatherMembers(rows, order, options.workers)
   let before: Int32Array | undefined
   for (let round = 0; round < iterations; round++) {
-    const { point, similarity } = search(own, createPoints(centroids, dim, metric), sample, options.crew)
+    const { point, similarity } = search(own, createPoints(centroids, dim, metric), sample, options.workers)
     if (before?.every((cluster, i) => cluster === point[i])) break // a round more would change nothing
     before = point
     const sums = sumByGroup(own, point, clusters, sample)

@@ -1,5 +1,5 @@
 /**
- * Replicas by demand: a copy of a row is worth what it lifts the rows (and queries) that have it as a neighbour, which meet
+ * Copies by demand: a copy of a row is worth what it lifts the rows (and queries) that have it as a neighbour, which meet
  * it at an earlier probe. Few rows are neighbours of many, so that a fifth more storage goes a long way.
  */
 

@@ -3,7 +3,7 @@
  * cell's rows are compared with those of the 16 nearest cells; twice, with other seeds, since a pair that the borders
  * of one clustering cut apart is mostly together in the other. Exact search would cost the square of the rows.
  *
- * A crew shares the cells of one clustering (no two of them write the same row), then those of the next one.
+ * Workers shares the cells of one clustering (no two of them write the same row), then those of the next one.
  */
 
 import {
@@ -16,7 +16,7 @@ import {
 import { saltOf } from "../space/hash.js"
 import { groupMembers } from "../space/order.js"
 import { createPoints, gatherRows, type Points, type SpaceRows } from "../space/space.js"
-import { type Crew, divide } from "../space/workers.js"
+import { divide, type Workers } from "../space/workers.js"
 import { closestCells, trainCells } from "./cells.js"
 
 /** Length of the neighbour lists. */
@@ -40,10 +40,10 @@ export interface GraphPlan {
 }
 
 /** Clustering number `clustering`, from 0 to `CLUSTERINGS - 1`. */
-export function planGraph(rows: SpaceRows, clustering: number, seed: number, crew?: Crew): GraphPlan {
+export function planGraph(rows: SpaceRows, clustering: number, seed: number, workers?: Workers): GraphPlan {
   const wanted = Math.max(1, Math.floor(rows.rows / ROWS_PER_CELL))
-  const trained = trainCells(rows, wanted, saltOf("graph", seed) + clustering, crew)
-  const { start, members } = groupMembers(closestCells(rows, trained, undefined, crew).point, wanted)
+  const trained = trainCells(rows, wanted, saltOf("graph", seed) + clustering, workers)
+  const { start, members } = groupMembers(closestCells(rows, trained, undefined, workers).point, wanted)
   // Pieces of cut cells share the centroid of their cell, and so are each other's nearest.
   const starts: number[] = []
   const cellOf: number[] = []
@@ -125,13 +125,13 @@ export interface NeighbourGraph {
   readonly ids: Int32Array
 }
 
-/** With a crew the rows must be in shared memory. */
-export function neighbourGraph(rows: SpaceRows, seed: number, crew?: Crew): NeighbourGraph {
-  const lists = createNeighbourLists(rows.rows, crew !== undefined)
+/** With workers the rows must be in shared memory. */
+export function neighbourGraph(rows: SpaceRows, seed: number, workers?: Workers): NeighbourGraph {
+  const lists = createNeighbourLists(rows.rows, workers !== undefined)
   for (let clustering = 0; clustering < CLUSTERINGS; clustering++) {
-    const plan = planGraph(rows, clustering, seed, crew)
+    const plan = planGraph(rows, clustering, seed, workers)
     divide(
-      crew,
+      workers,
       plan.cells,
       1,
       (from, to) => ({ kind: "cells", rows, plan, from, to, lists }),

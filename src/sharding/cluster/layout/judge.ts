@@ -9,7 +9,7 @@ import {
 } from "../routing/descriptors.js"
 import { forEachBlock } from "../space/compare.js"
 import { type SpaceRows, sliceRows } from "../space/space.js"
-import { type Crew, divide, newInts } from "../space/workers.js"
+import { divide, newInts, type Workers } from "../space/workers.js"
 
 /** The probes whose mean recall is what a layout, or a copy of a row, is worth. */
 export const JUDGED_PROBES = [1, 2, 4, 8] as const
@@ -102,7 +102,7 @@ export interface Judged {
 const LEAST_QUERIES = 256
 
 /**
- * The β that is best for the queries, the smaller one in a tie, by routing them to the homes of their true neighbours. With a crew the queries
+ * The β that is best for the queries, the smaller one in a tie, by routing them to the homes of their true neighbours. With workers the queries
  * must be in shared memory.
  */
 export function tuneBeta(
@@ -110,13 +110,13 @@ export function tuneBeta(
   queries: SpaceRows,
   truth: Truth,
   home: ArrayLike<number>,
-  crew?: Crew,
+  workers?: Workers,
 ): Judged {
   const betas: readonly number[] = descriptors.metric === "cosine" ? BETAS : WIDER_BETAS
   const table = createScoring(descriptors, betas[0]!)
   const homes = Int32Array.from(truth.ids, (row) => (row < 0 ? -1 : home[row]!))
   const pairs = homes.reduce((count, shard) => (shard < 0 ? count : count + 1), 0)
-  const found = newInts(queries.rows * betas.length, crew)
+  const found = newInts(queries.rows * betas.length, workers)
   const partOf = (from: number, to: number): TunePart => ({
     kind: "tune",
     table,
@@ -125,7 +125,7 @@ export function tuneBeta(
     homes: homes.slice(from * truth.k, to * truth.k),
     found: found.subarray(from * betas.length, to * betas.length),
   })
-  divide(crew, queries.rows, LEAST_QUERIES, partOf, () => tunePart(partOf(0, queries.rows)))
+  divide(workers, queries.rows, LEAST_QUERIES, partOf, () => tunePart(partOf(0, queries.rows)))
   const sums = betas.map((_, b) =>
     found.reduce((sum, count, i) => (i % betas.length === b ? sum + count : sum), 0),
   )

@@ -20,7 +20,7 @@ import { createTrials, learnGains, measureStopping } from "../routing/stopping.j
 import { closestPoints, exactNeighbours } from "../space/compare.js"
 import { hashOrder, saltOf } from "../space/hash.js"
 import type { Preparation, SpaceRows } from "../space/space.js"
-import type { Crew } from "../space/workers.js"
+import type { Workers } from "../space/workers.js"
 import { balancedCentroids, balancedLayout } from "./balanced.js"
 import { sumByGroup, toCentroids, trainClusters } from "./clusters.js"
 import { DEMAND_RANKS, grantCopies, proposeCopies } from "./copies.js"
@@ -41,7 +41,7 @@ export interface LayoutInput {
   readonly validation: SpaceRows
   /** Prepared real queries, if there are any. */
   readonly queries?: {
-    /** Join the demand for replicas, each with its best 100 rows. */
+    /** Join the demand for copies, each with its best 100 rows. */
     readonly demand: SpaceRows
     /** Choose the thresholds, in place of the validation rows. */
     readonly thresholds: SpaceRows
@@ -62,7 +62,7 @@ export interface LayoutOptions {
   /** Default 1. */
   readonly seed?: number
   /** Shares the work; all rows must be in shared memory then. The result does not depend on it. */
-  readonly crew?: Crew
+  readonly workers?: Workers
   /** Called before each step. May throw to end the work. */
   readonly onStep?: (step: LayoutStep) => void
 }
@@ -75,7 +75,7 @@ export type LayoutStep =
   | "packed"
   | "descriptors"
   | "demand"
-  | "replicas"
+  | "copies"
   | "stopping"
 
 export interface Layout {
@@ -121,13 +121,13 @@ export const affinityBytes = (rows: number, dim: number): number => 2 ** 26 + ro
  */
 export function createLayout(input: LayoutInput, options: LayoutOptions): Layout {
   const { rows, validation, preparation, queries } = input
-  const { shards, budget = 1.2, seed = 1, crew, onStep = () => {} } = options
+  const { shards, budget = 1.2, seed = 1, workers, onStep = () => {} } = options
   checkInput(input, shards, budget)
   const affinity = options.layout === "affinity"
 
   onStep("truth")
   const most = affinity ? TRUE_NEIGHBOURS : LEARNED_NEIGHBOURS
-  const neighbours = exactNeighbours(validation, rows, Math.min(most, rows.rows), false, crew)
+  const neighbours = exactNeighbours(validation, rows, Math.min(most, rows.rows), false, workers)
   const truth = firstOf(neighbours, TRUE_NEIGHBOURS)
   // So many of a sample are as near as the ten best of all.
   const ofSample = Math.round(TRUE_NEIGHBOURS * Math.min(1, rows.rows / (options.sampleOf ?? rows.rows)))
@@ -136,28 +136,28 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   onStep("centroids")
   const sample = Math.max(PLAIN_SAMPLE_ROWS, PLAIN_SAMPLE_ROWS_PER_SHARD * shards)
   const salt = saltOf("shards", seed)
-  const plain = trainClusters(rows, { clusters: shards, iterations: PLAIN_ROUNDS, salt, sample, crew })
+  const plain = trainClusters(rows, { clusters: shards, iterations: PLAIN_ROUNDS, salt, sample, workers })
 
   if (affinity) onStep("graph")
-  const graph = affinity ? neighbourGraph(rows, seed, crew) : undefined
+  const graph = affinity ? neighbourGraph(rows, seed, workers) : undefined
   const reverse = graph === undefined ? undefined : reverseLists(rows.rows, [graph])
 
   onStep("balanced")
   const points = affinity
     ? undefined
-    : priceShards(rows, balancedCentroids(rows, shards, plain, seed, crew), seed, crew)
+    : priceShards(rows, balancedCentroids(rows, shards, plain, seed, workers), seed, workers)
   const balancedHome =
     points === undefined
-      ? balancedLayout(rows, shards, plain, seed, crew)
+      ? balancedLayout(rows, shards, plain, seed, workers)
       : createPricedPlacement(points, rows.rows).place(rows)
-  const balanced = describeLayout(input, balancedHome, truth, shards, seed, crew)
+  const balanced = describeLayout(input, balancedHome, truth, shards, seed, workers)
   let chosen: Described = balanced
   let packed: Described | undefined
   if (graph !== undefined && reverse !== undefined) {
     onStep("packed")
-    const { shardOf } = packedLayout(rows, graph, shards, seed, crew)
+    const { shardOf } = packedLayout(rows, graph, shards, seed, workers)
     propagateLabels(graph, reverse, shardOf, shards, seed)
-    packed = describeLayout(input, shardOf, truth, shards, seed, crew)
+    packed = describeLayout(input, shardOf, truth, shards, seed, workers)
     // A cell is not divided, so many equal rows can make a shard of any size.
     const fits = largestShard(shardOf, shards) <= (MOST_OF_AVERAGE * rows.rows) / shards + 1
     if (fits && packed.judged > balanced.judged) chosen = packed
@@ -171,10 +171,10 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   let copies: Copies | undefined
   if (graph !== undefined && budget > 1 && shards > 1) {
     onStep("demand")
-    const few = describeShards(rows, home, shards, DEMAND_DESCRIPTORS, saltOf("demand", seed), crew)
-    const scoring = createScoring(few, tuneBeta(few, validation, truth, home, crew).beta)
+    const few = describeShards(rows, home, shards, DEMAND_DESCRIPTORS, saltOf("demand", seed), workers)
+    const scoring = createScoring(few, tuneBeta(few, validation, truth, home, workers).beta)
     const ranks = Math.min(DEMAND_RANKS, shards)
-    const route = (some: SpaceRows) => routeAll(scoring, some, undefined, ranks, false, crew).ranked
+    const route = (some: SpaceRows) => routeAll(scoring, some, undefined, ranks, false, workers).ranked
     let demand = reverse!
     let ranked = route(rows)
     if (queries !== undefined && queries.demand.rows > 0) {
@@ -183,7 +183,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
         rows,
         Math.min(DEMANDED_NEIGHBOURS, rows.rows),
         false,
-        crew,
+        workers,
       )
       demand = reverseLists(rows.rows, [graph, wanted])
       const both = new Uint16Array((rows.rows + queries.demand.rows) * ranks)
@@ -191,7 +191,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
       both.set(route(queries.demand), ranked.length)
       ranked = both
     }
-    onStep("replicas")
+    onStep("copies")
     const proposals = proposeCopies(home, shards, demand, ranked, ranks)
     copies = grantCopies(home, shards, proposals, budget, validationHome)
   }
@@ -199,16 +199,16 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   onStep("stopping")
   const scoring = createScoring(descriptors, beta)
   const membership = { shards, home, copies }
-  const held = routeAll(scoring, validation, undefined, undefined, true, crew)
+  const held = routeAll(scoring, validation, undefined, undefined, true, workers)
   const table =
     graph === undefined
       ? learnGains(held, gainsByRank(held, neighbours, membership))
-      : learnFromGraph(rows, graph, scoring, membership, seed, crew)
+      : learnFromGraph(rows, graph, scoring, membership, seed, workers)
   let trials = createTrials(table, held, gainsByRank(held, asNear, membership))
   const real = queries !== undefined && queries.thresholds.rows > 0 ? queries.thresholds : undefined
   if (real !== undefined) {
     const routings = routeAll(scoring, real)
-    const wanted = exactNeighbours(real, rows, asNear.k, false, crew)
+    const wanted = exactNeighbours(real, rows, asNear.k, false, workers)
     trials = createTrials(table, routings, gainsByRank(routings, wanted, membership))
   }
   const stopping = measureStopping(table, trials, held.familiarity, real === undefined)
@@ -273,13 +273,13 @@ function describeLayout(
   truth: Truth,
   shards: number,
   seed: number,
-  crew: Crew | undefined,
+  workers: Workers | undefined,
 ): Described {
-  const many = inFourBits(describe(rows, home, shards, seed, crew))
-  const tuned = { home, descriptors: many, ...tuneBeta(many, validation, truth, home, crew) }
-  const one = describeShards(rows, home, shards, 1, saltOf("descriptors", seed), crew)
+  const many = inFourBits(describe(rows, home, shards, seed, workers))
+  const tuned = { home, descriptors: many, ...tuneBeta(many, validation, truth, home, workers) }
+  const one = describeShards(rows, home, shards, 1, saltOf("descriptors", seed), workers)
   const centroids = inFourBits({ ...one, counts: one.counts.map((count) => Math.min(count, 1)) })
-  const ranked = { home, descriptors: centroids, ...tuneBeta(centroids, validation, truth, home, crew) }
+  const ranked = { home, descriptors: centroids, ...tuneBeta(centroids, validation, truth, home, workers) }
   return ranked.judged > tuned.judged ? ranked : tuned
 }
 
@@ -290,7 +290,7 @@ function learnFromGraph(
   scoring: ScoringTable,
   membership: Membership,
   seed: number,
-  crew: Crew | undefined,
+  workers: Workers | undefined,
 ) {
   const sampled = hashOrder(rows.rows, saltOf("sample", seed)).subarray(
     0,
@@ -301,6 +301,6 @@ function learnFromGraph(
     { length: sampled.length * k },
     (_, i) => graph.ids[sampled[Math.floor(i / k)]! * graph.k + (i % k)]!,
   )
-  const routings = routeAll(scoring, rows, sampled, undefined, true, crew)
+  const routings = routeAll(scoring, rows, sampled, undefined, true, workers)
   return learnGains(routings, gainsByRank(routings, { k, ids }, membership))
 }

@@ -6,7 +6,7 @@
 import { saltOf } from "../space/hash.js"
 import { groupMembers } from "../space/order.js"
 import { createPoints, type SpaceRows, scaleToUnitLength } from "../space/space.js"
-import type { Crew } from "../space/workers.js"
+import type { Workers } from "../space/workers.js"
 import { assignWithCapacity } from "./balanced.js"
 import { closestCells, trainCells } from "./cells.js"
 import { trainClusters } from "./clusters.js"
@@ -46,15 +46,15 @@ export function packedLayout(
   graph: NeighbourGraph,
   shards: number,
   seed: number,
-  crew?: Crew,
+  workers?: Workers,
 ): { readonly shardOf: Int32Array; readonly start: Int32Array; readonly changes: number } {
   const perShard = Math.max(2, Math.min(CELLS_PER_SHARD, Math.floor(AFFINITIES / shards / shards)))
   const count = Math.max(shards, Math.min(perShard * shards, rows.rows))
-  const cells = trainCells(rows, count, saltOf("cells", seed), crew)
-  const cellOf = closestCells(rows, cells, undefined, crew).point
+  const cells = trainCells(rows, count, saltOf("cells", seed), workers)
+  const cellOf = closestCells(rows, cells, undefined, workers).point
   const weights = new Int32Array(count)
   for (const cell of cellOf) weights[cell]!++
-  const shardOf = startOf(rows, cells.vectors, weights, shards, seed, crew)
+  const shardOf = startOf(rows, cells.vectors, weights, shards, seed, workers)
   const start = cellOf.map((cell) => shardOf[cell]!)
   const average = rows.rows / shards
   const changes = packCells(cellGraph(graph, cellOf, count), {
@@ -74,10 +74,10 @@ function startOf(
   weights: Int32Array,
   shards: number,
   seed: number,
-  crew?: Crew,
+  workers?: Workers,
 ): Int32Array {
   const { dim, metric } = rows
-  const options = { clusters: shards, iterations: 6, salt: saltOf("shards", seed), sample: 65_536, crew }
+  const options = { clusters: shards, iterations: 6, salt: saltOf("shards", seed), sample: 65_536, workers }
   const centres = trainClusters(rows, options)
   const cells: SpaceRows = { metric, dim, rows: weights.length, vectors: centroids }
   const capacity = (START_CAPACITY * rows.rows) / shards

@@ -1,5 +1,4 @@
-/** The parts of steps that a crew can do. */
-
+/** The parts of steps that workers can do. */
 import { type DescribePart, describePart, type RoutePart, routePart } from "../routing/descriptors.js"
 import { type ClosestPart, findClosest, findNearest, type NearestPart } from "../space/compare.js"
 import type { Part } from "../space/workers.js"

@@ -7,7 +7,7 @@ import { closestPoints, forEachBlock } from "../space/compare.js"
 import { hashOrder, saltOf } from "../space/hash.js"
 import { groupMembers } from "../space/order.js"
 import { createPoints, type Points, type SpaceRows } from "../space/space.js"
-import type { Crew } from "../space/workers.js"
+import type { Workers } from "../space/workers.js"
 import { gatherMembers } from "./clusters.js"
 
 /** Rows of the largest shard over the average. */
@@ -32,7 +32,7 @@ export function priceShards(
   rows: SpaceRows,
   centroids: Float32Array,
   seed: number,
-  crew?: Crew,
+  workers?: Workers,
 ): PricedPoints {
   const { dim, metric } = rows
   const unpriced = createPoints(centroids, dim, metric)
@@ -40,10 +40,10 @@ export function priceShards(
   const most = Math.max(BIDDERS, BIDDERS_PER_SHARD * points.count)
   const bidders =
     rows.rows > most ? hashOrder(rows.rows, saltOf("shards", seed)).slice(0, most).sort() : undefined
-  const bidding = gatherMembers(rows, bidders, crew)
+  const bidding = gatherMembers(rows, bidders, workers)
   const average = (bidders?.length ?? rows.rows) / points.count
   for (let round = 0; round < ROUNDS; round++) {
-    const { point, margin } = closestPoints(bidding.rows, points, bidding.members, crew)
+    const { point, margin } = closestPoints(bidding.rows, points, bidding.members, workers)
     const { start, members: places } = groupMembers(point, points.count)
     let overfull = false
     for (let shard = 0; shard < points.count; shard++) {

@@ -8,12 +8,12 @@ import { closestPoints, forEachBlock } from "../space/compare.js"
 import { saltOf } from "../space/hash.js"
 import { groupMembers } from "../space/order.js"
 import { createPoints, type Points, type SpaceRows, sliceRows, squaredLength } from "../space/space.js"
-import { type Crew, divide, newFloats, newInts, newShorts, someOf } from "../space/workers.js"
+import { divide, newFloats, newInts, newShorts, someOf, type Workers } from "../space/workers.js"
 
 /** Sub-centroids of a shard at most, and one for at least so many rows. */
 export const DESCRIPTORS = 128
 const ROWS_PER_DESCRIPTOR = 10
-/** For the demand for replicas only: routing all rows by 128 would cost most of a layout's time. */
+/** For the demand for copies only: routing all rows by 128 would cost most of a layout's time. */
 export const DEMAND_DESCRIPTORS = 32
 const ITERATIONS = 6
 
@@ -36,7 +36,7 @@ export function describeShards(
   shards: number,
   most: number,
   salt: number,
-  crew?: Crew,
+  workers?: Workers,
 ): Descriptors {
   const { dim, metric } = rows
   const { start: first, members } = groupMembers(shardOf, shards)
@@ -45,8 +45,8 @@ export function describeShards(
     const size = first[shard + 1]! - first[shard]!
     start[shard + 1] = start[shard]! + Math.min(most, Math.max(1, Math.floor(size / ROWS_PER_DESCRIPTOR)))
   }
-  const vectors = newFloats(start[shards]! * dim, crew)
-  const counts = newInts(start[shards]!, crew)
+  const vectors = newFloats(start[shards]! * dim, workers)
+  const counts = newInts(start[shards]!, workers)
   const partOf = (from: number, to: number): DescribePart => ({
     kind: "describe",
     rows,
@@ -57,7 +57,7 @@ export function describeShards(
     vectors: vectors.subarray(start[from]! * dim, start[to]! * dim),
     counts: counts.subarray(start[from]!, start[to]!),
   })
-  divide(crew, shards, 1, partOf, () => describePart(partOf(0, shards)))
+  divide(workers, shards, 1, partOf, () => describePart(partOf(0, shards)))
   return { metric, dim, shards, start, vectors, counts }
 }
 
@@ -97,8 +97,8 @@ export const describe = (
   shardOf: ArrayLike<number>,
   shards: number,
   seed: number,
-  crew?: Crew,
-) => describeShards(rows, shardOf, shards, DESCRIPTORS, saltOf("descriptors", seed), crew)
+  workers?: Workers,
+) => describeShards(rows, shardOf, shards, DESCRIPTORS, saltOf("descriptors", seed), workers)
 
 /** Under `dot` rows are grouped by angle, but a query's products are estimated by the mean of the rows as they are. */
 function toMeans(
@@ -275,7 +275,7 @@ export interface Routings {
 
 /**
  * Routes rows or prepared queries: `members` of them, all if absent. `shown` ranks are kept, all shards by default; with
- * `withScores` false only the order is (2 bytes a rank). With a crew the queries must be in shared memory.
+ * `withScores` false only the order is (2 bytes a rank). With workers the queries must be in shared memory.
  */
 export function routeAll(
   table: ScoringTable,
@@ -283,19 +283,19 @@ export function routeAll(
   members?: ArrayLike<number>,
   shown = table.shards,
   withScores = true,
-  crew?: Crew,
+  workers?: Workers,
 ): Routings {
   const count = members?.length ?? queries.rows
   const routings = {
     queries: count,
     shards: table.shards,
     shown,
-    ranked: newShorts(count * shown, crew),
-    scores: newFloats(withScores ? count * shown : 0, crew),
-    familiarity: newFloats(count, crew),
+    ranked: newShorts(count * shown, workers),
+    scores: newFloats(withScores ? count * shown : 0, workers),
+    familiarity: newFloats(count, workers),
   }
   divide(
-    crew,
+    workers,
     count,
     LEAST_QUERIES,
     (from, to) => ({

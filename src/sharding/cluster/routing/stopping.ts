@@ -246,7 +246,7 @@ export interface StoppingRule extends GainTable {
 }
 
 /**
- * Measures thresholds for all targets on held-out queries that were no demand for replicas (those that were reach
+ * Measures thresholds for all targets on held-out queries that were no demand for copies (those that were reach
  * .02 more than others will). `apart` as for {@link chooseThresholds}. `rows` are held-out rows, which say what is familiar.
  */
 export function measureStopping(

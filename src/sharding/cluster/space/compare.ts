@@ -5,7 +5,7 @@
 import { GUARD_BYTES, KernelMemory, pack, packedLength } from "../../../vectors/kernel/memory.js"
 import { innerProducts, squaredDistances } from "../../../vectors/kernel/plain.js"
 import { gatherRows, type Points, type SpaceRows, sliceRows, squaredLength } from "./space.js"
-import { type Crew, divide, newFloats, newInts, someOf } from "./workers.js"
+import { divide, newFloats, newInts, someOf, type Workers } from "./workers.js"
 
 /** Kernel memories that nobody uses just now. They only grow, and there are as many as callbacks are nested. */
 const idle: KernelMemory[] = []
@@ -174,21 +174,21 @@ export interface Closest {
 /** Fewer rows are not worth a message to another thread. */
 const LEAST_ROWS = 1024
 
-/** The most similar point for each of `members` (all rows if absent). With a crew the rows must be in shared memory. */
+/** The most similar point for each of `members` (all rows if absent). With workers the rows must be in shared memory. */
 export function closestPoints(
   rows: SpaceRows,
   points: Points,
   members?: ArrayLike<number>,
-  crew?: Crew,
+  workers?: Workers,
 ): Closest {
   const count = members?.length ?? rows.rows
   const closest = {
-    point: newInts(count, crew),
-    similarity: newFloats(count, crew),
-    margin: newFloats(count, crew),
+    point: newInts(count, workers),
+    similarity: newFloats(count, workers),
+    margin: newFloats(count, workers),
   }
   divide(
-    crew,
+    workers,
     count,
     LEAST_ROWS,
     (from, to) => ({
@@ -400,19 +400,19 @@ const LEAST_QUERIES = 64
 
 /**
  * The k nearest rows of every query, exactly (in float32), best first: `queries × k` ids, -1 where there are fewer rows.
- * `same`: queries are the rows, and no row is its own neighbour. With a crew both must be in shared memory.
+ * `same`: queries are the rows, and no row is its own neighbour. With workers both must be in shared memory.
  */
 export function exactNeighbours(
   queries: SpaceRows,
   rows: SpaceRows,
   k: number,
   same = false,
-  crew?: Crew,
+  workers?: Workers,
 ): NearestLists {
-  const lists = createNearestLists(queries.rows, k, crew !== undefined)
+  const lists = createNearestLists(queries.rows, k, workers !== undefined)
   const partOf = (from: number, to: number) =>
     ({ kind: "nearest", queries, members: someOf(undefined, from, to), rows, lists, same }) as const
-  divide(crew, queries.rows, LEAST_QUERIES, partOf, () => findNearest(partOf(0, queries.rows)))
+  divide(workers, queries.rows, LEAST_QUERIES, partOf, () => findNearest(partOf(0, queries.rows)))
   return lists
 }
 

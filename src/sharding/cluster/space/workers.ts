@@ -10,7 +10,7 @@ export interface Part {
 }
 
 /** Threads that work together on the parts of a step. `writer/` makes them; without any, everything is done by the caller. */
-export interface Crew {
+export interface Workers {
   /** The caller's included. */
   readonly threads: number
   /** Does all parts, and returns when all are done. Throws what a part throws. */
@@ -21,32 +21,32 @@ export interface Crew {
 const PARTS_PER_THREAD = 4
 
 /**
- * Divides `count` things into ranges of at least `least` and does them all: with a crew `partOf` each range, otherwise `alone` all of
- * them at once.
+ * Divides `count` things into ranges of at least `least` and does them all: with workers `partOf` each range, otherwise
+ * `alone` all of them at once.
  */
 export function divide(
-  crew: Crew | undefined,
+  workers: Workers | undefined,
   count: number,
   least: number,
   partOf: (from: number, to: number) => Part,
   alone: () => void,
 ): void {
-  const parts = Math.min(Math.floor(count / least), PARTS_PER_THREAD * (crew?.threads ?? 1))
-  if (crew === undefined || crew.threads === 1 || parts < 2) {
+  const parts = Math.min(Math.floor(count / least), PARTS_PER_THREAD * (workers?.threads ?? 1))
+  if (workers === undefined || workers.threads === 1 || parts < 2) {
     alone()
     return
   }
   const border = (part: number): number => Math.floor((part * count) / parts)
-  crew.run(Array.from({ length: parts }, (_, part) => partOf(border(part), border(part + 1))))
+  workers.run(Array.from({ length: parts }, (_, part) => partOf(border(part), border(part + 1))))
 }
 
-/** Zeros, in memory that a crew can write. */
-export const newFloats = (length: number, crew?: Crew): Float32Array =>
-  crew === undefined ? new Float32Array(length) : new Float32Array(new SharedArrayBuffer(4 * length))
-export const newInts = (length: number, crew?: Crew): Int32Array =>
-  crew === undefined ? new Int32Array(length) : new Int32Array(new SharedArrayBuffer(4 * length))
-export const newShorts = (length: number, crew?: Crew): Uint16Array =>
-  crew === undefined ? new Uint16Array(length) : new Uint16Array(new SharedArrayBuffer(2 * length))
+/** Zeros, in memory that workers can write. */
+export const newFloats = (length: number, workers?: Workers): Float32Array =>
+  workers === undefined ? new Float32Array(length) : new Float32Array(new SharedArrayBuffer(4 * length))
+export const newInts = (length: number, workers?: Workers): Int32Array =>
+  workers === undefined ? new Int32Array(length) : new Int32Array(new SharedArrayBuffer(4 * length))
+export const newShorts = (length: number, workers?: Workers): Uint16Array =>
+  workers === undefined ? new Uint16Array(length) : new Uint16Array(new SharedArrayBuffer(2 * length))
 
 /** Some of `members`, copied, or of all rows by their numbers; not a view, which would be posted with all that it is a view of. */
 export function someOf(members: ArrayLike<number> | undefined, from: number, to: number): Int32Array {

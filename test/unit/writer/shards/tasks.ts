@@ -1,5 +1,5 @@
 /** Shard tasks for tests: rows in the scratch store, and the plan that they share. */
-import { idKey } from "../../../../src/recall/hold-out.js"
+import { idKey } from "../../../../src/recall/id-key.js"
 import type { RecordBatch } from "../../../../src/records.js"
 import type { BackendName, ShardSpec } from "../../../../src/shards/backend.js"
 import { appendBlocks } from "../../../../src/writer/rows/batches.js"

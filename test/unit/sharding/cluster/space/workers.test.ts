@@ -2,12 +2,12 @@ import { describe, expect, test } from "vitest"
 import { createLayout } from "../../../../../src/sharding/cluster/layout/layout.js"
 import { runPart } from "../../../../../src/sharding/cluster/layout/parts.js"
 import { fitPreparation, prepareRows, sliceRows } from "../../../../../src/sharding/cluster/space/space.js"
-import type { Crew, Part } from "../../../../../src/sharding/cluster/space/workers.js"
+import type { Part, Workers } from "../../../../../src/sharding/cluster/space/workers.js"
 import { METRICS } from "../../../../../src/vectors/metric.js"
 import { groups } from "../data.js"
 
 /** Does the parts of each step in the other order, as threads may, and notes their kinds. */
-function backwards(kinds: Set<Part["kind"]>): Crew {
+function backwards(kinds: Set<Part["kind"]>): Workers {
   return {
     threads: 2,
     run(parts) {
@@ -19,8 +19,8 @@ function backwards(kinds: Set<Part["kind"]>): Crew {
   }
 }
 
-describe("a crew", () => {
-  test.each(METRICS)("makes the same fast layout under %s as one thread", (metric) => {
+describe("workers", () => {
+  test.each(METRICS)("make the same fast layout under %s as one thread", (metric) => {
     const dim = 6
     const vectors = groups(6000, dim, 30, 0.4)
     const preparation = fitPreparation(vectors, dim, metric)
@@ -29,7 +29,7 @@ describe("a crew", () => {
     const kinds = new Set<Part["kind"]>()
     const options = { shards: 8, layout: "fast" } as const
     const alone = createLayout(input, options)
-    expect(createLayout(input, { ...options, crew: backwards(kinds) })).toEqual(alone)
+    expect(createLayout(input, { ...options, workers: backwards(kinds) })).toEqual(alone)
     expect([...kinds].sort()).toEqual(["closest", "describe", "nearest", "route", "tune"])
   })
 })

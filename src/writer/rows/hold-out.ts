@@ -5,14 +5,15 @@
  * How many rows there are is known at the end only, so a collector keeps as many as may be needed while the rows go by. Once the number is
  * known the same rows can also be named: that is how training leaves them out.
  */
-import type { RecordBatch } from "../records.js"
-import type { Copies } from "../sharding/cluster/layout/judge.js"
-import { homesOf } from "../sharding/cluster/routing/insert.js"
-import { hash32, saltOf } from "../sharding/cluster/space/hash.js"
-import { prepareRows } from "../sharding/cluster/space/space.js"
-import { hashValue } from "../sharding/hash.js"
-import type { LaidOut } from "../writer/layout/task.js"
-import type { Places } from "../writer/rows/partition.js"
+import { idKey } from "../../recall/id-key.js"
+import type { RecordBatch } from "../../records.js"
+import type { Copies } from "../../sharding/cluster/layout/judge.js"
+import { homesOf } from "../../sharding/cluster/routing/insert.js"
+import { hash32, saltOf } from "../../sharding/cluster/space/hash.js"
+import { prepareRows } from "../../sharding/cluster/space/space.js"
+import { type Job, seedOf } from "../job.js"
+import type { LaidOut } from "../layout/task.js"
+import type { RowShards } from "./partition.js"
 
 /** At most one row in so many is held out. */
 const ROWS_PER_HELD_OUT = 20
@@ -24,6 +25,12 @@ export interface HoldOut {
   readonly wanted: number
   readonly seed: number
 }
+
+/** No row is held out where real queries are given, or no certificate is wanted. */
+export const holdOutOf = ({ options, sharding }: Pick<Job, "options" | "sharding">): HoldOut => ({
+  wanted: options.queries === undefined ? options.certificateRows : 0,
+  seed: seedOf(sharding),
+})
 
 /** How many of `rows` rows are held out, if `kept` at least must be left. */
 export function heldOutCount({ wanted }: HoldOut, rows: number, kept: number): number {
@@ -66,9 +73,6 @@ export function heldOutRows({ seed }: HoldOut, rows: number, count: number): Flo
   return Float64Array.from(lowest.entries, ({ row }) => row).sort()
 }
 
-/** Tells ids apart, save for one pair in some 2^53: the first 53 bits of their hash. */
-export const idKey = (id: string | bigint): number => Number(hashValue(id) >> 11n)
-
 interface Collected {
   readonly vector: Float32Array
   readonly id: number
@@ -82,8 +86,8 @@ export interface HeldOutRow extends Collected {
 }
 
 export interface HoldOutCollector {
-  /** To be called with all batches in order, with where their rows go and their positions in the spill of each shard. */
-  add(batch: RecordBatch, places: Places, positions: Float64Array): void
+  /** To be called with all batches in order, with the shards of their rows and the positions there. */
+  add(batch: RecordBatch, rowShards: RowShards, positions: Float64Array): void
   /** The rows that {@link heldOutRows} names for the number of rows seen, by rising number. */
   take(kept: number): readonly HeldOutRow[]
 }
@@ -92,15 +96,15 @@ export function createHoldOutCollector(holdOut: HoldOut): HoldOutCollector {
   const lowest = new LowestHashes<Collected>(holdOut.wanted, holdOut.seed)
   let rows = 0
   return {
-    add({ dim, vectors, ids, rows: count }, places, positions) {
-      for (let place = 0; place < places.shards.length; place++) {
-        const row = places.rows === undefined ? place : places.rows[place]!
+    add({ dim, vectors, ids, rows: count }, rowShards, positions) {
+      for (let place = 0; place < rowShards.shards.length; place++) {
+        const row = rowShards.rows === undefined ? place : rowShards.rows[place]!
         // The home of a row comes before its copies.
-        if (place > 0 && places.rows?.[place - 1] === row) continue
+        if (place > 0 && rowShards.rows?.[place - 1] === row) continue
         lowest.offer(rows + row, () => ({
           vector: vectors.slice(row * dim, (row + 1) * dim),
           id: idKey(ids.values[row]!),
-          shard: places.shards[place]!,
+          shard: rowShards.shards[place]!,
           position: positions[place]!,
         }))
       }

@@ -1,14 +1,14 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
+import { idKey } from "../../../../src/recall/id-key.js"
+import type { RecordBatch } from "../../../../src/records.js"
 import {
   createHoldOutCollector,
   heldOutCount,
   heldOutRows,
-  idKey,
   sampleWithout,
   takeHeldOut,
-} from "../../../src/recall/hold-out.js"
-import type { RecordBatch } from "../../../src/records.js"
+} from "../../../../src/writer/rows/hold-out.js"
 
 /** Rows `from` to `to - 1`: id and both values of the vector are the number of the row. */
 function batchOf(from: number, to: number): RecordBatch {
