@@ -6,6 +6,7 @@ import { invalidInput } from "../errors.js"
 import { numberText, stringifyJson } from "../json.js"
 import type { FieldType, IdType, RecordBatch, RowUnit } from "../records.js"
 import { listOf, quoted } from "../wording.js"
+import { Decimal } from "./plain.js"
 import { BadValue, BatchAssembler, badRow, parseList, type RawRows, readValue } from "./rows.js"
 
 /** A piece of a file, some thousand rows at most. */
@@ -33,10 +34,21 @@ export interface FileReader {
   read(options: FileReadOptions): AsyncIterable<RawColumns>
 }
 
+/** What the columns of a file are, as far as it says so without being read. */
+export interface FileSchema {
+  readonly names: readonly string[]
+  /** As those of {@link RawColumns}. */
+  readonly vectorNames: readonly string[]
+}
+
 export interface FileReadOptions {
   readonly signal: AbortSignal | undefined
   /** Takes rows that cannot even be told apart into columns; throws to end the reading. */
   onBadRow(row: number, problem: string): void
+  /** The columns that are needed, of those there are. A reader that can leaves the others unread; it may give them all the same. */
+  select(schema: FileSchema): readonly string[]
+  /** Bytes of rows that may be in memory at once. */
+  readonly memoryLimit: number
 }
 
 /** Which column is what. */
@@ -58,9 +70,10 @@ export async function* readBatches(
   options: {
     readonly signal: AbortSignal | undefined
     readonly onBadRow: ((error: Error) => void) | undefined
+    readonly memoryLimit: number
   },
 ): AsyncGenerator<RecordBatch> {
-  const { signal, onBadRow } = options
+  const { signal, onBadRow, memoryLimit } = options
   const report =
     onBadRow ??
     ((error: Error) => {
@@ -72,7 +85,8 @@ export async function* readBatches(
   for await (const file of files) {
     const onBadFileRow = (row: number, problem: string) =>
       report(badRow(file.file, file.unit, row, new BadValue(undefined, problem)))
-    for await (const columns of file.read({ signal, onBadRow: onBadFileRow })) {
+    const select = (schema: FileSchema) => neededColumns(schema, mapping, vectorColumn)
+    for await (const columns of file.read({ signal, onBadRow: onBadFileRow, select, memoryLimit })) {
       vectorColumn ??= findVectorColumn(columns, mapping, file.file)
       if (vectorColumn === undefined) continue
       const rows = mapRows(columns, { ...mapping, vectorColumn }, file)
@@ -86,7 +100,43 @@ export async function* readBatches(
   }
 }
 
+/** The columns that are read: all, if all that are nothing else make up the payload, or if one of those asked for is not there. */
+function neededColumns(
+  { names, vectorNames }: FileSchema,
+  mapping: ColumnMapping,
+  vectorColumn: string | undefined,
+): readonly string[] {
+  const { payloadColumns } = mapping
+  const candidates =
+    vectorColumn === undefined ? vectorCandidates(untaken(names, mapping), () => vectorNames) : [vectorColumn]
+  if (payloadColumns === undefined || candidates.length !== 1) return names
+  const needed = new Set([...usedColumns(mapping, candidates[0]!), ...payloadColumns])
+  return [...needed].every((name) => names.includes(name)) ? names.filter((name) => needed.has(name)) : names
+}
+
+/** The columns that are something else than payload. */
+const usedColumns = (
+  { idColumn, shardColumn, fields }: ColumnMapping,
+  vectorColumn: string | undefined,
+): readonly string[] => [
+  idColumn,
+  ...(vectorColumn === undefined ? [] : [vectorColumn]),
+  ...(shardColumn === undefined ? [] : [shardColumn]),
+  ...fields.map(({ name }) => name),
+]
+
+/** The columns that may be the vectors, since they are nothing else. */
+function untaken(names: readonly string[], mapping: ColumnMapping): readonly string[] {
+  const taken = new Set(usedColumns(mapping, undefined))
+  return names.filter((name) => !taken.has(name))
+}
+
 const VECTOR_NAMES = ["vector", "embedding"]
+
+function vectorCandidates(names: readonly string[], byType: () => readonly string[]): readonly string[] {
+  const named = names.filter((name) => VECTOR_NAMES.includes(name))
+  return named.length > 0 ? named : byType().filter((name) => names.includes(name))
+}
 
 /**
  * The column that holds the vectors: the one named so, else the only one that is a list of numbers. `undefined` if there
@@ -94,11 +144,11 @@ const VECTOR_NAMES = ["vector", "embedding"]
  */
 function findVectorColumn(columns: RawColumns, mapping: ColumnMapping, file: string): string | undefined {
   if (columns.rows === 0) return undefined
-  const taken = new Set([mapping.idColumn, mapping.shardColumn, ...mapping.fields.map(({ name }) => name)])
-  const names = (columns.names ?? namesOfAnyRow(columns)).filter((name) => !taken.has(name))
-  const named = names.filter((name) => VECTOR_NAMES.includes(name))
-  const candidates =
-    named.length > 0 ? named : (columns.vectorNames ?? names.filter(looksLikeVectors(columns)))
+  const names = untaken(columns.names ?? namesOfAnyRow(columns), mapping)
+  const candidates = vectorCandidates(
+    names,
+    () => columns.vectorNames ?? names.filter(looksLikeVectors(columns)),
+  )
   if (candidates.length === 1) return candidates[0]
   const found =
     candidates.length === 0
@@ -138,8 +188,7 @@ function mapRows(
   { file, unit, text }: FileReader,
 ): RawRows {
   const { idColumn, vectorColumn, shardColumn, fields, payloadColumns } = mapping
-  const used = [idColumn, vectorColumn, ...(shardColumn === undefined ? [] : [shardColumn])]
-  used.push(...fields.map(({ name }) => name))
+  const used = usedColumns(mapping, vectorColumn)
   if (columns.names !== undefined) assertColumns(columns.names, [...used, ...(payloadColumns ?? [])], file)
 
   return {
@@ -192,6 +241,7 @@ function objectText(names: readonly string[], value: (i: number) => unknown): st
 /** JSON text of a value; `undefined` for one that is not there. */
 function valueText(value: unknown): string | undefined {
   if (value === undefined) return undefined
+  if (value instanceof Decimal) return JSON.stringify(value.plain)
   if (typeof value === "string" || typeof value === "boolean") return JSON.stringify(value)
   // JSON has no NaN and no infinity; data frames use them for values that are missing.
   if (typeof value === "number") return numberText(value)

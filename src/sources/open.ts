@@ -53,6 +53,11 @@ export interface SourceOptions {
   readonly ids?: string | undefined
   /** Settings of the stores that objects are read from. */
   readonly store?: StoreOptions | undefined
+  /**
+   * Bytes of rows that may be in memory at once; default 1 GiB. Parquet whose rows are too wide for it is refused, with the
+   * name of its largest column.
+   */
+  readonly memoryLimit?: number | undefined
   /** Directory for objects while they are read, and for what DuckDB spills; default: the system's. */
   readonly tempDir?: string | undefined
 }
@@ -84,12 +89,12 @@ export async function openSource(
     payloadColumns: options.payloadColumns && [...options.payloadColumns],
     shardColumn: options.shardColumn,
   })
-  const tempDir = options.tempDir ?? tmpdir()
+  const { tempDir = tmpdir(), memoryLimit = DEFAULT_MEMORY_LIMIT } = options
   const { sql } = options
   if (sql !== undefined) {
     const reader = queryReader(await loadDuckdb(), "SQL", sql, tempDir)
     // The rows of a query may come in another order the next time, or be others: random(), now().
-    return sourceOf("SQL", false, mapping, () => [reader])
+    return sourceOf("SQL", false, mapping, memoryLimit, () => [reader])
   }
 
   const openInputStore = (url: string) => openStore(url, options.store)
@@ -105,13 +110,15 @@ export async function openSource(
   const name = files.length === 1 ? first!.input.name : `${files.length} files`
   const isStdin = first!.input.kind === "stdin"
   let wasRead = false
-  const source = sourceOf(name, !isStdin, mapping, (signal) => {
+  const source = sourceOf(name, !isStdin, mapping, memoryLimit, (signal) => {
     if (isStdin && wasRead) throw invalidInput("standard input can be read only once", { name })
     wasRead = true
     return readersOf(name, files, ids, { openInputStore, tempDir, signal })
   })
   return { ...source, countRows: () => countRows(files, tempDir) }
 }
+
+const DEFAULT_MEMORY_LIMIT = 2 ** 30
 
 /** The rows of local files whose metadata tells; of others it does not, or is not at hand. */
 async function countRows(files: readonly FormattedInput[], tempDir: string): Promise<number | undefined> {
@@ -127,6 +134,7 @@ function sourceOf(
   name: string,
   repeatable: boolean,
   mapping: ColumnMapping,
+  memoryLimit: number,
   openReaders: (signal: AbortSignal | undefined) => Iterable<FileReader> | AsyncIterable<FileReader>,
 ): Source {
   return {
@@ -135,7 +143,11 @@ function sourceOf(
     fields: mapping.fields,
     async *read({ signal, onBadRow }: ReadOptions): AsyncGenerator<RecordBatch> {
       try {
-        for await (const batch of readBatches(openReaders(signal), mapping, { signal, onBadRow })) {
+        for await (const batch of readBatches(openReaders(signal), mapping, {
+          signal,
+          onBadRow,
+          memoryLimit,
+        })) {
           yield batch
           if (signal?.aborted) break
         }

@@ -7,6 +7,7 @@ import { parseJson } from "../json.js"
 import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch, RowUnit } from "../records.js"
 import { vectorProblem } from "../vectors/validate.js"
 import { quoted, shortened } from "../wording.js"
+import { Decimal } from "./plain.js"
 
 /** Rows in reach, whose values are not checked yet. All accessors take the row's place, from 0. */
 export interface RawRows {
@@ -316,7 +317,12 @@ function copyVector(
 
 function fieldFrom(value: unknown, type: FieldType, text: boolean, column: string): FieldValue {
   if (value === null || value === undefined) return null
-  const field = text && typeof value === "string" ? fieldFromText(value, type) : fieldFromValue(value, type)
+  const field =
+    value instanceof Decimal
+      ? fieldFromText(value.text, type)
+      : text && typeof value === "string"
+        ? fieldFromText(value, type)
+        : fieldFromValue(value, type)
   if (field === undefined) throw new BadValue(column, `is ${show(value)}, expected ${EXPECTED_FIELD[type]}`)
   return typeof field === "string" ? storableText(field, column) : field
 }
@@ -371,6 +377,7 @@ function shardFrom(value: unknown, text: boolean, column: string): number {
 /** A value as it appears in messages: short, and never throwing. */
 function show(value: unknown): string {
   if (typeof value === "string") return quoted(value)
+  if (value instanceof Decimal) return value.text
   if (value instanceof Uint8Array) return "binary data"
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return "a list"
   if (typeof value === "object" && value !== null) return "an object"

@@ -17,6 +17,7 @@ import {
 import { parseJson } from "../../json.js"
 import { float16 } from "../../vectors/npy.js"
 import {
+  decimalOf,
   plainDate,
   plainDecimal,
   plainInterval,
@@ -92,7 +93,7 @@ function valuesOf(batch: Batch<unknown>, context: Context): ReadValue {
     case Type.Float:
       return type.precision === Precision.HALF ? mapped(numbersOf(batch), float16) : numbersOf(batch)
     case Type.Decimal:
-      return decimals(batch, type.bitWidth, type.scale)
+      return decimals(batch, type.bitWidth, type.scale, context.nested ? plainDecimal : decimalOf)
     case Type.Date: {
       const numbers = numbersOf(batch)
       if (type.unit === DateUnit.DAY) return (row) => plainDate(Number(numbers(row)))
@@ -172,14 +173,19 @@ const UNITS_PER_SECOND: Readonly<Record<number, bigint>> = {
 }
 const unitsPerSecond = (unit: number): bigint => UNITS_PER_SECOND[unit]!
 
-function decimals(batch: Batch<unknown>, bitWidth: number, scale: number): ReadValue {
+function decimals(
+  batch: Batch<unknown>,
+  bitWidth: number,
+  scale: number,
+  toValue: (unscaled: bigint, scale: number) => unknown,
+): ReadValue {
   const values = batch.values as Int32Array | BigUint64Array
   const words = Math.max(1, bitWidth / 64)
   if (values.length < batch.length * words) throw outOfRange()
   return (row) => {
     let bits = 0n
     for (let i = words - 1; i >= 0; i--) bits = (bits << 64n) | BigInt(values[row * words + i]!)
-    return plainDecimal(BigInt.asIntN(bitWidth, bits), scale)
+    return toValue(BigInt.asIntN(bitWidth, bits), scale)
   }
 }
 

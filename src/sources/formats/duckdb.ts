@@ -26,13 +26,21 @@ import type {
   DuckDBValue,
   DuckDBVector,
 } from "@duckdb/node-api"
-import { aborted, invalidInput, isVecsnapError, messageOf, throwIfAborted } from "../../errors.js"
+import {
+  aborted,
+  invalidInput,
+  isVecsnapError,
+  messageOf,
+  throwIfAborted,
+  unsupported,
+} from "../../errors.js"
 import { parseJson } from "../../json.js"
 import { withPackage } from "../../packages.js"
-import { shortened } from "../../wording.js"
-import type { FileReader, FileReadOptions, RawColumns } from "../columns.js"
+import { quoted, shortened } from "../../wording.js"
+import type { FileReader, FileReadOptions, FileSchema, RawColumns } from "../columns.js"
 import type { FileFormat, LocalFile } from "../format.js"
 import {
+  decimalOf,
   plainDate,
   plainDecimal,
   plainInterval,
@@ -56,8 +64,18 @@ export const parquet: FileFormat<"parquet"> = {
   magic: ["PAR1"],
   reads: "file",
   load: loadDuckdb,
-  open: async ({ name, path, tempDir }) =>
-    queryReader(await loadDuckdb(), name, `SELECT * FROM ${parquetTable(path)}`, tempDir),
+  async open({ name, path, tempDir }) {
+    const duckdb = await loadDuckdb()
+    return {
+      file: name,
+      unit: "row",
+      text: false,
+      read(options) {
+        const plan = (connection: DuckDBConnection) => planParquet(duckdb, connection, name, path, options)
+        return readQuery(duckdb, name, plan, tempDir, options)
+      },
+    }
+  },
   countRows: countParquetRows,
 }
 
@@ -70,17 +88,112 @@ async function countParquetRows({
   const duckdb = await loadDuckdb()
   let rows = 0
   const sql = `SELECT count(*) AS rows FROM ${parquetTable(path)}`
-  const options = { signal: undefined, onBadRow: () => {} }
-  for await (const counted of readQuery(duckdb, file, sql, tempDir, options)) {
+  const options = {
+    signal: undefined,
+    onBadRow: () => {},
+    select: ({ names }: FileSchema) => names,
+    memoryLimit: LEAST_MEMORY,
+  }
+  for await (const counted of readQuery(duckdb, file, async () => ({ sql }), tempDir, options)) {
     rows = Number(counted.column("rows")(0))
   }
   return rows
 }
 
-/** A file as a table of SQL: DuckDB takes paths for globs, and names like "year=2024" in them for columns. */
-function parquetTable(path: string): string {
-  const literal = path.replace(/[*?[]/g, (character) => `[${character}]`).replaceAll("'", "''")
-  return `read_parquet('${literal}', hive_partitioning = false)`
+/** A path as SQL, in which DuckDB must not find a glob. */
+const pathLiteral = (path: string): string =>
+  `'${path.replace(/[*?[]/g, (character) => `[${character}]`).replaceAll("'", "''")}'`
+
+/** A file as a table of SQL: DuckDB takes names like "year=2024" in a path for columns, unless told otherwise. */
+const parquetTable = (path: string): string => `read_parquet(${pathLiteral(path)}, hive_partitioning = false)`
+
+/** Of which DuckDB makes a chunk, at most. */
+const CHUNK_ROWS = 2048
+/** Chunks that are in memory for each thread: one that is decoded, one that waits, one that is dealt with. */
+const CHUNKS_AT_ONCE = 3
+
+/** Reads only the columns that are needed, and as many at once as the memory has room for. */
+async function planParquet(
+  duckdb: DuckDB,
+  connection: DuckDBConnection,
+  file: string,
+  path: string,
+  { select, memoryLimit }: FileReadOptions,
+): Promise<Query> {
+  const table = parquetTable(path)
+  const schema = await connection.run(`SELECT * FROM ${table} LIMIT 0`)
+  const duckdbNames = schema.columnNames()
+  const names = await namesInFile(connection, path, duckdbNames)
+  const types = schema.columnTypes()
+  const vectorNames = names.filter((_, i) => isFloatList(duckdb, types[i]!))
+  const selected = new Set(select({ names, vectorNames }))
+  const places = names.flatMap((name, i) => (selected.has(name) ? [i] : []))
+  const columns = places.map((place) => `"${duckdbNames[place]!.replaceAll('"', '""')}"`)
+  const chunkBytes = await bytesOfChunk(connection, file, path, selected, memoryLimit)
+  return {
+    sql: `SELECT ${columns.join(", ")} FROM ${table}`,
+    names: places.map((place) => names[place]!),
+    threads: Math.max(1, Math.floor(memoryLimit / (chunkBytes * CHUNKS_AT_ONCE))),
+  }
+}
+
+/** SQL takes "ID" and "id" for the same name, so that DuckDB calls the second one "id_1". */
+async function namesInFile(
+  connection: DuckDBConnection,
+  path: string,
+  duckdbNames: readonly string[],
+): Promise<readonly string[]> {
+  const taken = new Set(duckdbNames.map((name) => name.toLowerCase()))
+  const mayBeRenamed = (name: string) =>
+    /_\d+$/.test(name) && taken.has(name.replace(/_\d+$/, "").toLowerCase())
+  if (!duckdbNames.some(mayBeRenamed)) return duckdbNames
+  const result = await connection.runAndReadAll(
+    `SELECT name, coalesce(num_children, 0) AS children FROM parquet_schema(${pathLiteral(path)})`,
+  )
+  const [, ...nodes] = result.getRowsJS() as [string, number | bigint][]
+  const names: string[] = []
+  // The tree is written down from its root on; what is within a column is left out.
+  let inner = 0
+  for (const [name, children] of nodes) {
+    if (inner === 0) names.push(name)
+    else inner--
+    inner += Number(children)
+  }
+  const isUnique = new Set(names).size === names.length
+  return isUnique && names.length === duckdbNames.length ? names : duckdbNames
+}
+
+/**
+ * What a chunk of rows takes, by the sizes that the file says its columns have. Throws `InvalidInput` if that is more than
+ * may be in memory.
+ */
+async function bytesOfChunk(
+  connection: DuckDBConnection,
+  file: string,
+  path: string,
+  selected: ReadonlySet<string>,
+  memoryLimit: number,
+): Promise<number> {
+  const result = await connection.runAndReadAll(
+    `SELECT split_part(path_in_schema, ', ', 1) AS name, sum(total_uncompressed_size)::DOUBLE AS bytes
+     FROM parquet_metadata(${pathLiteral(path)}) GROUP BY 1 ORDER BY bytes DESC`,
+  )
+  const sizes = (result.getRowsJS() as [string, number][]).filter(([name]) => selected.has(name))
+  const groups = await connection.runAndReadAll(
+    `SELECT max(row_group_num_rows)::DOUBLE, sum(row_group_num_rows)::DOUBLE
+     FROM (SELECT DISTINCT row_group_id, row_group_num_rows FROM parquet_metadata(${pathLiteral(path)}))`,
+  )
+  const [[mostRows, rows] = [null, null]] = groups.getRowsJS() as [number | null, number | null][]
+  if (mostRows === null || rows === null || rows === 0 || sizes.length === 0) return 1
+  const chunkRows = Math.min(CHUNK_ROWS, mostRows)
+  const bytes = (sizes.reduce((sum, [, size]) => sum + size, 0) / rows) * chunkRows
+  if (bytes <= memoryLimit) return bytes
+  const mib = (size: number) => `${Math.ceil(size / 2 ** 20)} MiB`
+  const [largest] = sizes[0]!
+  throw invalidInput(
+    `${file}: ${chunkRows} rows take ${mib(bytes)}, more than the memory limit of ${mib(memoryLimit)}; their largest column is ${quoted(largest)}: name the payload columns without it, or raise the limit`,
+    { file, column: largest, bytes, memoryLimit },
+  )
 }
 
 /** Reads the result of one SELECT. `name` is for messages. */
@@ -89,27 +202,38 @@ export function queryReader(duckdb: DuckDB, name: string, sql: string, tempDir: 
     file: name,
     unit: "row",
     text: false,
-    read: (options) => readQuery(duckdb, name, sql, tempDir, options),
+    read: (options) => readQuery(duckdb, name, async () => ({ sql }), tempDir, options),
   }
 }
 
+interface Query {
+  readonly sql: string
+  /** Names of the columns of its result, if others than SQL has for them. */
+  readonly names?: readonly string[]
+  /** At most. */
+  readonly threads?: number
+}
+
+const MOST_THREADS = 4
+// DuckDB needs some for itself.
+const LEAST_MEMORY = 128 * 2 ** 20
+
+/** The rows of the query that `plan` makes; it may ask the database first. */
 async function* readQuery(
   duckdb: DuckDB,
   name: string,
-  sql: string,
+  plan: (connection: DuckDBConnection) => Promise<Query>,
   tempDir: string,
-  { signal }: FileReadOptions,
+  { signal, memoryLimit }: FileReadOptions,
 ): AsyncGenerator<RawColumns> {
   const spill = join(tempDir, `vecsnap-duckdb-${randomUUID()}`)
   const instance = await duckdb.DuckDBInstance.create(":memory:", {
-    threads: String(Math.min(4, availableParallelism())),
-    memory_limit: "1GB",
+    memory_limit: `${Math.ceil(Math.max(LEAST_MEMORY, memoryLimit) / 2 ** 20)}MiB`,
     temp_directory: spill,
     preserve_insertion_order: "true",
     autoinstall_known_extensions: "false",
     autoload_known_extensions: "false",
     allow_community_extensions: "false",
-    lock_configuration: "true",
   })
   const connection = await instance.connect()
   const interrupt = () => connection.interrupt()
@@ -117,9 +241,12 @@ async function* readQuery(
   let next: ReturnType<typeof fetchAhead> | undefined
   try {
     throwIfAborted(signal)
+    const { sql, names: given, threads = MOST_THREADS } = await plan(connection)
+    await connection.run(`SET threads = ${Math.min(threads, MOST_THREADS, availableParallelism())}`)
+    await connection.run("SET lock_configuration = true")
     const statement = await prepareSelect(duckdb, connection, sql)
     const result = await statement.stream()
-    const names = result.deduplicatedColumnNames()
+    const names = given ?? result.deduplicatedColumnNames()
     const types = result.columnTypes()
     const wasStreaming = result.isStreaming
     let rowsBefore = 0
@@ -185,7 +312,11 @@ function describeFailure(cause: unknown, name: string): unknown {
   if (!(cause instanceof Error) || isVecsnapError(cause)) return cause
   // What follows an empty line are hints and the statement.
   const [sentence] = cause.message.split("\n\n")
-  return invalidInput(`${name} cannot be read: ${shortened(sentence!, 500)}`, { file: name }, cause)
+  // What DuckDB says of pages of which it can make nothing, while the metadata is in plain.
+  const problem = /TProtocolException/.test(sentence!)
+    ? "its pages are encrypted or damaged; if encrypted, decrypt it first"
+    : shortened(sentence!, 500)
+  return invalidInput(`${name} cannot be read: ${problem}`, { file: name }, cause)
 }
 
 function columnsOf(
@@ -242,7 +373,12 @@ function valueReader(
       return typeof text === "string" ? jsonOf(text, name) : null
     }
   }
-  return (row) => plain(duckdb, vector.getItem(row))
+  return (row) => {
+    const value = vector.getItem(row)
+    return value instanceof duckdb.DuckDBDecimalValue
+      ? decimalOf(value.value, value.scale)
+      : plain(duckdb, value)
+  }
 }
 
 // The parts of DuckDB's vectors that hold the values of lists; some are private in its types.
