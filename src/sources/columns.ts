@@ -6,7 +6,7 @@ import { invalidInput } from "../errors.js"
 import { numberText, stringifyJson } from "../json.js"
 import type { FieldType, IdType, RecordBatch, RowUnit } from "../records.js"
 import { listOf, quoted } from "../wording.js"
-import { Decimal } from "./plain.js"
+import { WrittenValue } from "./plain.js"
 import { BadValue, BatchAssembler, badRow, parseList, type RawRows, readValue } from "./rows.js"
 
 /** A piece of a file, some thousand rows at most. */
@@ -241,7 +241,7 @@ function objectText(names: readonly string[], value: (i: number) => unknown): st
 /** JSON text of a value; `undefined` for one that is not there. */
 function valueText(value: unknown): string | undefined {
   if (value === undefined) return undefined
-  if (value instanceof Decimal) return JSON.stringify(value.plain)
+  if (value instanceof WrittenValue) return JSON.stringify(value.plain)
   if (typeof value === "string" || typeof value === "boolean") return JSON.stringify(value)
   // JSON has no NaN and no infinity; data frames use them for values that are missing.
   if (typeof value === "number") return numberText(value)

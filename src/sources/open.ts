@@ -9,6 +9,7 @@ import { aborted, invalidInput, notFound } from "../errors.js"
 import type { FieldType, IdType, RecordBatch } from "../records.js"
 import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
+import { listOf, shortened } from "../wording.js"
 import { type ColumnMapping, type FileReader, readBatches } from "./columns.js"
 import { fieldList } from "./fields.js"
 import { type Format, MAGIC_BYTES } from "./format.js"
@@ -16,6 +17,7 @@ import { loadDuckdb, queryReader } from "./formats/duckdb.js"
 import { idsOfNpy } from "./formats/npy.js"
 import { countedIds, idsFrom, idsOfLines, type RowIds } from "./ids.js"
 import { expandInputs, type Input } from "./inputs.js"
+import { partitionsOf, withPartitions } from "./partitions.js"
 import {
   formatByContent,
   formatByName,
@@ -98,8 +100,9 @@ export async function openSource(
   }
 
   const openInputStore = (url: string) => openStore(url, options.store)
-  const found = await expandInputs(names, openInputStore)
-  const ids = options.ids === undefined ? undefined : (await expandInputs([options.ids], openInputStore))[0]
+  const { inputs: found, leftOut } = await expandInputs(names, openInputStore)
+  const ids =
+    options.ids === undefined ? undefined : (await expandInputs([options.ids], openInputStore)).inputs[0]
   const given = options.format === undefined ? undefined : formatNamed(options.format)
   const files = await Promise.all(
     found.map(async (input) => ({ input, format: given ?? (await formatOf(input)) })),
@@ -115,7 +118,13 @@ export async function openSource(
     wasRead = true
     return readersOf(name, files, ids, { openInputStore, tempDir, signal })
   })
-  return { ...source, countRows: () => countRows(files, tempDir) }
+  return { ...source, notes: notesOn(leftOut), countRows: () => countRows(files, tempDir) }
+}
+
+function notesOn(leftOut: readonly string[]): readonly string[] {
+  if (leftOut.length === 0) return []
+  const names = listOf(leftOut, (name) => shortened(name, 200))
+  return [`left out, since hidden, beginning with "_" or of a data set's own: ${names}`]
 }
 
 const DEFAULT_MEMORY_LIMIT = 2 ** 30
@@ -243,13 +252,14 @@ async function* readersOf(
       }
       const { path, remove } = await toLocalFile(input, context)
       try {
-        yield await format.open({
+        const reader = await format.open({
           name: input.name,
           path,
           tempDir,
           ids,
           openBytes: () => openFile(path, signal),
         })
+        yield withPartitions(reader, partitionsOf(input.name))
       } finally {
         await remove()
       }

@@ -3,33 +3,32 @@
 // A double holds any decimal of so many digits exactly enough to print it again.
 const DOUBLE_DIGITS = 15
 
-/** A decimal `unscaled / 10^scale` within another value: a number where that shows the same digits, else its text. */
+/** A value that is written down and has no type yet: a field has it as the type that is declared for it. */
+export class WrittenValue {
+  readonly text: string
+  /** As a payload has it. */
+  readonly plain: number | string
+
+  constructor(text: string, plain: number | string) {
+    this.text = text
+    this.plain = plain
+  }
+}
+
+/** A decimal `unscaled / 10^scale` in a column of its own, with all its digits; without a fraction an integer. */
+export function decimalOf(unscaled: bigint, scale: number): bigint | WrittenValue {
+  if (scale === 0) return unscaled
+  const sign = unscaled < 0n ? "-" : ""
+  const digits = (unscaled < 0n ? -unscaled : unscaled).toString()
+  const padded = digits.padStart(scale + 1, "0")
+  const text = `${sign}${padded.slice(0, -scale)}.${padded.slice(-scale)}`
+  return new WrittenValue(text, digits.length <= DOUBLE_DIGITS ? Number(text) : text)
+}
+
+/** A decimal within another value: a number where that shows the same digits, else its text. */
 export function plainDecimal(unscaled: bigint, scale: number): number | bigint | string {
   const decimal = decimalOf(unscaled, scale)
   return typeof decimal === "bigint" ? decimal : decimal.plain
-}
-
-/** A decimal in a column of its own, as a field of any type may have it; without a fraction an integer. */
-export const decimalOf = (unscaled: bigint, scale: number): bigint | Decimal =>
-  scale === 0 ? unscaled : new Decimal(unscaled, scale)
-
-export class Decimal {
-  /** All digits: "-19.90". */
-  readonly text: string
-  readonly #digits: number
-
-  constructor(unscaled: bigint, scale: number) {
-    const sign = unscaled < 0n ? "-" : ""
-    const digits = (unscaled < 0n ? -unscaled : unscaled).toString()
-    const padded = digits.padStart(scale + 1, "0")
-    this.text = `${sign}${padded.slice(0, -scale)}.${padded.slice(-scale)}`
-    this.#digits = digits.length
-  }
-
-  /** As a payload has it: a number where that shows the same digits, else the text. */
-  get plain(): number | string {
-    return this.#digits <= DOUBLE_DIGITS ? Number(this.text) : this.text
-  }
 }
 
 /** A day, counted from 1970, as ISO 8601: "2024-02-29"; years beyond four digits have a sign and six or more. */

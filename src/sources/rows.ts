@@ -7,7 +7,7 @@ import { parseJson } from "../json.js"
 import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch, RowUnit } from "../records.js"
 import { vectorProblem } from "../vectors/validate.js"
 import { quoted, shortened } from "../wording.js"
-import { Decimal } from "./plain.js"
+import { WrittenValue } from "./plain.js"
 
 /** Rows in reach, whose values are not checked yet. All accessors take the row's place, from 0. */
 export interface RawRows {
@@ -318,7 +318,7 @@ function copyVector(
 function fieldFrom(value: unknown, type: FieldType, text: boolean, column: string): FieldValue {
   if (value === null || value === undefined) return null
   const field =
-    value instanceof Decimal
+    value instanceof WrittenValue
       ? fieldFromText(value.text, type)
       : text && typeof value === "string"
         ? fieldFromText(value, type)
@@ -368,7 +368,8 @@ const MAX_SHARD = 2n ** 31n - 1n
 function shardFrom(value: unknown, text: boolean, column: string): number {
   if (value === null || value === undefined)
     throw new BadValue(column, "is missing, expected the number of a shard")
-  const shard = text && typeof value === "string" ? fieldFromText(value, "int64") : toInt64(value)
+  const written = value instanceof WrittenValue ? value.text : text ? value : undefined
+  const shard = typeof written === "string" ? fieldFromText(written, "int64") : toInt64(value)
   if (typeof shard !== "bigint" || shard < 0n || shard > MAX_SHARD)
     throw new BadValue(column, `is ${show(value)}, expected the number of a shard`)
   return Number(shard)
@@ -377,7 +378,7 @@ function shardFrom(value: unknown, text: boolean, column: string): number {
 /** A value as it appears in messages: short, and never throwing. */
 function show(value: unknown): string {
   if (typeof value === "string") return quoted(value)
-  if (value instanceof Decimal) return value.text
+  if (value instanceof WrittenValue) return value.text
   if (value instanceof Uint8Array) return "binary data"
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return "a list"
   if (typeof value === "object" && value !== null) return "an object"

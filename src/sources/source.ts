@@ -10,6 +10,8 @@ export interface Source {
   readonly repeatable: boolean
   /** Declared fields, in order. */
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+  /** What the name of the input would not let one expect, such as files that were left out; a sentence each. */
+  readonly notes?: readonly string[]
   /**
    * How many rows the files say they have, bad ones included, without a reading of them; `undefined` or absent where they do
    * not say.

@@ -26,14 +26,7 @@ import type {
   DuckDBValue,
   DuckDBVector,
 } from "@duckdb/node-api"
-import {
-  aborted,
-  invalidInput,
-  isVecsnapError,
-  messageOf,
-  throwIfAborted,
-  unsupported,
-} from "../../errors.js"
+import { aborted, invalidInput, isVecsnapError, messageOf, throwIfAborted } from "../../errors.js"
 import { parseJson } from "../../json.js"
 import { withPackage } from "../../packages.js"
 import { quoted, shortened } from "../../wording.js"

@@ -345,7 +345,11 @@ describe("inputs", () => {
     })
     expect((await read("memory://sources/day/*.parquet")).files).toEqual(["memory://sources/day/1.parquet"])
     expect((await read("memory://sources/**/2.*")).files).toEqual(["memory://sources/day/deep/2.parquet"])
-    expect((await read("memory://sources/day/")).ids).toEqual(["g", "p"])
+    expect((await read("memory://sources/day/")).files).toEqual([
+      "memory://sources/day/0.jsonl.gz",
+      "memory://sources/day/1.parquet",
+      "memory://sources/day/deep/2.parquet",
+    ])
     for await (const _ of (await openSource("memory://sources/day/", { tempDir })).read({})) {
       expect(await readdir(tempDir)).toHaveLength(1)
       break
