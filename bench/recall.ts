@@ -62,8 +62,8 @@ import {
 import { closestPoints, exactNeighbours } from "../src/sharding/cluster/space/compare.js"
 import { hash32, hashOrder, SPLIT_SALT, saltOf, splitRows } from "../src/sharding/cluster/space/hash.js"
 import { createPoints, prepareRows, type SpaceRows } from "../src/sharding/cluster/space/space.js"
-import { createLsh, drawHyperplanes } from "../src/sharding/lsh.js"
-import { type ResolvedLsh, resolveSharding } from "../src/sharding/options.js"
+import { createLsh, drawHyperplanes, type ResolvedLsh } from "../src/sharding/lsh.js"
+import { resolveSharding } from "../src/sharding/registry.js"
 import type { Strategy } from "../src/sharding/strategy.js"
 import { kernelInUse } from "../src/vectors/kernel.js"
 import { decodeNpy } from "../src/vectors/npy.js"
@@ -219,7 +219,7 @@ function routeByStrategy(strategy: Strategy, queries: SpaceRows, shown = shards)
   const ranked = new Uint16Array(queries.rows * shown)
   for (let query = 0; query < queries.rows; query++) {
     const vector = queries.vectors.slice(query * queries.dim, (query + 1) * queries.dim)
-    const best = strategy.route({ vector, probes: shown === shards ? "all" : shown, present: () => true })
+    const best = strategy.rank({ vector, probes: shown === shards ? "all" : shown }, () => true).shards
     const order = [...new Set([...best.map(({ shard }) => shard), ...everyShard])]
     ranked.set(order.slice(0, shown), query * shown)
   }

@@ -159,17 +159,11 @@ export {
 export type { BuildOptions, BuildReport } from "./release/options.js"
 export { type PublishedRun, type PublishRunOptions, publishRun } from "./release/publish-run.js"
 export type { CollectSummary, RetentionOptions } from "./release/retention.js"
-export {
-  type CelOptions,
-  type ClusterOptions,
-  type ExplicitOptions,
-  LAYOUTS,
-  type LayoutName,
-  type LshOptions,
-  type ShardingOptions,
-  STRATEGY_NAMES,
-  type StrategyName,
-} from "./sharding/strategy.js"
+export type { CelOptions } from "./sharding/cel/options.js"
+export { type ClusterOptions, LAYOUTS, type LayoutName } from "./sharding/cluster/options.js"
+export type { ExplicitOptions } from "./sharding/explicit.js"
+export type { LshOptions } from "./sharding/lsh.js"
+export { type ShardingOptions, STRATEGY_NAMES, type StrategyName } from "./sharding/registry.js"
 export { BACKEND_NAMES, type BackendName } from "./shards/registry.js"
 export { openSource, type SourceOptions } from "./sources/open.js"
 export { type RecordsOptions, recordsSource } from "./sources/records.js"

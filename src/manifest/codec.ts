@@ -8,7 +8,7 @@ import { z } from "zod"
 import { corrupt } from "../errors.js"
 import { FIELD_TYPES, type Json } from "../records.js"
 import { MAX_SHARDS } from "../sharding/options.js"
-import { STRATEGY_NAMES } from "../sharding/strategy.js"
+import { isStrategyName } from "../sharding/registry.js"
 import { BACKEND_NAMES, type BackendName } from "../shards/registry.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
@@ -87,7 +87,7 @@ const schema = z.object({
     model: z.string().nullable(),
   }),
   sharding: z.object({
-    strategy: z.enum(STRATEGY_NAMES),
+    strategy: z.string().refine(isStrategyName, "a strategy that this version has"),
     shards: z.number().int().min(1).max(MAX_SHARDS),
     options: z.record(z.string(), z.unknown()),
     artifacts: z.array(routingFile),

@@ -1,7 +1,8 @@
 /** Lookup of records by id. */
 import type { Id } from "../records.js"
+import { routeQuery } from "../sharding/route.js"
 import type { UseShard } from "./search.js"
-import { checkId, routeQuery, type SnapshotState } from "./state.js"
+import { checkId, type SnapshotState } from "./state.js"
 import type { FoundRecord, GetOptions } from "./types.js"
 
 /**
@@ -18,7 +19,7 @@ export async function getRecords(
   const unique = [...new Set(wanted)]
   const candidates =
     route.shards !== undefined || route.context !== undefined
-      ? sameForAll(unique, routeQuery(state, undefined, route).shards)
+      ? sameForAll(unique, routeQuery(state.routed, undefined, route).shards)
       : await state.locator.locate(unique, signal)
 
   const idsByShard = new Map<number, Id[]>()

@@ -2,11 +2,12 @@
  * The fan-out: asks the shards of each query, and merges what they answer.
  */
 import { invalidInput, isVecsnapError, messageOf, unavailable } from "../errors.js"
+import { checkRoute, queriesByShard, routeQuery } from "../sharding/route.js"
 import type { ShardHit, ShardReader } from "../shards/backend.js"
 import { prepareQuery } from "../shards/query.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
 import { traceRoute } from "./report/telemetry.js"
-import { checkRoute, routeQuery, type SnapshotState } from "./state.js"
+import type { SnapshotState } from "./state.js"
 import type { Hit, SearchOptions, SearchResult } from "./types.js"
 
 /** Runs `work` with an open shard, within the reader's bounds on concurrency and open shards. */
@@ -44,26 +45,17 @@ export async function searchState(
   const { k = DEFAULT_K, partial = "fail" } = options
   if (!Number.isSafeInteger(k) || k < 1)
     throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
-  checkRoute(state, options)
+  checkRoute(state.routed, options)
   const queries = vectors.map((vector, index) => {
     const name = vectors.length > 1 ? `query vector ${index}` : undefined
     return prepareQuery(vector, k, state.spec, { signal, name })
   })
-  const routes = traceRoute(() => queries.map(({ vector }) => routeQuery(state, vector, options)))
+  const routes = traceRoute(() => queries.map(({ vector }) => routeQuery(state.routed, vector, options)))
   for (const { unlike } of routes) if (unlike !== undefined) noteUnlike(state, unlike)
   const asked = routes.map(({ shards }) => shards.map(({ shard }) => shard))
-
-  const queriesByShard = new Map<number, number[]>()
-  for (const [query, shards] of asked.entries()) {
-    for (const shard of shards) {
-      const waiting = queriesByShard.get(shard)
-      if (waiting === undefined) queriesByShard.set(shard, [query])
-      else waiting.push(query)
-    }
-  }
   const answers = new Map<number, ShardAnswer>()
   await Promise.all(
-    Array.from(queriesByShard, async ([shard, waiting]) => {
+    Array.from(queriesByShard(asked), async ([shard, waiting]) => {
       answers.set(shard, await askShard(shard, waiting))
     }),
   )

@@ -2,7 +2,7 @@
  * All that a search needs of one snapshot, as one frozen value. `refresh` makes the next one aside and then replaces
  * one reference; a search keeps the state it started with.
  */
-import { invalidInput, unsupported } from "../errors.js"
+import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { readArtifacts } from "../manifest/artifacts.js"
 import { type LivePointer, readManifest, readPointer, readSnapshot } from "../manifest/current.js"
@@ -11,14 +11,14 @@ import { assertRunId, findManifest } from "../manifest/history.js"
 import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
 import { certifiedRecall, defaultProbes, fixedProbes, TARGET_K } from "../recall/curves.js"
 import type { Id } from "../records.js"
-import { restoreStrategy } from "../sharding/registry.js"
-import type { InformedRoute, RouteRequest, Strategy } from "../sharding/strategy.js"
+import { restoreStrategy, strategyType } from "../sharding/registry.js"
+import type { RoutedSnapshot } from "../sharding/route.js"
 import type { ShardSpec } from "../shards/backend.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { kindOf } from "../wording.js"
 import { createIdLocator, type IdLocator } from "./locator.js"
 import { contentKey } from "./shards/shard-files.js"
-import type { Health, RouteOptions, SnapshotInfo } from "./types.js"
+import type { Health, SnapshotInfo } from "./types.js"
 
 export interface SnapshotState {
   readonly info: SnapshotInfo
@@ -28,7 +28,8 @@ export interface SnapshotState {
   readonly shards: ReadonlyMap<number, ShardEntry>
   /** Content key of each shard that holds rows. */
   readonly contents: ReadonlyMap<number, string>
-  readonly strategy: Strategy
+  /** What routing goes by. */
+  readonly routed: RoutedSnapshot
   readonly locator: IdLocator
 }
 
@@ -64,15 +65,21 @@ export async function loadState(
   { manifest, publishedAt }: FoundSnapshot,
   { logger, ...options }: CallOptions & { readonly logger: Logger },
 ): Promise<SnapshotState> {
-  const { schema, sharding } = manifest
+  const { schema, sharding, recall } = manifest
   const artifacts = await readArtifacts(store, manifest, options)
+  const shards = new Map(manifest.shards.map((entry) => [entry.shard, entry]))
   return Object.freeze({
     info: describeSnapshot(store.url, manifest, publishedAt),
     manifest,
     spec: shardSpecOf(schema),
-    shards: new Map(manifest.shards.map((entry) => [entry.shard, entry])),
+    shards,
     contents: new Map(manifest.shards.map((entry) => [entry.shard, contentKey(entry)])),
-    strategy: restoreStrategy(sharding, artifacts, schema),
+    routed: {
+      run: manifest.run,
+      strategy: await restoreStrategy(sharding, artifacts, schema),
+      present: (shard: number) => shards.has(shard),
+      ...(recall?.routedBy === "vector" && { certified: (target: number) => fixedProbes(recall, target) }),
+    },
     locator: createIdLocator(store, manifest, logger),
   })
 }
@@ -92,7 +99,7 @@ export function describeSnapshot(url: string, manifest: Manifest, publishedAt: D
     fields: schema.fields.map(({ name, type }) => ({ name, type })),
     model: schema.model,
     backend,
-    strategy: sharding.strategy,
+    strategy: strategyType(sharding.strategy).name,
     shards: sharding.shards,
     recall,
     locator: locator !== undefined,
@@ -105,61 +112,6 @@ export function recallAtDefault({ recall, sharding }: Manifest): Health["recall"
   const measured = recall && certifiedRecall(recall, TARGET_K, probes)
   return measured && { k: TARGET_K, probes, ...measured }
 }
-
-/** The shards that hold rows and that a query goes to, best first. */
-export function routeQuery(
-  { strategy, shards: entries, manifest }: SnapshotState,
-  vector: Float32Array | undefined,
-  { probes, shards, context, targetRecall }: RouteOptions & { readonly targetRecall?: number },
-): InformedRoute {
-  const request: RouteRequest = {
-    ...(vector && { vector }),
-    probes,
-    shards,
-    context,
-    targetRecall,
-    present: (shard) => entries.has(shard),
-  }
-  if (strategy.routeInformed !== undefined) return strategy.routeInformed(request)
-  if (targetRecall === undefined) return { shards: strategy.route(request) }
-  // As checkRoute has made sure, there is a certificate where there is no rule to stop by.
-  const fixed = fixedProbes(manifest.recall!, targetRecall)
-  return { shards: strategy.route({ ...request, probes: fixed.probes }), expectedRecall: fixed.recall }
-}
-
-/**
- * Throws `InvalidInput` unless at most one of probes, target and shards is given, and the target is a share; and
- * `Unsupported` for a target if the routing of the snapshot was not measured.
- */
-export function checkRoute(
-  { strategy, info, manifest }: SnapshotState,
-  options: RouteOptions & { readonly targetRecall?: number },
-): void {
-  const { targetRecall } = options
-  if (targetRecall !== undefined && !(targetRecall > 0 && targetRecall <= 1)) {
-    throw invalidInput(`targetRecall is ${targetRecall}, expected a number above 0, at most 1`, {
-      targetRecall,
-    })
-  }
-  const [one, other] = CHOICES.filter((choice) => options[choice] !== undefined)
-  if (one !== undefined && other !== undefined) {
-    throw invalidInput(
-      `${one} and ${other} are both given, expected one of them at most: each says which shards to search`,
-    )
-  }
-  if (targetRecall === undefined || strategy.routeInformed !== undefined) return
-  if (manifest.recall?.routedBy === "vector") return
-  const [reason, advice] =
-    strategy.name === "cluster" || strategy.name === "lsh"
-      ? ["has no recall certificate", "or build it again with one, best with the layout affinity or fast"]
-      : [`has the strategy ${strategy.name}`, "or build it with the strategy cluster"]
-  throw unsupported(
-    `snapshot ${info.run} ${reason}, so that no measured recall turns targetRecall ${targetRecall} into a number of shards: use probes, ${advice}`,
-    { targetRecall, snapshot: info.run },
-  )
-}
-
-const CHOICES = ["probes", "targetRecall", "shards"] as const
 
 /** An id in the form in which the snapshot hands ids back. Throws `InvalidInput` for an id of the other type. */
 export function checkId({ spec }: SnapshotState, id: Id): Id {

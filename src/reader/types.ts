@@ -4,6 +4,7 @@
 import type { Logger } from "../logger.js"
 import type { Estimate, RecallCertificate } from "../recall/curves.js"
 import type { FieldValue, Id, Json, StoredRecord } from "../records.js"
+import type { StrategyName } from "../sharding/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 
@@ -164,7 +165,7 @@ export interface SnapshotInfo {
   readonly fields: readonly { readonly name: string; readonly type: string }[]
   readonly model: string | undefined
   readonly backend: string
-  readonly strategy: string
+  readonly strategy: StrategyName
   readonly shards: number
   /** Recall as the build has measured it; `undefined` if it has not. */
   readonly recall: RecallCertificate | undefined

@@ -7,6 +7,7 @@
  */
 import { setImmediate } from "node:timers/promises"
 import type { ShardEntry } from "../manifest/manifest.js"
+import { strategyType } from "../sharding/registry.js"
 import type { Strategy } from "../sharding/strategy.js"
 import type { ShardRows, ShardSpec } from "../shards/backend.js"
 import { createScanTable, NearestRows } from "../vectors/scan.js"
@@ -175,27 +176,23 @@ export interface Certified {
 /** Measures the recall of all queries. */
 export async function certify(certified: Certified): Promise<RecallCertificate> {
   const { strategy, dim, queries, vectors, homes, shards, rows } = certified
-  const routedBy = routesByVector(strategy) ? "vector" : "row"
+  const routedBy = strategyType(strategy.name).queriesBy === "vector" ? "vector" : "row"
   const present = new Set(shards.map(({ shard }) => shard))
-  const request = { present: (shard: number) => present.has(shard) }
+  const holdsRows = (shard: number): boolean => present.has(shard)
   const reached: Int32Array[] = []
   // What is promised by rows that chose thresholds is measured with the others.
   const stopped: Int32Array[] = []
   const stops = CERTIFIED_TARGETS.map((): number[] => [])
   for (const [query, nearest] of certified.neighbours.lists.entries()) {
     const vector = vectors.subarray(query * dim, (query + 1) * dim)
-    const all = { ...request, vector, probes: "all" } as const
-    const informed = strategy.routeInformed?.(all)
-    const route =
-      routedBy === "row"
-        ? [homes![query]!]
-        : (informed?.shards ?? strategy.route(all)).map(({ shard }) => shard)
+    const ranking = routedBy === "vector" ? strategy.rank({ vector, probes: "all" }, holdsRows) : undefined
+    const route = ranking === undefined ? [homes![query]!] : ranking.shards.map(({ shard }) => shard)
     const ranks = reachedRanks({ route, holders: nearest.map(({ shards }) => shards) })
     reached.push(ranks)
     if (queries.choosing === undefined || !choosesThresholds(queries, query)) {
       stopped.push(ranks)
       for (const [i, targetRecall] of CERTIFIED_TARGETS.entries()) {
-        stops[i]!.push(informed?.probesFor?.(targetRecall) ?? 0)
+        stops[i]!.push(ranking?.probesFor?.(targetRecall) ?? 0)
       }
     }
     // Routing is work of this thread; the lease is renewed in between.
@@ -205,7 +202,7 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   const compared = rows - (queries.kind === "rows" ? 1 : 0)
   const probes = probesToMeasure(shards.length)
   const curves = RECALL_KS.filter((k) => k === 1 || k <= compared).map((k) => recallCurve(reached, k, probes))
-  const stopping = strategy.routeInformed === undefined ? "fixed" : "rule"
+  const stopping = strategy.measured ? "rule" : "fixed"
   const targets = CERTIFIED_TARGETS.map((target, i) => {
     const fixed = fixedProbes({ probes, curves }, target).probes
     return targetFigures(stopped, target, stopping === "rule" ? stops[i]! : stops[i]!.fill(fixed))
@@ -223,10 +220,6 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
     notes: [...certified.notes, ...notesOf(queries, routedBy, insideShards)],
   }
 }
-
-/** Whether shards are ranked for a vector, rather than named. */
-export const routesByVector = ({ name }: Pick<Strategy, "name">): boolean =>
-  name === "cluster" || name === "lsh"
 
 /** What approximate shards have measured of themselves; absent if all are exact. */
 function recallInside(shards: Certified["shards"]): RecallCertificate["insideShards"] {

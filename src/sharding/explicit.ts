@@ -3,15 +3,34 @@
  */
 import { invalidInput } from "../errors.js"
 import { rowPlace } from "../records.js"
-import type { ResolvedExplicit } from "./options.js"
-import { allShards, probeLimit, requestedShards } from "./route.js"
-import type { Strategy } from "./strategy.js"
+import { resolveTable, SHARDS } from "./options.js"
+import { allShards, namedShards, probeLimit } from "./ranking.js"
+import type { Strategy, StrategyType } from "./strategy.js"
 
-export function createExplicit(resolved: ResolvedExplicit): Strategy {
-  const { shards } = resolved
+export interface ExplicitOptions {
+  readonly strategy: "explicit"
+  /** Number of shards. Records name theirs by number, 0 <= shard < shards. */
+  readonly shards: number
+}
+
+export type ResolvedExplicit = Readonly<ExplicitOptions>
+
+const OPTIONS = { shards: SHARDS }
+
+export const explicitType: StrategyType<"explicit", ExplicitOptions, ResolvedExplicit> = {
+  name: "explicit",
+  queriesBy: "shards",
+  trained: false,
+  options: OPTIONS,
+  resolve: (options) => Object.freeze({ strategy: "explicit", ...resolveTable(OPTIONS, { ...options }) }),
+  load: async () => ({ create: createExplicit, restore: createExplicit }),
+}
+
+export function createExplicit({ shards }: ResolvedExplicit): Strategy {
   return Object.freeze<Strategy>({
     name: "explicit",
     shards,
+    measured: false,
 
     assign(batch) {
       if (batch.shards === undefined) {
@@ -32,11 +51,11 @@ export function createExplicit(resolved: ResolvedExplicit): Strategy {
       return batch.shards
     },
 
-    route(request) {
-      const requested = requestedShards(request, shards)
-      if (requested !== undefined) return requested
+    rank(selection, present) {
+      if (selection.shards !== undefined) return { shards: namedShards(selection.shards, shards, present) }
       // Any other number says how many shards but not which.
-      if (probeLimit(request, shards) === Number.POSITIVE_INFINITY) return allShards(request, shards)
+      if (probeLimit(selection, shards) === Number.POSITIVE_INFINITY)
+        return { shards: allShards(shards, present) }
       throw invalidInput('the explicit strategy needs the shards to search: a list of numbers, or "all"')
     },
 

@@ -8,11 +8,70 @@
 
 import type { NpyArray } from "../vectors/npy.js"
 import { createRandom } from "../vectors/random.js"
-import type { ResolvedLsh } from "./options.js"
-import { presentShards, probeLimit, requestedShards, requestedVector } from "./route.js"
-import type { RankedShard, Strategy, StrategyContext } from "./strategy.js"
+import { checkedArtifact } from "./artifacts.js"
+import { choiceOption, integerOption, PROBES, resolveTable, SEED, SHARDS, type Values } from "./options.js"
+import { namedShards, presentShards, probeLimit, queryVector } from "./ranking.js"
+import type { RankedShard, Strategy, StrategyContext, StrategyType } from "./strategy.js"
+
+export interface LshOptions {
+  readonly strategy: "lsh"
+  readonly shards: number
+  /** Hyperplanes; default max(8, ceil(log2 K) + 2). */
+  readonly bits?: number
+  /** Default max(1, ceil(K / 8)). */
+  readonly probes?: number
+  /** Default 1. */
+  readonly seed?: number
+  /**
+   * Order of the neighbouring buckets: "margin" (default), flips of one or more bits by how little the query would have
+   * to move; "bit", flips of single bits from the lowest up, as shardyfusion does.
+   */
+  readonly probeOrder?: "margin" | "bit"
+}
+
+export type ResolvedLsh = Readonly<Required<LshOptions>>
+
+const MAX_BITS = 1024
+
+// Fewer bits would leave shards that no code leads to.
+const fewestBits = ({ shards }: Values): number => Math.max(1, Math.ceil(Math.log2(shards as number)))
+
+const OPTIONS = {
+  shards: SHARDS,
+  bits: integerOption({
+    about: "number of hyperplanes",
+    from: fewestBits,
+    to: MAX_BITS,
+    default: (earlier) => Math.max(8, fewestBits(earlier) + 2),
+  }),
+  probes: PROBES,
+  seed: SEED,
+  probeOrder: choiceOption({
+    about: "which neighbouring buckets come first, by margin or by bit",
+    names: ["margin", "bit"],
+    default: "margin",
+  }),
+}
 
 export const HYPERPLANES_FILE = "hyperplanes.npy"
+
+export const lshType: StrategyType<"lsh", LshOptions, ResolvedLsh> = {
+  name: "lsh",
+  queriesBy: "vector",
+  trained: false,
+  options: OPTIONS,
+  resolve: (options) => Object.freeze({ strategy: "lsh", ...resolveTable(OPTIONS, { ...options }) }),
+  load: async () => ({
+    create: (resolved, context) =>
+      createLsh(resolved, context, drawHyperplanes(resolved.bits, context.dim, resolved.seed)),
+    restore: (resolved, context, artifacts) =>
+      createLsh(
+        resolved,
+        context,
+        checkedArtifact(artifacts, HYPERPLANES_FILE, [resolved.bits, context.dim]),
+      ),
+  }),
+}
 
 /** Random normals of `bits` hyperplanes: `bits × dim`, each element standard normal. */
 export function drawHyperplanes(bits: number, dim: number, seed: number): NpyArray {
@@ -195,6 +254,7 @@ export function createLsh(resolved: ResolvedLsh, context: StrategyContext, hyper
   return Object.freeze<Strategy>({
     name: "lsh",
     shards,
+    measured: false,
 
     assign(batch) {
       const assigned = new Int32Array(batch.rows)
@@ -203,12 +263,12 @@ export function createLsh(resolved: ResolvedLsh, context: StrategyContext, hyper
       return assigned
     },
 
-    route(request) {
-      const requested = requestedShards(request, shards)
-      if (requested !== undefined) return requested
-      const vector = requestedVector(request, "lsh", context)
+    rank(selection, present) {
+      if (selection.shards !== undefined) return { shards: namedShards(selection.shards, shards, present) }
+      const vector = queryVector(selection, "lsh", context)
+      const limit = probeLimit(selection, probes)
       const buckets = bucketsOf(lshCode(table, vector), shards)
-      return collectShards(buckets, presentShards(request, shards), probeLimit(request, probes))
+      return { shards: collectShards(buckets, presentShards(shards, present), limit) }
     },
 
     describe: () => ({ strategy: "lsh", shards, options: { bits, probes, seed, probeOrder } }),

@@ -1,252 +1,158 @@
 /**
- * Sharding options: validated, defaults filled in, copied and frozen.
+ * Options of strategies. Each strategy declares its own once, in a table; the library, the command line, `vecsnap.yaml`
+ * and its JSON Schema all go by that. Plain data and functions, quick to import.
  */
-import { corrupt, invalidInput, isVecsnapError, type VecsnapError } from "../errors.js"
-import {
-  type ClusterOptions,
-  type ExplicitOptions,
-  LAYOUTS,
-  type LayoutName,
-  type LshOptions,
-  type ShardingDescription,
-  type ShardingOptions,
-  STRATEGY_NAMES,
-  type StrategyName,
-} from "./strategy.js"
+import { invalidInput, type VecsnapError } from "../errors.js"
 
-export type ResolvedSharding = ResolvedCluster | ResolvedLsh | ResolvedExplicit | ResolvedCel
-export interface ResolvedCluster extends Readonly<Required<ClusterOptions>> {
-  /** A budget of 1, no copies, with the layouts `fast` and `plain`. */
-  readonly replication: { readonly budget: number }
+/** By name, as in code ("sampleRows"). */
+export type OptionTable = Readonly<Record<string, OptionDeclaration>>
+
+export interface OptionDeclaration<T = unknown> {
+  /** What it is, in words that begin in lower case. */
+  readonly about: string
+  /** The value without one given, if that does not depend on others. */
+  readonly default?: number | string
+  /** How the command line and `vecsnap.yaml` have it. */
+  readonly setting: Setting
+  /** The options that it consists of, if it is an object. */
+  readonly parts?: readonly string[]
+  /**
+   * Checks the value given, `undefined` for none, and fills in the default. `earlier` are the options that stand before
+   * this one, resolved. Throws `InvalidInput`.
+   */
+  resolve(value: unknown, option: string, earlier: Values): T
 }
-export type ResolvedLsh = Readonly<Required<LshOptions>>
-export type ResolvedExplicit = Readonly<ExplicitOptions>
-export interface ResolvedCel {
-  readonly strategy: "cel"
-  readonly shards: number
-  readonly expression: string
-  /** Integers as `bigint`, as CEL has them. Absent: the expression gives the number of the shard. */
-  readonly values?: readonly (string | bigint)[]
+
+export type Values = Readonly<Record<string, unknown>>
+
+/** An option as one word and one value. */
+export interface Setting {
+  /** Default: that of the option with hyphens, "sample-rows". */
+  readonly name?: string
+  readonly type: SettingType
+  /** The option of a value; default: the value itself. */
+  toOption?(value: unknown): unknown
+}
+
+export type SettingType =
+  | { readonly kind: "whole"; readonly least: number }
+  | { readonly kind: "number"; readonly least: number; readonly most: number }
+  | { readonly kind: "choice"; readonly names: readonly string[] }
+  | { readonly kind: "text"; readonly example: string }
+  /** Texts or integers. */
+  | { readonly kind: "values" }
+
+/** A bound or a default that may depend on the options before. */
+type Derived = number | ((earlier: Values) => number)
+
+/** A whole number. */
+export function integerOption(rule: {
+  readonly about: string
+  readonly from: Derived
+  readonly to: number
+  readonly default?: Derived
+}): OptionDeclaration<number> {
+  const { about, from, to, default: defaultValue } = rule
+  const numberOf = (derived: Derived, earlier: Values): number =>
+    typeof derived === "number" ? derived : derived(earlier)
+  return {
+    about,
+    ...(typeof defaultValue === "number" && { default: defaultValue }),
+    // Texts have no sign; a bound that depends on others is checked when those are known.
+    setting: { type: { kind: "whole", least: typeof from === "number" ? Math.max(0, from) : 1 } },
+    resolve(value, option, earlier) {
+      const given = value ?? (defaultValue === undefined ? undefined : numberOf(defaultValue, earlier))
+      const least = numberOf(from, earlier)
+      if (Number.isInteger(given) && (given as number) >= least && (given as number) <= to)
+        return given as number
+      throw wrongOption(option, `an integer from ${least} to ${to}`, given)
+    },
+  }
+}
+
+/** One of some words. */
+export function choiceOption<const Name extends string>(rule: {
+  readonly about: string
+  readonly names: readonly Name[]
+  readonly default: NoInfer<Name>
+}): OptionDeclaration<Name> {
+  const { about, names, default: defaultName } = rule
+  return {
+    about,
+    default: defaultName,
+    setting: { type: { kind: "choice", names } },
+    resolve(value, option) {
+      const name = names.find((known) => known === (value ?? defaultName))
+      if (name !== undefined) return name
+      const expected = names.length === 2 ? names.map(show).join(" or ") : `one of ${names.join(", ")}`
+      throw wrongOption(option, expected, value)
+    },
+  }
 }
 
 /** More shards than this mean shards too small to be worth a request each. */
 export const MAX_SHARDS = 65_536
 
-export const DEFAULT_LAYOUT: LayoutName = "auto"
-const DEFAULT_BUDGET = 1.2
-const MAX_BUDGET = 16
+/** Options that several strategies have. */
+export const SHARDS = integerOption({ about: "number of shards", from: 1, to: MAX_SHARDS })
 
-const MAX_LSH_BITS = 1024
-const MAX_SAMPLE_ROWS = 2 ** 26
-const MAX_ITERATIONS = 10_000
+export const PROBES = integerOption({
+  about: "shards searched per query unless it says otherwise",
+  from: 1,
+  to: MAX_SHARDS,
+  default: ({ shards }) => Math.max(1, Math.ceil((shards as number) / 8)),
+})
 
-type Raw = Readonly<Record<string, unknown>>
+export const SEED = integerOption({
+  about: "seed of all random choices",
+  from: Number.MIN_SAFE_INTEGER,
+  to: Number.MAX_SAFE_INTEGER,
+  default: 1,
+})
 
-const RESOLVERS = {
-  cluster: {
-    resolve: resolveCluster,
-    options: ["shards", "probes", "sampleRows", "iterations", "seed", "layout", "replication"],
-  },
-  lsh: { resolve: resolveLsh, options: ["shards", "bits", "probes", "seed", "probeOrder"] },
-  explicit: { resolve: resolveExplicit, options: ["shards"] },
-  cel: { resolve: resolveCel, options: ["shards", "expression", "values"] },
-} as const satisfies Record<
-  StrategyName,
-  { resolve: (raw: Raw) => ResolvedSharding; options: readonly string[] }
->
+/** All options of a table, in its order. */
+export function resolveTable<const Table extends OptionTable>(
+  table: Table,
+  given: Values,
+): { [Name in keyof Table]: ReturnType<Table[Name]["resolve"]> } {
+  const resolved: Record<string, unknown> = {}
+  for (const [option, declaration] of Object.entries(table)) {
+    resolved[option] = declaration.resolve(given[option], option, resolved)
+  }
+  return resolved as { [Name in keyof Table]: ReturnType<Table[Name]["resolve"]> }
+}
 
-/**
- * Checks options as a user gave them, from code or a configuration file. Throws `InvalidInput` naming the option, what
- * was expected and what was found; an option that the strategy does not have is refused too, since it is likely a typo.
- */
-export function resolveSharding(options: ShardingOptions): ResolvedSharding {
-  const raw = options as unknown
-  if (typeof raw !== "object" || raw === null) throw wrong("sharding", "an object with a strategy", raw)
-  const name = strategyName((raw as Raw).strategy)
-  const known: readonly string[] = RESOLVERS[name].options
-  for (const option of Object.keys(raw)) {
-    if (option !== "strategy" && !known.includes(option)) {
+/** Refuses options, or parts of one, that a strategy does not have: they are likely typos. */
+export function assertKnownOptions(strategy: string, table: OptionTable, given: Values): void {
+  for (const [option, value] of Object.entries(given)) {
+    if (option === "strategy") continue
+    if (!Object.hasOwn(table, option)) {
       throw invalidInput(
-        `the ${name} strategy has no option sharding.${option}; it has ${known.join(", ")}`,
+        `the ${strategy} strategy has no option sharding.${option}; it has ${Object.keys(table).join(", ")}`,
         { option },
       )
     }
-  }
-  assertOnlyBudget((raw as Raw).replication)
-  return RESOLVERS[name].resolve(raw as Raw)
-}
-
-/**
- * The options that a manifest recorded. Options unknown to this version are ignored, as everywhere in a manifest.
- * Throws `Corrupt` if one is missing or wrong.
- */
-export function resolveDescription(description: ShardingDescription): ResolvedSharding {
-  const { strategy, shards, options } = description
-  // A list of routing values says how many shards there are; both agree in a manifest that we wrote.
-  // One without a layout is of a time before there were others.
-  const raw =
-    strategy === "cel" && options.values !== undefined ? options : { layout: "plain", ...options, shards }
-  const resolved = asCorrupt("the manifest's sharding", () => RESOLVERS[strategyName(strategy)].resolve(raw))
-  if (resolved.shards !== shards) {
-    throw corrupt(
-      `the manifest's sharding has ${resolved.shards} routing values, expected ${shards}, one per shard`,
-    )
-  }
-  return resolved
-}
-
-/** Runs `step`; what would be the user's fault in an option is damage in something stored. */
-export function asCorrupt<T>(what: string, step: () => T): T {
-  try {
-    return step()
-  } catch (error) {
-    if (!isVecsnapError(error, "InvalidInput")) throw error
-    throw corrupt(`${what} is damaged: ${error.message}`, error.details, error)
-  }
-}
-
-function strategyName(value: unknown): StrategyName {
-  const name = STRATEGY_NAMES.find((known) => known === value)
-  if (name === undefined) throw wrong("strategy", `one of ${STRATEGY_NAMES.join(", ")}`, value)
-  return name
-}
-
-function resolveCluster(raw: Raw): ResolvedCluster {
-  const shards = integer(raw, "shards", { from: 1, to: MAX_SHARDS })
-  const layout = LAYOUTS.find((known) => known === (raw.layout ?? DEFAULT_LAYOUT))
-  if (layout === undefined) throw wrong("layout", `one of ${LAYOUTS.join(", ")}`, raw.layout)
-  return Object.freeze({
-    strategy: "cluster",
-    shards,
-    probes: probesOption(raw, shards),
-    sampleRows: integer(raw, "sampleRows", {
-      from: shards,
-      to: MAX_SAMPLE_ROWS,
-      default: Math.max(20_000, 256 * shards),
-    }),
-    iterations: integer(raw, "iterations", { from: 1, to: MAX_ITERATIONS, default: 20 }),
-    seed: seedOption(raw),
-    layout,
-    replication: Object.freeze({ budget: budgetOption(raw.replication, layout) }),
-  })
-}
-
-function assertOnlyBudget(replication: unknown): void {
-  if (typeof replication !== "object" || replication === null) return
-  for (const option of Object.keys(replication)) {
-    if (option !== "budget") {
-      throw invalidInput(`sharding.replication has no option ${option}; it has budget`, { option })
+    const { parts } = table[option]!
+    if (parts === undefined || typeof value !== "object" || value === null) continue
+    for (const part of Object.keys(value)) {
+      if (parts.includes(part)) continue
+      throw invalidInput(`sharding.${option} has no option ${part}; it has ${parts.join(", ")}`, {
+        option: part,
+      })
     }
   }
 }
 
-function budgetOption(replication: unknown, layout: LayoutName): number {
-  const makesCopies = layout === "affinity" || layout === "auto"
-  const defaultBudget = makesCopies ? DEFAULT_BUDGET : 1
-  if (replication === undefined) return defaultBudget
-  if (typeof replication !== "object" || replication === null || Array.isArray(replication)) {
-    throw wrong("replication", "an object with a budget", replication)
-  }
-  const { budget = defaultBudget } = replication as { budget?: unknown }
-  if (typeof budget !== "number" || !(budget >= 1 && budget <= MAX_BUDGET)) {
-    throw wrong("replication.budget", `a number from 1 to ${MAX_BUDGET}`, budget)
-  }
-  if (!makesCopies && budget > 1) {
-    throw wrong("replication.budget", `1 with the layout ${layout}, which makes no copies`, budget)
-  }
-  return budget
-}
-
-function resolveLsh(raw: Raw): ResolvedLsh {
-  const shards = integer(raw, "shards", { from: 1, to: MAX_SHARDS })
-  // Fewer bits would leave shards that no code leads to.
-  const fewestBits = Math.max(1, Math.ceil(Math.log2(shards)))
-  const probeOrder = raw.probeOrder ?? "margin"
-  if (probeOrder !== "margin" && probeOrder !== "bit")
-    throw wrong("probeOrder", '"margin" or "bit"', probeOrder)
-  return Object.freeze({
-    strategy: "lsh",
-    shards,
-    bits: integer(raw, "bits", { from: fewestBits, to: MAX_LSH_BITS, default: Math.max(8, fewestBits + 2) }),
-    probes: probesOption(raw, shards),
-    seed: seedOption(raw),
-    probeOrder,
-  })
-}
-
-function resolveExplicit(raw: Raw): ResolvedExplicit {
-  return Object.freeze({ strategy: "explicit", shards: integer(raw, "shards", { from: 1, to: MAX_SHARDS }) })
-}
-
-function resolveCel(raw: Raw): ResolvedCel {
-  const { expression } = raw
-  if (typeof expression !== "string" || expression.trim() === "") {
-    throw wrong("expression", "CEL text, for example `shard_hash(tenant) % 16u`", expression)
-  }
-  if (raw.values === undefined) {
-    return Object.freeze({
-      strategy: "cel",
-      shards: integer(raw, "shards", { from: 1, to: MAX_SHARDS }),
-      expression,
-    })
-  }
-  const values = routingValues(raw.values)
-  if (raw.shards !== undefined && raw.shards !== values.length) {
-    throw wrong("shards", `${values.length}, the number of sharding.values, or nothing`, raw.shards)
-  }
-  return Object.freeze({ strategy: "cel", shards: values.length, expression, values })
-}
-
-function routingValues(raw: unknown): readonly (string | bigint)[] {
-  const expected = `a list of 1 to ${MAX_SHARDS} strings or integers`
-  if (!Array.isArray(raw)) throw wrong("values", expected, raw)
-  if (raw.length < 1 || raw.length > MAX_SHARDS) throw wrongText("values", expected, `${raw.length} values`)
-  const values = raw.map((value: unknown, i) => {
-    // Other readers of such a snapshot cut text at a NUL, which would make two values one.
-    if (typeof value === "string" && !value.includes("\0")) return value
-    if (typeof value === "bigint" || Number.isSafeInteger(value)) return BigInt(value as number | bigint)
-    throw wrong(`values[${i}]`, "a string without NUL, or an integer", value)
-  })
-  const seen = new Set<string | bigint>()
-  for (const value of values) {
-    if (seen.has(value)) throw wrongText("values", "distinct values", `${show(value)} twice`)
-    seen.add(value)
-  }
-  return Object.freeze(values)
-}
-
-function probesOption(raw: Raw, shards: number): number {
-  return integer(raw, "probes", { from: 1, to: MAX_SHARDS, default: Math.max(1, Math.ceil(shards / 8)) })
-}
-
-function seedOption(raw: Raw): number {
-  return integer(raw, "seed", { from: Number.MIN_SAFE_INTEGER, to: Number.MAX_SAFE_INTEGER, default: 1 })
-}
-
-interface IntegerRule {
-  readonly from: number
-  readonly to: number
-  readonly default?: number
-}
-
-function integer(raw: Raw, option: string, rule: IntegerRule): number {
-  const value = raw[option] ?? rule.default
-  if (Number.isInteger(value) && (value as number) >= rule.from && (value as number) <= rule.to) {
-    return value as number
-  }
-  throw wrong(option, `an integer from ${rule.from} to ${rule.to}`, value)
-}
-
-function wrong(option: string, expected: string, got: unknown): VecsnapError {
+export function wrongOption(option: string, expected: string, got: unknown): VecsnapError {
   return wrongText(option, expected, show(got))
 }
 
-function wrongText(option: string, expected: string, got: string): VecsnapError {
+export function wrongText(option: string, expected: string, got: string): VecsnapError {
   const name = option === "sharding" ? option : `sharding.${option}`
   return invalidInput(`${name} must be ${expected}; got ${got}`, { option: name })
 }
 
-function show(value: unknown): string {
+export function show(value: unknown): string {
   if (value === undefined) return "nothing"
   if (typeof value === "string") return JSON.stringify(value)
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "a list" : "an object"

@@ -1,138 +1,141 @@
 /**
- * Making strategies: from options, where a snapshot is built; from a manifest and its artifacts, where one is opened.
+ * All strategies. One more is a file of its own and a line in {@link STRATEGIES}: names in manifests, types, the command
+ * line, `vecsnap.yaml` and its JSON Schema go by that.
  */
-import { corrupt, invalidInput } from "../errors.js"
-import { type AnyNpyArray, hasFloats, type NpyArray } from "../vectors/npy.js"
-import { createCel } from "./cel/strategy.js"
-import { type TrainingProgress, trainCentroids } from "./cluster/layout/kmeans.js"
-import { hasDescriptors, ROUTING_FILES, type Routing, unpackRouting } from "./cluster/routing/routing.js"
-import { CENTROIDS_FILE, createCluster } from "./cluster/strategy.js"
-import { createExplicit } from "./explicit.js"
-import { createLsh, drawHyperplanes, HYPERPLANES_FILE } from "./lsh.js"
-import { asCorrupt, type ResolvedCluster, type ResolvedSharding, resolveDescription } from "./options.js"
-import type { ShardingDescription, Strategy, StrategyContext } from "./strategy.js"
+import { corrupt, invalidInput, isVecsnapError } from "../errors.js"
+import { celType } from "./cel/options.js"
+import { clusterType, type ResolvedCluster } from "./cluster/options.js"
+import { explicitType } from "./explicit.js"
+import { lshType } from "./lsh.js"
+import { assertKnownOptions, wrongOption } from "./options.js"
+import type {
+  RoutingArtifacts,
+  ShardingDescription,
+  Strategy,
+  StrategyContext,
+  StrategyMaker,
+  StrategyTraining,
+  StrategyType,
+} from "./strategy.js"
 
-export { type ResolvedSharding, resolveSharding } from "./options.js"
+const STRATEGIES = [clusterType, lshType, explicitType, celType] as const
+
+type KnownType = (typeof STRATEGIES)[number]
+export type StrategyName = KnownType["name"]
+/** What a user asks for. Defaults are filled in by {@link resolveSharding}. */
+export type ShardingOptions = Parameters<KnownType["resolve"]>[0]
+/** Options of a strategy: checked, complete and frozen. */
+export type ResolvedSharding = ReturnType<KnownType["resolve"]>
+
+export const STRATEGY_NAMES: readonly StrategyName[] = STRATEGIES.map(({ name }) => name)
+
+const types = new Map<string, KnownType>(STRATEGIES.map((type) => [type.name, type]))
+
+/** All types of strategies, by the order of their registration. */
+export const strategyTypes = (): readonly KnownType[] => [...types.values()]
+
+export const isStrategyName = (name: unknown): name is StrategyName => types.has(name as string)
+
+/**
+ * What there is to know of the strategies of a name, as options or a manifest have it. Throws `InvalidInput` if there is
+ * none of that name.
+ */
+export function strategyType(name: unknown): KnownType {
+  const type = types.get(name as string)
+  if (type === undefined) throw wrongOption("strategy", `one of ${[...types.keys()].join(", ")}`, name)
+  return type
+}
+
+/** Adds a strategy that is not one of the product: for tests. Returns what takes it away again. */
+export function registerStrategy<Name extends string, Options, Resolved extends { readonly shards: number }>(
+  type: StrategyType<Name, Options, Resolved & { readonly strategy: Name }>,
+): () => void {
+  if (types.has(type.name)) throw invalidInput(`there is a strategy ${type.name} already`)
+  types.set(type.name, type as unknown as KnownType)
+  return () => void types.delete(type.name)
+}
+
+/**
+ * Checks options as a user gave them, from code or a configuration file. Throws `InvalidInput` naming the option, what
+ * was expected and what was found; an option that the strategy does not have is refused too, since it is likely a typo.
+ */
+export function resolveSharding(options: ShardingOptions): ResolvedSharding {
+  const given = options as unknown
+  if (typeof given !== "object" || given === null)
+    throw wrongOption("sharding", "an object with a strategy", given)
+  const type = anyType((given as { strategy?: unknown }).strategy)
+  assertKnownOptions(type.name, type.options, given as Readonly<Record<string, unknown>>)
+  return type.resolve(given) as ResolvedSharding
+}
+
+/**
+ * The options that a manifest recorded. Options unknown to this version are ignored, as everywhere in a manifest.
+ * Throws `Corrupt` if one is missing or wrong.
+ */
+export function resolveDescription(description: ShardingDescription): ResolvedSharding {
+  const { shards } = description
+  const resolved = asCorrupt(() => {
+    const type = anyType(description.strategy)
+    return type.resolve(type.described?.(description) ?? { ...description.options, shards })
+  })
+  if (resolved.shards !== shards) {
+    throw corrupt(
+      `the manifest's sharding has ${resolved.shards} routing values, expected ${shards}, one per shard`,
+    )
+  }
+  return resolved as ResolvedSharding
+}
 
 /** Whether a strategy must see a sample of `resolved.sampleRows` rows before it can assign any. */
-export function needsTraining(resolved: ResolvedSharding): resolved is ResolvedCluster {
-  return resolved.strategy === "cluster"
-}
+export const needsTraining = (resolved: ResolvedSharding): resolved is ResolvedCluster =>
+  strategyType(resolved.strategy).trained
 
 /** A strategy that needs no training. Throws `InvalidInput` if it does not suit the declared fields. */
-export function createStrategy(
+export async function createStrategy(
   resolved: Exclude<ResolvedSharding, ResolvedCluster>,
   context: StrategyContext,
-): Strategy {
-  switch (resolved.strategy) {
-    case "lsh":
-      return createLsh(resolved, context, drawHyperplanes(resolved.bits, context.dim, resolved.seed))
-    case "explicit":
-      return createExplicit(resolved)
-    case "cel":
-      return createCel(resolved, context)
-  }
+): Promise<Strategy> {
+  return (await makerOf(resolved)).create(resolved, context)
 }
 
 /**
- * Trains a strategy on a uniform sample of the rows, row-major. Takes seconds to minutes of this thread; `onIteration`
- * is told after every round. Throws `InvalidInput` if the sample has fewer rows than there are shards.
+ * Trains a strategy on a uniform sample of the rows. Takes seconds to minutes of this thread. Throws `InvalidInput` if the
+ * sample has fewer rows than there are shards.
  */
-export function trainStrategy(
+export async function trainStrategy(
   resolved: ResolvedCluster,
   context: StrategyContext,
-  sample: Float32Array,
-  onIteration?: (progress: TrainingProgress) => void,
-): Strategy {
-  const { dim, metric } = context
-  const { shards, iterations, seed } = resolved
-  const trained = trainCentroids(sample, { metric, dim, clusters: shards, iterations, seed, onIteration })
-  return createCluster(resolved, context, { shape: [shards, dim], data: trained.centroids })
-}
-
-/**
- * A trained strategy from centroids that are at hand, `shards × dim`, so that nothing needs to be trained. Throws
- * `InvalidInput` if they have another shape or values that are not finite.
- */
-export function clusterFromCentroids(
-  resolved: ResolvedCluster,
-  context: StrategyContext,
-  centroids: AnyNpyArray,
-): Strategy {
-  const checked = checkedArray(centroids, [resolved.shards, context.dim], (problem) =>
-    invalidInput(`the array of given centroids has ${problem}`),
-  )
-  return createCluster(resolved, context, checked)
+  training: StrategyTraining,
+): Promise<Strategy> {
+  return (await makerOf(resolved)).create(resolved, context, training)
 }
 
 /**
  * The strategy that a manifest describes. Its `artifacts()` are the arrays given, by file name. Throws `Corrupt` if
  * options or artifacts are missing or do not fit the snapshot.
  */
-export function restoreStrategy(
+export async function restoreStrategy(
   description: ShardingDescription,
-  artifacts: Readonly<Record<string, AnyNpyArray>>,
+  artifacts: RoutingArtifacts,
   context: StrategyContext,
-): Strategy {
+): Promise<Strategy> {
   const resolved = resolveDescription(description)
-  const { shards } = resolved
-  const { dim } = context
-  switch (resolved.strategy) {
-    case "cluster":
-      return createCluster(
-        resolved,
-        context,
-        checkedArtifact(artifacts, CENTROIDS_FILE, [shards, dim]),
-        restoreRouting(resolved, artifacts, context),
-      )
-    case "lsh":
-      return createLsh(resolved, context, checkedArtifact(artifacts, HYPERPLANES_FILE, [resolved.bits, dim]))
-    case "explicit":
-      return createExplicit(resolved)
-    case "cel":
-      return asCorrupt("the manifest's sharding", () => createCel(resolved, context))
+  const maker = await makerOf(resolved)
+  return asCorrupt(() => maker.restore(resolved, context, artifacts))
+}
+
+/** A type whose options nobody has checked yet. */
+const anyType = (name: unknown): StrategyType => strategyType(name) as unknown as StrategyType
+
+const makerOf = ({ strategy }: ResolvedSharding): Promise<StrategyMaker<ResolvedSharding>> =>
+  strategyType(strategy).load() as Promise<StrategyMaker<ResolvedSharding>>
+
+/** Runs `step`; what would be the user's fault in an option is damage in a manifest. */
+function asCorrupt<T>(step: () => T): T {
+  try {
+    return step()
+  } catch (error) {
+    if (!isVecsnapError(error, "InvalidInput")) throw error
+    throw corrupt(`the manifest's sharding is damaged: ${error.message}`, error.details, error)
   }
-}
-
-function checkedArtifact(
-  artifacts: Readonly<Record<string, AnyNpyArray>>,
-  name: string,
-  shape: readonly number[],
-): NpyArray {
-  const array = artifacts[name]
-  if (array === undefined) throw corrupt(`the routing artifact ${name} is missing`, { artifact: name })
-  return checkedArray(array, shape, (problem) =>
-    corrupt(`the routing artifact ${name} has ${problem}`, { artifact: name }),
-  )
-}
-
-function restoreRouting(
-  { layout, shards }: ResolvedCluster,
-  artifacts: Readonly<Record<string, AnyNpyArray>>,
-  { metric, dim }: StrategyContext,
-): Routing | undefined {
-  if (hasDescriptors(artifacts)) return unpackRouting(artifacts, { metric, dim, shards })
-  if (layout === "plain") return undefined
-  const artifact = ROUTING_FILES.descriptors
-  throw corrupt(`the routing artifact ${artifact} of the layout ${layout} is missing`, { artifact })
-}
-
-/** Finite floating-point numbers of a shape. What is not so is told in words that follow "has". */
-function checkedArray(
-  array: AnyNpyArray,
-  shape: readonly number[],
-  error: (problem: string) => Error,
-): NpyArray {
-  if (!hasFloats(array)) throw error("integers, expected floating-point numbers")
-  const problem = arrayProblem(array, shape)
-  if (problem !== undefined) throw error(problem)
-  return array
-}
-
-function arrayProblem(array: NpyArray, shape: readonly number[]): string | undefined {
-  if (array.shape.length !== shape.length || shape.some((length, axis) => array.shape[axis] !== length)) {
-    return `shape (${array.shape.join(", ")}), expected (${shape.join(", ")})`
-  }
-  const bad = array.data.findIndex((value) => !Number.isFinite(value))
-  return bad < 0 ? undefined : `${array.data[bad]} at position ${bad}, expected finite values`
 }

@@ -1,70 +1,90 @@
 /**
- * The parts of routing that all strategies share: shards named by the request, probe counts, and empty shards.
+ * From what a caller asks for to the shards of a query. Pure.
  */
-import { invalidInput } from "../errors.js"
-import { vectorProblem } from "../vectors/validate.js"
-import type { RankedShard, RouteRequest, StrategyContext } from "./strategy.js"
+import { invalidInput, unsupported } from "../errors.js"
+import { strategyType } from "./registry.js"
+import type { Present, Ranking, RoutedQuery, Selection, Strategy } from "./strategy.js"
+
+/** What routing goes by in an open snapshot. */
+export interface RoutedSnapshot {
+  readonly run: string
+  readonly strategy: Strategy
+  readonly present: Present
+  /**
+   * How many probes a recall takes by the snapshot's certificate, and the recall that they had; absent if there is none,
+   * or if its queries named their shards.
+   */
+  readonly certified?:
+    | ((targetRecall: number) => { readonly probes: number; readonly recall: number })
+    | undefined
+}
+
+/** Which shards a query goes to, as callers say it: at most one of probes, shards and target. */
+export interface RouteChoice {
+  readonly probes?: number | "all" | undefined
+  readonly shards?: readonly number[] | "all" | undefined
+  readonly context?: RoutedQuery["context"]
+  readonly targetRecall?: number | undefined
+}
+
+const CHOICES = ["probes", "targetRecall", "shards"] as const
 
 /**
- * The shards of a request that names them itself, which overrides every strategy; `undefined` if it does not.
- * Each once, in the order given, those without rows left out. Throws `InvalidInput` for a shard that does not exist.
+ * Throws `InvalidInput` unless at most one of probes, target and shards is given, and the target is a share; and
+ * `Unsupported` for a target if the routing of the snapshot was not measured.
  */
-export function requestedShards(request: RouteRequest, shards: number): readonly RankedShard[] | undefined {
-  const requested = request.shards
-  if (requested === undefined) return undefined
-  if (requested === "all") return allShards(request, shards)
-  if (requested.length === 0) throw invalidInput('shards is an empty list; name one shard or more, or "all"')
-  for (const shard of requested) {
-    if (!Number.isInteger(shard) || shard < 0 || shard >= shards) {
-      throw invalidInput(`shard ${shard} does not exist; this snapshot has shards 0 to ${shards - 1}`, {
-        shard,
-        shards,
-      })
-    }
+export function checkRoute({ run, strategy, certified }: RoutedSnapshot, choice: RouteChoice): void {
+  const { targetRecall } = choice
+  if (targetRecall !== undefined && !(targetRecall > 0 && targetRecall <= 1)) {
+    throw invalidInput(`targetRecall is ${targetRecall}, expected a number above 0, at most 1`, {
+      targetRecall,
+    })
   }
-  return unranked([...new Set(requested)].filter((shard) => request.present(shard)))
-}
-
-/** All shards that hold rows, by number. */
-export function allShards(request: RouteRequest, shards: number): readonly RankedShard[] {
-  return unranked(presentShards(request, shards))
-}
-
-/** Numbers of the shards that hold rows, rising. */
-export function presentShards(request: RouteRequest, shards: number): number[] {
-  return Array.from({ length: shards }, (_, shard) => shard).filter((shard) => request.present(shard))
-}
-
-function unranked(shards: readonly number[]): readonly RankedShard[] {
-  return shards.map((shard) => ({ shard, score: 0 }))
-}
-
-/**
- * How many shards to search: the request's number or else the strategy's, Infinity for "all".
- * Throws `InvalidInput` unless it is an integer of 1 or more.
- */
-export function probeLimit(request: RouteRequest, defaultProbes: number): number {
-  const probes = request.probes ?? defaultProbes
-  if (probes === "all") return Number.POSITIVE_INFINITY
-  if (!Number.isInteger(probes) || probes < 1) {
-    throw invalidInput(`probes must be an integer of 1 or more, or "all"; got ${probes}`, { probes })
-  }
-  return probes
-}
-
-/** The request's vector. Throws `InvalidInput` if there is none, or one that cannot be compared. */
-export function requestedVector(
-  request: RouteRequest,
-  strategy: string,
-  context: StrategyContext,
-): Float32Array {
-  const { vector } = request
-  if (vector === undefined) {
+  const [one, other] = CHOICES.filter((name) => choice[name] !== undefined)
+  if (one !== undefined && other !== undefined) {
     throw invalidInput(
-      `the ${strategy} strategy needs a query vector to choose shards, or shards named: a list or "all"`,
+      `${one} and ${other} are both given, expected one of them at most: each says which shards to search`,
     )
   }
-  const problem = vectorProblem(vector, context.dim, context.metric)
-  if (problem !== undefined) throw invalidInput(`the query vector ${problem}`)
-  return vector
+  if (targetRecall === undefined || strategy.measured || certified !== undefined) return
+  const [reason, advice] =
+    strategyType(strategy.name).queriesBy === "vector"
+      ? ["has no recall certificate", "or build it again with one, best with the layout affinity or fast"]
+      : [`has the strategy ${strategy.name}`, "or build it with the strategy cluster"]
+  throw unsupported(
+    `snapshot ${run} ${reason}, so that no measured recall turns targetRecall ${targetRecall} into a number of shards: use probes, ${advice}`,
+    { targetRecall, snapshot: run },
+  )
+}
+
+/** The shards that hold rows and that a query goes to, best first. The choice must have passed {@link checkRoute}. */
+export function routeQuery(
+  { strategy, present, certified }: RoutedSnapshot,
+  vector: Float32Array | undefined,
+  { probes, shards, context, targetRecall }: RouteChoice,
+): Ranking {
+  if (shards !== undefined) return strategy.rank({ shards }, present)
+  if (targetRecall === undefined) return strategy.rank({ vector, context, probes }, present)
+  if (strategy.measured) return strategy.rank({ vector, context, targetRecall }, present)
+  const fixed = certified!(targetRecall)
+  const selection: Selection = { vector, context, probes: fixed.probes }
+  return { shards: strategy.rank(selection, present).shards, expectedRecall: fixed.recall }
+}
+
+/**
+ * Queries that go to each shard, by the shard: places in `routes`, rising. Each shard is so asked once, whatever the
+ * number of queries that need it.
+ */
+export function queriesByShard(
+  routes: readonly (readonly number[])[],
+): ReadonlyMap<number, readonly number[]> {
+  const groups = new Map<number, number[]>()
+  for (const [query, shards] of routes.entries()) {
+    for (const shard of shards) {
+      const group = groups.get(shard)
+      if (group === undefined) groups.set(shard, [query])
+      else group.push(query)
+    }
+  }
+  return groups
 }

@@ -1,84 +1,74 @@
 /**
  * The strategy contract: how records and queries find shards. Data plus pure functions, no I/O.
  *
- * A strategy is made in one of two ways: the writer makes one from options (and a sample, for `cluster`), the reader
- * restores one from the manifest's description and its `.npy` artifacts. Both then behave alike.
+ * A {@link StrategyType} says what there is to know of a strategy before there is one: its name, its traits and its
+ * options. It makes strategies in one of two ways: for the writer from options (and a sample, if it is trained), for the
+ * reader from the manifest's description and its `.npy` artifacts. Both then behave alike. See registry.ts for all types.
  */
 import type { FieldType, FieldValue, RecordBatch } from "../records.js"
 import type { Metric } from "../vectors/metric.js"
 import type { AnyNpyArray } from "../vectors/npy.js"
+import type { OptionTable } from "./options.js"
 
-export const STRATEGY_NAMES = ["cluster", "lsh", "explicit", "cel"] as const
-export type StrategyName = (typeof STRATEGY_NAMES)[number]
-
-/** What a user asks for. Defaults are filled in by `resolveSharding`. */
-export type ShardingOptions = ClusterOptions | LshOptions | ExplicitOptions | CelOptions
-
-/** How `cluster` divides rows; see docs/layout.md. */
-export const LAYOUTS = ["auto", "affinity", "fast", "plain"] as const
-export type LayoutName = (typeof LAYOUTS)[number]
-
-export interface ClusterOptions {
-  readonly strategy: "cluster"
-  /** Number of shards, K >= 1. */
-  readonly shards: number
-  /** Shards searched per query unless the query says otherwise; default max(1, ceil(K / 8)). */
-  readonly probes?: number
-  /** Rows of the reservoir sample that k-means trains on; default max(20_000, 256 K). */
-  readonly sampleRows?: number
-  /** Rounds of refinement at most; default 20. */
-  readonly iterations?: number
-  /** Seed of every random choice; default 1. */
-  readonly seed?: number
+/** A strategy as it is registered. Light to import: what needs much code is loaded by `load`. */
+export interface StrategyType<
+  Name extends string = string,
+  Options = unknown,
+  Resolved extends ResolvedOptions<Name> = ResolvedOptions<Name>,
+> {
+  readonly name: Name
   /**
-   * "plain": k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to 128
-   * descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies of rows that many
-   * others are near to. "auto" (default): "affinity" up to a million rows, as far as `memoryLimit` allows, otherwise
-   * "fast"; "plain" for fewer than 2,000 rows.
+   * What tells where a query goes: `vector`, shards are ranked for its vector; `context`, values of fields that come with
+   * it; `shards`, nothing, so that every query must name its shards.
    */
-  readonly layout?: LayoutName
-  /** Copies of rows in further shards, where the layout is `affinity`. */
-  readonly replication?: {
-    /** Rows stored over rows, from 1 (no copies) to 16; default 1.2. */
-    readonly budget?: number
-  }
-}
-
-export interface LshOptions {
-  readonly strategy: "lsh"
-  readonly shards: number
-  /** Hyperplanes; default max(8, ceil(log2 K) + 2). */
-  readonly bits?: number
-  /** Default max(1, ceil(K / 8)). */
-  readonly probes?: number
-  /** Default 1. */
-  readonly seed?: number
+  readonly queriesBy: "vector" | "context" | "shards"
+  /** Whether it must see a sample of `sampleRows` rows before it can assign any. */
+  readonly trained: boolean
+  /** All options besides `strategy`, in the order in which they are told to people. */
+  readonly options: OptionTable
   /**
-   * Order of the neighbouring buckets: "margin" (default), flips of one or more bits by how little the query would have
-   * to move; "bit", flips of single bits from the lowest up, as shardyfusion does.
+   * Checks options, which may come from anywhere, fills in defaults, copies and freezes. Throws `InvalidInput` naming the
+   * option, what was expected and what was found.
    */
-  readonly probeOrder?: "margin" | "bit"
+  resolve(options: Options): Resolved
+  /** Options as a manifest of any version describes them; default: as they are, with the number of shards. */
+  described?(description: ShardingDescription): Readonly<Record<string, unknown>>
+  load(): Promise<StrategyMaker<Resolved>>
 }
 
-export interface ExplicitOptions {
-  readonly strategy: "explicit"
-  /** Number of shards. Records name theirs by number, 0 <= shard < shards. */
+export interface ResolvedOptions<Name extends string = string> {
+  readonly strategy: Name
   readonly shards: number
 }
 
-export interface CelOptions {
-  readonly strategy: "cel"
-  /** Number of shards; not with `values`, whose length it then is. */
-  readonly shards?: number
-  /** CEL over the declared fields, for example `shard_hash(tenant) % 16u`. */
-  readonly expression: string
-  /** Routing values: the expression's result is looked up here, its position is the shard. */
-  readonly values?: readonly (string | number | bigint)[]
+/** Makes strategies of one type. */
+export interface StrategyMaker<Resolved> {
+  /**
+   * From options. `training` is there if the type is trained. Throws `InvalidInput` if they do not suit the declared
+   * fields, or the sample has fewer rows than there are shards.
+   */
+  create(
+    resolved: Resolved,
+    context: StrategyContext,
+    training?: StrategyTraining,
+  ): Strategy | Promise<Strategy>
+  /** From a manifest: `artifacts` are the arrays that are given, by file name. Throws `Corrupt` if they do not fit. */
+  restore(resolved: Resolved, context: StrategyContext, artifacts: RoutingArtifacts): Strategy
 }
+
+export interface StrategyTraining {
+  /** A uniform sample of the rows, row-major. */
+  readonly sample: Float32Array
+  /** Told after every round. */
+  readonly onIteration?: ((progress: { readonly iteration: number }) => void) | undefined
+}
+
+export type RoutingArtifacts = Readonly<Record<string, AnyNpyArray>>
 
 /** The part of the manifest that, with the artifacts, restores a strategy. Plain JSON. */
 export interface ShardingDescription {
-  readonly strategy: StrategyName
+  /** Name of a registered type. */
+  readonly strategy: string
   readonly shards: number
   /** Strategy-specific, validated by the strategy itself when it is restored. */
   readonly options: Readonly<Record<string, unknown>>
@@ -93,52 +83,72 @@ export interface StrategyContext {
 }
 
 export interface Strategy {
-  readonly name: StrategyName
+  /** Name of its type. */
+  readonly name: string
   /** Number of shards, empty ones included. */
   readonly shards: number
+  /** Whether its routing was measured, so that {@link Strategy.rank} takes a target recall. */
+  readonly measured: boolean
 
   /** Shard of each row of the batch. Throws `InvalidInput` naming file and row if a row has no valid shard. */
   assign(batch: RecordBatch): Int32Array
 
   /**
-   * The shards to search, best first, each once. Pure: `request.present` tells which shards hold rows, so that empty
-   * ones never use up a probe. Throws `InvalidInput` if the request lacks what the strategy needs, or names a shard that
-   * does not exist.
+   * The shards to search, best first, each once. Pure: `present` tells which shards hold rows, so that empty ones never
+   * use up a probe. Throws `InvalidInput` if the selection lacks what the strategy needs, or names a shard that does not
+   * exist.
    */
-  route(request: RouteRequest): readonly RankedShard[]
-
-  /**
-   * {@link Strategy.route} with what the strategy knows of the query, and with as many shards as `request.targetRecall`
-   * takes, if that is given. Only strategies whose routing was measured have it.
-   */
-  readonly routeInformed?: (request: RouteRequest) => InformedRoute
+  rank(selection: Selection, present: Present): Ranking
 
   describe(): ShardingDescription
 
-  /** Arrays that `route` needs, by file name ("centroids.npy"). */
-  artifacts(): Readonly<Record<string, AnyNpyArray>>
+  /** Arrays that `rank` needs, by file name ("centroids.npy"). */
+  artifacts(): RoutingArtifacts
 }
 
-export interface RouteRequest {
+/** Whether a shard holds rows. */
+export type Present = (shard: number) => boolean
+
+/** Which shards a query goes to: those that it names, or those that the strategy chooses, as many as the effort says. */
+export type Selection = NamedShards | ChosenShards
+
+export interface NamedShards {
+  /** These shards, in this order; or all that hold rows. No strategy has a say in it. */
+  readonly shards: readonly number[] | "all"
+  readonly probes?: undefined
+  readonly targetRecall?: undefined
+}
+
+export type ChosenShards = RoutedQuery & Effort
+
+/** A query as strategies see it. */
+export interface RoutedQuery {
+  readonly shards?: undefined
   /** The query vector, as given, `dim` values. Absent when routing without one (a lookup by id, say). */
-  readonly vector?: Float32Array
-  /** How many shards to search; the strategy's own default if absent. "all" searches every shard that has rows. */
-  readonly probes?: number | "all" | undefined
-  /**
-   * As many shards as this recall takes, above 0 and at most 1; goes before `probes`. For `routeInformed` only.
-   */
-  readonly targetRecall?: number | undefined
-  /** Overrides every strategy: these shards, in this order; "all" said aloud. */
-  readonly shards?: readonly number[] | "all" | undefined
-  /** For `cel`: values of the expression's variables. */
+  readonly vector?: Float32Array | undefined
+  /** Values of fields, by name. */
   readonly context?: Readonly<Record<string, FieldValue>> | undefined
-  /** Whether a shard holds rows. */
-  present(shard: number): boolean
 }
 
-export interface InformedRoute {
+/** How many shards are searched. */
+export type Effort =
+  | {
+      /** So many; the strategy's own default if absent. "all" searches every shard that has rows. */
+      readonly probes?: number | "all" | undefined
+      readonly targetRecall?: undefined
+    }
+  | {
+      readonly probes?: undefined
+      /** As many as this recall of the ten nearest takes, above 0 and at most 1. Only if the strategy is measured. */
+      readonly targetRecall: number
+    }
+
+/** The number of neighbours that a target recall is about. */
+export const TARGET_K = 10
+
+export interface Ranking {
   readonly shards: readonly RankedShard[]
-  /** For a request with a target: the mean recall that held-out queries reached with the same rule. */
+  /** For a target recall: the mean recall that held-out queries reached with the same rule. */
   readonly expectedRecall?: number
   /** Whether the query is less familiar than 19 of 20 rows; absent if no rows were held out, or no ranking was needed. */
   readonly unlike?: boolean
@@ -148,6 +158,6 @@ export interface InformedRoute {
 
 export interface RankedShard {
   readonly shard: number
-  /** Smaller is better; comparable within one route only. */
+  /** Smaller is better; comparable within one ranking only. */
   readonly score: number
 }

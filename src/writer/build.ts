@@ -8,8 +8,7 @@
 import { rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { invalidInput } from "../errors.js"
-import { routesByVector } from "../recall/certificate.js"
-import { needsTraining, resolveSharding } from "../sharding/registry.js"
+import { needsTraining, resolveSharding, strategyType } from "../sharding/registry.js"
 import { backendByName } from "../shards/registry.js"
 import { recordsSource } from "../sources/records.js"
 import type { Source } from "../sources/source.js"
@@ -30,7 +29,7 @@ export async function planBuild(input: BuildInput, options: WriterOptions): Prom
       { option: "routingFrom" },
     )
   }
-  if (resolved.queries !== undefined && !routesByVector({ name: sharding.strategy })) {
+  if (resolved.queries !== undefined && strategyType(sharding.strategy).queriesBy !== "vector") {
     throw invalidInput(
       `option queries goes with strategies that rank shards for a vector, but strategy ${sharding.strategy} has its shards named`,
       { option: "queries" },

@@ -65,7 +65,7 @@ export function shardsToSnapshot(target: SnapshotTarget, parts: SnapshotParts): 
     await run.renew()
     // Readers have bounds for what a manifest and routing may say: nothing that they would refuse may become live.
     decodeManifest(body, key)
-    restoreStrategy(manifest.sharding, parts.arrays, manifest.schema)
+    await restoreStrategy(manifest.sharding, parts.arrays, manifest.schema)
     await store.put(key, body, { ifAbsent: true, contentType: "application/json", signal })
     run.note({ manifest: key })
     return { key, manifest }

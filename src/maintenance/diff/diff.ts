@@ -124,7 +124,7 @@ export async function diffSnapshots(
   // Copies are where no routing sends a row.
   const oldRouting =
     !copied && canReroute(before, after)
-      ? restoreStrategy(before.sharding, arrays.before, before.schema)
+      ? await restoreStrategy(before.sharding, arrays.before, before.schema)
       : undefined
 
   const dir = await mkdtemp(join(tempDir ?? tmpdir(), "vecsnap-diff-")).catch((error) => {

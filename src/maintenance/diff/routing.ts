@@ -2,6 +2,7 @@
 import type { Manifest } from "../../manifest/manifest.js"
 import type { FieldValue, Id, RecordBatch, StoredRecord } from "../../records.js"
 import { assignmentTable, CENTROIDS_FILE } from "../../sharding/cluster/strategy.js"
+import { strategyType } from "../../sharding/registry.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import { distance } from "../../vectors/distance.js"
 import { bestPoints } from "../../vectors/kernel.js"
@@ -42,10 +43,11 @@ export function centroidShifts(
 
 /** Whether another snapshot's strategy can tell the shard of a record of this one: not if that was given with it. */
 export function canReroute(before: Manifest, after: Manifest): boolean {
-  if (before.sharding.strategy === "explicit" || before.schema.dim !== after.schema.dim) return false
+  const { queriesBy } = strategyType(before.sharding.strategy)
+  if (queriesBy === "shards" || before.schema.dim !== after.schema.dim) return false
   const has = (name: string, type: string): boolean =>
     after.schema.fields.some((field) => field.name === name && field.type === type)
-  return before.sharding.strategy !== "cel" || before.schema.fields.every(({ name, type }) => has(name, type))
+  return queriesBy !== "context" || before.schema.fields.every(({ name, type }) => has(name, type))
 }
 
 /** How many of the records, which are in `shard`, the strategy would send elsewhere. */

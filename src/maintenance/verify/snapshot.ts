@@ -159,7 +159,7 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
     }
     if (faults.length > 0 || manifest.artifacts.some((artifact) => absent.has(artifact.key))) return faults
     try {
-      restoreStrategy(manifest.sharding, arrays, manifest.schema)
+      await restoreStrategy(manifest.sharding, arrays, manifest.schema)
     } catch (error) {
       if (!isFault(error)) throw error
       faults.push({ key, message: `${key} has a routing that can't be restored: ${error.message}` })

@@ -12,7 +12,7 @@ import { findManifest } from "../../manifest/history.js"
 import type { Manifest } from "../../manifest/manifest.js"
 import { openSnapshot, type Reader } from "../../reader/reader.js"
 import type { SearchOptions } from "../../reader/types.js"
-import { CERTIFIED_NEIGHBOURS, type Neighbour, routesByVector } from "../../recall/certificate.js"
+import { CERTIFIED_NEIGHBOURS, type Neighbour } from "../../recall/certificate.js"
 import {
   CERTIFIED_TARGETS,
   certifiedRecall,
@@ -28,6 +28,7 @@ import {
 import { idKey } from "../../recall/id-key.js"
 import { type QueryInput, readQueries } from "../../recall/queries.js"
 import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.js"
+import { strategyType } from "../../sharding/registry.js"
 import { openStore, type StoreOptions } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
 
@@ -161,7 +162,7 @@ async function evaluate(
   const { schema, sharding, recall: certificate } = manifest
   const { signal, seed = 1 } = options
   const scan = createShardScan(store, manifest, join(dir, "shards"), { signal })
-  const routedBy = routesByVector({ name: sharding.strategy }) ? "vector" : "row"
+  const routedBy = strategyType(sharding.strategy).queriesBy === "vector" ? "vector" : "row"
   const queries = await takeQueries()
   const all = concat(queries.vectors, schema.dim)
   const truth = await trueNeighbours(scan, schema, all, queries.own)

@@ -6,7 +6,7 @@ import { CENTROIDS_FILE } from "../../sharding/cluster/strategy.js"
 import type { CallOptions, ObjectStore } from "../../storage/store.js"
 import { distance } from "../../vectors/distance.js"
 import type { Metric } from "../../vectors/metric.js"
-import { hasFloats } from "../../vectors/npy.js"
+import { type AnyNpyArray, hasFloats } from "../../vectors/npy.js"
 import type { Measurement } from "./judge.js"
 
 export async function measureCentroidDrift(
@@ -15,13 +15,14 @@ export async function measureCentroidDrift(
   live: Manifest,
   options: CallOptions,
 ): Promise<Measurement> {
-  const other = [candidate, live].find(({ sharding }) => sharding.strategy !== "cluster")
+  const arrays = await Promise.all([candidate, live].map((one) => readArtifacts(store, one, options)))
+  const other = [candidate, live].find((_, i) => arrays[i]![CENTROIDS_FILE] === undefined)
   if (other)
     return { missing: `snapshot ${other.run} has the strategy ${other.sharding.strategy}: no centroids` }
   const { dim, metric } = candidate.schema
   if (dim !== live.schema.dim || metric !== live.schema.metric)
     return { missing: "centroids of another dimension or metric can't be compared" }
-  const [now, before] = await Promise.all([candidate, live].map((one) => readCentroids(store, one, options)))
+  const [now, before] = [candidate, live].map((one, i) => centroidsOf(one, arrays[i]![CENTROIDS_FILE]!))
   const drift = centroidDrift(metric, dim, now!, before!)
   if (drift === undefined) return { missing: "all centroids of the live snapshot are zero" }
   const count = now!.length / dim
@@ -31,13 +32,8 @@ export async function measureCentroidDrift(
   }
 }
 
-async function readCentroids(
-  store: ObjectStore,
-  manifest: Manifest,
-  options: CallOptions,
-): Promise<Float32Array> {
-  const { [CENTROIDS_FILE]: centroids } = await readArtifacts(store, manifest, options)
-  if (!hasFloats(centroids!)) throw corrupt(`the centroids of snapshot ${manifest.run} are integers`)
+function centroidsOf({ run }: Manifest, centroids: AnyNpyArray): Float32Array {
+  if (!hasFloats(centroids)) throw corrupt(`the centroids of snapshot ${run} are integers`)
   return Float32Array.from(centroids.data)
 }
 

@@ -10,6 +10,7 @@ import type { Manifest } from "../../manifest/manifest.js"
 import { openSnapshot, type Reader } from "../../reader/reader.js"
 import type { FoundRecord, RouteOptions } from "../../reader/types.js"
 import type { Id } from "../../records.js"
+import { strategyType } from "../../sharding/registry.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { createRandom, type Random } from "../../vectors/random.js"
 import type { Measurement } from "./judge.js"
@@ -172,8 +173,8 @@ function takeAny<T>(items: T[], random: Random): T {
 }
 
 /**
- * For each record the ids of its `k` nearest neighbours, as text, without its own. `explicit` and `cel` queries name their
- * shard, so there the record's own is searched.
+ * For each record the ids of its `k` nearest neighbours, as text, without its own. Where shards are not ranked for a vector,
+ * the record's own is searched.
  */
 async function neighbours(
   reader: Reader,
@@ -183,8 +184,7 @@ async function neighbours(
   probes: number | "all" | undefined,
   signal: AbortSignal | undefined,
 ): Promise<readonly (readonly string[])[]> {
-  const { strategy } = reader.snapshot
-  const named = probes !== "all" && strategy !== "cluster" && strategy !== "lsh"
+  const named = probes !== "all" && strategyType(reader.snapshot.strategy).queriesBy !== "vector"
   const groups = new Map<number | undefined, number[]>()
   records.forEach(({ shard }, place) => {
     const group = named ? shard : undefined

@@ -13,18 +13,78 @@
  * there then for `diff` and for builds that keep the routing of an older one.
  */
 
+import { corrupt, invalidInput } from "../../errors.js"
 import { bestPoints, createPointTable, type PointTable, pointScores } from "../../vectors/kernel.js"
 import type { Metric } from "../../vectors/metric.js"
-import type { NpyArray } from "../../vectors/npy.js"
-import type { ResolvedCluster } from "../options.js"
-import { probeLimit, requestedShards, requestedVector } from "../route.js"
-import type { InformedRoute, RankedShard, RouteRequest, Strategy, StrategyContext } from "../strategy.js"
+import type { AnyNpyArray, NpyArray } from "../../vectors/npy.js"
+import { checkedArray, checkedArtifact } from "../artifacts.js"
+import { namedShards, probeLimit, queryVector } from "../ranking.js"
+import type {
+  Present,
+  RankedShard,
+  RoutingArtifacts,
+  Strategy,
+  StrategyContext,
+  StrategyMaker,
+} from "../strategy.js"
+import type { ResolvedCluster } from "./options.js"
 import { homesOf } from "./routing/insert.js"
-import { createDescriptorRouter, isUnlike, packRouting, type Routing } from "./routing/routing.js"
+import {
+  createDescriptorRouter,
+  hasDescriptors,
+  isUnlike,
+  packRouting,
+  ROUTING_FILES,
+  type Routing,
+  unpackRouting,
+} from "./routing/routing.js"
 import { probesFor, type RankedQuery } from "./routing/stopping.js"
 import { prepareRows } from "./space/space.js"
 
 export const CENTROIDS_FILE = "centroids.npy"
+
+export const clusterMaker: StrategyMaker<ResolvedCluster> = {
+  async create(resolved, context, training) {
+    // Who only reads snapshots need not load what trains.
+    const { trainCentroids } = await import("./layout/kmeans.js")
+    const { dim, metric } = context
+    const { shards, iterations, seed } = resolved
+    const { sample, onIteration } = training!
+    const trained = trainCentroids(sample, { metric, dim, clusters: shards, iterations, seed, onIteration })
+    return createCluster(resolved, context, { shape: [shards, dim], data: trained.centroids })
+  },
+
+  restore(resolved, context, artifacts) {
+    const centroids = checkedArtifact(artifacts, CENTROIDS_FILE, [resolved.shards, context.dim])
+    return createCluster(resolved, context, centroids, restoreRouting(resolved, artifacts, context))
+  },
+}
+
+function restoreRouting(
+  { layout, shards }: ResolvedCluster,
+  artifacts: RoutingArtifacts,
+  { metric, dim }: StrategyContext,
+): Routing | undefined {
+  if (hasDescriptors(artifacts)) return unpackRouting(artifacts, { metric, dim, shards })
+  if (layout === "plain") return undefined
+  const artifact = ROUTING_FILES.descriptors
+  throw corrupt(`the routing artifact ${artifact} of the layout ${layout} is missing`, { artifact })
+}
+
+/**
+ * A trained strategy from centroids that are at hand, `shards × dim`, so that nothing needs to be trained. Throws
+ * `InvalidInput` if they have another shape or values that are not finite.
+ */
+export function clusterFromCentroids(
+  resolved: ResolvedCluster,
+  context: StrategyContext,
+  centroids: AnyNpyArray,
+): Strategy {
+  const checked = checkedArray(centroids, [resolved.shards, context.dim], (problem) =>
+    invalidInput(`the array of given centroids has ${problem}`),
+  )
+  return createCluster(resolved, context, checked)
+}
 
 /** Compares records with centroids, to assign them. */
 export function assignmentTable(metric: Metric, centroids: NpyArray["data"], dim: number): PointTable {
@@ -86,7 +146,7 @@ export function createCluster(
   })
 }
 
-type Routes = Pick<Strategy, "assign" | "route" | "routeInformed">
+type Routes = Pick<Strategy, "measured" | "assign" | "rank">
 
 function byCentroids(
   { shards, probes }: ResolvedCluster,
@@ -97,15 +157,15 @@ function byCentroids(
   const assignment = assignmentTable(metric, data, dim)
   const table = routingTable(metric, data, dim)
   return {
+    measured: false,
     assign: (batch) => bestPoints(batch.vectors, assignment),
 
-    route(request) {
-      const requested = requestedShards(request, shards)
-      if (requested !== undefined) return requested
-      const vector = requestedVector(request, "cluster", context)
-      return rankCentroids(table, vector)
-        .filter(({ shard }) => request.present(shard))
-        .slice(0, probeLimit(request, probes))
+    rank(selection, present) {
+      if (selection.shards !== undefined) return { shards: namedShards(selection.shards, shards, present) }
+      const vector = queryVector(selection, "cluster", context)
+      const limit = probeLimit(selection, probes)
+      const ranked = rankCentroids(table, vector).filter(({ shard }) => present(shard))
+      return { shards: ranked.slice(0, limit) }
     },
   }
 }
@@ -118,36 +178,34 @@ function byDescriptors(
   const { preparation, descriptors, beta, stopping } = routing
   const router = createDescriptorRouter(routing)
 
-  function routeInformed(request: RouteRequest): InformedRoute {
-    const requested = requestedShards(request, shards)
-    if (requested !== undefined) return { shards: requested }
-    const { targetRecall } = request
-    const vector = requestedVector(request, "cluster", context)
-    const limit = targetRecall === undefined ? probeLimit(request, probes) : Infinity
-    const ranked = withoutAbsent(router.route(vector), request)
-    const stop = targetRecall === undefined ? undefined : probesFor(stopping, ranked, targetRecall)
-    const count = Math.min(ranked.shards.length, stop?.probes ?? limit)
-    return {
-      shards: Array.from({ length: count }, (_, rank) => ({
-        shard: ranked.shards[rank]!,
-        score: 0 - ranked.scores[rank]!,
-      })),
-      // A mean of sums in float32 may be 1 and a little.
-      ...(stop && { expectedRecall: Math.min(1, stop.expectedRecall) }),
-      ...(Number.isFinite(stopping.unlikeBelow) && { unlike: isUnlike(routing, ranked) }),
-      probesFor: (target) => probesFor(stopping, ranked, target).probes,
-    }
-  }
-
   return {
+    measured: true,
     assign: (batch) => homesOf(prepareRows(preparation, batch.vectors.slice()), descriptors, beta),
-    route: (request) => routeInformed(request).shards,
-    routeInformed,
+
+    rank(selection, present) {
+      if (selection.shards !== undefined) return { shards: namedShards(selection.shards, shards, present) }
+      const { targetRecall } = selection
+      const vector = queryVector(selection, "cluster", context)
+      const limit = targetRecall === undefined ? probeLimit(selection, probes) : Infinity
+      const ranked = withoutAbsent(router.route(vector), present)
+      const stop = targetRecall === undefined ? undefined : probesFor(stopping, ranked, targetRecall)
+      const count = Math.min(ranked.shards.length, stop?.probes ?? limit)
+      return {
+        shards: Array.from({ length: count }, (_, rank) => ({
+          shard: ranked.shards[rank]!,
+          score: 0 - ranked.scores[rank]!,
+        })),
+        // A mean of sums in float32 may be 1 and a little.
+        ...(stop && { expectedRecall: Math.min(1, stop.expectedRecall) }),
+        ...(Number.isFinite(stopping.unlikeBelow) && { unlike: isUnlike(routing, ranked) }),
+        probesFor: (target) => probesFor(stopping, ranked, target).probes,
+      }
+    },
   }
 }
 
 /** Before probes are counted: a shard without rows gains nothing. */
-export function withoutAbsent(query: RankedQuery, { present }: Pick<RouteRequest, "present">): RankedQuery {
+export function withoutAbsent(query: RankedQuery, present: Present): RankedQuery {
   const ranks = [...query.shards.keys()].filter((rank) => present(query.shards[rank]!))
   if (ranks.length === query.shards.length) return query
   return {

@@ -39,7 +39,7 @@ export async function strategyByQueries(
   const present = (shard: number): boolean => holdRows.has(shard)
   const tried: TriedQuery[] = []
   for (const [i, query] of choosers.entries()) {
-    const ranked = withoutAbsent(router.route(vectors.slice(query * dim, (query + 1) * dim)), { present })
+    const ranked = withoutAbsent(router.route(vectors.slice(query * dim, (query + 1) * dim)), present)
     const holders = neighbours.lists[query]!.map(({ shards }) => shards)
     tried.push({ ranked, reached: reachedRanks({ route: ranked.shards, holders }) })
     // Routing is work of this thread; the lease is renewed in between.

@@ -6,15 +6,10 @@ import { readArtifacts } from "../../manifest/artifacts.js"
 import { readLive } from "../../manifest/current.js"
 import type { SplitQueries } from "../../recall/queries.js"
 import type { RecordBatch } from "../../records.js"
+import type { ResolvedCluster } from "../../sharding/cluster/options.js"
 import type { Routing } from "../../sharding/cluster/routing/routing.js"
-import { CENTROIDS_FILE, createCluster } from "../../sharding/cluster/strategy.js"
-import type { ResolvedCluster } from "../../sharding/options.js"
-import {
-  clusterFromCentroids,
-  createStrategy,
-  needsTraining,
-  trainStrategy,
-} from "../../sharding/registry.js"
+import { CENTROIDS_FILE, clusterFromCentroids, createCluster } from "../../sharding/cluster/strategy.js"
+import { createStrategy, needsTraining, trainStrategy } from "../../sharding/registry.js"
 import type { Strategy, StrategyContext } from "../../sharding/strategy.js"
 import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
@@ -91,9 +86,10 @@ async function trainPlain(
   const vectors = isEnough ? left : sample.vectors
   const kept = isEnough ? sharding.shards : rows
   const strategy = await job.clock.time("train", async (progress) =>
-    trainStrategy(sharding, contextOf(job, dim), vectors, ({ iteration }) =>
-      progress(iteration, sharding.iterations),
-    ),
+    trainStrategy(sharding, contextOf(job, dim), {
+      sample: vectors,
+      onIteration: ({ iteration }) => progress(iteration, sharding.iterations),
+    }),
   )
   return { assignment: assignmentBy(strategy), rows, kept, notes: [] }
 }

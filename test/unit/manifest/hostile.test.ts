@@ -5,7 +5,7 @@ import { parseJson, stringifyJson } from "../../../src/json.js"
 import { decodeManifest } from "../../../src/manifest/codec.js"
 import { decodeLocatorIndex, encodeLocatorIndex } from "../../../src/manifest/locator.js"
 import { seal } from "../../../src/manifest/seal.js"
-import { compileCel } from "../../../src/sharding/cel/strategy.js"
+import { compileCel } from "../../../src/sharding/cel/program.js"
 import { decodeNpy } from "../../../src/vectors/npy.js"
 
 const RUN = "k3v9x2m4q7ab"

@@ -130,8 +130,9 @@ describe("certify", () => {
     }
     const stopping = {
       ...strategy,
-      routeInformed: ({ vector }: { vector: Float32Array }) => ({
-        shards: strategy.route({} as never),
+      measured: true,
+      rank: ({ vector }: { vector: Float32Array }, present: never) => ({
+        ...strategy.rank({}, present),
         probesFor: (target: number) => (vector[0]! > 0 && target > 0.9 ? 2 : 1),
       }),
     } as unknown as Strategy

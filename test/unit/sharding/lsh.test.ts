@@ -6,10 +6,11 @@ import {
   createLsh,
   createLshTable,
   drawHyperplanes,
+  type LshOptions,
   lshCode,
+  type ResolvedLsh,
 } from "../../../src/sharding/lsh.js"
-import { type ResolvedLsh, resolveSharding } from "../../../src/sharding/options.js"
-import type { LshOptions } from "../../../src/sharding/strategy.js"
+import { resolveSharding } from "../../../src/sharding/registry.js"
 import { batchOf, everyShard, gaussians } from "./batches.js"
 
 function lsh(dim: number, options: Omit<LshOptions, "strategy">) {
@@ -114,7 +115,7 @@ describe("strategy", () => {
       const assigned = strategy.assign(batchOf(vectors, 5))
       for (const [row, shard] of assigned.entries()) {
         const vector = vectors.slice(row * 5, (row + 1) * 5)
-        expect(strategy.route({ vector, present: everyShard })[0]!.shard).toBe(shard)
+        expect(strategy.rank({ vector }, everyShard).shards[0]!.shard).toBe(shard)
       }
       expect(new Set(assigned).size).toBe(6)
     }
@@ -132,10 +133,10 @@ describe("strategy", () => {
       fc.property(requests, ({ probeOrder, bits, present, probes, seed }) => {
         const strategy = lsh(3, { shards: 11, bits, probeOrder })
         const vector = gaussians(1, 3, seed)
-        const ranked = strategy.route({ vector, probes: "all", present: everyShard })
+        const ranked = strategy.rank({ vector, probes: "all" }, everyShard).shards
         expect(ranked.map(({ shard }) => shard).toSorted((a, b) => a - b)).toEqual([...Array(11).keys()])
         const expected = ranked.filter(({ shard }) => present[shard]).slice(0, probes === "all" ? 11 : probes)
-        const routed = strategy.route({ vector, probes, present: (shard) => present[shard]! })
+        const routed = strategy.rank({ vector, probes }, (shard) => present[shard]!).shards
         expect(routed.map(({ shard }) => shard)).toEqual(expected.map(({ shard }) => shard))
       }),
     )
@@ -143,11 +144,10 @@ describe("strategy", () => {
 
   test("many shards, few of them with rows, are found without end of flips", () => {
     const strategy = lsh(3, { shards: 1000, bits: 200 })
-    const routed = strategy.route({
-      vector: gaussians(1, 3, 1),
-      probes: 5,
-      present: (shard) => shard % 250 === 7,
-    })
+    const routed = strategy.rank(
+      { vector: gaussians(1, 3, 1), probes: 5 },
+      (shard) => shard % 250 === 7,
+    ).shards
     expect(routed.map(({ shard }) => shard).toSorted((a, b) => a - b)).toEqual([7, 257, 507, 757])
   })
 

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest"
-import { resolveDescription, resolveSharding } from "../../../src/sharding/options.js"
-import type { ShardingOptions } from "../../../src/sharding/strategy.js"
+import { resolveDescription, resolveSharding, type ShardingOptions } from "../../../src/sharding/registry.js"
 
 const resolve = (options: unknown) => resolveSharding(options as ShardingOptions)
 

@@ -5,14 +5,10 @@ import {
   needsTraining,
   resolveSharding,
   restoreStrategy,
+  type ShardingOptions,
   trainStrategy,
 } from "../../../src/sharding/registry.js"
-import type {
-  ShardingDescription,
-  ShardingOptions,
-  Strategy,
-  StrategyContext,
-} from "../../../src/sharding/strategy.js"
+import type { ShardingDescription, Strategy, StrategyContext } from "../../../src/sharding/strategy.js"
 import { METRICS } from "../../../src/vectors/metric.js"
 import { decodeNpy, encodeNpy } from "../../../src/vectors/npy.js"
 import { batchOf, everyShard, gaussians } from "./batches.js"
@@ -33,15 +29,15 @@ const OPTIONS: ShardingOptions[] = [
   { strategy: "cel", values: ["odd", 2n ** 60n, "even", -1], expression: "tier % 2 == 0 ? 'even' : 'odd'" },
 ]
 
-function build(options: ShardingOptions, metric: StrategyContext["metric"]): Strategy {
+function build(options: ShardingOptions, metric: StrategyContext["metric"]): Promise<Strategy> {
   const resolved = resolveSharding(options)
   return needsTraining(resolved)
-    ? trainStrategy(resolved, context(metric), gaussians(200, DIM, 1))
+    ? trainStrategy(resolved, context(metric), { sample: gaussians(200, DIM, 1) })
     : createStrategy(resolved, context(metric))
 }
 
 /** Through the bytes that a snapshot stores. */
-function restore(strategy: Strategy, metric: StrategyContext["metric"]): Strategy {
+function restore(strategy: Strategy, metric: StrategyContext["metric"]): Promise<Strategy> {
   const description = parseJson(stringifyJson(strategy.describe())) as unknown as ShardingDescription
   const artifacts = Object.fromEntries(
     Object.entries(strategy.artifacts()).map(([name, array]) => [name, decodeNpy(encodeNpy(array), name)]),
@@ -56,66 +52,66 @@ const batch = batchOf(gaussians(rows, DIM, 5), DIM, {
 })
 
 describe.each(METRICS)("under %s", (metric) => {
-  test.each(OPTIONS)("a restored strategy does what the built one does: %o", (options) => {
-    const built = build(options, metric)
-    const restored = restore(built, metric)
+  test.each(OPTIONS)("a restored strategy does what the built one does: %o", async (options) => {
+    const built = await build(options, metric)
+    const restored = await restore(built, metric)
     expect(restored.name).toBe(options.strategy)
     expect(restored.describe()).toEqual(built.describe())
     const assigned = built.assign(batch)
     expect(restored.assign(batch)).toEqual(assigned)
     expect(assigned.every((shard) => shard >= 0 && shard < built.shards)).toBe(true)
     for (let seed = 0; seed < 20; seed++) {
-      const request = {
+      const selection = {
         vector: gaussians(1, DIM, seed),
         probes: options.strategy === "explicit" ? ("all" as const) : 3,
         context: { tier: seed },
-        present: (shard: number) => shard !== seed % 7,
       }
-      expect(restored.route(request)).toEqual(built.route(request))
+      const present = (shard: number) => shard !== seed % 7
+      expect(restored.rank(selection, present)).toEqual(built.rank(selection, present))
     }
   })
 
-  test.each(OPTIONS)("the same options give the same strategy: %o", (options) => {
-    const first = build(options, metric)
-    const second = build(options, metric)
+  test.each(OPTIONS)("the same options give the same strategy: %o", async (options) => {
+    const first = await build(options, metric)
+    const second = await build(options, metric)
     expect(second.artifacts()).toEqual(first.artifacts())
     expect(second.assign(batch)).toEqual(first.assign(batch))
   })
 })
 
-describe.each(OPTIONS)("shards named by the request override %o", (options) => {
-  const strategy = build(options, "l2")
+describe.each(OPTIONS)("shards named by the request override %o", async (options) => {
+  const strategy = await build(options, "l2")
   const last = strategy.shards - 1
 
   test("in the order given, each once, those without rows left out", () => {
     const present = (shard: number) => shard !== 1
-    expect(strategy.route({ shards: [2, 0, 1, 2], present })).toEqual([
+    expect(strategy.rank({ shards: [2, 0, 1, 2] }, present).shards).toEqual([
       { shard: 2, score: 0 },
       { shard: 0, score: 0 },
     ])
-    expect(strategy.route({ shards: [1], present })).toEqual([])
+    expect(strategy.rank({ shards: [1] }, present).shards).toEqual([])
   })
 
   test('"all" are those with rows', () => {
-    const all = strategy.route({ shards: "all", present: (shard) => shard !== 1 })
+    const all = strategy.rank({ shards: "all" }, (shard) => shard !== 1).shards
     expect(all.map(({ shard }) => shard)).toEqual([...Array(last + 1).keys()].filter((shard) => shard !== 1))
   })
 
   test("a shard that does not exist, or none, is refused", () => {
     for (const shard of [-1, last + 1, 0.5, Number.NaN]) {
-      expect(() => strategy.route({ shards: [0, shard], present: everyShard })).toThrow(
+      expect(() => strategy.rank({ shards: [0, shard] }, everyShard).shards).toThrow(
         expect.objectContaining({
           tag: "InvalidInput",
           message: `shard ${shard} does not exist; this snapshot has shards 0 to ${last}`,
         }),
       )
     }
-    expect(() => strategy.route({ shards: [], present: everyShard })).toThrow("shards is an empty list")
+    expect(() => strategy.rank({ shards: [] }, everyShard).shards).toThrow("shards is an empty list")
   })
 })
 
-describe("explicit", () => {
-  const strategy = build({ strategy: "explicit", shards: 7 }, "l2")
+describe("explicit", async () => {
+  const strategy = await build({ strategy: "explicit", shards: 7 }, "l2")
 
   test("records go where they say", () => {
     expect(strategy.assign(batch)).toEqual(batch.shards)
@@ -132,14 +128,14 @@ describe("explicit", () => {
   })
 
   test("queries must name shards", () => {
-    expect(() => strategy.route({ vector: gaussians(1, DIM, 1), probes: 3, present: everyShard })).toThrow(
+    expect(() => strategy.rank({ vector: gaussians(1, DIM, 1), probes: 3 }, everyShard).shards).toThrow(
       'the explicit strategy needs the shards to search: a list of numbers, or "all"',
     )
   })
 })
 
-describe("restoring what does not fit is Corrupt", () => {
-  const description = build({ strategy: "lsh", shards: 7 }, "l2").describe()
+describe("restoring what does not fit is Corrupt", async () => {
+  const description = (await build({ strategy: "lsh", shards: 7 }, "l2")).describe()
   type Artifacts = Parameters<typeof restoreStrategy>[1]
 
   const shaped = (shape: number[], data = new Float32Array(32).fill(1)): Artifacts => ({
@@ -154,8 +150,8 @@ describe("restoring what does not fit is Corrupt", () => {
     [shaped([32]), DIM, "has shape (32), expected (8, 4)"],
     [shaped([8, 4]), 5, "has shape (8, 4), expected (8, 5)"],
     [shaped([8, 4], holed), DIM, "has NaN at position 9, expected finite values"],
-  ])("artifacts %o for dimension %i", (artifacts, dim, problem) => {
-    expect(() => restoreStrategy(description, artifacts, { ...context("l2"), dim })).toThrow(
+  ])("artifacts %o for dimension %i", async (artifacts, dim, problem) => {
+    await expect(restoreStrategy(description, artifacts, { ...context("l2"), dim })).rejects.toThrow(
       expect.objectContaining({
         tag: "Corrupt",
         message: `the routing artifact hyperplanes.npy ${problem}`,
@@ -163,9 +159,9 @@ describe("restoring what does not fit is Corrupt", () => {
     )
   })
 
-  test("an expression over fields that the snapshot does not have", () => {
+  test("an expression over fields that the snapshot does not have", async () => {
     const cel: ShardingDescription = { strategy: "cel", shards: 2, options: { expression: "age" } }
-    expect(() => restoreStrategy(cel, {}, context("l2"))).toThrow(
+    await expect(restoreStrategy(cel, {}, context("l2"))).rejects.toThrow(
       expect.objectContaining({ tag: "Corrupt", message: expect.stringContaining("uses age") }),
     )
   })

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest"
 import type { FieldValue } from "../../../../src/records.js"
-import { compileCel, createCel, parseContext } from "../../../../src/sharding/cel/strategy.js"
-import { type ResolvedCel, resolveSharding } from "../../../../src/sharding/options.js"
-import type { CelOptions, StrategyContext } from "../../../../src/sharding/strategy.js"
+import type { CelOptions, ResolvedCel } from "../../../../src/sharding/cel/options.js"
+import { compileCel } from "../../../../src/sharding/cel/program.js"
+import { createCel } from "../../../../src/sharding/cel/strategy.js"
+import { resolveSharding } from "../../../../src/sharding/registry.js"
+import type { StrategyContext } from "../../../../src/sharding/strategy.js"
 import { batchOf, everyShard } from "../batches.js"
 
 type Fields = StrategyContext["fields"]
@@ -203,22 +205,20 @@ describe("queries", () => {
 
   test("go to the one shard of their context", () => {
     const context = { region: "us-west", tier: 3, other: null }
-    expect(strategy.route({ context, present: everyShard })).toEqual([{ shard: 1, score: 0 }])
-    expect(
-      strategy.route({ context: { ...context, tier: 3n }, probes: 5, present: everyShard }),
-    ).toHaveLength(1)
-    expect(strategy.route({ context, present: (shard) => shard !== 1 })).toEqual([])
+    expect(strategy.rank({ context }, everyShard).shards).toEqual([{ shard: 1, score: 0 }])
+    expect(strategy.rank({ context: { ...context, tier: 3n }, probes: 5 }, everyShard).shards).toHaveLength(1)
+    expect(strategy.rank({ context }, (shard) => shard !== 1).shards).toEqual([])
   })
 
   test("need values of the right type for every field of the expression", () => {
-    expect(() => strategy.route({ present: everyShard })).toThrow(
+    expect(() => strategy.rank({}, everyShard).shards).toThrow(
       'the cel strategy needs a query context with region (string), tier (int64), or shards named: a list or "all"',
     )
-    expect(() => strategy.route({ context: { region: "us-west" }, present: everyShard })).toThrow(
+    expect(() => strategy.rank({ context: { region: "us-west" } }, everyShard).shards).toThrow(
       "the query context: tier is missing, but the sharding expression",
     )
     for (const tier of ["3", 3.5, 2n ** 63n, true]) {
-      expect(() => strategy.route({ context: { region: "us-west", tier }, present: everyShard })).toThrow(
+      expect(() => strategy.rank({ context: { region: "us-west", tier } }, everyShard).shards).toThrow(
         "needs a 64-bit integer",
       )
     }
@@ -226,37 +226,6 @@ describe("queries", () => {
 
   test("may ask for all shards", () => {
     const present = (shard: number) => shard % 3 === 0
-    expect(strategy.route({ probes: "all", present }).map(({ shard }) => shard)).toEqual([0, 3, 6])
-  })
-})
-
-describe("a context from text", () => {
-  test("is converted to the types of the fields", () => {
-    const texts = { key: "-9223372036854775808", region: "5", weight: "1e3", active: "true" }
-    expect(parseContext(texts, FIELDS)).toEqual({
-      key: -(2n ** 63n),
-      region: "5",
-      weight: 1000,
-      active: true,
-    })
-  })
-
-  test.each([
-    ["key", "9223372036854775808", "a 64-bit integer"],
-    ["key", "1.5", "a 64-bit integer"],
-    ["key", "", "a 64-bit integer"],
-    ["weight", "heavy", "a number"],
-    ["weight", "", "a number"],
-    ["active", "yes", "true or false"],
-  ])("refuses %s=%s", (name, text, expected) => {
-    expect(() => parseContext({ [name]: text }, FIELDS)).toThrow(
-      `context ${name} is ${JSON.stringify(text)}, expected ${expected}`,
-    )
-  })
-
-  test("refuses a name that is no field", () => {
-    expect(() => parseContext({ tenant: "a" }, FIELDS)).toThrow(
-      "tenant is not a field of this snapshot; it has key, region, tier, weight, active",
-    )
+    expect(strategy.rank({ probes: "all" }, present).shards.map(({ shard }) => shard)).toEqual([0, 3, 6])
   })
 })

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest"
 import { parseJson, stringifyJson } from "../../../../src/json.js"
 import { createLayout } from "../../../../src/sharding/cluster/layout/layout.js"
+import type { ResolvedCluster } from "../../../../src/sharding/cluster/options.js"
 import { createDescriptorRouter, ROUTING_FILES } from "../../../../src/sharding/cluster/routing/routing.js"
 import { fitPreparation, prepareRows } from "../../../../src/sharding/cluster/space/space.js"
 import { createCluster } from "../../../../src/sharding/cluster/strategy.js"
-import { type ResolvedCluster, resolveSharding } from "../../../../src/sharding/options.js"
-import { restoreStrategy } from "../../../../src/sharding/registry.js"
+import { resolveSharding, restoreStrategy } from "../../../../src/sharding/registry.js"
 import type { ShardingDescription, Strategy } from "../../../../src/sharding/strategy.js"
 import { METRICS, type Metric } from "../../../../src/vectors/metric.js"
 import { decodeAnyNpy, encodeNpy } from "../../../../src/vectors/npy.js"
@@ -50,15 +50,15 @@ function stored(strategy: Strategy) {
 describe.each(METRICS)("a strategy with a layout, %s", (metric) => {
   const { strategy, routing } = built[metric]
 
-  test("is restored from its artifacts, and does the same", () => {
+  test("is restored from its artifacts, and does the same", async () => {
     const { description, artifacts } = stored(strategy)
     expect(Object.keys(artifacts).sort()).toEqual(["centroids.npy", ...Object.values(ROUTING_FILES)].sort())
-    const restored = restoreStrategy(description, artifacts, contextOf(metric))
+    const restored = await restoreStrategy(description, artifacts, contextOf(metric))
     expect(restored.describe()).toEqual(strategy.describe())
     expect(restored.assign(batchOf(held, DIM))).toEqual(strategy.assign(batchOf(held, DIM)))
     for (let row = 0; row < 50; row++) {
-      const request = { vector: queryOf(row), probes: 5, present: everyShard }
-      expect(restored.route(request)).toEqual(strategy.route(request))
+      const selection = { vector: queryOf(row), probes: 5 }
+      expect(restored.rank(selection, everyShard).shards).toEqual(strategy.rank(selection, everyShard).shards)
     }
   })
 
@@ -67,7 +67,7 @@ describe.each(METRICS)("a strategy with a layout, %s", (metric) => {
     for (let row = 0; row < 50; row++) {
       const ranked = router.route(queryOf(row)).shards
       const present = (shard: number) => shard !== ranked[0] && shard !== ranked[3]
-      const route = strategy.route({ vector: queryOf(row), probes: 4, present })
+      const route = strategy.rank({ vector: queryOf(row), probes: 4 }, present).shards
       expect(route.map(({ shard }) => shard)).toEqual([ranked[1], ranked[2], ranked[4], ranked[5]])
       for (let i = 1; i < route.length; i++) {
         expect(route[i]!.score).toBeGreaterThanOrEqual(route[i - 1]!.score)
@@ -79,30 +79,30 @@ describe.each(METRICS)("a strategy with a layout, %s", (metric) => {
   test.skipIf(metric === "dot")("assigns records to the shard that scores best", () => {
     const assigned = strategy.assign(batchOf(held, DIM))
     for (let row = 0; row < 300; row++) {
-      const best = strategy.route({ vector: queryOf(row), probes: 1, present: everyShard })[0]!
+      const best = strategy.rank({ vector: queryOf(row), probes: 1 }, everyShard).shards[0]!
       expect(assigned[row]).toBe(best.shard)
     }
   })
 })
 
-test("the description names the layout only where there is one, and one without is plain", () => {
+test("the description names the layout only where there is one, and one without is plain", async () => {
   const { strategy } = built.cosine
   expect(strategy.describe().options).toMatchObject({ layout: "fast", replication: { budget: 1 } })
   const { description, artifacts } = stored(strategy)
   const { layout, replication, ...options } = description.options
   const old = { "centroids.npy": artifacts["centroids.npy"]! }
-  const plain = restoreStrategy({ ...description, options }, old, contextOf("cosine"))
+  const plain = await restoreStrategy({ ...description, options }, old, contextOf("cosine"))
   expect(plain.describe().options).toEqual(options)
   expect(plain.artifacts()).toEqual(old)
 })
 
-test("a layout whose descriptors are missing is damaged", () => {
+test("a layout whose descriptors are missing is damaged", async () => {
   const { description, artifacts } = stored(built.l2.strategy)
-  const restore = (arrays: typeof artifacts) => () => restoreStrategy(description, arrays, contextOf("l2"))
-  expect(restore({ "centroids.npy": artifacts["centroids.npy"]! })).toThrow(
+  const restore = (arrays: typeof artifacts) => restoreStrategy(description, arrays, contextOf("l2"))
+  await expect(restore({ "centroids.npy": artifacts["centroids.npy"]! })).rejects.toThrow(
     "the routing artifact descriptors.npy of the layout fast is missing",
   )
-  expect(
+  await expect(
     restore({ ...artifacts, "centroids.npy": { shape: [SHARDS, DIM], data: new Int32Array(SHARDS * DIM) } }),
-  ).toThrow("the routing artifact centroids.npy has integers, expected floating-point numbers")
+  ).rejects.toThrow("the routing artifact centroids.npy has integers, expected floating-point numbers")
 })

@@ -1,8 +1,12 @@
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { createCluster, rankCentroids, routingTable } from "../../../../src/sharding/cluster/strategy.js"
-import { resolveSharding } from "../../../../src/sharding/options.js"
-import { clusterFromCentroids, type ResolvedSharding } from "../../../../src/sharding/registry.js"
+import {
+  clusterFromCentroids,
+  createCluster,
+  rankCentroids,
+  routingTable,
+} from "../../../../src/sharding/cluster/strategy.js"
+import { type ResolvedSharding, resolveSharding } from "../../../../src/sharding/registry.js"
 import { distance } from "../../../../src/vectors/distance.js"
 import { METRICS, type Metric } from "../../../../src/vectors/metric.js"
 import { batchOf, everyShard, gaussians } from "../batches.js"
@@ -62,7 +66,7 @@ describe("assignment", () => {
         const assigned = strategy.assign(batchOf(vectors, dim))
         for (let row = 0; row < rows; row++) {
           const vector = vectors.slice(row * dim, (row + 1) * dim)
-          expect(strategy.route({ vector, present: everyShard })[0]!.shard).toBe(assigned[row])
+          expect(strategy.rank({ vector }, everyShard).shards[0]!.shard).toBe(assigned[row])
         }
       }),
     )
@@ -72,7 +76,7 @@ describe("assignment", () => {
     const strategy = cluster("dot", Float32Array.of(1, 0, 70, 70), 2)
     expect([...strategy.assign(batchOf(Float32Array.of(5, 1, 5, 4), 2))]).toEqual([0, 1])
     expect(
-      strategy.route({ vector: Float32Array.of(5, 1), present: everyShard }).map(({ shard }) => shard),
+      strategy.rank({ vector: Float32Array.of(5, 1) }, everyShard).shards.map(({ shard }) => shard),
     ).toEqual([1, 0])
   })
 })
@@ -89,31 +93,29 @@ describe("route", () => {
       fc.property(cases, ({ metric, present, probes, seed }) => {
         const strategy = cluster(metric, gaussians(12, 3, 1), 3)
         const vector = gaussians(1, 3, seed)
-        const ranked = strategy.route({ vector, probes: "all", present: everyShard })
+        const ranked = strategy.rank({ vector, probes: "all" }, everyShard).shards
         expect(ranked).toHaveLength(12)
         const expected = ranked.filter(({ shard }) => present[shard]).slice(0, probes === "all" ? 12 : probes)
-        expect(strategy.route({ vector, probes, present: (shard) => present[shard]! })).toEqual(expected)
+        expect(strategy.rank({ vector, probes }, (shard) => present[shard]!).shards).toEqual(expected)
       }),
     )
   })
 
   test("takes the strategy's own number of probes if the request has none", () => {
     const strategy = cluster("l2", gaussians(9, 3, 1), 3, 4)
-    expect(strategy.route({ vector: gaussians(1, 3, 2), present: everyShard })).toHaveLength(4)
+    expect(strategy.rank({ vector: gaussians(1, 3, 2) }, everyShard).shards).toHaveLength(4)
   })
 
   test("refuses a request without a usable vector or number of probes", () => {
     const strategy = cluster("cosine", gaussians(4, 3, 1), 3)
     const vector = gaussians(1, 3, 2)
-    expect(() => strategy.route({ present: everyShard })).toThrow(
-      /^the cluster strategy needs a query vector/,
-    )
-    expect(() => strategy.route({ vector: new Float32Array(2), present: everyShard })).toThrow(
+    expect(() => strategy.rank({}, everyShard).shards).toThrow(/^the cluster strategy needs a query vector/)
+    expect(() => strategy.rank({ vector: new Float32Array(2) }, everyShard).shards).toThrow(
       "the query vector has 2 values, expected 3",
     )
-    expect(() => strategy.route({ vector: new Float32Array(3), present: everyShard })).toThrow("is zero")
+    expect(() => strategy.rank({ vector: new Float32Array(3) }, everyShard).shards).toThrow("is zero")
     for (const probes of [0, -1, 1.5, Number.NaN]) {
-      expect(() => strategy.route({ vector, probes, present: everyShard })).toThrow(
+      expect(() => strategy.rank({ vector, probes }, everyShard).shards).toThrow(
         `probes must be an integer of 1 or more, or "all"; got ${probes}`,
       )
     }
