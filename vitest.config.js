@@ -6,10 +6,13 @@ process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = "true"
 const { TEST_ALL, TEST_THOROUGH } = process.env
 const slow = TEST_ALL === "1" || TEST_THOROUGH === "1" ? [] : ["dist/test/**/*.slow.test.js"]
 
-/** Tests that replace modules which ours import: there vitest has to load ours, too. */
+/** Tests that replace modules which ours import, or load ours afresh: there vitest has to load ours, too. */
 const mocking = [
   "dist/test/unit/reader/shards/disk-cache-eviction.test.js",
+  "dist/test/unit/sharding/cluster/routing/scorer.test.js",
   "dist/test/unit/sources/packages.test.js",
+  "dist/test/unit/vectors/kernel.test.js",
+  "dist/test/unit/vectors/scan.test.js",
 ]
 
 const settings = { pool: "forks", testTimeout: 120_000, hookTimeout: 120_000 }

@@ -80,10 +80,12 @@ describe("certify", () => {
   const strategy = {
     name: "cluster",
     shards: 2,
-    route: () => [
-      { shard: 1, score: 0 },
-      { shard: 0, score: 1 },
-    ],
+    rank: () => ({
+      shards: [
+        { shard: 1, score: 0 },
+        { shard: 0, score: 1 },
+      ],
+    }),
   } as unknown as Strategy
 
   it("gives the recall inside approximate shards beside the curves, by rows, and says so", async () => {
