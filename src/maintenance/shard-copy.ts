@@ -3,9 +3,9 @@ import { mkdir, rm } from "node:fs/promises"
 import { dirname } from "node:path"
 import { isVecsnapError, notFound, VecsnapError } from "../errors.js"
 import { assertSha256, assertSize } from "../manifest/content.js"
-import type { FileEntry, ShardEntry } from "../manifest/manifest.js"
 import type { ShardPool, ShardReader, ShardSpec } from "../shards/backend.js"
 import { localDirectory } from "../shards/source.js"
+import { type SnapshotShard, type StoredFile, shardFileKey } from "../snapshot/snapshot.js"
 import { sha256OfFile } from "../storage/checksum.js"
 import { fileError } from "../storage/files.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
@@ -17,16 +17,13 @@ export const SHARDS_AT_A_TIME = 2
 export const POOL_OPTIONS = { workers: SHARDS_AT_A_TIME, memoryBytes: 256 * 2 ** 20 }
 
 /** The files of a shard with their keys, and where they lie below the shard's folder. */
-export const shardFiles = ({
-  folder,
-  files,
-}: ShardEntry): readonly (FileEntry & { readonly name: string })[] =>
-  files.map((file) => ({ ...file, key: `${folder}/${file.name}` }))
+export const shardFiles = (shard: SnapshotShard): readonly (StoredFile & { readonly name: string })[] =>
+  shard.files.map((file) => ({ ...file, key: shardFileKey(shard, file.name) }))
 
 /** Downloads an object and checks it. Throws `NotFound`, or `Corrupt`, naming it, with both values. */
 export async function download(
   store: ObjectStore,
-  { key, size, sha256 }: FileEntry,
+  { key, size, sha256 }: StoredFile,
   path: string,
   options?: CallOptions,
 ): Promise<void> {
@@ -55,7 +52,7 @@ export async function withDirectory<T>(dir: string, use: () => Promise<T>): Prom
 export async function withShard<T>(
   pool: ShardPool,
   dir: string,
-  entry: ShardEntry,
+  entry: SnapshotShard,
   spec: ShardSpec,
   use: (reader: ShardReader) => Promise<T>,
 ): Promise<T> {

@@ -3,13 +3,14 @@
  * `.npz`, so that a reader needs one request for them.
  */
 import { corrupt, notFound } from "../errors.js"
+import type { Snapshot, StoredFile } from "../snapshot/snapshot.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { type AnyNpyArray, decodeAnyNpy, encodeNpy } from "../vectors/npy.js"
 import { decodeNpz, encodeNpz } from "../vectors/npz.js"
 import { assertSha256, assertSize } from "./content.js"
 import { parseKey, routingKey } from "./keys.js"
-import type { FileEntry, Manifest } from "./manifest.js"
+import type { FileEntry } from "./manifest.js"
 
 const BUNDLE_FILE = "routing.npz"
 
@@ -32,11 +33,11 @@ export async function writeArtifacts(
 /** Reads and checks a snapshot's artifacts, by name. Throws `Corrupt` or `NotFound` naming the object. */
 export async function readArtifacts(
   store: ObjectStore,
-  manifest: Manifest,
+  { artifacts }: Pick<Snapshot, "artifacts">,
   options?: CallOptions,
 ): Promise<Readonly<Record<string, AnyNpyArray>>> {
   const objects = await Promise.all(
-    manifest.artifacts.map(async (entry) => {
+    artifacts.map(async (entry) => {
       const body = await readVerified(store, entry, options)
       const file = artifactName(entry)
       return file === BUNDLE_FILE ? decodeNpz(body, entry.key) : { [file]: decodeAnyNpy(body, entry.key) }
@@ -45,7 +46,7 @@ export async function readArtifacts(
   return Object.assign({}, ...objects)
 }
 
-function artifactName({ key }: FileEntry): string {
+function artifactName({ key }: StoredFile): string {
   const parsed = parseKey(key)
   if (parsed?.kind !== "routing") throw corrupt(`${key} is not the key of a routing artifact`, { key })
   return parsed.file
@@ -54,7 +55,7 @@ function artifactName({ key }: FileEntry): string {
 /** An object whose content is known beforehand. */
 async function readVerified(
   store: ObjectStore,
-  entry: FileEntry,
+  entry: StoredFile,
   options?: CallOptions,
 ): Promise<Uint8Array> {
   const { key, size } = entry

@@ -1,5 +1,7 @@
-/** The live snapshot: reading the pointer and its manifest. */
+/** The live snapshot of our format: reading the pointer and its manifest. */
 import { corrupt, isVecsnapError, notFound, type VecsnapError } from "../errors.js"
+import type { SnapshotAddress } from "../snapshot/format.js"
+import type { Snapshot } from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
 import { decodeManifest, MANIFEST_MAX_BYTES } from "./codec.js"
 import { POINTER_KEY } from "./keys.js"
@@ -7,7 +9,7 @@ import type { Manifest } from "./manifest.js"
 import { decodePointer, type StoredPointer } from "./pointer.js"
 
 // Far more than any real one has, and little enough to be read into memory whatever lies there.
-const POINTER_MAX_BYTES = 64 * 2 ** 10
+export const POINTER_MAX_BYTES = 64 * 2 ** 10
 
 /** A pointer as it was read: with the version of the object, to replace exactly that one. */
 export interface LivePointer extends StoredPointer {
@@ -20,7 +22,7 @@ export async function readPointer(
   options?: CallOptions,
 ): Promise<LivePointer | undefined> {
   const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
-  return object && asRead(object)
+  return object && pointerAsRead(object)
 }
 
 /** A pointer whose bytes are no pointer: which version of the object that is, and what is wrong with it. */
@@ -47,18 +49,8 @@ export async function inspectPointer(
   }
 }
 
-/** The pointer, unless it is still the version with the ETag `etag`; see {@link ObjectStore.getIfChanged}. */
-export async function readPointerIfChanged(
-  store: ObjectStore,
-  etag: string,
-  options?: CallOptions,
-): Promise<LivePointer | "unchanged" | undefined> {
-  const object = await store.getIfChanged(POINTER_KEY, etag, { ...options, maxBytes: POINTER_MAX_BYTES })
-  if (object === undefined || object === "unchanged") return object
-  return asRead(object)
-}
-
-const asRead = ({ body, etag, lastModified }: StoredObject): LivePointer => ({
+/** The pointer from its object. Throws `Corrupt` or `Unsupported`. */
+export const pointerAsRead = ({ body, etag, lastModified }: StoredObject): LivePointer => ({
   ...decodePointer(body, POINTER_KEY),
   etag,
   lastModified,
@@ -104,11 +96,14 @@ export async function readSnapshot(
   options?: CallOptions,
 ): Promise<LiveSnapshot> {
   const manifest = await readManifest(store, pointer.manifest, options)
-  if (manifest.run !== pointer.run) {
-    throw corrupt(
-      `${POINTER_KEY} names run ${pointer.run}, but ${pointer.manifest} is of run ${manifest.run}`,
-      { key: POINTER_KEY },
-    )
-  }
+  assertSameRun(pointer, manifest)
   return { pointer, manifest }
+}
+
+/** Throws `Corrupt` if what lies where the pointer points is of another run. */
+export function assertSameRun({ run, manifest }: SnapshotAddress, found: Pick<Snapshot, "run">): void {
+  if (found.run === run) return
+  throw corrupt(`${POINTER_KEY} names run ${run}, but ${manifest} is of run ${found.run}`, {
+    key: POINTER_KEY,
+  })
 }

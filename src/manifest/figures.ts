@@ -3,6 +3,8 @@ import { shardSkew } from "../sharding/skew.js"
 import { parseKey } from "./keys.js"
 import type { Manifest, ShardEntry } from "./manifest.js"
 
+export { shardBytes, snapshotBytes } from "../snapshot/snapshot.js"
+
 export interface ShardFigures {
   readonly total: number
   readonly empty: number
@@ -34,16 +36,6 @@ export function shardRun({ folder, files }: ShardEntry): string | undefined {
   const parsed = parseKey(`${folder}/${files[0]?.name}`)
   return parsed?.kind === "shard" ? parsed.run : undefined
 }
-
-/** Bytes of all files of a shard. */
-export const shardBytes = ({ files }: ShardEntry): number => files.reduce((sum, { size }) => sum + size, 0)
-
-/** Bytes of all shard files, routing artifacts and the id locator. */
-export const snapshotBytes = ({ shards, artifacts, locator }: Manifest): number =>
-  [...shards.map(shardBytes), ...artifacts.map(({ size }) => size), locator?.size ?? 0].reduce(
-    (sum, size) => sum + size,
-    0,
-  )
 
 /** Shards that hold no rows, by rising number. */
 export function emptyShards({ shards, sharding }: Manifest): readonly number[] {

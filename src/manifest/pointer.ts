@@ -64,7 +64,9 @@ const schema = publication.extend({
   condemned: z.array(runId).default([]),
   write: z.string().default(""),
 })
-const KIND = { format: "vecsnap", version: 1, schema }
+/** What tells a pointer of ours from others. */
+export const POINTER_FORMAT = "vecsnap"
+const KIND = { format: POINTER_FORMAT, version: 1, schema }
 
 /** Writes a pointer under a new write id, unless one is given. */
 export function encodePointer(pointer: NextPointer, write: string = newId()): Buffer {

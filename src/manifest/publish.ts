@@ -3,11 +3,11 @@
  * that a snapshot which they remove becomes live.
  */
 import { conflict, corrupt, isVecsnapError, throwIfAborted, type VecsnapError } from "../errors.js"
+import type { Snapshot } from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { beingRemoved, type LivePointer, readPointer } from "./current.js"
 import { findMissingFiles } from "./files.js"
 import { newId, POINTER_KEY } from "./keys.js"
-import type { Manifest } from "./manifest.js"
 import {
   encodePointer,
   type NextPointer,
@@ -18,6 +18,9 @@ import {
   withTimesOf,
 } from "./pointer.js"
 import { storeTime } from "./store-time.js"
+
+/** A snapshot, by its run and all files that must be there before it can become live. */
+type SnapshotFiles = Pick<Snapshot, "run" | "shards" | "artifacts" | "locator">
 
 /** What was live when somebody decided to publish: a publication, nothing at all, or whatever it may be. */
 export type ExpectedLive = Pick<Publication, "run" | "number"> | { readonly run: string } | undefined | "any"
@@ -52,15 +55,15 @@ export interface Published {
 export async function publishManifest(
   store: ObjectStore,
   key: string,
-  manifest: Manifest,
+  snapshot: SnapshotFiles,
   { action, expected, confirm, signal }: PublishOptions,
 ): Promise<Published> {
-  const { run } = manifest
+  const { run } = snapshot
   for (let attempt = 1; ; attempt++) {
     const live = await readPointer(store, { signal })
     assertExpected(store, run, live, expected)
     if (live?.condemned.includes(run)) throw beingRemoved(store, run)
-    await assertComplete(store, key, manifest, { signal })
+    await assertComplete(store, key, snapshot, { signal })
     const publishedAt = await storeTime(store, { signal })
     await confirm?.()
     throwIfAborted(signal)
@@ -85,14 +88,14 @@ export async function replaceDamagedPointer(
   store: ObjectStore,
   etag: string,
   key: string,
-  manifest: Manifest,
+  snapshot: SnapshotFiles,
   { signal }: CallOptions = {},
 ): Promise<Published> {
-  await assertComplete(store, key, manifest, { signal })
+  await assertComplete(store, key, snapshot, { signal })
   const publishedAt = await storeTime(store, { signal })
   throwIfAborted(signal)
   const first = withPublication(undefined, {
-    run: manifest.run,
+    run: snapshot.run,
     manifest: key,
     publishedAt,
     action: "repair",
@@ -176,16 +179,16 @@ function isExpected(live: LivePointer | undefined, expected: Exclude<ExpectedLiv
 async function assertComplete(
   store: ObjectStore,
   key: string,
-  manifest: Manifest,
+  snapshot: SnapshotFiles,
   options: CallOptions,
 ): Promise<void> {
   // After the pointer was read: a collection condemns a run there before it removes the manifest, and takes the run from the
   // list only when the manifest is gone. So what is seen here is there when the pointer moves.
-  if ((await store.head(key, options)) === undefined) throw beingRemoved(store, manifest.run)
-  const [missing] = await findMissingFiles(store, manifest, options)
+  if ((await store.head(key, options)) === undefined) throw beingRemoved(store, snapshot.run)
+  const [missing] = await findMissingFiles(store, snapshot, options)
   if (missing === undefined) return
   throw corrupt(
-    `snapshot ${manifest.run} can't become live: ${missing.key} ${missing.problem}; build again, or publish another`,
+    `snapshot ${snapshot.run} can't become live: ${missing.key} ${missing.problem}; build again, or publish another`,
     { key, file: missing.key },
   )
 }

@@ -18,8 +18,8 @@ import {
   type LocatorIndex,
   shardsWith,
 } from "../manifest/locator.js"
-import type { LocatorEntry, Manifest } from "../manifest/manifest.js"
 import type { Id } from "../records.js"
+import type { LocatorEntry, Snapshot } from "../snapshot/snapshot.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { ObjectStore } from "../storage/store.js"
 
@@ -39,9 +39,9 @@ export interface IdLocator {
 }
 
 /** The locator of a snapshot, or what does without one: every shard may hold every id, and a warning says so once. */
-export function createIdLocator(store: ObjectStore, manifest: Manifest, logger: Logger): IdLocator {
-  const { locator, run, rows } = manifest
-  const shards = manifest.shards.map(({ shard }) => shard)
+export function createIdLocator(store: ObjectStore, snapshot: Snapshot, logger: Logger): IdLocator {
+  const { locator, run, rows } = snapshot
+  const shards = snapshot.shards.map(({ shard }) => shard)
   if (locator !== undefined) return createStoredLocator(store, locator, rows, new Set(shards))
   let warned = false
   return {

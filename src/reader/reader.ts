@@ -14,13 +14,15 @@ import {
   throwIfAborted,
 } from "../errors.js"
 import { type Logger, silentLogger } from "../logger.js"
+import { nothingPublished } from "../manifest/current.js"
 import {
-  type LivePointer,
-  nothingPublished,
-  readPointer,
-  readPointerIfChanged,
-  readSnapshot,
-} from "../manifest/current.js"
+  type FoundSnapshot,
+  findSnapshot,
+  type RootPointer,
+  readPointed,
+  readRootPointer,
+  readRootPointerIfChanged,
+} from "../manifest/formats.js"
 import type { Id, Json } from "../records.js"
 import { backendByName } from "../shards/registry.js"
 import { openStore } from "../storage/open.js"
@@ -45,7 +47,7 @@ import { type QueryVector, searchState, type UseShard } from "./search.js"
 import { OpenShards } from "./shards/open-shards.js"
 import { assertCacheOptions } from "./shards/shard-files.js"
 import type { WarmOptions, WarmResult } from "./shards/warm.js"
-import { type FoundSnapshot, findSnapshot, loadState, recallAtDefault, type SnapshotState } from "./state.js"
+import { loadState, recallAtDefault, type SnapshotState } from "./state.js"
 import type {
   CloseOptions,
   FoundRecord,
@@ -166,7 +168,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   /** Numbers of the shards used, latest last. */
   readonly #recent = new Set<number>()
 
-  #pointer: LivePointer | undefined
+  #pointer: RootPointer | undefined
   #pointerReadAt: Date | undefined
   #pointerFailure: HealthFacts["pointerFailure"]
   #probing: Promise<unknown> | undefined
@@ -311,7 +313,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       unlikeQueries,
     })
     const facts = {
-      recall: recallAtDefault(this.#state.manifest),
+      recall: recallAtDefault(this.#state.snapshot),
       lastRefresh: this.#lastRefresh,
       pointerReadAt: this.#pointerReadAt,
       calls,
@@ -549,12 +551,11 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     this.#shards.retain(new Set(Array.from(this.#held, ({ state }) => [...state.contents.values()]).flat()))
   }
 
-  async #loadLive(pointer: LivePointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
+  async #loadLive(pointer: RootPointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
     // Before the manifest is read: if that is there, all of the snapshot is, and stays.
     await this.#lease?.protect(pointer.run, signal)
     try {
-      const { manifest } = await readSnapshot(this.#store, pointer, { signal })
-      return await this.#load({ manifest, publishedAt: pointer.publishedAt }, signal)
+      return await this.#load(await readPointed(this.#store, pointer, { signal }), signal)
     } catch (error) {
       this.#lease?.release(pointer.run)
       throw error
@@ -562,20 +563,20 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   }
 
   async #load(found: FoundSnapshot, signal: AbortSignal | undefined): Promise<SnapshotState> {
-    await backendByName(found.manifest.backend).assertInstalled("open")
+    await backendByName(found.snapshot.backend).assertInstalled("open")
     return loadState(this.#store, found, { signal, logger: this.#logger })
   }
 
   // --- The pointer -------------------------------------------------------------------------------------------------
 
   /** The pointer as it is now; costs no body if it is the one we know. Notes whether it could be read. */
-  async #readPointer(signal: AbortSignal | undefined): Promise<LivePointer> {
+  async #readPointer(signal: AbortSignal | undefined): Promise<RootPointer> {
     const known = this.#pointer
     try {
       const read =
         known === undefined
-          ? await readPointer(this.#store, { signal })
-          : await readPointerIfChanged(this.#store, known.etag, { signal })
+          ? await readRootPointer(this.#store, { signal })
+          : await readRootPointerIfChanged(this.#store, known.etag, { signal })
       if (read === undefined) throw nothingPublished(this.#store)
       return this.#notePointer(read === "unchanged" ? known! : read)
     } catch (error) {
@@ -585,7 +586,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     }
   }
 
-  #notePointer(pointer: LivePointer): LivePointer {
+  #notePointer(pointer: RootPointer): RootPointer {
     this.#pointer = pointer
     this.#pointerReadAt = new Date()
     this.#pointerFailure = undefined

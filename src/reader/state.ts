@@ -4,16 +4,13 @@
  */
 import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
-import { readArtifacts } from "../manifest/artifacts.js"
-import { type LivePointer, readManifest, readPointer, readSnapshot } from "../manifest/current.js"
-import { snapshotBytes } from "../manifest/figures.js"
-import { assertRunId, findManifest } from "../manifest/history.js"
-import { type Manifest, type ShardEntry, shardSpecOf } from "../manifest/manifest.js"
+import type { FoundSnapshot } from "../manifest/formats.js"
 import { certifiedRecall, defaultProbes, fixedProbes, TARGET_K } from "../recall/curves.js"
 import type { Id } from "../records.js"
 import { restoreStrategy, strategyType } from "../sharding/registry.js"
 import type { RoutedSnapshot } from "../sharding/route.js"
 import type { ShardSpec } from "../shards/backend.js"
+import { type Snapshot, type SnapshotShard, shardSpecOf, snapshotBytes } from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { kindOf } from "../wording.js"
 import { createIdLocator, type IdLocator } from "./locator.js"
@@ -22,10 +19,10 @@ import type { Health, SnapshotInfo } from "./types.js"
 
 export interface SnapshotState {
   readonly info: SnapshotInfo
-  readonly manifest: Manifest
+  readonly snapshot: Snapshot
   readonly spec: ShardSpec
   /** Shards that hold rows, by number. */
-  readonly shards: ReadonlyMap<number, ShardEntry>
+  readonly shards: ReadonlyMap<number, SnapshotShard>
   /** Content key of each shard that holds rows. */
   readonly contents: ReadonlyMap<number, string>
   /** What routing goes by. */
@@ -33,66 +30,40 @@ export interface SnapshotState {
   readonly locator: IdLocator
 }
 
-/** A manifest, and when it became live. */
-export interface FoundSnapshot {
-  readonly manifest: Manifest
-  readonly publishedAt: Date
-}
-
-/**
- * The snapshot of a run, whether live or not. If it is not live, the manifests are listed to find it. Throws `NotFound`
- * if there is none, `InvalidInput` if `run` is not the id of a run.
- */
-export async function findSnapshot(
-  store: ObjectStore,
-  run: string,
-  options?: CallOptions,
-): Promise<FoundSnapshot & { readonly pointer: LivePointer | undefined }> {
-  assertRunId("snapshot", run)
-  const live = await readPointer(store, options)
-  if (live?.run === run) {
-    const { manifest } = await readSnapshot(store, live, options)
-    return { manifest, publishedAt: live.publishedAt, pointer: live }
-  }
-  const { key } = await findManifest(store, run, options)
-  const manifest = await readManifest(store, key, options)
-  return { manifest, publishedAt: manifest.createdAt, pointer: undefined }
-}
-
 /** Reads what a snapshot needs besides pointer and manifest, and puts it together. */
 export async function loadState(
   store: ObjectStore,
-  { manifest, publishedAt }: FoundSnapshot,
+  { format, snapshot, publishedAt }: FoundSnapshot,
   { logger, ...options }: CallOptions & { readonly logger: Logger },
 ): Promise<SnapshotState> {
-  const { schema, sharding, recall } = manifest
-  const artifacts = await readArtifacts(store, manifest, options)
-  const shards = new Map(manifest.shards.map((entry) => [entry.shard, entry]))
+  const { schema, sharding, recall } = snapshot
+  const artifacts = await format.readArtifacts(store, snapshot, options)
+  const shards = new Map(snapshot.shards.map((entry) => [entry.shard, entry]))
   return Object.freeze({
-    info: describeSnapshot(store.url, manifest, publishedAt),
-    manifest,
+    info: describeSnapshot(store.url, snapshot, publishedAt),
+    snapshot,
     spec: shardSpecOf(schema),
     shards,
-    contents: new Map(manifest.shards.map((entry) => [entry.shard, contentKey(entry)])),
+    contents: new Map(snapshot.shards.map((entry) => [entry.shard, contentKey(entry)])),
     routed: {
-      run: manifest.run,
+      run: snapshot.run,
       strategy: await restoreStrategy(sharding, artifacts, schema),
       present: (shard: number) => shards.has(shard),
       ...(recall?.routedBy === "vector" && { certified: (target: number) => fixedProbes(recall, target) }),
     },
-    locator: createIdLocator(store, manifest, logger),
+    locator: createIdLocator(store, snapshot, logger),
   })
 }
 
-export function describeSnapshot(url: string, manifest: Manifest, publishedAt: Date): SnapshotInfo {
-  const { run, createdAt, rows, schema, backend, sharding, recall, locator } = manifest
+function describeSnapshot(url: string, snapshot: Snapshot, publishedAt: Date): SnapshotInfo {
+  const { run, createdAt, rows, schema, backend, sharding, recall, locator } = snapshot
   return Object.freeze({
     run,
     url,
     createdAt,
     publishedAt,
     rows,
-    bytes: snapshotBytes(manifest),
+    bytes: snapshotBytes(snapshot),
     dim: schema.dim,
     metric: schema.metric,
     idType: schema.id.type,
@@ -107,7 +78,7 @@ export function describeSnapshot(url: string, manifest: Manifest, publishedAt: D
 }
 
 /** The measured recall of the ten nearest with as many probes as queries of the snapshot have by default. */
-export function recallAtDefault({ recall, sharding }: Manifest): Health["recall"] {
+export function recallAtDefault({ recall, sharding }: Snapshot): Health["recall"] {
   const probes = defaultProbes(sharding)
   const measured = recall && certifiedRecall(recall, TARGET_K, probes)
   return measured && { k: TARGET_K, probes, ...measured }

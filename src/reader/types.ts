@@ -3,10 +3,12 @@
  */
 import type { Logger } from "../logger.js"
 import type { Estimate, RecallCertificate } from "../recall/curves.js"
-import type { FieldValue, Id, Json, StoredRecord } from "../records.js"
+import type { FieldType, FieldValue, Id, IdType, Json, StoredRecord } from "../records.js"
 import type { StrategyName } from "../sharding/registry.js"
+import type { BackendName } from "../shards/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
+import type { Metric } from "../vectors/metric.js"
 
 /** Checks and types payloads as they leave the reader; a zod schema fits as it is. */
 export interface PayloadSchema<Payload> {
@@ -160,11 +162,11 @@ export interface SnapshotInfo {
   readonly rows: number
   readonly bytes: number
   readonly dim: number
-  readonly metric: string
-  readonly idType: string
-  readonly fields: readonly { readonly name: string; readonly type: string }[]
+  readonly metric: Metric
+  readonly idType: IdType
+  readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   readonly model: string | undefined
-  readonly backend: string
+  readonly backend: BackendName
   readonly strategy: StrategyName
   readonly shards: number
   /** Recall as the build has measured it; `undefined` if it has not. */

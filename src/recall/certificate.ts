@@ -6,10 +6,10 @@
  * the lists of all shards are merged here as they come.
  */
 import { setImmediate } from "node:timers/promises"
-import type { ShardEntry } from "../manifest/manifest.js"
 import { strategyType } from "../sharding/registry.js"
 import type { Strategy } from "../sharding/strategy.js"
 import type { ShardRows, ShardSpec } from "../shards/backend.js"
+import type { SnapshotShard } from "../snapshot/snapshot.js"
 import { createScanTable, NearestRows } from "../vectors/scan.js"
 import {
   CERTIFIED_TARGETS,
@@ -167,7 +167,7 @@ export interface Certified {
   readonly homes: ArrayLike<number> | undefined
   readonly neighbours: NeighbourLists
   /** Shards that hold rows. */
-  readonly shards: readonly Pick<ShardEntry, "shard" | "rows" | "index">[]
+  readonly shards: readonly Pick<SnapshotShard, "shard" | "rows" | "index">[]
   /** Rows of the snapshot. */
   readonly rows: number
   readonly notes: readonly string[]

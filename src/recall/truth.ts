@@ -2,10 +2,10 @@
 import { join } from "node:path"
 import { throwIfAborted } from "../errors.js"
 import { download, shardFiles, withShard } from "../maintenance/shard-copy.js"
-import { type Manifest, shardSpecOf } from "../manifest/manifest.js"
 import type { IdColumn, StoredRecord } from "../records.js"
 import { hash53, saltOf } from "../sharding/cluster/space/hash.js"
 import { backendByName } from "../shards/registry.js"
+import { type Snapshot, shardSpecOf } from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { createNeighbourLists, type Neighbour, nearestInShard } from "./certificate.js"
 import { idKey } from "./id-key.js"
@@ -23,17 +23,17 @@ export type ShardScan = (use: (records: ShardRecords) => void) => Promise<void>
 /** Shards are downloaded to `dir` by the first scan, and stay there for the next ones. */
 export function createShardScan(
   store: ObjectStore,
-  manifest: Manifest,
+  snapshot: Snapshot,
   dir: string,
   { signal }: CallOptions,
 ): ShardScan {
-  const spec = shardSpecOf(manifest.schema)
+  const spec = shardSpecOf(snapshot.schema)
   const downloaded = new Set<number>()
   return async (use) => {
     // Nothing is searched by the backend: its rows are read once.
-    const pool = backendByName(manifest.backend).createPool({ workers: 1, memoryBytes: 0 })
+    const pool = backendByName(snapshot.backend).createPool({ workers: 1, memoryBytes: 0 })
     try {
-      for (const entry of manifest.shards) {
+      for (const entry of snapshot.shards) {
         throwIfAborted(signal)
         const shardDir = join(dir, String(entry.shard))
         if (!downloaded.has(entry.shard)) {
@@ -98,7 +98,7 @@ export async function sampleRows(
 /** The nearest rows of all shards to each query, exactly, whatever the index of the shards. `own`: keys of queries that are rows. */
 export async function trueNeighbours(
   scan: ShardScan,
-  { dim, metric }: Pick<Manifest["schema"], "dim" | "metric">,
+  { dim, metric }: Pick<Snapshot["schema"], "dim" | "metric">,
   vectors: Float32Array,
   own: Float64Array | undefined,
 ): Promise<readonly (readonly Neighbour[])[]> {

@@ -3,12 +3,12 @@
  * to keep it. What is live, and who was told what, is noted as it happens at the store.
  */
 import { decodeManifest } from "../../src/manifest/codec.js"
-import { snapshotFiles } from "../../src/manifest/files.js"
 import { POINTER_KEY, parseKey, runKey } from "../../src/manifest/keys.js"
 import type { Manifest } from "../../src/manifest/manifest.js"
 import { decodePointer, HISTORY_LIMIT, type Pointer, publicationsOf } from "../../src/manifest/pointer.js"
 import type { ExpectedLive } from "../../src/manifest/publish.js"
 import { decodeRunRecord, type RunRecord } from "../../src/manifest/run-record.js"
+import { snapshotFiles } from "../../src/snapshot/snapshot.js"
 import { type Bucket, LATEST_ARRIVAL_MS, type Observer, type SimulatedObject, type Write } from "./bucket.js"
 import type { Actor, World } from "./world.js"
 
@@ -29,7 +29,7 @@ export interface Snapshot {
   readonly key: string
   readonly manifest: Manifest
   /** SHA-256 by key. */
-  readonly files: ReadonlyMap<string, string>
+  readonly files: ReadonlyMap<string, string | undefined>
   readonly writtenMs: number
   /** When it stopped to be live, infinite while it is, absent if it never was. */
   liveUntilMs: number | undefined

@@ -19,8 +19,8 @@ import {
   hashOfId,
   shardsWith,
 } from "../../src/manifest/locator.js"
-import { shardSpecOf } from "../../src/manifest/manifest.js"
 import { backendByName } from "../../src/shards/registry.js"
+import { shardSpecOf } from "../../src/snapshot/snapshot.js"
 
 export interface RowPlaces {
   /** Shards that hold it, by rising number. */

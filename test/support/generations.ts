@@ -1,8 +1,8 @@
 /** Small snapshots that tell in every changed row which generation they are of; for tests with several processes. */
 import { type BuildReport, buildSnapshot, type ObjectStore, type VectorRecord } from "../../src/index.js"
-import { snapshotFiles } from "../../src/manifest/files.js"
 import { pinKey, runKey } from "../../src/manifest/keys.js"
 import type { Manifest } from "../../src/manifest/manifest.js"
+import { snapshotFiles } from "../../src/snapshot/snapshot.js"
 import { makeRecords } from "./records.js"
 
 export const GENERATION_ROWS = 24

@@ -6,7 +6,6 @@ import { inLanes } from "../../async/lanes.js"
 import { corrupt, isVecsnapError } from "../../errors.js"
 import { readManifest } from "../../manifest/current.js"
 import { isUnreadable } from "../../manifest/document.js"
-import { snapshotFiles } from "../../manifest/files.js"
 import {
   MANIFEST_PREFIX,
   type ParsedKey,
@@ -19,6 +18,7 @@ import type { Manifest } from "../../manifest/manifest.js"
 import type { StoredPointer } from "../../manifest/pointer.js"
 import { listReaderLeases } from "../../manifest/reader-lease.js"
 import { listRunRecords } from "../../manifest/run-record.js"
+import { snapshotFiles } from "../../snapshot/snapshot.js"
 import type { CallOptions, ListedObject, ObjectStore } from "../../storage/store.js"
 import { listPins } from "../pins.js"
 import type { Protectors, StoredManifest, Survey } from "./rules.js"

@@ -78,15 +78,15 @@ export async function repairPointer(store: ObjectStore, options: RepairOptions =
     const rejected: RejectedSnapshot[] = []
     for await (const candidate of candidates(store, live, snapshot, rejected, signal)) {
       const { run, key, knownPublished } = candidate
-      const { manifest, faults } = await verifier.check(key)
-      if (manifest === undefined || faults.length > 0) {
+      const { snapshot: checked, faults } = await verifier.check(key)
+      if (checked === undefined || faults.length > 0) {
         rejected.push({ run, reason: faults[0]!.message })
         continue
       }
       onPlan?.({ problem: problem!, from: live?.run, to: run, knownPublished, rejected })
       if (found !== undefined && "problem" in found)
-        await replaceDamagedPointer(store, found.etag, key, manifest, { signal })
-      else await publishManifest(store, key, manifest, { action: "repair", expected: live, signal })
+        await replaceDamagedPointer(store, found.etag, key, checked, { signal })
+      else await publishManifest(store, key, checked, { action: "repair", expected: live, signal })
       const plan = { problem: problem!, from: live?.run, to: run, knownPublished, rejected }
       return { url, before: live?.run, now: run, plan }
     }

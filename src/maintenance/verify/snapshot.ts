@@ -6,21 +6,21 @@ import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
 import { inLanes } from "../../async/lanes.js"
 import { corrupt, isVecsnapError, notFound } from "../../errors.js"
-import { readArtifacts } from "../../manifest/artifacts.js"
 import { assertSize } from "../../manifest/content.js"
-import { readManifest } from "../../manifest/current.js"
-import { findMissing, snapshotFiles } from "../../manifest/files.js"
+import { findMissing } from "../../manifest/files.js"
 import { decodeLocatorIndex, hashOfId } from "../../manifest/locator.js"
-import {
-  type FileEntry,
-  type LocatorEntry,
-  type Manifest,
-  type ShardEntry,
-  shardSpecOf,
-} from "../../manifest/manifest.js"
 import { restoreStrategy } from "../../sharding/registry.js"
 import type { BackendName, ShardPool } from "../../shards/backend.js"
 import { backendByName } from "../../shards/registry.js"
+import type { SnapshotFormat } from "../../snapshot/format.js"
+import {
+  type LocatorEntry,
+  type Snapshot,
+  type SnapshotShard,
+  type StoredFile,
+  shardSpecOf,
+  snapshotFiles,
+} from "../../snapshot/snapshot.js"
 import { sha256OfBytes } from "../../storage/checksum.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { NpyArray } from "../../vectors/npy.js"
@@ -51,7 +51,7 @@ export interface Found {
 export interface SnapshotCheck {
   readonly key: string
   /** Absent if it can't be read. */
-  readonly manifest: Manifest | undefined
+  readonly snapshot: Snapshot | undefined
   readonly faults: readonly Found[]
 }
 
@@ -65,10 +65,7 @@ export interface Checked {
 }
 
 export interface Verifier {
-  /**
-   * Checks the snapshot whose manifest has this key. Throws `Unavailable` if the store fails, never for
-   * damage.
-   */
+  /** Checks the snapshot that is described under this key. Throws `Unavailable` if the store fails, never for damage. */
   check(key: string): Promise<SnapshotCheck>
   checked(): Checked
   /** Ends worker threads. The directory is the caller's. */
@@ -89,7 +86,11 @@ interface ShardCheck {
   readonly ids: Buckets | undefined
 }
 
-export function createVerifier(store: ObjectStore, { deep, dir, signal }: VerifierOptions): Verifier {
+export function createVerifier(
+  store: ObjectStore,
+  format: SnapshotFormat,
+  { deep, dir, signal }: VerifierOptions,
+): Verifier {
   const files = new Map<string, Promise<Found | undefined>>()
   const shards = new Map<string, ShardCheck>()
   const counted = { objects: new Map<string, number>(), shards: new Map<string, number>() }
@@ -107,7 +108,7 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
   }
 
   /** Whether an object is there, with its size. Asked once per object. */
-  function present(file: FileEntry): Promise<Found | undefined> {
+  function present(file: StoredFile): Promise<Found | undefined> {
     const { key, size } = file
     const name = `${key} ${size}`
     const known = files.get(name)
@@ -122,44 +123,44 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
 
   async function check(key: string): Promise<SnapshotCheck> {
     counted.objects.set(key, 0)
-    let manifest: Manifest
+    let snapshot: Snapshot
     try {
-      manifest = await readManifest(store, key, { signal })
+      snapshot = await format.readSnapshot(store, key, { signal })
     } catch (error) {
       if (!isFault(error)) throw error
       const message = isVecsnapError(error, "NotFound") ? `${key} is missing` : error.message
-      return { key, manifest: undefined, faults: [{ key, message }] }
+      return { key, snapshot: undefined, faults: [{ key, message }] }
     }
-    const missing = await inLanes(snapshotFiles(manifest), HEADS, present, signal)
+    const missing = await inLanes(snapshotFiles(snapshot), HEADS, present, signal)
     const faults = missing.filter((fault) => fault !== undefined)
     const absent = new Set(faults.map((fault) => fault.key))
-    for (const { folder, rows } of manifest.shards) counted.shards.set(folder, rows)
+    for (const { folder, rows } of snapshot.shards) counted.shards.set(folder, rows)
 
-    faults.push(...(await checkRouting(key, manifest, absent)))
-    if (deep) faults.push(...(await checkContents(key, manifest, absent)))
-    else if (manifest.locator && !absent.has(manifest.locator.key))
-      faults.push(...(await checkLocatorIndex(manifest.locator, manifest.rows)))
-    return { key, manifest, faults }
+    faults.push(...(await checkRouting(key, snapshot, absent)))
+    if (deep) faults.push(...(await checkContents(key, snapshot, absent)))
+    else if (snapshot.locator && !absent.has(snapshot.locator.key))
+      faults.push(...(await checkLocatorIndex(snapshot.locator, snapshot.rows)))
+    return { key, snapshot, faults }
   }
 
   /** The strategy can be restored from its artifacts. */
   async function checkRouting(
     key: string,
-    manifest: Manifest,
+    snapshot: Snapshot,
     absent: ReadonlySet<string>,
   ): Promise<readonly Found[]> {
     const arrays: Record<string, NpyArray> = {}
     const faults: Found[] = []
-    for (const artifact of manifest.artifacts) {
+    for (const artifact of snapshot.artifacts) {
       if (absent.has(artifact.key)) continue
       const fault = await faultIn(artifact.key, async () => {
-        Object.assign(arrays, await readArtifacts(store, { ...manifest, artifacts: [artifact] }, { signal }))
+        Object.assign(arrays, await format.readArtifacts(store, { artifacts: [artifact] }, { signal }))
       })
       if (fault) faults.push(fault)
     }
-    if (faults.length > 0 || manifest.artifacts.some((artifact) => absent.has(artifact.key))) return faults
+    if (faults.length > 0 || snapshot.artifacts.some((artifact) => absent.has(artifact.key))) return faults
     try {
-      await restoreStrategy(manifest.sharding, arrays, manifest.schema)
+      await restoreStrategy(snapshot.sharding, arrays, snapshot.schema)
     } catch (error) {
       if (!isFault(error)) throw error
       faults.push({ key, message: `${key} has a routing that can't be restored: ${error.message}` })
@@ -189,16 +190,16 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
   /** Every byte of every file, every row of every shard, and the ids of all shards together. */
   async function checkContents(
     key: string,
-    manifest: Manifest,
+    snapshot: Snapshot,
     absent: ReadonlySet<string>,
   ): Promise<readonly Found[]> {
     const faults: Found[] = []
     const readable: { shard: number; ids: Buckets }[] = []
     await inLanes(
-      manifest.shards,
+      snapshot.shards,
       SHARDS_AT_A_TIME,
       async (entry, signal) => {
-        const { faults: found, ids } = await checkShard(manifest, entry, absent, signal)
+        const { faults: found, ids } = await checkShard(snapshot, entry, absent, signal)
         faults.push(...found)
         if (ids !== undefined) readable.push({ shard: entry.shard, ids })
       },
@@ -208,7 +209,7 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
     faults.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
     const scratch = newDirectory()
     await withDirectory(scratch, async () => {
-      const { rows, copies, locator } = manifest
+      const { rows, copies, locator } = snapshot
       const path = join(scratch, "locator")
       let usable = locator !== undefined && !absent.has(locator.key)
       if (locator && usable) {
@@ -216,8 +217,8 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
         usable = fault === undefined
         if (fault) faults.push(fault)
       }
-      const complete = readable.length === manifest.shards.length
-      const options = { name: `snapshot ${manifest.run}`, dir: scratch, rows, copies, complete }
+      const complete = readable.length === snapshot.shards.length
+      const options = { name: `snapshot ${snapshot.run}`, dir: scratch, rows, copies, complete }
       const withLocator = { ...options, locator: locator && usable ? { entry: locator, path } : undefined }
       const fault = await faultIn(locator?.key ?? key, async () => {
         for (const { about, message } of await checkIds(readable, withLocator)) {
@@ -230,14 +231,14 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
   }
 
   async function checkShard(
-    manifest: Manifest,
-    entry: ShardEntry,
+    snapshot: Snapshot,
+    entry: SnapshotShard,
     absent: ReadonlySet<string>,
     signal: AbortSignal,
   ): Promise<ShardCheck> {
     const { folder, files, rows, index } = entry
-    const spec = shardSpecOf(manifest.schema)
-    const name = JSON.stringify([manifest.backend, folder, files, rows, index, spec])
+    const spec = shardSpecOf(snapshot.schema)
+    const name = JSON.stringify([snapshot.backend, folder, files, rows, index, spec])
     const known = shards.get(name)
     if (known !== undefined) return known
     const copy = newDirectory()
@@ -254,7 +255,7 @@ export function createVerifier(store: ObjectStore, { deep, dir, signal }: Verifi
       await mkdir(idsDir)
       const ids = createBuckets(idsDir, "ids", bucketBits(rows, ROWS_PER_BUCKET))
       const fault = await faultIn(folder, () =>
-        withShard(poolOf(manifest.backend), copy, entry, spec, async (reader) => {
+        withShard(poolOf(snapshot.backend), copy, entry, spec, async (reader) => {
           const problems = await checkRecords(folder, reader, rows, spec, (record) =>
             ids.add(hashOfId(record.id)!, encodeShardRow(record, spec.fields)),
           )

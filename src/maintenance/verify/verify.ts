@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inspectPointer, nothingPublished } from "../../manifest/current.js"
+import { vecsnapFormat } from "../../manifest/format.js"
 import { findManifest, listManifests } from "../../manifest/history.js"
 import { POINTER_KEY, parseKey } from "../../manifest/keys.js"
 import { fileError } from "../../storage/files.js"
@@ -94,7 +95,7 @@ export async function verifyRoot(store: ObjectStore, options: VerifyOptions = {}
         manifest: check.key,
         live: check.key === live?.manifest,
         intact: check.faults.length === 0,
-        rows: check.manifest?.rows,
+        rows: check.snapshot?.rows,
       })),
       faults,
       checked: { ...checked, objects: objects + (pointer === undefined ? 0 : 1) },
@@ -111,7 +112,7 @@ export async function withVerifier<T>(
   const dir = await mkdtemp(join(tempDir ?? tmpdir(), "vecsnap-verify-")).catch((error) => {
     throw fileError("make a directory in", tempDir ?? tmpdir(), error)
   })
-  const verifier = createVerifier(store, { deep, dir, signal })
+  const verifier = createVerifier(store, vecsnapFormat, { deep, dir, signal })
   try {
     return await use(verifier)
   } finally {

@@ -5,7 +5,8 @@
 import { hostname } from "node:os"
 import { invalidInput, messageOf } from "../../errors.js"
 import type { Logger } from "../../logger.js"
-import { beingRemoved, readPointer } from "../../manifest/current.js"
+import { beingRemoved } from "../../manifest/current.js"
+import { readRootPointer } from "../../manifest/formats.js"
 import { newId, readerKey } from "../../manifest/keys.js"
 import { encodeReaderLease, MAX_LEASE_SECONDS } from "../../manifest/reader-lease.js"
 import type { ObjectStore } from "../../storage/store.js"
@@ -106,7 +107,7 @@ export function createSnapshotLease(
       try {
         await write(signal)
         // A collection condemns first and looks for leases then: either it sees this one, or we see that it has begun.
-        const live = await readPointer(store, { signal })
+        const live = await readRootPointer(store, { signal })
         if (live?.condemned.includes(run)) throw beingRemoved(store, run)
       } catch (error) {
         release(run)

@@ -7,10 +7,10 @@ import { abortable } from "../../async/abortable.js"
 import { createSemaphore, type Semaphore } from "../../async/semaphore.js"
 import { isVecsnapError, throwIfAborted } from "../../errors.js"
 import type { Logger } from "../../logger.js"
-import type { ShardEntry } from "../../manifest/manifest.js"
 import type { BackendName, ShardPool, ShardReader } from "../../shards/backend.js"
 import { backendByName } from "../../shards/registry.js"
 import type { ShardSource } from "../../shards/source.js"
+import type { SnapshotShard } from "../../snapshot/snapshot.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { SnapshotState } from "../state.js"
@@ -114,7 +114,7 @@ export class OpenShards {
     return this.#useOpen(state, shard, work, signal)
   }
 
-  async #drop(key: string, entry: ShardEntry): Promise<void> {
+  async #drop(key: string, entry: SnapshotShard): Promise<void> {
     // Files first: whoever opens them before they are gone is dropped as well.
     await this.#files.drop(entry).catch((error) => {
       this.#options.logger.warn(
@@ -132,7 +132,7 @@ export class OpenShards {
     signal: AbortSignal | undefined,
   ): Promise<T> {
     const entry = state.shards.get(shard)!
-    const pool = this.#poolFor(state.manifest.backend)
+    const pool = this.#poolFor(state.snapshot.backend)
     const open = (source: ShardSource) =>
       this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index))
     return this.#cache.use(

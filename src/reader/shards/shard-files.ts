@@ -8,10 +8,14 @@ import { dirname, isAbsolute, join, relative, resolve } from "node:path"
 import { abortable } from "../../async/abortable.js"
 import { invalidInput, isVecsnapError, notFound, VecsnapError } from "../../errors.js"
 import { assertSha256, assertSize } from "../../manifest/content.js"
-import { shardBytes } from "../../manifest/figures.js"
-import type { ShardEntry, ShardFile } from "../../manifest/manifest.js"
 import type { ShardReader } from "../../shards/backend.js"
 import { localDirectory, type ShardSource } from "../../shards/source.js"
+import {
+  type SnapshotShard,
+  type SnapshotShardFile,
+  shardBytes,
+  shardFileKey,
+} from "../../snapshot/snapshot.js"
 import { sha256OfFile } from "../../storage/checksum.js"
 import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
@@ -19,10 +23,13 @@ import type { Telemetry } from "../report/telemetry.js"
 import type { OpenOptions } from "../types.js"
 import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
 
-/** Name of a shard's content: equal for equal files, whichever run or root they are in. */
-export function contentKey({ files }: ShardEntry): string {
+/**
+ * Name of a shard's content: equal for equal files, whichever run or root they are in. Where their checksums are not known, their
+ * folder and sizes stand for them, since what lies in a folder never changes.
+ */
+export function contentKey({ folder, files }: SnapshotShard): string {
   const hash = createHash("sha256")
-  for (const { name, sha256 } of files) hash.update(`${name}\0${sha256}\n`)
+  for (const { name, size, sha256 = `${folder} ${size}` } of files) hash.update(`${name}\0${sha256}\n`)
   return hash.digest("hex").slice(0, 40)
 }
 
@@ -53,20 +60,20 @@ export interface ShardFilesOptions {
 
 export interface ShardFiles {
   /** The shard's files, downloaded and verified if they were not there; not evicted before they are released. */
-  locate(entry: ShardEntry, signal?: AbortSignal): Promise<Claim>
+  locate(entry: SnapshotShard, signal?: AbortSignal): Promise<Claim>
   /** Opens a shard by `open`, which gets its files. They are released when the reader is closed. */
   openShard(
-    entry: ShardEntry,
+    entry: SnapshotShard,
     open: (source: ShardSource) => Promise<ShardReader>,
     signal?: AbortSignal,
   ): Promise<ShardReader>
   /** Downloads a shard if it is not there. Returns whether it was downloaded. */
-  fetch(entry: ShardEntry, signal?: AbortSignal): Promise<boolean>
+  fetch(entry: SnapshotShard, signal?: AbortSignal): Promise<boolean>
   /**
    * Reads the local copy of a shard and removes it if its checksums are off, so that it is downloaded again. Others that
    * have it open keep what they have. Returns whether a copy was removed.
    */
-  drop(entry: ShardEntry): Promise<boolean>
+  drop(entry: SnapshotShard): Promise<boolean>
   /** The bound of the disk cache, in bytes. */
   maxBytes(): Promise<number>
   /** Releases what is still claimed, and removes the temporary directory. */
@@ -89,7 +96,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
 
   /** The shard's files, and whether they had to be downloaded. */
   function obtain(
-    entry: ShardEntry,
+    entry: SnapshotShard,
     signal: AbortSignal | undefined,
   ): Promise<{ claim: Claim; downloaded: boolean }> {
     const content = contentOf(entry)
@@ -105,7 +112,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   }
 
   async function download(
-    entry: ShardEntry,
+    entry: SnapshotShard,
     content: Content,
     signal: AbortSignal | undefined,
   ): Promise<Claim> {
@@ -136,12 +143,12 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   }
 
   async function downloadFile(
-    entry: ShardEntry,
-    { name, size, sha256 }: ShardFile,
+    entry: SnapshotShard,
+    { name, size, sha256 }: SnapshotShardFile,
     path: string,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const key = `${entry.folder}/${name}`
+    const key = shardFileKey(entry, name)
     await mkdir(dirname(path), { recursive: true }).catch((error) => {
       throw fileError("make", dirname(path), error)
     })
@@ -207,7 +214,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   }
 }
 
-const contentOf = (entry: ShardEntry): Content => ({ name: contentKey(entry), files: entry.files })
+const contentOf = (entry: SnapshotShard): Content => ({ name: contentKey(entry), files: entry.files })
 
 /** Runs `work` while nobody else in this process works on the same directory. */
 async function exclusively<T>(
@@ -232,7 +239,7 @@ async function exclusively<T>(
 }
 
 /** Whether all files are what the manifest says, byte for byte. */
-async function isIntact(dir: string, { files }: ShardEntry): Promise<boolean> {
+async function isIntact(dir: string, { files }: SnapshotShard): Promise<boolean> {
   for (const { name, sha256 } of files) {
     if ((await sha256OfFile(join(dir, name)).catch(() => undefined)) !== sha256) return false
   }

@@ -1,8 +1,7 @@
 /** Filling the disk cache ahead of searches: for images, init containers, and before traffic comes. */
 import { inLanes } from "../../async/lanes.js"
 import { invalidInput } from "../../errors.js"
-import { shardBytes } from "../../manifest/figures.js"
-import type { ShardEntry } from "../../manifest/manifest.js"
+import { type SnapshotShard, shardBytes } from "../../snapshot/snapshot.js"
 import type { SnapshotState } from "../state.js"
 import type { ShardFiles } from "./shard-files.js"
 
@@ -45,7 +44,7 @@ export async function warmShards(
   }
   let downloads = 0
   let bytes = 0
-  const warmShard = async (entry: ShardEntry): Promise<void> => {
+  const warmShard = async (entry: SnapshotShard): Promise<void> => {
     if (verify) await files.drop(entry)
     // The caller's signal: when one download fails, the others still end well.
     if (!(await files.fetch(entry, signal))) return
@@ -56,7 +55,7 @@ export async function warmShards(
   return { shards: entries.length, downloads, bytes }
 }
 
-function chosenShards(state: SnapshotState, shards: readonly number[]): ShardEntry[] {
+function chosenShards(state: SnapshotState, shards: readonly number[]): SnapshotShard[] {
   const { shards: count } = state.info
   const wrong = shards.find((shard) => !Number.isSafeInteger(shard) || shard < 0 || shard >= count)
   if (wrong !== undefined) {

@@ -7,9 +7,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assertWholeNumber, invalidInput, isVecsnapError, unsupported } from "../../errors.js"
 import { type Logger, silentLogger } from "../../logger.js"
-import { readLive, readManifest } from "../../manifest/current.js"
-import { findManifest } from "../../manifest/history.js"
-import type { Manifest } from "../../manifest/manifest.js"
+import { findSnapshot, readLiveSnapshot } from "../../manifest/formats.js"
 import { openSnapshot, type Reader } from "../../reader/reader.js"
 import type { SearchOptions } from "../../reader/types.js"
 import { CERTIFIED_NEIGHBOURS, type Neighbour } from "../../recall/certificate.js"
@@ -29,6 +27,7 @@ import { idKey } from "../../recall/id-key.js"
 import { type QueryInput, readQueries } from "../../recall/queries.js"
 import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.js"
 import { strategyType } from "../../sharding/registry.js"
+import type { Snapshot } from "../../snapshot/snapshot.js"
 import { openStore, type StoreOptions } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
 
@@ -107,14 +106,18 @@ export async function evaluateSnapshot(
   const store = opened ?? (from as ObjectStore)
   const dir = await mkdtemp(join(options.tempDir ?? tmpdir(), "vecsnap-eval-"))
   try {
-    const manifest = await readShown(store, options)
+    const { signal } = options
+    const { snapshot } =
+      options.snapshot === undefined
+        ? await readLiveSnapshot(store, { signal })
+        : await findSnapshot(store, options.snapshot, { signal })
     await using reader = await openSnapshot(store, {
-      snapshot: manifest.run,
+      snapshot: snapshot.run,
       cacheDir: join(dir, "cache"),
       logger: options.logger ?? silentLogger,
       ...(options.signal && { signal: options.signal }),
     })
-    return await evaluate(store, manifest, reader, dir, options)
+    return await evaluate(store, snapshot, reader, dir, options)
   } finally {
     await rm(dir, { recursive: true, force: true })
     opened?.close()
@@ -137,12 +140,6 @@ function checkOptions({ ks = [], probes = [], targets = [], sample, seed }: Eval
   }
 }
 
-async function readShown(store: ObjectStore, { snapshot, signal }: EvaluateOptions): Promise<Manifest> {
-  if (snapshot === undefined) return (await readLive(store, { signal })).manifest
-  const { key } = await findManifest(store, snapshot, { signal })
-  return readManifest(store, key, { signal })
-}
-
 interface Queries {
   readonly kind: "rows" | "given"
   readonly vectors: readonly Float32Array[]
@@ -154,27 +151,27 @@ interface Queries {
 
 async function evaluate(
   store: ObjectStore,
-  manifest: Manifest,
+  snapshot: Snapshot,
   reader: Reader,
   dir: string,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
-  const { schema, sharding, recall: certificate } = manifest
+  const { schema, sharding, recall: certificate } = snapshot
   const { signal, seed = 1 } = options
-  const scan = createShardScan(store, manifest, join(dir, "shards"), { signal })
+  const scan = createShardScan(store, snapshot, join(dir, "shards"), { signal })
   const routedBy = strategyType(sharding.strategy).queriesBy === "vector" ? "vector" : "row"
   const queries = await takeQueries()
   const all = concat(queries.vectors, schema.dim)
   const truth = await trueNeighbours(scan, schema, all, queries.own)
 
   const own = defaultProbes(sharding)
-  const most = manifest.shards.length
+  const most = snapshot.shards.length
   const wanted = options.probes ?? [...DEFAULT_PROBES, own]
   const probes =
     routedBy === "row"
       ? [1]
       : [...new Set(wanted.map((count) => Math.min(count, most)))].sort((a, b) => a - b)
-  const compared = manifest.rows - (queries.kind === "rows" ? 1 : 0)
+  const compared = snapshot.rows - (queries.kind === "rows" ? 1 : 0)
   const ks = [...new Set(options.ks ?? RECALL_KS)]
     .filter((k) => k === 1 || k <= compared)
     .sort((a, b) => a - b)
@@ -187,16 +184,16 @@ async function evaluate(
   )
   const atOwn = found[probes.findLastIndex((count) => count <= own)] ?? found[0]!
   return {
-    snapshot: manifest.run,
+    snapshot: snapshot.run,
     url: store.url,
-    rows: manifest.rows,
+    rows: snapshot.rows,
     queries: { kind: queries.kind, count: queries.vectors.length, seed },
     routedBy,
     probes,
     curves,
     targets: routedBy === "row" ? [] : await measureTargets(),
     defaultProbes: own,
-    shards: manifest.shards.map(({ shard, rows }) => ({
+    shards: snapshot.shards.map(({ shard, rows }) => ({
       shard,
       rows,
       probed: atOwn.asked.filter((asked) => asked.includes(shard)).length / queries.vectors.length,
@@ -209,7 +206,7 @@ async function evaluate(
     if (options.queries !== undefined) {
       if (routedBy === "row") {
         throw unsupported(
-          `queries of snapshot ${manifest.run} name their shards (strategy ${sharding.strategy}), so that vectors alone can't be searched for: leave them out to sample rows`,
+          `queries of snapshot ${snapshot.run} name their shards (strategy ${sharding.strategy}), so that vectors alone can't be searched for: leave them out to sample rows`,
           { strategy: sharding.strategy },
         )
       }

@@ -99,7 +99,7 @@ test("a context has the types of the snapshot's fields", () => {
     { name: "year", type: "int64" },
     { name: "score", type: "float64" },
     { name: "live", type: "bool" },
-  ]
+  ] as const
   const context = { tenant: "7", year: "-7", score: "1.5e3", live: "false" }
   expect(parseContext(context, fields)).toEqual({ tenant: "7", year: -7n, score: 1500, live: false })
   expect(() => parseContext({ year: "7.5" }, fields)).toThrow(

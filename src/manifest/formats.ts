@@ -1,0 +1,103 @@
+/**
+ * The formats that a root may have, and what readers ask of a root whatever its format: what is live, and the snapshot of a
+ * run. A format is added by its folder and one line here.
+ */
+import { parseJson } from "../json.js"
+import type { Json } from "../records.js"
+import type { SnapshotFormat, SnapshotPointer } from "../snapshot/format.js"
+import type { Snapshot } from "../snapshot/snapshot.js"
+import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
+import { assertSameRun, nothingPublished, POINTER_MAX_BYTES } from "./current.js"
+import { vecsnapFormat } from "./format.js"
+import { POINTER_KEY } from "./keys.js"
+
+const FORMATS: readonly SnapshotFormat[] = [vecsnapFormat]
+
+/** A pointer, and the format that it is of. */
+export interface RootPointer extends SnapshotPointer {
+  readonly format: SnapshotFormat
+}
+
+/** A snapshot with its format, and when it became live; of one that is not live, when it was created. */
+export interface FoundSnapshot {
+  readonly format: SnapshotFormat
+  readonly snapshot: Snapshot
+  readonly publishedAt: Date
+}
+
+/** The pointer of a root of any format, or `undefined` if nothing was ever published there. */
+export async function readRootPointer(
+  store: ObjectStore,
+  options?: CallOptions,
+): Promise<RootPointer | undefined> {
+  const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
+  return object && asRead(object)
+}
+
+/** The same, unless it is still the version with the ETag `etag`; see {@link ObjectStore.getIfChanged}. */
+export async function readRootPointerIfChanged(
+  store: ObjectStore,
+  etag: string,
+  options?: CallOptions,
+): Promise<RootPointer | "unchanged" | undefined> {
+  const object = await store.getIfChanged(POINTER_KEY, etag, { ...options, maxBytes: POINTER_MAX_BYTES })
+  if (object === undefined || object === "unchanged") return object
+  return asRead(object)
+}
+
+function asRead(object: StoredObject): RootPointer {
+  const format = formatOf(object.body)
+  return { ...format.decodePointer(object), format }
+}
+
+/** Our own where no format knows the pointer: it says what is wrong with it. */
+function formatOf(body: Uint8Array): SnapshotFormat {
+  const properties = propertiesOf(body)
+  return FORMATS.find((format) => format.recognises(properties)) ?? vecsnapFormat
+}
+
+function propertiesOf(body: Uint8Array): Readonly<Record<string, Json>> {
+  try {
+    const document = parseJson(new TextDecoder().decode(body))
+    const isObject = typeof document === "object" && document !== null && !Array.isArray(document)
+    return isObject ? (document as Readonly<Record<string, Json>>) : {}
+  } catch {
+    return {}
+  }
+}
+
+/** The snapshot that a pointer names. Throws `NotFound` if it is gone, `Corrupt` if it is of another run. */
+export async function readPointed(
+  store: ObjectStore,
+  { format, run, manifest, publishedAt }: RootPointer,
+  options?: CallOptions,
+): Promise<FoundSnapshot> {
+  const snapshot = await format.readSnapshot(store, manifest, options)
+  assertSameRun({ run, manifest }, snapshot)
+  return { format, snapshot, publishedAt }
+}
+
+/** The live snapshot. Throws `NotFound` if nothing is published. */
+export async function readLiveSnapshot(store: ObjectStore, options?: CallOptions): Promise<FoundSnapshot> {
+  const pointer = await readRootPointer(store, options)
+  if (pointer === undefined) throw nothingPublished(store)
+  return readPointed(store, pointer, options)
+}
+
+/**
+ * The snapshot of a run, whether live or not, and the pointer if it is. If it is not live, the manifests are listed to find
+ * it. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run.
+ */
+export async function findSnapshot(
+  store: ObjectStore,
+  run: string,
+  options?: CallOptions,
+): Promise<FoundSnapshot & { readonly pointer: RootPointer | undefined }> {
+  const pointer = await readRootPointer(store, options)
+  const format = pointer?.format ?? vecsnapFormat
+  format.assertRun("snapshot", run)
+  if (pointer?.run === run) return { ...(await readPointed(store, pointer, options)), pointer }
+  const { manifest } = await format.findRun(store, run, options)
+  const snapshot = await format.readSnapshot(store, manifest, options)
+  return { format, snapshot, publishedAt: snapshot.createdAt, pointer: undefined }
+}

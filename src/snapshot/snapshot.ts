@@ -1,0 +1,105 @@
+/**
+ * A snapshot as readers, verification, evaluation and serving see it, whatever format it is stored in.
+ *
+ * Data only. What stores it, and so knows its documents, is a {@link SnapshotFormat} (`format.ts`).
+ */
+import type { RecallCertificate } from "../recall/curves.js"
+import type { FieldSpec, IdType } from "../records.js"
+import type { ShardingDescription } from "../sharding/strategy.js"
+import type { BackendName, IndexDescription, ShardSpec } from "../shards/backend.js"
+import type { Metric } from "../vectors/metric.js"
+
+export interface Snapshot {
+  readonly run: string
+  readonly createdAt: Date
+  readonly schema: SnapshotSchema
+  /** With the arrays in `artifacts`, what restores the strategy. */
+  readonly sharding: ShardingDescription
+  /** Files that the strategy needs at query time. */
+  readonly artifacts: readonly StoredFile[]
+  /** Finds the shard of an id; absent if the snapshot was built without. */
+  readonly locator: LocatorEntry | undefined
+  readonly backend: BackendName
+  /** Shards that hold rows, by rising number. Those of `sharding.shards` that are not listed are empty. */
+  readonly shards: readonly SnapshotShard[]
+  /** Rows of the snapshot, each counted once. */
+  readonly rows: number
+  /** Rows that shards hold beyond `rows`, since some are in more than one shard; absent if none is. */
+  readonly copies?: number | undefined
+  /** Recall as it was measured; absent if it was not. */
+  readonly recall?: RecallCertificate | undefined
+}
+
+export interface SnapshotSchema {
+  readonly dim: number
+  readonly metric: Metric
+  /** `wide`: some integer id lies beyond ±(2^53 - 1), so that all ids come back as `bigint`. */
+  readonly id: { readonly type: IdType; readonly wide: boolean }
+  readonly fields: readonly FieldSpec[]
+  /** Label of the embedding model, as given by the user. */
+  readonly model: string | undefined
+}
+
+/** An object, by its key relative to the snapshot's root, with what its content must be. */
+export interface StoredFile {
+  readonly key: string
+  /** In bytes. */
+  readonly size: number
+  /** SHA-256 of the content, 64 hex digits; undefined where the format records none. */
+  readonly sha256: string | undefined
+}
+
+/** The id locator. Only formats that record checksums have one. */
+export interface LocatorEntry extends StoredFile {
+  readonly sha256: string
+  /** The index: the last `size` bytes of the object, with a checksum of its own, to be read without the rest. */
+  readonly index: { readonly size: number; readonly sha256: string }
+}
+
+export interface SnapshotShard {
+  readonly shard: number
+  /** Copies included. */
+  readonly rows: number
+  /** Folder of the files, relative to the snapshot's root. What lies in it never changes. */
+  readonly folder: string
+  readonly files: readonly SnapshotShardFile[]
+  readonly index: IndexDescription
+}
+
+/** A file of a shard; its key is {@link shardFileKey}. */
+export interface SnapshotShardFile extends Omit<StoredFile, "key"> {
+  /** Path below the shard's folder. */
+  readonly name: string
+}
+
+/** Key of a shard's file. */
+export const shardFileKey = ({ folder }: Pick<SnapshotShard, "folder">, name: string): string =>
+  `${folder}/${name}`
+
+/** What a backend must know of the snapshot to build or open its shards. */
+export const shardSpecOf = ({ dim, metric, id, fields }: SnapshotSchema): ShardSpec => ({
+  dim,
+  metric,
+  id,
+  fields,
+})
+
+/** Bytes of all files of a shard. */
+export const shardBytes = ({ files }: Pick<SnapshotShard, "files">): number =>
+  files.reduce((sum, { size }) => sum + size, 0)
+
+/** Every object of a snapshot besides its manifest: files of shards, routing artifacts, the id locator. */
+export function snapshotFiles({
+  shards,
+  artifacts,
+  locator,
+}: Pick<Snapshot, "shards" | "artifacts" | "locator">): readonly StoredFile[] {
+  const shardFiles = shards.flatMap((shard) =>
+    shard.files.map(({ name, size, sha256 }) => ({ key: shardFileKey(shard, name), size, sha256 })),
+  )
+  return [...shardFiles, ...artifacts, ...(locator ? [locator] : [])]
+}
+
+/** Bytes of all shard files, routing artifacts and the id locator. */
+export const snapshotBytes = (snapshot: Pick<Snapshot, "shards" | "artifacts" | "locator">): number =>
+  snapshotFiles(snapshot).reduce((sum, { size }) => sum + size, 0)
