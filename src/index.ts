@@ -100,8 +100,7 @@ export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.j
 export type { Publication, PublicationAction } from "./manifest/pointer.js"
 export type { Published } from "./manifest/publish.js"
 export type { RunRecord, RunState } from "./manifest/run-record.js"
-export { openSnapshot, type Reader } from "./reader/reader.js"
-export type { QueryVector } from "./reader/search.js"
+export { openSnapshot } from "./reader/reader.js"
 export type { WarmOptions, WarmResult } from "./reader/shards/warm.js"
 export type {
   AutoRefresh,
@@ -112,6 +111,8 @@ export type {
   Hit,
   OpenOptions,
   PayloadSchema,
+  QueryVector,
+  Reader,
   ReaderEvents,
   ReaderStats,
   RefreshReport,

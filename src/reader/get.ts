@@ -33,7 +33,7 @@ export async function getRecords(
   const records = new Map<Id, FoundRecord>()
   await Promise.all(
     Array.from(idsByShard, async ([shard, asked]) => {
-      const answer = await useShard(state, shard, (reader) => reader.get(asked), signal)
+      const answer = await useShard(shard, (reader) => reader.get(asked), signal)
       for (const record of answer) if (record !== undefined) records.set(record.id, { ...record, shard })
     }),
   )

@@ -8,21 +8,18 @@ import { prepareQuery } from "../shards/query.js"
 import { mergeTopK, type ShardHits } from "../vectors/topk.js"
 import { traceRoute } from "./report/telemetry.js"
 import type { SnapshotState } from "./state.js"
-import type { Hit, SearchOptions, SearchResult } from "./types.js"
+import type { Hit, QueryVector, SearchOptions, SearchResult } from "./types.js"
 
-/** Runs `work` with an open shard, within the reader's bounds on concurrency and open shards. */
+/** Runs `work` with an open shard of a state, within the reader's bounds on concurrency and open shards. */
 export type UseShard = <T>(
-  state: SnapshotState,
   shard: number,
   work: (reader: ShardReader) => Promise<T>,
   signal: AbortSignal | undefined,
 ) => Promise<T>
 
-export type QueryVector = readonly number[] | Float32Array | Float64Array
-
 interface SearchHooks {
   readonly failOnMissing?: boolean
-  readonly noteUnlike?: (state: SnapshotState, unlike: boolean) => void
+  readonly noteUnlike?: (unlike: boolean) => void
 }
 
 const DEFAULT_K = 10
@@ -33,6 +30,7 @@ const DEFAULT_K = 10
  *
  * @param failOnMissing throw `NotFound` for a shard whose files storage does not have, even where partial answers are
  * allowed, so that the caller can look for a newer snapshot
+ * @param useShard of the state
  * @param noteUnlike is told of each query whether it is unlike the rows, where the snapshot's routing says so
  */
 export async function searchState(
@@ -51,7 +49,7 @@ export async function searchState(
     return prepareQuery(vector, k, state.spec, { signal, name })
   })
   const routes = traceRoute(() => queries.map(({ vector }) => routeQuery(state.routed, vector, options)))
-  for (const { unlike } of routes) if (unlike !== undefined) noteUnlike(state, unlike)
+  for (const { unlike } of routes) if (unlike !== undefined) noteUnlike(unlike)
   const asked = routes.map(({ shards }) => shards.map(({ shard }) => shard))
   const answers = new Map<number, ShardAnswer>()
   await Promise.all(
@@ -64,7 +62,6 @@ export async function searchState(
   async function askShard(shard: number, waiting: readonly number[]): Promise<ShardAnswer> {
     try {
       const found = await useShard(
-        state,
         shard,
         (reader) => Promise.all(waiting.map((query) => reader.search(queries[query]!))),
         signal,

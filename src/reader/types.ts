@@ -9,6 +9,7 @@ import type { BackendName } from "../shards/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { Metric } from "../vectors/metric.js"
+import type { WarmOptions, WarmResult } from "./shards/warm.js"
 
 /** Checks and types payloads as they leave the reader; a zod schema fits as it is. */
 export interface PayloadSchema<Payload> {
@@ -233,6 +234,54 @@ export interface UnlikeQueries {
   /** From 0 to 1. */
   readonly share: number
   readonly of: number
+}
+
+export type QueryVector = readonly number[] | Float32Array | Float64Array
+
+/** Is told what happened. What it throws is logged. */
+export type ReaderListener<Event extends keyof ReaderEvents> = (facts: ReaderEvents[Event]) => void
+
+/**
+ * An open snapshot. After `close`, all that asks the snapshot throws `Closed`.
+ *
+ * A call throws `Unavailable` with `details.retryAfterMs` if too many wait already (`maxQueued`, `queueTimeoutMs`), and
+ * `Aborted` when its signal fires or its `timeoutMs` have passed, wherever it is: waiting, downloading or searching.
+ */
+export interface Reader<Payload = Json> extends AsyncDisposable {
+  /** The snapshot that answers now; another one after a refresh. */
+  readonly snapshot: SnapshotInfo
+  /** The nearest records to a vector of `dim` numbers. */
+  search(vector: QueryVector, options?: SearchOptions): Promise<SearchResult<Payload>>
+  /** Several queries at once, answered in order, all from one snapshot. */
+  searchMany(
+    vectors: readonly QueryVector[],
+    options?: SearchOptions,
+  ): Promise<readonly SearchResult<Payload>[]>
+  /**
+   * Records by id, in order; `undefined` for ids that are not there. Opens the shards that hold them, which the
+   * snapshot's id locator knows, or else those that `shards` or `context` name. A snapshot that was built without a
+   * locator is asked in every shard, with a warning.
+   */
+  get(ids: readonly Id[], options?: GetOptions): Promise<readonly (FoundRecord<Payload> | undefined)[]>
+  /**
+   * Opens the snapshot that is live now, if it is another one: completely, shards that were in use included, before it
+   * answers. Searches under way finish on the old one. If it fails, the old one stays. Calls at the same time share one
+   * refresh. A pinned reader stays as it is, and says so.
+   */
+  refresh(): Promise<RefreshResult>
+  /**
+   * How the reader does; works after `close`, too. Reads the pointer if that was not done in the last 5 seconds, waits
+   * 2 seconds for it at most, and does no other I/O.
+   */
+  health(): Promise<Health>
+  /** Calls `listener` whenever `event` happens, until `off`. What it throws is logged. */
+  on<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
+  off<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
+  /** Downloads shards of this snapshot into the disk cache, without opening them. */
+  warm(options?: WarmOptions): Promise<WarmResult>
+  stats(): ReaderStats
+  /** Waits for what runs, or aborts it, then releases files, threads and connections. Idempotent. */
+  close(options?: CloseOptions): Promise<void>
 }
 
 export interface CloseOptions {

@@ -1,8 +1,6 @@
 /** Listeners of a reader. What they throw is logged: it must not fail what the reader does. */
 import type { Logger } from "../../logger.js"
-import type { ReaderEvents } from "../types.js"
-
-export type ReaderListener<Event extends keyof ReaderEvents> = (facts: ReaderEvents[Event]) => void
+import type { ReaderEvents, ReaderListener } from "../types.js"
 
 export interface EventEmitter {
   on<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void

@@ -9,7 +9,7 @@
  * registerMetrics(reader, prometheus)
  * ```
  */
-import type { Reader } from "../reader.js"
+import type { Reader } from "../types.js"
 import {
   ageSeconds,
   DURATION_BOUNDS,

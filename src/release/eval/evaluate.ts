@@ -8,8 +8,8 @@ import { join } from "node:path"
 import { assertWholeNumber, invalidInput, isVecsnapError, unsupported } from "../../errors.js"
 import { type Logger, silentLogger } from "../../logger.js"
 import { findSnapshot, readLiveSnapshot } from "../../manifest/formats.js"
-import { openSnapshot, type Reader } from "../../reader/reader.js"
-import type { SearchOptions } from "../../reader/types.js"
+import { openSnapshot } from "../../reader/reader.js"
+import type { Reader, SearchOptions } from "../../reader/types.js"
 import { CERTIFIED_NEIGHBOURS, type Neighbour } from "../../recall/certificate.js"
 import {
   CERTIFIED_TARGETS,

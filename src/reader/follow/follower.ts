@@ -1,0 +1,184 @@
+/**
+ * Following the pointer: opens what is live, and the next snapshot beside it when the pointer has moved.
+ */
+import { inLanes } from "../../async/lanes.js"
+import { closed, messageOf, throwIfAborted } from "../../errors.js"
+import type { Logger } from "../../logger.js"
+import { type FoundSnapshot, findSnapshot, type RootPointer, readPointed } from "../../manifest/formats.js"
+import { backendByName } from "../../shards/registry.js"
+import type { ObjectStore } from "../../storage/store.js"
+import { createCallScope } from "../calls/call-scope.js"
+import type { HeldStates } from "../held.js"
+import type { EventEmitter } from "../report/events.js"
+import type { Telemetry } from "../report/telemetry.js"
+import type { OpenShards } from "../shards/open-shards.js"
+import { loadState, type SnapshotState } from "../state.js"
+import type { AutoRefresh, RefreshReport, RefreshResult } from "../types.js"
+import type { SnapshotLease } from "./lease.js"
+import { KnownPointer } from "./pointer.js"
+import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
+
+/** What a refresh opens before the swap, at most, and how long it may take: the new snapshot is not to be held up. */
+const WARM_BUDGET = { shards: 64, bytes: 2 ** 30 }
+const WARM_MS = 30_000
+const WARM_CONCURRENCY = 4
+
+export interface FollowerOptions {
+  /** Run to stay with; `undefined` to follow the pointer. */
+  readonly snapshot: string | undefined
+  readonly maxOpenShards: number
+  readonly lease: SnapshotLease | undefined
+  readonly events: EventEmitter
+  readonly telemetry: Pick<Telemetry, "refresh">
+  readonly logger: Logger
+}
+
+export class Follower {
+  readonly #store: ObjectStore
+  readonly #states: HeldStates
+  readonly #shards: Pick<OpenShards, "use">
+  readonly #options: FollowerOptions
+  readonly pointer: KnownPointer
+  readonly #closing = new AbortController()
+  #refreshing: Promise<RefreshResult> | undefined
+  #lastRefresh: RefreshReport | undefined
+  #stopAutoRefresh = (): void => {}
+
+  constructor(
+    store: ObjectStore,
+    states: HeldStates,
+    shards: Pick<OpenShards, "use">,
+    options: FollowerOptions,
+  ) {
+    this.#store = store
+    this.#states = states
+    this.#shards = shards
+    this.#options = options
+    this.pointer = new KnownPointer(store)
+  }
+
+  /** Whether it stays with one snapshot. */
+  get pinned(): boolean {
+    return this.#options.snapshot !== undefined
+  }
+
+  get lastRefresh(): RefreshReport | undefined {
+    return this.#lastRefresh
+  }
+
+  /** Loads the first state. */
+  async open(autoRefresh: AutoRefresh | undefined, signal: AbortSignal | undefined): Promise<void> {
+    const { snapshot } = this.#options
+    this.#states.begin(
+      snapshot === undefined
+        ? await this.#loadLive(await this.pointer.read(signal), signal)
+        : await this.#loadPinned(snapshot, signal),
+    )
+    if (autoRefresh !== undefined) this.#stopAutoRefresh = startAutoRefresh(autoRefresh, () => this.refresh())
+  }
+
+  /** Opens what is live now, if it is another snapshot. Calls at the same time share one refresh. */
+  refresh(): Promise<RefreshResult> {
+    this.#refreshing ??= this.#options.telemetry
+      .refresh(() => this.#refresh())
+      .finally(() => {
+        this.#refreshing = undefined
+      })
+    return this.#refreshing
+  }
+
+  /** Reads the pointer for `health`, unless the snapshot is pinned. */
+  async probe(): Promise<void> {
+    if (!this.pinned) await this.pointer.probe(this.#closing.signal)
+  }
+
+  /** Stops a refresh that is under way, and resolves when it has ended. */
+  async close(): Promise<void> {
+    this.#stopAutoRefresh()
+    this.#closing.abort()
+    await Promise.allSettled([this.#refreshing, this.pointer.settled()])
+  }
+
+  async #refresh(): Promise<RefreshResult> {
+    const { logger, events } = this.#options
+    try {
+      const result = await this.#follow(this.#closing.signal)
+      this.#lastRefresh = { at: new Date(), changed: result.changed, error: undefined }
+      if (result.changed) {
+        logger.info(result, "another snapshot is open")
+        events.emit("refreshed", result)
+      }
+      return result
+    } catch (error) {
+      if (this.#closing.signal.aborted) throw closed("this reader was closed while it refreshed", {}, error)
+      this.#lastRefresh = { at: new Date(), changed: false, error: messageOf(error) }
+      logger.warn({ err: error }, "refresh failed, the old snapshot stays open")
+      events.emit("refresh-failed", { error })
+      throw error
+    }
+  }
+
+  async #follow(signal: AbortSignal): Promise<RefreshResult> {
+    const { state: before, recentShards } = this.#states.current!
+    const { run } = before.info
+    const { pinned } = this
+    const stay = { changed: false, from: run, to: run, keptShards: before.shards.size, pinned }
+    if (pinned) return stay
+    const pointer = await this.pointer.read(signal)
+    if (pointer.run === run) return stay
+    const after = await this.#loadLive(pointer, signal)
+    await this.#states.replace(after, async () => {
+      await this.#warmUp(before, after, recentShards)
+      throwIfAborted(signal)
+    })
+    const kept = new Set(before.contents.values())
+    const keptShards = Array.from(after.contents.values()).filter((content) => kept.has(content)).length
+    return { changed: true, from: run, to: after.info.run, keptShards, pinned: false }
+  }
+
+  /** Opens the shards of the next state that were in use in this one, so that no search waits for them after the swap. */
+  async #warmUp(before: SnapshotState, after: SnapshotState, recent: Iterable<number>): Promise<void> {
+    const { maxOpenShards, logger } = this.#options
+    // Half of the places, since the old state goes on answering meanwhile.
+    const places = Math.floor(maxOpenShards / 2)
+    const budget = { shards: Math.min(WARM_BUDGET.shards, places), bytes: WARM_BUDGET.bytes }
+    const shards = chooseShardsToWarm(before, after, recent, budget)
+    const what = "opening of shards before a swap"
+    const scope = createCallScope({ what, timeoutMs: WARM_MS, closing: this.#closing.signal })
+    const warmOne = (shard: number) =>
+      this.#shards
+        .use(after, shard, async () => {}, scope.signal)
+        .catch((error) => {
+          logger.warn({ err: scope.explain(error), shard }, "a shard could not be opened before the swap")
+        })
+    try {
+      await inLanes(shards, WARM_CONCURRENCY, warmOne)
+    } finally {
+      scope.end()
+    }
+  }
+
+  async #loadPinned(run: string, signal: AbortSignal | undefined): Promise<SnapshotState> {
+    await this.#options.lease?.protect(run, signal)
+    const found = await findSnapshot(this.#store, run, { signal })
+    if (found.pointer !== undefined) this.pointer.note(found.pointer)
+    return this.#load(found, signal)
+  }
+
+  async #loadLive(pointer: RootPointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
+    const { lease } = this.#options
+    // Before the manifest is read: if that is there, all of the snapshot is, and stays.
+    await lease?.protect(pointer.run, signal)
+    try {
+      return await this.#load(await readPointed(this.#store, pointer, { signal }), signal)
+    } catch (error) {
+      lease?.release(pointer.run)
+      throw error
+    }
+  }
+
+  async #load(found: FoundSnapshot, signal: AbortSignal | undefined): Promise<SnapshotState> {
+    await backendByName(found.snapshot.backend).assertInstalled("open")
+    return loadState(this.#store, found, { signal, logger: this.#options.logger })
+  }
+}
