@@ -10,15 +10,20 @@ import {
   type FieldType,
   GATE_NAMES,
   type GateName,
-  LAYOUTS,
   METRICS,
   type Metric,
   STRATEGY_NAMES,
 } from "../src/index.js"
+import {
+  aboutSetting,
+  type SettingKey,
+  type ShardingSetting,
+  shardingSettings,
+} from "../src/sharding/registry.js"
 import type { OutputFlags, StorageFlags } from "./options.js"
 import {
   collectPair,
-  parseBudget,
+  numberBetween,
   parseDays,
   parseDuration,
   parseFields,
@@ -60,51 +65,40 @@ export function addMappingOptions(command: Command): Command {
     .option("--shard-column <name>", "column of the shard numbers, for --strategy explicit")
 }
 
-export interface ShardingFlags {
-  readonly strategy?: string
-  /** "auto": as `vecsnap plan` proposes. */
-  readonly shards?: number | "auto"
-  readonly probes?: number
-  readonly bits?: number
-  readonly seed?: number
-  readonly iterations?: number
-  readonly sampleRows?: number
-  readonly layout?: string
-  /** Rows stored over rows. */
-  readonly replication?: number
-  readonly cel?: string
-  readonly values?: readonly (string | number | bigint)[]
-}
+/** The settings of all strategies. */
+export type ShardingFlags = { readonly strategy?: string } & { readonly [Key in SettingKey]?: unknown }
 
 export function addShardingOptions(command: Command): Command {
+  command.addOption(
+    new Option("--strategy <name>", "how records and queries find shards").choices([...STRATEGY_NAMES]),
+  )
+  for (const setting of shardingSettings()) command.addOption(settingOption(setting))
   return command
-    .addOption(
-      new Option("--strategy <name>", "how records and queries find shards").choices([...STRATEGY_NAMES]),
+}
+
+function settingOption(setting: ShardingSetting): Option {
+  const { name, declaration } = setting
+  if (name === "shards") {
+    return new Option("--shards <n|auto>", "number of shards; auto: as vecsnap plan proposes").argParser(
+      shardCount,
     )
-    .option("--shards <n|auto>", "number of shards; auto: as vecsnap plan proposes", shardCount)
-    .option(
-      "--probes <n>",
-      "cluster, lsh: shards searched per query unless it says otherwise",
-      wholeNumber(1),
-    )
-    .option("--bits <n>", "lsh: hyperplanes", wholeNumber(1))
-    .option("--seed <n>", "cluster, lsh: seed of all random choices; default 1", wholeNumber(0))
-    .option("--iterations <n>", "cluster: rounds of k-means at most", wholeNumber(1))
-    .option("--sample-rows <n>", "cluster, layouts plain and fast: rows to train on", wholeNumber(1))
-    .addOption(
-      new Option("--layout <name>", "cluster: how rows are divided; default: auto").choices([...LAYOUTS]),
-    )
-    .option(
-      "--replication <budget>",
-      "layout affinity: rows stored over rows, copies included; default: 1.2",
-      parseBudget,
-    )
-    .option("--cel <expression>", "cel: expression over the fields, for example 'shard_hash(tenant) % 16u'")
-    .option(
-      "--values <a,b,…>",
-      "cel: what the expression may answer; the position is the shard",
-      parseRoutingValues,
-    )
+  }
+  const { about, default: value } = aboutSetting(setting)
+  const option = (placeholder: string): Option =>
+    new Option(`--${name} <${placeholder}>`, value === undefined ? about : `${about}; default: ${value}`)
+  const { type } = declaration.setting
+  switch (type.kind) {
+    case "whole":
+      return option("n").argParser(wholeNumber(type.least))
+    case "number":
+      return option("number").argParser(numberBetween(type.least, type.most))
+    case "choice":
+      return option("name").choices([...type.names])
+    case "text":
+      return option("text")
+    case "values":
+      return option("a,b,…").argParser(parseRoutingValues)
+  }
 }
 
 export interface RetentionFlags {

@@ -11,8 +11,13 @@ import type {
   RetentionOptions,
   ShardingOptions,
   SourceOptions,
-  StrategyName,
 } from "../src/index.js"
+import {
+  type ShardingSetting,
+  STRATEGY_NAMES,
+  shardingSettings,
+  strategyType,
+} from "../src/sharding/registry.js"
 import type {
   BuildFlags,
   MappingFlags,
@@ -141,82 +146,64 @@ function resolveInput(
   return { inputs: files, source: withoutUndefined(source) }
 }
 
-type ShardingKey = Exclude<keyof ShardingFlags, "strategy">
-
-/** Which settings mean something to which strategy, and the flag of each. */
-const SHARDING_KEYS: Readonly<Record<StrategyName, readonly ShardingKey[]>> = {
-  cluster: ["shards", "probes", "seed", "iterations", "sampleRows", "layout", "replication"],
-  lsh: ["shards", "probes", "seed", "bits"],
-  explicit: ["shards"],
-  cel: ["shards", "cel", "values"],
-}
-
-const FLAG_NAMES: Readonly<Record<ShardingKey, string>> = {
-  shards: "shards",
-  probes: "probes",
-  bits: "bits",
-  seed: "seed",
-  iterations: "iterations",
-  sampleRows: "sample-rows",
-  layout: "layout",
-  replication: "replication",
-  cel: "cel",
-  values: "values",
-}
-
 /**
  * Sharding from flags and configuration. A setting that the strategy does not know is an error, except that another
  * strategy asked for by a flag leaves behind what the configuration says for its own.
  */
 export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "sharding">): RequestedSharding {
-  const configured: ShardingFlags = fromConfig(config.sharding ?? {})
-  const strategy = (flags.strategy ?? configured.strategy) as StrategyName | undefined
+  const { strategy: configured, ...inFile } = config.sharding ?? {}
+  const strategy = flags.strategy ?? configured
   if (strategy === undefined) {
     throw usageError(
-      `no strategy is named: give --strategy, one of ${Object.keys(SHARDING_KEYS).join(", ")}, or sharding.strategy in vecsnap.yaml`,
+      `no strategy is named: give --strategy, one of ${STRATEGY_NAMES.join(", ")}, or sharding.strategy in vecsnap.yaml`,
     )
   }
-  const switched = flags.strategy !== undefined && flags.strategy !== configured.strategy
-  const allowed = SHARDING_KEYS[strategy]
-  const settings: Partial<Record<ShardingKey, unknown>> = {}
-  for (const key of Object.keys(FLAG_NAMES) as ShardingKey[]) {
-    const value = flags[key] ?? configured[key]
+  const { queriesBy, options: declared } = strategyType(strategy)
+  const configuredSettings: Readonly<Record<string, unknown>> = inFile
+  const onCommandLine: Readonly<Record<string, unknown>> = { ...flags }
+  const switched = flags.strategy !== undefined && flags.strategy !== configured
+  const options: Record<string, unknown> = {}
+  for (const setting of shardingSettings()) {
+    const flag = onCommandLine[setting.key]
+    const value = flag ?? configuredSettings[setting.name]
     if (value === undefined) continue
-    if (allowed.includes(key)) settings[key] = value
-    else if (flags[key] !== undefined || !switched)
-      throw notForStrategy(key, strategy, flags[key] !== undefined)
+    if ((setting.strategies as readonly string[]).includes(strategy)) {
+      const { toOption } = setting.declaration.setting
+      options[setting.option] = toOption === undefined ? value : toOption(value)
+    } else if (flag !== undefined || !switched) throw notForStrategy(setting, strategy, flag !== undefined)
   }
   // `values` says how many shards there are; a number from the other place must not contradict it.
-  if (flags.values !== undefined && flags.shards === undefined) delete settings.shards
-  if (flags.shards !== undefined && flags.values === undefined) delete settings.values
-  if (strategy === "cel" && settings.cel === undefined)
-    throw usageError("the strategy cel needs an expression: give --cel, or sharding.cel in vecsnap.yaml")
-  if (settings.shards === undefined && settings.values === undefined) {
-    const or = strategy === "cel" ? ", or --values" : ""
+  if (flags.values !== undefined && flags.shards === undefined) delete options.shards
+  if (flags.shards !== undefined && flags.values === undefined) delete options.values
+  if ("expression" in declared && options.expression === undefined) {
+    throw usageError(
+      `the strategy ${strategy} needs an expression: give --cel, or sharding.cel in vecsnap.yaml`,
+    )
+  }
+  if (options.shards === undefined && options.values === undefined) {
+    const or = "values" in declared ? ", or --values" : ""
     throw usageError(`the strategy ${strategy} needs a number of shards: give --shards${or}`)
   }
-  if (settings.shards === "auto" && strategy !== "cluster" && strategy !== "lsh") {
+  if (options.shards === "auto" && queriesBy !== "vector") {
     throw usageError(
       `shards auto means nothing to the strategy ${strategy}, whose records say which shards there are: expected a number`,
     )
   }
-  const { cel: expression, replication: budget, ...rest } = settings
-  const replication = budget === undefined ? undefined : { budget }
-  return withoutUndefined({ strategy, ...rest, replication, expression }) as RequestedSharding
+  return { strategy, ...options } as unknown as RequestedSharding
 }
 
-function notForStrategy(key: ShardingKey, strategy: StrategyName, isFlag: boolean): Error {
-  const name = FLAG_NAMES[key]
+function notForStrategy({ name }: ShardingSetting, strategy: string, isFlag: boolean): Error {
   const setting = isFlag ? `--${name}` : `sharding.${name} of vecsnap.yaml`
-  const allowed = SHARDING_KEYS[strategy].map((other) => FLAG_NAMES[other]).join(", ")
-  return usageError(`${setting} means nothing to the strategy ${strategy}, which takes ${allowed}`, {
-    setting: name,
-    strategy,
-  })
-}
-
-function fromConfig({ "sample-rows": sampleRows, ...rest }: NonNullable<Config["sharding"]>): ShardingFlags {
-  return withoutUndefined({ ...rest, sampleRows })
+  const allowed = shardingSettings()
+    .filter(({ strategies }) => (strategies as readonly string[]).includes(strategy))
+    .map((other) => other.name)
+  return usageError(
+    `${setting} means nothing to the strategy ${strategy}, which takes ${allowed.join(", ")}`,
+    {
+      setting: name,
+      strategy,
+    },
+  )
 }
 
 function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string, Json>> | undefined {

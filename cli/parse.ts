@@ -57,12 +57,14 @@ export function parseDays(text: string): number {
   throw new InvalidArgumentError("Expected a number of days above 0.")
 }
 
-/** Rows stored over rows: from 1 to 16, "1.2". */
-export function parseBudget(text: string): number {
-  const budget = /^\d{1,2}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN
-  if (budget >= 1 && budget <= 16) return budget
-  throw new InvalidArgumentError("Expected a number from 1 to 16.")
-}
+/** A parser of numbers within bounds, 0 and above: "1.2". */
+export const numberBetween =
+  (least: number, most: number): Parser<number> =>
+  (text) => {
+    const number = /^\d{1,9}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN
+    if (number >= least && number <= most) return number
+    throw new InvalidArgumentError(`Expected a number from ${least} to ${most}.`)
+  }
 
 /** Names of gates: "rows,skew". */
 export function parseGates(text: string): readonly GateName[] {

@@ -10,10 +10,15 @@ import {
   FIELD_TYPES,
   GATE_NAMES,
   type Json,
-  LAYOUTS,
   METRICS,
   STRATEGY_NAMES,
 } from "../../src/index.js"
+import {
+  aboutSetting,
+  type SettingKey,
+  type ShardingSetting,
+  shardingSettings,
+} from "../../src/sharding/registry.js"
 import { DURATION, durationSeconds } from "../duration.js"
 
 // The message of every leaf says what was expected; what was found is added when a fault is reported.
@@ -50,29 +55,56 @@ const json: z.ZodType<Json> = z
 
 const SHARD_COUNT = 'a whole number from 1, or "auto"'
 
+/** The values of a setting, as its strategy declares it. */
+function settingValue({ name, declaration }: ShardingSetting): z.ZodType {
+  if (name === "shards")
+    return z.union([wholeNumber(1, SHARD_COUNT), z.literal("auto", SHARD_COUNT)], SHARD_COUNT)
+  const { type } = declaration.setting
+  switch (type.kind) {
+    case "whole":
+      return wholeNumber(type.least)
+    case "number":
+      return numberBetween(type.least, type.most)
+    case "choice":
+      return oneOf(type.names)
+    case "text":
+      return text
+    case "values":
+      return z
+        .array(z.union([z.string(), z.number(), z.bigint()]), "a list of texts or whole numbers")
+        .min(1, "at least one value")
+  }
+}
+
+function settingDescription(setting: ShardingSetting): string {
+  if (setting.name === "shards")
+    return "Number of shards; auto, for cluster and lsh: as `vecsnap plan` proposes."
+  const { about, default: value } = aboutSetting(setting)
+  return value === undefined ? `${about}.` : `${about}. Default: ${value}.`
+}
+
+/** "sampleRows" as "sample-rows". */
+type Hyphened<Text extends string> = Text extends `${infer First}${infer Rest}`
+  ? `${First extends Lowercase<First> ? First : `-${Lowercase<First>}`}${Hyphened<Rest>}`
+  : Text
+interface SettingValues extends Record<SettingKey, unknown> {
+  shards: number | "auto"
+  values: (string | number | bigint)[]
+}
+type SettingsShape = {
+  [Key in SettingKey as Hyphened<Key>]: z.ZodOptional<z.ZodType<SettingValues[Key]>>
+}
+
+const settings = Object.fromEntries(
+  shardingSettings().map((setting) => [
+    setting.name,
+    settingValue(setting).optional().describe(settingDescription(setting)),
+  ]),
+) as SettingsShape
+
 const sharding = z.strictObject({
   strategy: oneOf(STRATEGY_NAMES).optional().describe("How records and queries find shards."),
-  shards: z
-    .union([wholeNumber(1, SHARD_COUNT), z.literal("auto", SHARD_COUNT)], SHARD_COUNT)
-    .optional()
-    .describe("Number of shards; auto, for cluster and lsh: as `vecsnap plan` proposes."),
-  probes: wholeNumber(1)
-    .optional()
-    .describe("cluster, lsh: shards searched per query unless it says otherwise."),
-  bits: wholeNumber(1).optional().describe("lsh: number of hyperplanes."),
-  seed: wholeNumber(0).optional().describe("cluster, lsh: seed of all random choices. Default: 1."),
-  iterations: wholeNumber(1).optional().describe("cluster: rounds of k-means at most."),
-  "sample-rows": wholeNumber(1).optional().describe("cluster, layouts plain and fast: rows to train on."),
-  layout: oneOf(LAYOUTS).optional().describe("cluster: how rows are divided. Default: auto."),
-  replication: numberBetween(1, 16)
-    .optional()
-    .describe("layout affinity: rows stored over rows, copies included. Default: 1.2."),
-  cel: text.optional().describe("cel: expression over the fields that names a record's shard."),
-  values: z
-    .array(z.union([z.string(), z.number(), z.bigint()]), "a list of texts or whole numbers")
-    .min(1, "at least one value")
-    .optional()
-    .describe("cel: what the expression may answer; the position is the shard."),
+  ...settings,
 })
 
 const storage = z.strictObject({

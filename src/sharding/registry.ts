@@ -7,7 +7,7 @@ import { celType } from "./cel/options.js"
 import { clusterType, type ResolvedCluster } from "./cluster/options.js"
 import { explicitType } from "./explicit.js"
 import { lshType } from "./lsh.js"
-import { assertKnownOptions, wrongOption } from "./options.js"
+import { assertKnownOptions, type OptionDeclaration, wrongOption } from "./options.js"
 import type {
   RoutingArtifacts,
   ShardingDescription,
@@ -138,4 +138,47 @@ function asCorrupt<T>(step: () => T): T {
     if (!isVecsnapError(error, "InvalidInput")) throw error
     throw corrupt(`the manifest's sharding is damaged: ${error.message}`, error.details, error)
   }
+}
+
+type OptionOf<Options> = Options extends unknown ? keyof Options : never
+/** Keys of all settings: those of the options, save that "cel" is the expression. */
+export type SettingKey = Exclude<OptionOf<ShardingOptions>, "expression" | "strategy"> | "cel"
+
+/** An option of one or more strategies, as the command line (`--sample-rows`) and `vecsnap.yaml` have it. */
+export interface ShardingSetting {
+  /** "sample-rows" */
+  readonly name: string
+  /** In camel case, as flags are read: "sampleRows". */
+  readonly key: string
+  /** Strategies that have it. */
+  readonly strategies: readonly StrategyName[]
+  /** The option in code: "sampleRows". */
+  readonly option: string
+  readonly declaration: OptionDeclaration
+}
+
+/** The options of all strategies, each once. */
+export function shardingSettings(): readonly ShardingSetting[] {
+  const settings = new Map<string, ShardingSetting>()
+  for (const { name: strategy, options } of types.values()) {
+    for (const [option, declaration] of Object.entries<OptionDeclaration>(options)) {
+      const name =
+        declaration.setting.name ?? option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+      const key = name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
+      const known = settings.get(name)?.strategies ?? []
+      settings.set(name, { name, key, strategies: [...known, strategy], option, declaration })
+    }
+  }
+  return [...settings.values()]
+}
+
+/** What a setting is, for people: the strategies that have it, unless all do, and its default. */
+export function aboutSetting({ strategies, declaration }: ShardingSetting): {
+  readonly about: string
+  readonly default: string | undefined
+} {
+  const whose = strategies.length === types.size ? "" : `${strategies.join(", ")}: `
+  const { setting, about, default: value } = declaration
+  const example = setting.type.kind === "text" ? `, for example '${setting.type.example}'` : ""
+  return { about: `${whose}${about}${example}`, default: value === undefined ? undefined : String(value) }
 }

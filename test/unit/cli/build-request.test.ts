@@ -1,6 +1,6 @@
 import { Command } from "commander"
 import { describe, expect, test } from "vitest"
-import { addBuildOptions, type BuildFlags } from "../../../cli/build-options.js"
+import { addBuildOptions, addShardingOptions, type BuildFlags } from "../../../cli/build-options.js"
 import { resolveBuild, resolveRelease, resolveSharding } from "../../../cli/build-request.js"
 import { parseConfig } from "../../../cli/config/check.js"
 import type { Config } from "../../../cli/config.js"
@@ -95,7 +95,7 @@ describe("what is missing or contradicts itself", () => {
 describe("sharding", () => {
   test("a flag that the strategy does not know is an error", () => {
     expect(() => resolveSharding({ strategy: "cluster", shards: 4, bits: 8 }, {})).toThrow(
-      "--bits means nothing to the strategy cluster, which takes shards, probes, seed, iterations, sample-rows, layout, replication",
+      "--bits means nothing to the strategy cluster, which takes shards, probes, sample-rows, iterations, seed, layout, replication",
     )
   })
 
@@ -117,6 +117,21 @@ describe("sharding", () => {
       resolveSharding({}, { sharding: { strategy: "explicit", shards: 4, "sample-rows": 9 } }),
     ).toThrow(
       "sharding.sample-rows of vecsnap.yaml means nothing to the strategy explicit, which takes shards",
+    )
+  })
+
+  test("every option of a strategy has a setting", () => {
+    expect(resolveSharding({ strategy: "lsh", shards: 4, probeOrder: "bit" }, {})).toEqual({
+      strategy: "lsh",
+      shards: 4,
+      probeOrder: "bit",
+    })
+    const configured = parseConfig("sharding: { strategy: lsh, shards: 4, probe-order: bit }", "vecsnap.yaml")
+    expect(resolveSharding({}, configured)).toMatchObject({ probeOrder: "bit" })
+    const command = addShardingOptions(new Command()).parse(["--probe-order", "margin"], { from: "user" })
+    expect(resolveSharding(command.opts(), configured)).toMatchObject({ probeOrder: "margin" })
+    expect(() => parseConfig("sharding: { probe-order: best }", "vecsnap.yaml")).toThrow(
+      "sharding.probe-order: expected one of margin, bit",
     )
   })
 
