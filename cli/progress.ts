@@ -5,7 +5,7 @@ import type { Logger, Progress, Stage } from "../src/index.js"
 import type { Io } from "./io.js"
 import { countOf, formatCount, formatDuration, formatValue, paintFor, shorten, widthOf } from "./render.js"
 
-export const STAGE_TITLES: Readonly<Record<Stage, string>> = {
+const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   sample: "reading a sample",
   train: "training the router",
   layout: "laying out rows",
@@ -96,7 +96,7 @@ function barView(stderr: Io["stderr"], now: () => number): ProgressView {
 }
 
 /** "building shards: 3 of 16 shards", "partitioning rows: 120,000 rows". */
-export function describeProgress({ stage, done, total, unit }: Progress): string {
+function describeProgress({ stage, done, total, unit }: Progress): string {
   const one = unit.slice(0, -1)
   const count = total === undefined ? countOf(done, one) : `${formatCount(done)} of ${countOf(total, one)}`
   return `${STAGE_TITLES[stage]}: ${count}`

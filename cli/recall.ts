@@ -25,7 +25,7 @@ export function describeRecall(recall: RecallCertificate): string {
 }
 
 /** "1,000 rows held out", "500 real queries". */
-export const describeQueries = ({ kind, count }: RecallCertificate["queries"]): string =>
+const describeQueries = ({ kind, count }: RecallCertificate["queries"]): string =>
   kind === "rows" ? `${countOf(count, "row")} held out` : `${formatCount(count)} real queries`
 
 /**

@@ -131,7 +131,7 @@ async function settleShards(
   return { ...sharding, shards } as ShardingOptions
 }
 
-export function renderReport(report: BuildReport, paint: Paint = plainPaint, width?: number): string {
+function renderReport(report: BuildReport, paint: Paint = plainPaint, width?: number): string {
   const {
     rows,
     copies,

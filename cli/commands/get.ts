@@ -64,7 +64,7 @@ const recordDocument = ({ id, shard, vector, fields, payload }: FoundRecord): ob
 })
 
 /** The number with the fewest digits that is the same float32: 0.1, not 0.10000000149011612. */
-export function shortestFloat32(value: number): number {
+function shortestFloat32(value: number): number {
   for (const digits of [6, 7, 8]) {
     const short = Number(value.toPrecision(digits))
     if (Math.fround(short) === value) return short

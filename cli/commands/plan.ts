@@ -67,7 +67,7 @@ export function planCommand(io: Io): Command {
 }
 
 /** The plan as lines of facts, each with its reason. */
-export function renderPlan(facts: InputFacts, plan: SnapshotPlan, paint: Paint = plainPaint): string {
+function renderPlan(facts: InputFacts, plan: SnapshotPlan, paint: Paint = plainPaint): string {
   const { reasons, layout, replication } = plan
   const { smallest, mean, largest } = facts.norms
   const norms = [smallest, mean, largest].map((norm) => norm.toPrecision(3)).join(" / ")

@@ -111,7 +111,7 @@ async function searchLike(reader: Reader, text: string, flags: QueryFlags, io: I
 }
 
 /** The first `k` hits other than `id`. */
-export const withoutId = (hits: readonly Hit[], id: Id, k: number): readonly Hit[] =>
+const withoutId = (hits: readonly Hit[], id: Id, k: number): readonly Hit[] =>
   // Compared as text: the same integer may be a number here and a bigint there.
   hits.filter((hit) => String(hit.id) !== String(id)).slice(0, k)
 
@@ -126,7 +126,7 @@ const searchDocument = ({ snapshot, hits, shards, complete, expectedRecall }: Se
 })
 
 /** A table of the hits, and a line that tells where they were looked for. */
-export function renderResult(
+function renderResult(
   { snapshot, hits, shards, expectedRecall }: SearchResult,
   shardCount: number,
   k: number,

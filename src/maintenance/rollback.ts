@@ -35,7 +35,7 @@ export async function rollback(store: ObjectStore, options: RollbackOptions = {}
 }
 
 /** Which publication a rollback goes to. Pure; throws `InvalidInput` or `NotFound`. */
-export function rollbackTarget(live: Pointer, { to, steps }: RollbackOptions, url: string): Publication {
+function rollbackTarget(live: Pointer, { to, steps }: RollbackOptions, url: string): Publication {
   if (to !== undefined && steps !== undefined)
     throw invalidInput("a rollback takes a run or a number of steps, not both", { to, steps })
   const snapshots = byFirstPublication(live)

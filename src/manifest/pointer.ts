@@ -10,7 +10,7 @@ import { count, decodeDocument, encodeDocument, runId, time } from "./document.j
 import { newId, parseKey } from "./keys.js"
 
 /** How a snapshot became live: by a build or `publish`, by `rollback`, or by `verify --repair-pointer`. */
-export const PUBLICATION_ACTIONS = ["publish", "rollback", "repair"] as const
+const PUBLICATION_ACTIONS = ["publish", "rollback", "repair"] as const
 export type PublicationAction = (typeof PUBLICATION_ACTIONS)[number]
 
 /** One move of the pointer to a snapshot. */

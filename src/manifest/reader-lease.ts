@@ -34,8 +34,7 @@ export const encodeReaderLease = ({ runs, leaseSeconds, host, pid }: ReaderLease
   encodeDocument(KIND, { runs, leaseSeconds, host, pid })
 
 /** Throws `Corrupt` or `Unsupported`, naming `key`. */
-export const decodeReaderLease = (bytes: Uint8Array, key: string): ReaderLease =>
-  decodeDocument(KIND, bytes, key)
+const decodeReaderLease = (bytes: Uint8Array, key: string): ReaderLease => decodeDocument(KIND, bytes, key)
 
 /** A lease as it was found. */
 export interface StoredReaderLease {

@@ -12,7 +12,7 @@ import { parseKey, RUN_PREFIX, runKey } from "./keys.js"
  * `running` is what a run says of itself as long as it can; a record that is no longer renewed says so still.
  * `abandoned` is written by a collection, which ends the run: it can't publish any more.
  */
-export const RUN_STATES = ["running", "succeeded", "failed", "abandoned"] as const
+const RUN_STATES = ["running", "succeeded", "failed", "abandoned"] as const
 export type RunState = (typeof RUN_STATES)[number]
 
 export interface RunRecord {

@@ -6,7 +6,7 @@ import type { Metric } from "../vectors/metric.js"
 import { vectorProblem } from "../vectors/validate.js"
 
 /** Fewer would say nothing. */
-export const FEWEST_QUERIES = 20
+const FEWEST_QUERIES = 20
 
 /** Queries as a user has them: vectors of `dim` numbers, or a source that has them as the vectors of its rows. */
 export type QueryInput = Source | readonly ArrayLike<number>[]

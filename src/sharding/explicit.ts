@@ -26,7 +26,7 @@ export const explicitType: StrategyType<"explicit", ExplicitOptions, ResolvedExp
   load: async () => ({ create: createExplicit, restore: createExplicit }),
 }
 
-export function createExplicit({ shards }: ResolvedExplicit): Strategy {
+function createExplicit({ shards }: ResolvedExplicit): Strategy {
   return Object.freeze<Strategy>({
     name: "explicit",
     shards,

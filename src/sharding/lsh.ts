@@ -53,7 +53,7 @@ const OPTIONS = {
   }),
 }
 
-export const HYPERPLANES_FILE = "hyperplanes.npy"
+const HYPERPLANES_FILE = "hyperplanes.npy"
 
 export const lshType: StrategyType<"lsh", LshOptions, ResolvedLsh> = {
   name: "lsh",

@@ -143,9 +143,6 @@ export type Effort =
       readonly targetRecall: number
     }
 
-/** The number of neighbours that a target recall is about. */
-export const TARGET_K = 10
-
 export interface Ranking {
   readonly shards: readonly RankedShard[]
   /** For a target recall: the mean recall that held-out queries reached with the same rule. */

@@ -29,7 +29,7 @@ export async function* decompressed(
 export type Compression = "gzip" | "zstd"
 
 /** How a file that starts with `head` is compressed, if it is. */
-export function compressionOf(head: Uint8Array): Compression | undefined {
+function compressionOf(head: Uint8Array): Compression | undefined {
   if (head[0] === 0x1f && head[1] === 0x8b) return "gzip"
   return startsZstd(head) ? "zstd" : undefined
 }

@@ -30,7 +30,7 @@ import { throwIfAborted } from "../errors.js"
 import { errorCode } from "./files.js"
 
 /** For how long the same holder is waited for. A holder needs a few file operations: milliseconds. */
-export const STALE_MS = 5_000
+const STALE_MS = 5_000
 const POLL_MS_MAX = 10
 
 /** What a holder can do. Each returns false, and has changed nothing, if the lock was stolen meanwhile. */

@@ -12,7 +12,7 @@ import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { tagOf } from "../tracing.js"
 import { VERSION } from "../version.js"
 
-export const DEFAULT_LEASE_SECONDS = 120
+const DEFAULT_LEASE_SECONDS = 120
 
 /** The lease is renewed so many times before it would end, so that a few failures do no harm. */
 const BEATS_PER_LEASE = 4

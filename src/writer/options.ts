@@ -64,7 +64,7 @@ export interface WriterOptions {
   readonly logger?: Logger
 }
 
-export const STAGES = [
+const STAGES = [
   "sample",
   "train",
   "layout",

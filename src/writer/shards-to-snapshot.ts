@@ -80,7 +80,7 @@ function locatorEntry(
 }
 
 /** What the manifest says. Pure, but for the times of the stages so far. */
-export function manifestOf(
+function manifestOf(
   { run, options, clock }: Pick<SnapshotTarget, "run" | "options" | "clock">,
   parts: SnapshotParts,
   stored: {

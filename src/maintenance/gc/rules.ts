@@ -67,11 +67,11 @@ export function isAlive({ record, lastModified }: StoredRunRecord, now: Date, gr
 export const isDead = (found: StoredRunRecord, now: Date, graceSeconds: number): boolean =>
   found.record?.state === "running" && !isAlive(found, now, graceSeconds)
 
-export const isLeaseAlive = ({ lease, lastModified }: StoredReaderLease, now: Date): boolean =>
+const isLeaseAlive = ({ lease, lastModified }: StoredReaderLease, now: Date): boolean =>
   isWithin(lease?.leaseSeconds ?? UNREADABLE_SECONDS, lastModified, now)
 
 /** A pin that was never confirmed, from a `pin` that died on the way, protects for the grace period. */
-export const isPinAlive = ({ pin, lastModified }: StoredPin, now: Date, graceSeconds: number): boolean =>
+const isPinAlive = ({ pin, lastModified }: StoredPin, now: Date, graceSeconds: number): boolean =>
   pin === undefined || pin.confirmed || isWithin(graceSeconds, lastModified, now)
 
 /** Runs whose snapshots somebody uses, with each reason. */

@@ -289,7 +289,7 @@ const sum = (values: Iterable<number>): number => [...values].reduce((total, val
  * Whether an error tells of stored data that is missing or damaged, rather than of the store or of this
  * machine.
  */
-export const isFault = (error: unknown): error is Error =>
+const isFault = (error: unknown): error is Error =>
   isVecsnapError(error, "Corrupt") || isVecsnapError(error, "NotFound")
 
 /** What a check of the object finds wrong, if anything. What else it throws is thrown on. */

@@ -23,15 +23,15 @@ import type { Health, RefreshReport, UnlikeQueries } from "../types.js"
 /** So long without its pointer, a reader can no longer claim to follow what is live. */
 export const POINTER_UNREADABLE_MS = 5 * 60 * 1000
 /** Fewer calls than this say nothing about the next one. */
-export const CALLS_TO_JUDGE = 5
+const CALLS_TO_JUDGE = 5
 /** Outcomes of calls that are remembered. */
 const RECENT_CALLS = 20
 /** Outcomes older than this are forgotten, so that a reader that nobody asks does not stay unhealthy. */
 const RECENT_MS = 60_000
 
 /** From this share on, of so many queries at least, health says that queries are unlike the rows. */
-export const MANY_UNLIKE = 0.25
-export const QUERIES_TO_JUDGE = 200
+const MANY_UNLIKE = 0.25
+const QUERIES_TO_JUDGE = 200
 /** Queries of which it is remembered. */
 const RECENT_QUERIES = 1000
 

@@ -69,7 +69,7 @@ export interface DiskCache {
   close(): Promise<void>
 }
 
-export const CACHE_BYTES_DEFAULT_MAX = 20 * 2 ** 30
+const CACHE_BYTES_DEFAULT_MAX = 20 * 2 ** 30
 const CONTENT_NAME = /^[0-9a-f]{40}$/
 const USE = ".use-"
 const EVICT = ".evict-"
@@ -339,7 +339,7 @@ export function defaultBytes(heldBytes: number, freeBytes: number): number {
   return Math.min(CACHE_BYTES_DEFAULT_MAX, Math.floor((heldBytes + freeBytes) / 2))
 }
 
-export const sizeOf = ({ files }: Content): number => files.reduce((sum, { size }) => sum + size, 0)
+const sizeOf = ({ files }: Content): number => files.reduce((sum, { size }) => sum + size, 0)
 
 /** Whether a directory holds all files at full size. What is in them was verified before it got its name. */
 async function isComplete(dir: string, { files }: Content): Promise<boolean> {

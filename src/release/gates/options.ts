@@ -65,7 +65,7 @@ export interface GateOptions {
   }
 }
 
-export const GATE_VERDICTS = ["passed", "refused", "allowed", "not applicable"] as const
+const GATE_VERDICTS = ["passed", "refused", "allowed", "not applicable"] as const
 /** `allowed`: it would be refused, but is allowed by name. `not applicable`: there is nothing to compare; it passes. */
 export type GateVerdict = (typeof GATE_VERDICTS)[number]
 

@@ -20,7 +20,7 @@ export const LENGTH_MIN = 2 ** -40
 const roundings = (dim: number): number => Math.ceil(dim / 4) + 12
 
 /** γ for a sum over `dim` elements: the relative error of a squared distance, and of an inner product as above. */
-export function relativeError(dim: number): number {
+function relativeError(dim: number): number {
   const m = roundings(dim)
   return (m * UNIT_ROUNDOFF) / (1 - m * UNIT_ROUNDOFF)
 }

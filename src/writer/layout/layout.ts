@@ -26,9 +26,9 @@ import type { LayoutMessage } from "./worker.js"
 /** More shards than these take too much time and memory to pack. */
 const MOST_AFFINITY_SHARDS = 4096
 /** Layout `auto` takes `affinity` up to here: some minutes of two cores for rows of dimension 100. */
-export const MOST_AUTO_AFFINITY_ROWS = 1_000_000
+const MOST_AUTO_AFFINITY_ROWS = 1_000_000
 /** With fewer rows `auto` takes `plain`: held-out ones, a twentieth, would be too few to choose and measure anything. */
-export const LEAST_AUTO_LAYOUT_ROWS = 2000
+const LEAST_AUTO_LAYOUT_ROWS = 2000
 /** A `fast` layout is made of so many rows a shard, within these bounds, or of `sampleRows` where that is more. */
 const FAST_SAMPLE_ROWS = { perShard: 1024, least: 2 ** 16, most: 2 ** 17 } as const
 /** The part of the memory limit that those may take, if that is more than `sampleRows`: they are in memory twice for a moment. */
@@ -121,7 +121,7 @@ export function layoutOf(
 }
 
 /** More rows of dimension `dim` than these get the layout `fast`. */
-export function mostAffinityRows(
+function mostAffinityRows(
   { layout, shards }: Pick<ResolvedCluster, "layout" | "shards">,
   dim: number,
   memoryLimit: number,

@@ -20,7 +20,7 @@ import { divide, type Workers } from "../space/workers.js"
 import { closestCells, trainCells } from "./cells.js"
 
 /** Length of the neighbour lists. */
-export const NEIGHBOURS = 16
+const NEIGHBOURS = 16
 export const CLUSTERINGS = 2
 const ROWS_PER_CELL = 330
 /** Cells that a cell's rows are compared with, its own included. */

@@ -15,7 +15,7 @@ import { divide, newInts, type Workers } from "../space/workers.js"
 export const JUDGED_PROBES = [1, 2, 4, 8] as const
 
 /** Sharpness of the scores: those of the trials, and others for data whose similarities spread otherwise. */
-export const BETAS = [20, 24, 28, 32, 40, 48] as const
+const BETAS = [20, 24, 28, 32, 40, 48] as const
 const WIDER_BETAS = [2.5, 3.5, 5, 7, 10, 14, ...BETAS, 64, 96, 128] as const
 
 /** True neighbours of some queries: `queries × k` row numbers, best first, -1 where there are fewer. */
@@ -38,11 +38,7 @@ export interface Copies {
 }
 
 /** The number of shards probed before the one that is probed first of those that hold a row; `shards` if none is. */
-export function reachedAt(
-  { home, copies, shards }: Membership,
-  row: number,
-  position: ArrayLike<number>,
-): number {
+function reachedAt({ home, copies, shards }: Membership, row: number, position: ArrayLike<number>): number {
   if (row < 0) return shards
   let first = position[home[row]!]!
   if (copies !== undefined) {

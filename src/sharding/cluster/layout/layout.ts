@@ -31,7 +31,7 @@ import { packedLayout } from "./packing.js"
 import { createPricedPlacement, type PricedPoints, priceShards } from "./prices.js"
 
 /** Ids of shards are 16 bits wide here. */
-export const MAX_LAYOUT_SHARDS = 65_536
+const MAX_LAYOUT_SHARDS = 65_536
 
 export interface LayoutInput {
   readonly preparation: Preparation

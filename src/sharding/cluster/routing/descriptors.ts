@@ -11,7 +11,7 @@ import { createPoints, type Points, type SpaceRows, sliceRows, squaredLength } f
 import { divide, newFloats, newInts, newShorts, someOf, type Workers } from "../space/workers.js"
 
 /** Sub-centroids of a shard at most, and one for at least so many rows. */
-export const DESCRIPTORS = 128
+const DESCRIPTORS = 128
 const ROWS_PER_DESCRIPTOR = 10
 /** For the demand for copies only: routing all rows by 128 would cost most of a layout's time. */
 export const DEMAND_DESCRIPTORS = 32
@@ -217,7 +217,7 @@ const POWERS = Float64Array.from({ length: NEGLIGIBLE * STEPS + 1 }, (_, i) => M
  * `exp(-x)` for 0 ≤ x < 24 with a relative error below 3e-9, several times as fast as `Math.exp`, of which routing would need
  * thousands a query: a table, and the exponential series to the third power for the rest.
  */
-export function expOfMinus(x: number): number {
+function expOfMinus(x: number): number {
   const step = (x * STEPS) | 0
   const rest = x - step / STEPS
   return POWERS[step]! * (1 - rest * (1 - rest * (1 / 2 - rest / 6)))

@@ -31,7 +31,7 @@ export function hashOrder(count: number, salt: number): Uint32Array {
 }
 
 /** What each hash is for; those below `SPLIT_SALT` get 1000 × seed added. Labels use one salt per sweep. */
-export const SALTS = {
+const SALTS = {
   graph: 0,
   cells: 2,
   shards: 3,

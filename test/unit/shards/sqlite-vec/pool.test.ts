@@ -5,10 +5,10 @@ import { join } from "node:path"
 import { promisify } from "node:util"
 import { Worker } from "node:worker_threads"
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest"
-import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
-import { createPool } from "../../../src/shards/sqlite-vec/pool.js"
-import { vectorMemoryBytes } from "../../../src/vectors/scan.js"
-import { noise, noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { buildShard } from "../../../../src/shards/sqlite-vec/build.js"
+import { createPool } from "../../../../src/shards/sqlite-vec/pool.js"
+import { vectorMemoryBytes } from "../../../../src/vectors/scan.js"
+import { noise, noiseRows, openShard, rowsOf, specOf } from "../../../contract/shard-rows.js"
 
 const SPEC = specOf(8)
 const FLAT = { kind: "flat" }
@@ -150,8 +150,8 @@ describe("a pool of search workers", () => {
   })
 
   it("does not keep the process alive once idle", async () => {
-    const module = new URL("../../../src/shards/sqlite-vec/pool.js", import.meta.url).href
-    const helpers = new URL("../../contract/shard-rows.js", import.meta.url).href
+    const module = new URL("../../../../src/shards/sqlite-vec/pool.js", import.meta.url).href
+    const helpers = new URL("../../../contract/shard-rows.js", import.meta.url).href
     const code = `
       import { createPool } from ${JSON.stringify(module)}
       import { openShard } from ${JSON.stringify(helpers)}

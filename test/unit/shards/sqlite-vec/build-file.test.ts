@@ -4,12 +4,12 @@ import { join } from "node:path"
 import Sqlite from "better-sqlite3"
 import * as sqliteVec from "sqlite-vec"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
-import { openShardFile } from "../../../src/shards/sqlite-vec/open.js"
-import { chunkRows } from "../../../src/shards/sqlite-vec/schema.js"
-import { searchShards } from "../../../src/shards/sqlite-vec/search.js"
-import type { Metric } from "../../../src/vectors/metric.js"
-import { noise, noiseRows, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { buildShard } from "../../../../src/shards/sqlite-vec/build.js"
+import { openShardFile } from "../../../../src/shards/sqlite-vec/open.js"
+import { chunkRows } from "../../../../src/shards/sqlite-vec/schema.js"
+import { searchShards } from "../../../../src/shards/sqlite-vec/search.js"
+import type { Metric } from "../../../../src/vectors/metric.js"
+import { noise, noiseRows, rowsOf, specOf } from "../../../contract/shard-rows.js"
 
 let root: string
 let built = 0

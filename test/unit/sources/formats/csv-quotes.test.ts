@@ -1,7 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { openSource } from "../../../src/sources/open.js"
-import { failureOf, inputFixture, readInputs, readSkipping, useDirectory } from "./helpers.js"
+import { openSource } from "../../../../src/sources/open.js"
+import { failureOf, inputFixture, readInputs, readSkipping, useDirectory } from "../helpers.js"
 
 const dir = useDirectory()
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest"
-import { formatAge, renderHealth } from "../../../cli/commands/health.js"
-import type { Health } from "../../../src/index.js"
-import { captureIo } from "./capture.js"
+import { formatAge, renderHealth } from "../../../../cli/commands/health.js"
+import type { Health } from "../../../../src/index.js"
+import { captureIo } from "../capture.js"
 
 test.each([
   [0, "0 s"],

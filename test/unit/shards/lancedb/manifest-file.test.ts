@@ -3,11 +3,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { isVecsnapError } from "../../../src/errors.js"
-import { buildShard } from "../../../src/shards/lancedb/build.js"
-import { readLanceManifest } from "../../../src/shards/lancedb/manifest-file.js"
-import { createPool } from "../../../src/shards/lancedb/pool.js"
-import { noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { isVecsnapError } from "../../../../src/errors.js"
+import { buildShard } from "../../../../src/shards/lancedb/build.js"
+import { readLanceManifest } from "../../../../src/shards/lancedb/manifest-file.js"
+import { createPool } from "../../../../src/shards/lancedb/pool.js"
+import { noiseRows, openShard, rowsOf, specOf } from "../../../contract/shard-rows.js"
 
 const SPEC = specOf(8)
 
