@@ -4,6 +4,7 @@ import { join } from "node:path"
 import type { BackendName } from "../../src/index.js"
 import { buildSnapshot, openSnapshot, openStore, type StoreOptions } from "../../src/index.js"
 import { POINTER_KEY } from "../../src/manifest/keys.js"
+import { ALL } from "../support/scope.js"
 import { s3Root } from "../support/stores.js"
 import { describeReader, type ReaderRoot, SUITE_FIELDS } from "./reader-suite.js"
 
@@ -38,6 +39,13 @@ async function makeRoot(backend: BackendName, kind: keyof typeof KINDS): Promise
   }
 }
 
-for (const backend of ["sqlite-vec", "lancedb"] as const)
-  for (const kind of ["a directory", "memory", "S3"] as const)
-    describeReader(`${backend} in ${kind}`, { makeRoot: () => makeRoot(backend, kind) })
+const EVERY = (["sqlite-vec", "lancedb"] as const).flatMap((backend) =>
+  (["a directory", "memory", "S3"] as const).map((kind) => ({ backend, kind })),
+)
+const FEW = [
+  { backend: "sqlite-vec", kind: "a directory" },
+  { backend: "lancedb", kind: "memory" },
+] as const
+
+for (const { backend, kind } of ALL ? EVERY : FEW)
+  describeReader(`${backend} in ${kind}`, { makeRoot: () => makeRoot(backend, kind) })
