@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it, vi } from "vitest"
 import {
   buildSnapshot,
   type Health,
+  type ObjectStore,
   type OpenOptions,
   openSnapshot,
   openStore,
@@ -222,7 +223,81 @@ describe("closing", () => {
 })
 
 describe("a refresh", () => {
-  it("is not held up by shards that cannot be opened before the swap", () =>
+  afterEach(() => vi.useRealTimers())
+
+  it.each<[string, string, (store: ObjectStore, keys: string[]) => Promise<unknown>]>([
+    ["are missing", "NotFound", (store, keys) => store.delete(keys)],
+    [
+      "are damaged",
+      "Corrupt",
+      (store, keys) => Promise.all(keys.map((key) => store.put(key, Buffer.from("half")))),
+    ],
+  ])("keeps the old snapshot, which answers, where shards that were in use %s", (_, tag, spoil) =>
+    withRoot(async ({ gate, publish, open }) => {
+      await using reader = await open()
+      const first = reader.snapshot.run
+      await reader.search(QUERY, ALL)
+      const second = await publish()
+      const { store } = gate
+      const files: { key: string; body: Uint8Array }[] = []
+      for await (const { key } of store.list(`shards/${second}/`)) {
+        files.push({ key, body: (await store.get(key))!.body })
+      }
+      await spoil(
+        store,
+        files.map(({ key }) => key),
+      )
+      await expect(reader.refresh()).rejects.toMatchObject({
+        tag,
+        message: expect.stringMatching(
+          new RegExp(`^snapshot ${second} is not opened: its shard \\d, which was in use, fails: `),
+        ),
+        details: { run: second, shard: expect.any(Number) },
+      })
+      const answers = await Promise.all(Array.from({ length: 10 }, () => reader.search(QUERY, ALL)))
+      for (const answer of answers) expect(answer).toMatchObject({ snapshot: first, complete: true })
+      expect(await reader.health()).toMatchObject({
+        status: "degraded",
+        reasons: [expect.stringContaining("which was in use, fails")],
+      })
+      for (const { key, body } of files) await store.put(key, body)
+      expect(await reader.refresh()).toMatchObject({ changed: true, to: second })
+      expect(await reader.search(QUERY, ALL)).toMatchObject({ snapshot: second, complete: true })
+      expect(await reader.health()).toMatchObject({ status: "healthy" })
+    }),
+  )
+
+  it("looks at the only shard that may be open as well", () =>
+    withRoot(async ({ gate, publish, open }) => {
+      await using reader = await open({ maxOpenShards: 1 })
+      const first = reader.snapshot.run
+      await reader.search(QUERY, one())
+      const second = await publish()
+      for await (const { key } of gate.store.list(`shards/${second}/`)) await gate.store.delete([key])
+      await expect(reader.refresh()).rejects.toMatchObject({ tag: "NotFound" })
+      expect((await reader.search(QUERY, one())).snapshot).toBe(first)
+    }))
+
+  it("does not stay for a shard that fails in the old snapshot as well", () =>
+    withRoot(async ({ gate, publish, open }) => {
+      await using reader = await open()
+      const first = reader.snapshot.run
+      const { store } = gate
+      const removeFile = async (run: string) => {
+        for await (const { key } of store.list(`shards/${run}/`)) {
+          if (key.startsWith(`shards/${run}/00000/`)) await store.delete([key])
+        }
+      }
+      await removeFile(first)
+      await expect(reader.search(QUERY, one())).rejects.toMatchObject({ tag: "NotFound" })
+      await reader.search(QUERY, one(1))
+      const second = await publish()
+      await removeFile(second)
+      expect(await reader.refresh()).toMatchObject({ changed: true, to: second })
+      expect(await reader.search(QUERY, one(1))).toMatchObject({ snapshot: second, complete: true })
+    }))
+
+  it("is not held up by shards that take too long before the swap", () =>
     withRoot(async ({ gate, publish, open }) => {
       const warnings: object[] = []
       const ignore = () => {}
@@ -230,17 +305,18 @@ describe("a refresh", () => {
       await using reader = await open({ logger: { debug: ignore, info: ignore, error: ignore, warn } })
       await reader.search(QUERY, ALL)
       const second = await publish()
-      const { store } = gate
-      const missing: { key: string; body: Uint8Array }[] = []
-      for await (const { key } of store.list(`shards/${second}/`)) {
-        missing.push({ key, body: (await store.get(key))!.body })
-      }
-      await store.delete(missing.map(({ key }) => key))
-      expect(await reader.refresh()).toMatchObject({ changed: true, to: second })
+      gate.hold(SHARD_FILE)
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
+      const refreshing = reader.refresh()
+      await gate.arrived(SHARDS)
+      await vi.advanceTimersByTimeAsync(30_000)
+      expect(await refreshing).toMatchObject({ changed: true, to: second })
+      vi.useRealTimers()
       expect(warnings).toHaveLength(SHARDS)
-      for (const warning of warnings) expect(warning).toMatchObject({ err: { tag: "NotFound" } })
-      expect(await reader.health()).toMatchObject({ status: "healthy", lastRefresh: { error: undefined } })
-      for (const { key, body } of missing) await store.put(key, body)
+      for (const warning of warnings) {
+        expect(warning).toMatchObject({ err: { tag: "Aborted", details: { timeoutMs: 30_000 } } })
+      }
+      gate.release()
       expect(await reader.search(QUERY, ALL)).toMatchObject({ snapshot: second, complete: true })
     }))
 

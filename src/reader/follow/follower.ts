@@ -2,13 +2,13 @@
  * Following the pointer: opens what is live, and the next snapshot beside it when the pointer has moved.
  */
 import { inLanes } from "../../async/lanes.js"
-import { closed, messageOf, throwIfAborted } from "../../errors.js"
+import { closed, isVecsnapError, messageOf, throwIfAborted, unavailable, VecsnapError } from "../../errors.js"
 import type { Logger } from "../../logger.js"
 import { type FoundSnapshot, findSnapshot, type RootPointer, readPointed } from "../../manifest/formats.js"
 import { backendByName } from "../../shards/registry.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { createCallScope } from "../calls/call-scope.js"
-import type { HeldStates } from "../held.js"
+import type { HeldState, HeldStates } from "../held.js"
 import type { EventEmitter } from "../report/events.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { OpenShards } from "../shards/open-shards.js"
@@ -119,7 +119,8 @@ export class Follower {
   }
 
   async #follow(signal: AbortSignal): Promise<RefreshResult> {
-    const { state: before, recentShards } = this.#states.current!
+    const held = this.#states.current!
+    const { state: before } = held
     const { run } = before.info
     const { pinned } = this
     const stay = { changed: false, from: run, to: run, keptShards: before.shards.size, pinned }
@@ -128,7 +129,7 @@ export class Follower {
     if (pointer.run === run) return stay
     const after = await this.#loadLive(pointer, signal)
     await this.#states.replace(after, async () => {
-      await this.#warmUp(before, after, recentShards)
+      await this.#warmUp(before, after, held)
       throwIfAborted(signal)
     })
     const kept = new Set(before.contents.values())
@@ -136,21 +137,34 @@ export class Follower {
     return { changed: true, from: run, to: after.info.run, keptShards, pinned: false }
   }
 
-  /** Opens the shards of the next state that were in use in this one, so that no search waits for them after the swap. */
-  async #warmUp(before: SnapshotState, after: SnapshotState, recent: Iterable<number>): Promise<void> {
+  /**
+   * Opens the shards of the next state that were in use in this one, so that no search waits for them after the swap. Throws if
+   * one of them cannot be opened: then the old state goes on, since the next one would fail where this one answers. Time is no
+   * such reason: what is not open in time is opened by the searches that need it.
+   */
+  async #warmUp(before: SnapshotState, after: SnapshotState, held: HeldState): Promise<void> {
     const { maxOpenShards, logger } = this.#options
     // Half of the places, since the old state goes on answering meanwhile.
-    const places = Math.floor(maxOpenShards / 2)
+    const places = Math.max(1, Math.floor(maxOpenShards / 2))
     const budget = { shards: Math.min(WARM_BUDGET.shards, places), bytes: WARM_BUDGET.bytes }
-    const shards = chooseShardsToWarm(before, after, recent, budget)
+    // What fails in this state as well is nothing to be lost.
+    const inUse = Array.from(held.recentShards).filter((shard) => !held.failingShards.has(shard))
+    const shards = chooseShardsToWarm(before, after, inUse, budget)
     const what = "opening of shards before a swap"
     const scope = createCallScope({ what, timeoutMs: WARM_MS, closing: this.#closing.signal })
-    const warmOne = (shard: number) =>
-      this.#shards
-        .use(after, shard, async () => {}, scope.signal)
-        .catch((error) => {
-          logger.warn({ err: scope.explain(error), shard }, "a shard could not be opened before the swap")
-        })
+    const warmOne = async (shard: number) => {
+      try {
+        await this.#shards.use(after, shard, async () => {}, scope.signal)
+      } catch (thrown) {
+        const error = scope.explain(thrown)
+        if (!isForTime(error)) {
+          // The others need not go on.
+          scope.end()
+          throw cannotReplace(after.info.run, shard, error)
+        }
+        logger.warn({ err: error, shard }, "a shard could not be opened in time before the swap")
+      }
+    }
     try {
       await inLanes(shards, WARM_CONCURRENCY, warmOne)
     } finally {
@@ -181,4 +195,17 @@ export class Follower {
     await backendByName(found.snapshot.backend).assertInstalled("open")
     return loadState(this.#store, found, { signal, logger: this.#options.logger })
   }
+}
+
+/** Whether nothing is wrong but that time was up: that of the whole, or that of the wait for a place among the open shards. */
+const isForTime = (error: unknown): boolean =>
+  isVecsnapError(error) &&
+  (error.tag === "Closed" || error.details.timeoutMs !== undefined || error.details.waitedMs !== undefined)
+
+function cannotReplace(run: string, shard: number, error: unknown): VecsnapError {
+  const message = `snapshot ${run} is not opened: its shard ${shard}, which was in use, fails: ${messageOf(error)}`
+  const details = { run, shard }
+  return isVecsnapError(error)
+    ? new VecsnapError(error.tag, message, { ...error.details, ...details }, error)
+    : unavailable(message, details, error)
 }
