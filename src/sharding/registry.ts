@@ -2,13 +2,14 @@
  * All strategies. One more is a file of its own and a line in {@link STRATEGIES}: names in manifests, types, the command
  * line, `vecsnap.yaml` and its JSON Schema go by that.
  */
-import { corrupt, invalidInput, isVecsnapError } from "../errors.js"
+import { corrupt, invalidInput, isVecsnapError, unsupported } from "../errors.js"
 import { celType } from "./cel/options.js"
-import { clusterType, type ResolvedCluster } from "./cluster/options.js"
+import { clusterType } from "./cluster/options.js"
 import { explicitType } from "./explicit.js"
 import { lshType } from "./lsh.js"
 import { assertKnownOptions, type OptionDeclaration, wrongOption } from "./options.js"
 import type {
+  ResolvedOptions,
   RoutingArtifacts,
   ShardingDescription,
   Strategy,
@@ -16,6 +17,7 @@ import type {
   StrategyMaker,
   StrategyTraining,
   StrategyType,
+  TrainedOptions,
 } from "./strategy.js"
 
 const STRATEGIES = [clusterType, lshType, explicitType, celType] as const
@@ -87,14 +89,11 @@ export function resolveDescription(description: ShardingDescription): ResolvedSh
 }
 
 /** Whether a strategy must see a sample of `resolved.sampleRows` rows before it can assign any. */
-export const needsTraining = (resolved: ResolvedSharding): resolved is ResolvedCluster =>
+export const needsTraining = (resolved: ResolvedOptions): resolved is TrainedOptions =>
   strategyType(resolved.strategy).trained
 
 /** A strategy that needs no training. Throws `InvalidInput` if it does not suit the declared fields. */
-export async function createStrategy(
-  resolved: Exclude<ResolvedSharding, ResolvedCluster>,
-  context: StrategyContext,
-): Promise<Strategy> {
+export async function createStrategy(resolved: ResolvedOptions, context: StrategyContext): Promise<Strategy> {
   return (await makerOf(resolved)).create(resolved, context)
 }
 
@@ -103,11 +102,26 @@ export async function createStrategy(
  * sample has fewer rows than there are shards.
  */
 export async function trainStrategy(
-  resolved: ResolvedCluster,
+  resolved: TrainedOptions,
   context: StrategyContext,
   training: StrategyTraining,
 ): Promise<Strategy> {
   return (await makerOf(resolved)).create(resolved, context, training)
+}
+
+/**
+ * A trained strategy with the routing of another snapshot, whose artifacts these are, so that shards keep their meaning.
+ * Throws `InvalidInput` if they do not fit, `Unsupported` if this strategy cannot take over any.
+ */
+export async function adoptStrategy(
+  resolved: TrainedOptions,
+  context: StrategyContext,
+  artifacts: RoutingArtifacts,
+): Promise<Strategy> {
+  const { adopt } = await makerOf(resolved)
+  if (adopt === undefined)
+    throw unsupported(`the strategy ${resolved.strategy} cannot take over the routing of another snapshot`)
+  return adopt(resolved, context, artifacts)
 }
 
 /**
@@ -127,8 +141,8 @@ export async function restoreStrategy(
 /** A type whose options nobody has checked yet. */
 const anyType = (name: unknown): StrategyType => strategyType(name) as unknown as StrategyType
 
-const makerOf = ({ strategy }: ResolvedSharding): Promise<StrategyMaker<ResolvedSharding>> =>
-  strategyType(strategy).load() as Promise<StrategyMaker<ResolvedSharding>>
+const makerOf = ({ strategy }: ResolvedOptions): Promise<StrategyMaker<ResolvedOptions>> =>
+  anyType(strategy).load()
 
 /** Runs `step`; what would be the user's fault in an option is damage in a manifest. */
 function asCorrupt<T>(step: () => T): T {

@@ -22,7 +22,7 @@ export interface StrategyType<
    * it; `shards`, nothing, so that every query must name its shards.
    */
   readonly queriesBy: "vector" | "context" | "shards"
-  /** Whether it must see a sample of `sampleRows` rows before it can assign any. */
+  /** Whether it must see a sample before it can assign any row. Its options are then {@link TrainedOptions}. */
   readonly trained: boolean
   /** All options besides `strategy`, in the order in which they are told to people. */
   readonly options: OptionTable
@@ -41,6 +41,13 @@ export interface ResolvedOptions<Name extends string = string> {
   readonly shards: number
 }
 
+/** What a strategy that is trained has among its options: by them the writer draws the sample. */
+export interface TrainedOptions<Name extends string = string> extends ResolvedOptions<Name> {
+  /** Rows of the sample at most. */
+  readonly sampleRows: number
+  readonly seed: number
+}
+
 /** Makes strategies of one type. */
 export interface StrategyMaker<Resolved> {
   /**
@@ -54,13 +61,18 @@ export interface StrategyMaker<Resolved> {
   ): Strategy | Promise<Strategy>
   /** From a manifest: `artifacts` are the arrays that are given, by file name. Throws `Corrupt` if they do not fit. */
   restore(resolved: Resolved, context: StrategyContext, artifacts: RoutingArtifacts): Strategy
+  /**
+   * From options and the artifacts of another snapshot of the same type and as many shards, so that shards keep their
+   * meaning and nothing is trained. Only if the type is trained. Throws `InvalidInput` if they do not fit.
+   */
+  adopt?(resolved: Resolved, context: StrategyContext, artifacts: RoutingArtifacts): Strategy
 }
 
 export interface StrategyTraining {
   /** A uniform sample of the rows, row-major. */
   readonly sample: Float32Array
-  /** Told after every round. */
-  readonly onIteration?: ((progress: { readonly iteration: number }) => void) | undefined
+  /** Told after every round, of so many at most. */
+  readonly onIteration?: ((progress: { readonly iteration: number; readonly of: number }) => void) | undefined
 }
 
 export type RoutingArtifacts = Readonly<Record<string, AnyNpyArray>>

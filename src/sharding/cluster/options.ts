@@ -9,7 +9,7 @@ import {
   SHARDS,
   wrongOption,
 } from "../options.js"
-import type { StrategyType } from "../strategy.js"
+import type { ResolvedOptions, StrategyType } from "../strategy.js"
 
 /** How `cluster` divides rows; see docs/layout.md. */
 export const LAYOUTS = ["auto", "affinity", "fast", "plain"] as const
@@ -93,6 +93,10 @@ export const clusterType: StrategyType<"cluster", ClusterOptions, ResolvedCluste
   described: ({ shards, options }) => ({ layout: "plain", ...options, shards }),
   load: async () => (await import("./strategy.js")).clusterMaker,
 }
+
+/** Whether rows are divided by a layout, which takes more than centroids of a sample. */
+export const asksForLayout = (resolved: ResolvedOptions): resolved is ResolvedCluster =>
+  resolved.strategy === clusterType.name && (resolved as ResolvedCluster).layout !== "plain"
 
 function budgetOf(value: unknown, option: string, layout: LayoutName): number {
   const makesCopies = layout === "affinity" || layout === "auto"

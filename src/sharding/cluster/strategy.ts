@@ -49,7 +49,9 @@ export const clusterMaker: StrategyMaker<ResolvedCluster> = {
     const { trainCentroids } = await import("./layout/kmeans.js")
     const { dim, metric } = context
     const { shards, iterations, seed } = resolved
-    const { sample, onIteration } = training!
+    const { sample, onIteration: told } = training!
+    const onIteration =
+      told && (({ iteration }: { iteration: number }) => told({ iteration, of: iterations }))
     const trained = trainCentroids(sample, { metric, dim, clusters: shards, iterations, seed, onIteration })
     return createCluster(resolved, context, { shape: [shards, dim], data: trained.centroids })
   },
@@ -58,6 +60,9 @@ export const clusterMaker: StrategyMaker<ResolvedCluster> = {
     const centroids = checkedArtifact(artifacts, CENTROIDS_FILE, [resolved.shards, context.dim])
     return createCluster(resolved, context, centroids, restoreRouting(resolved, artifacts, context))
   },
+
+  adopt: (resolved, context, artifacts) =>
+    clusterFromCentroids(resolved, context, artifacts[CENTROIDS_FILE]!),
 }
 
 function restoreRouting(

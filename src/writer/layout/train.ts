@@ -6,11 +6,11 @@ import { readArtifacts } from "../../manifest/artifacts.js"
 import { readLive } from "../../manifest/current.js"
 import type { SplitQueries } from "../../recall/queries.js"
 import type { RecordBatch } from "../../records.js"
-import type { ResolvedCluster } from "../../sharding/cluster/options.js"
+import { asksForLayout, type ResolvedCluster } from "../../sharding/cluster/options.js"
 import type { Routing } from "../../sharding/cluster/routing/routing.js"
-import { CENTROIDS_FILE, clusterFromCentroids, createCluster } from "../../sharding/cluster/strategy.js"
-import { createStrategy, needsTraining, trainStrategy } from "../../sharding/registry.js"
-import type { Strategy, StrategyContext } from "../../sharding/strategy.js"
+import { createCluster } from "../../sharding/cluster/strategy.js"
+import { adoptStrategy, createStrategy, needsTraining, trainStrategy } from "../../sharding/registry.js"
+import type { Strategy, StrategyContext, TrainedOptions } from "../../sharding/strategy.js"
 import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
@@ -54,26 +54,26 @@ export interface Trained {
 }
 
 /** Training takes a reading of its own, so what can be read only once is kept on disk, and what is small in memory. */
-export function readableTwice({ source, options, scratch }: Job, { layout }: ResolvedCluster): Source {
+export function readableTwice({ source, options, scratch }: Job, sharding: TrainedOptions): Source {
   if (!source.repeatable) return spooled(source, scratch, "spool")
   // Where a layout by affinity may be made, all rows are in memory as it is.
-  if (layout !== "fast" && layout !== "plain") return source
+  if (asksForLayout(sharding) && sharding.layout !== "fast") return source
   return remembered(source, REMEMBERED_SHARE * options.memoryLimit)
 }
 
 /** Reads the input, which {@link readableTwice} must have made readable again, and learns from it. */
-export async function train(job: Job, sharding: ResolvedCluster): Promise<Trained> {
+export async function train(job: Job, sharding: TrainedOptions): Promise<Trained> {
   const { source, options, clock, signal } = job
   // Rows that are skipped here are met again, and counted, when the input is partitioned.
   const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), signal)
-  if (sharding.layout !== "plain") return trainLayout(job, sharding, rows)
+  if (asksForLayout(sharding)) return trainLayout(job, sharding, rows)
   const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
   return trainPlain(job, sharding, sample, dim)
 }
 
 async function trainPlain(
   job: Job,
-  sharding: ResolvedCluster,
+  sharding: TrainedOptions,
   sample: Reservoir,
   dim: number,
 ): Promise<Trained> {
@@ -88,7 +88,7 @@ async function trainPlain(
   const strategy = await job.clock.time("train", async (progress) =>
     trainStrategy(sharding, contextOf(job, dim), {
       sample: vectors,
-      onIteration: ({ iteration }) => progress(iteration, sharding.iterations),
+      onIteration: ({ iteration, of }) => progress(iteration, of),
     }),
   )
   return { assignment: assignmentBy(strategy), rows, kept, notes: [] }
@@ -170,7 +170,7 @@ export async function untrainedStrategy(job: Job, dim: number): Promise<Strategy
 /** Reads the whole input and keeps a uniform sample of its vectors (reservoir sampling), the same for the same seed. */
 async function sampleVectors(
   batches: AsyncIterable<RecordBatch>,
-  { sampleRows, seed }: ResolvedCluster,
+  { sampleRows, seed }: TrainedOptions,
   onRows: (rows: number) => void,
 ): Promise<{ readonly sample: Reservoir; readonly dim: number }> {
   let sampled: { readonly sample: Reservoir; readonly dim: number } | undefined
@@ -186,7 +186,7 @@ async function sampleVectors(
 /** A trained strategy with the centroids of a published snapshot, so that shards keep their meaning. */
 async function strategyFromSnapshot(
   store: ObjectStore,
-  asked: ResolvedCluster,
+  asked: TrainedOptions,
   context: StrategyContext,
   signal: AbortSignal | undefined,
 ): Promise<Strategy> {
@@ -207,5 +207,5 @@ async function strategyFromSnapshot(
     })
   }
   const artifacts = await readArtifacts(store, manifest, { signal })
-  return clusterFromCentroids(asked, context, artifacts[CENTROIDS_FILE]!)
+  return adoptStrategy(asked, context, artifacts)
 }

@@ -1,0 +1,75 @@
+import fc from "fast-check"
+import { describe, expect, test } from "vitest"
+import { createStrategy, resolveSharding } from "../../../src/sharding/registry.js"
+import { checkRoute, queriesByShard, type RouteChoice, routeQuery } from "../../../src/sharding/route.js"
+import { everyShard, gaussians } from "./batches.js"
+
+describe("queriesByShard", () => {
+  test("each shard once, with the queries that go to it, by the order in which they first ask", () => {
+    expect([...queriesByShard([[2, 0], [], [0, 5], [2]])]).toEqual([
+      [2, [0, 3]],
+      [0, [0, 2]],
+      [5, [2]],
+    ])
+    expect(queriesByShard([]).size).toBe(0)
+  })
+
+  test("has every pair of query and shard once, and no other", () => {
+    const routes = fc.array(fc.uniqueArray(fc.nat(9), { maxLength: 10 }), { maxLength: 12 })
+    fc.assert(
+      fc.property(routes, (asked) => {
+        const pairs = [...queriesByShard(asked)].flatMap(([shard, queries]) => {
+          expect(queries).toEqual(queries.toSorted((a, b) => a - b))
+          return queries.map((query) => `${query} ${shard}`)
+        })
+        const wanted = asked.flatMap((shards, query) => shards.map((shard) => `${query} ${shard}`))
+        expect(pairs.toSorted()).toEqual(wanted.toSorted())
+      }),
+    )
+  })
+})
+
+describe("a route", async () => {
+  const context = { dim: 4, metric: "l2", fields: [] } as const
+  const strategy = await createStrategy(resolveSharding({ strategy: "lsh", shards: 5, probes: 2 }), context)
+  const routed = { run: "r1", strategy, present: everyShard }
+  const certified = (target: number) => ({ probes: target > 0.9 ? 4 : 3, recall: 0.97 })
+  const vector = gaussians(1, 4, 7)
+
+  test.each<[RouteChoice, string]>([
+    [{ probes: 1, shards: [1] }, "probes and shards are both given"],
+    [{ probes: 1, targetRecall: 0.9 }, "probes and targetRecall are both given"],
+    [{ shards: "all", targetRecall: 0.9 }, "targetRecall and shards are both given"],
+    [{ targetRecall: 0 }, "targetRecall is 0, expected a number above 0, at most 1"],
+    [{ targetRecall: 1.1 }, "targetRecall is 1.1, expected a number above 0, at most 1"],
+  ])("refuses %o", (choice, problem) => {
+    expect(() => checkRoute({ ...routed, certified }, choice)).toThrow(
+      expect.objectContaining({ tag: "InvalidInput", message: expect.stringContaining(problem) }),
+    )
+  })
+
+  test("by a target takes a measured routing or a certificate", () => {
+    expect(() => checkRoute(routed, { targetRecall: 0.9 })).toThrow(
+      expect.objectContaining({
+        tag: "Unsupported",
+        message: expect.stringContaining("snapshot r1 has no recall certificate"),
+      }),
+    )
+    expect(() => checkRoute({ ...routed, certified }, { targetRecall: 0.9 })).not.toThrow()
+  })
+
+  test("goes to the shards named, to as many as probes say, or to as many as the certificate says", () => {
+    const shards = (choice: RouteChoice) =>
+      routeQuery({ ...routed, certified }, vector, choice).shards.map(({ shard }) => shard)
+    const all = shards({ probes: "all" })
+    expect(all).toHaveLength(5)
+    expect(shards({})).toEqual(all.slice(0, 2))
+    expect(shards({ probes: 3 })).toEqual(all.slice(0, 3))
+    expect(shards({ shards: [4, 1] })).toEqual([4, 1])
+    expect(shards({ targetRecall: 0.95 })).toEqual(all.slice(0, 4))
+    expect(routeQuery({ ...routed, certified }, vector, { targetRecall: 0.9 })).toMatchObject({
+      shards: all.slice(0, 3).map((shard) => ({ shard })),
+      expectedRecall: 0.97,
+    })
+  })
+})
