@@ -12,7 +12,9 @@ import {
   type GateName,
   METRICS,
   type Metric,
+  SOURCE_FORMATS,
   STRATEGY_NAMES,
+  VECTOR_ENCODINGS,
 } from "../src/index.js"
 import {
   aboutSetting,
@@ -41,6 +43,8 @@ export interface MappingFlags {
   readonly idColumn?: string
   readonly idType?: string
   readonly vectorColumn?: string
+  readonly vectorEncoding?: string
+  readonly binaryAsString?: boolean
   readonly fields?: Readonly<Record<string, FieldType>>
   readonly payloadColumns?: readonly string[]
   readonly shardColumn?: string
@@ -49,13 +53,25 @@ export interface MappingFlags {
 export function addMappingOptions(command: Command): Command {
   return command
     .option("--sql <query>", "read the rows of an SQL query over files (DuckDB) instead of inputs")
-    .option("--format <name>", "format of the inputs; default: by the file name's ending")
+    .option(
+      "--format <name>",
+      `format of the inputs: ${SOURCE_FORMATS.join(", ")}; default: by the file name or its first bytes`,
+    )
     .option("--ids <file>", "ids of .npy vectors, one per line")
     .option("--id-column <name>", "column of the ids; default: id")
     .addOption(
       new Option("--id-type <type>", "type of the ids; default: by the input").choices(["string", "int64"]),
     )
-    .option("--vector-column <name>", "column of the vectors; default: vector")
+    .option(
+      "--vector-column <name>",
+      'column of the vectors, or "emb_*" for one per dimension; default: vector',
+    )
+    .addOption(
+      new Option("--vector-encoding <type>", "what the bytes of vectors in binary columns are").choices([
+        ...VECTOR_ENCODINGS,
+      ]),
+    )
+    .option("--binary-as-string", "take binary data in all other columns for text")
     .option("--fields <name:type,…>", `typed columns to route on: ${FIELD_TYPES.join(", ")}`, parseFields)
     .option(
       "--payload-columns <names>",

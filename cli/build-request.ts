@@ -92,6 +92,8 @@ export function resolveSource(
     idColumn: flags.idColumn ?? config["id-column"],
     idType: flags.idType ?? config["id-type"],
     vectorColumn: flags.vectorColumn ?? config["vector-column"],
+    vectorEncoding: flags.vectorEncoding ?? config["vector-encoding"],
+    binaryAsString: flags.binaryAsString ?? config["binary-as-string"],
     fields: flags.fields ?? config.fields,
     payloadColumns: flags.payloadColumns ?? config["payload-columns"],
     shardColumn: flags.shardColumn ?? config["shard-column"],
@@ -102,14 +104,17 @@ export function resolveSource(
 
 /** Files of queries are read as the inputs are, but for what is only of records. */
 function resolveQueries(
-  { idColumn, idType, vectorColumn, store }: SourceOptions,
+  { idColumn, idType, vectorColumn, vectorEncoding, store }: SourceOptions,
   flags: Pick<BuildFlags, "queries">,
   config: Config,
 ): Pick<BuildRequest, "queries"> {
   const inputs = flags.queries ?? config.queries
   if (inputs === undefined) return {}
   return {
-    queries: { inputs, source: withoutUndefined({ idColumn, idType, vectorColumn, store }) as SourceOptions },
+    queries: {
+      inputs,
+      source: withoutUndefined({ idColumn, idType, vectorColumn, vectorEncoding, store }) as SourceOptions,
+    },
   }
 }
 

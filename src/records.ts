@@ -29,7 +29,10 @@ export type Json =
 
 export interface VectorRecord {
   readonly id: Id
-  /** `dim` finite numbers; stored as float32. */
+  /**
+   * `dim` finite numbers; stored as float32. Bytes (`Buffer`, `Uint8Array`) are read by the `vectorEncoding` of
+   * `recordsSource`, else refused, unless they are as many float32 values as the snapshot has that a build replaces.
+   */
   readonly vector: ArrayLike<number>
   /** Values of the declared fields; a field that is absent is null. */
   readonly fields?: Readonly<Record<string, FieldValue>>

@@ -11,7 +11,9 @@ import {
   GATE_NAMES,
   type Json,
   METRICS,
+  SOURCE_FORMATS,
   STRATEGY_NAMES,
+  VECTOR_ENCODINGS,
 } from "../../src/index.js"
 import {
   aboutSetting,
@@ -209,11 +211,19 @@ export const schema = z.strictObject({
     .optional()
     .describe("Files, globs or s3:// objects; a list or one."),
   sql: text.optional().describe("Reads the rows of an SQL query over files (DuckDB) instead of inputs."),
-  format: text.optional().describe("Format of the inputs. Default: by the file name's ending."),
+  format: oneOf(SOURCE_FORMATS)
+    .optional()
+    .describe("Format of the inputs. Default: by the file name or its first bytes."),
   ids: text.optional().describe("Ids of .npy vectors, a file with one per line."),
   "id-column": text.optional().describe("Column of the ids. Default: id."),
   "id-type": oneOf(["string", "int64"]).optional().describe("Type of the ids. Default: by the input."),
-  "vector-column": text.optional().describe("Column of the vectors. Default: vector."),
+  "vector-column": text
+    .optional()
+    .describe('Column of the vectors, or "emb_*" for one per dimension. Default: vector.'),
+  "vector-encoding": oneOf(VECTOR_ENCODINGS)
+    .optional()
+    .describe("What the bytes of vectors in binary columns are."),
+  "binary-as-string": flag.optional().describe("Take binary data in all other columns for text."),
   fields: z
     .record(z.string(), oneOf(FIELD_TYPES), "a map of field names to types")
     .optional()

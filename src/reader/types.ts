@@ -236,7 +236,8 @@ export interface UnlikeQueries {
   readonly of: number
 }
 
-export type QueryVector = readonly number[] | Float32Array | Float64Array
+/** Numbers, or the bytes of as many float32 values as the snapshot has dimensions, little-endian (`Buffer`, `Uint8Array`). */
+export type QueryVector = readonly number[] | Float32Array | Float64Array | Uint8Array
 
 /** Is told what happened. What it throws is logged. */
 export type ReaderListener<Event extends keyof ReaderEvents> = (facts: ReaderEvents[Event]) => void

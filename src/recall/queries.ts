@@ -3,7 +3,7 @@ import { invalidInput } from "../errors.js"
 import { hashOrder, saltOf } from "../sharding/cluster/space/hash.js"
 import type { Source } from "../sources/source.js"
 import type { Metric } from "../vectors/metric.js"
-import { vectorProblem } from "../vectors/validate.js"
+import { checkVector } from "../vectors/validate.js"
 
 /** Fewer would say nothing. */
 const FEWEST_QUERIES = 20
@@ -21,20 +21,18 @@ export async function readQueries(
   signal?: AbortSignal,
 ): Promise<Float32Array> {
   const vectors: Float32Array[] = []
-  const take = (vector: Float32Array, place: string): void => {
-    const problem = vectorProblem(vector, dim, metric)
-    if (problem !== undefined) throw invalidInput(`${place}: the vector ${problem}`)
-    vectors.push(vector)
+  const take = (vector: ArrayLike<number>, place: string): void => {
+    vectors.push(checkVector(vector, dim, metric, `${place}: the vector`))
   }
   if ("read" in input) {
-    for await (const batch of input.read({ signal })) {
+    for await (const batch of input.read({ signal, dim })) {
       for (let row = 0; row < batch.rows; row++) {
         const vector = batch.vectors.slice(row * batch.dim, (row + 1) * batch.dim)
         take(vector, `queries, ${batch.origin.file}, ${batch.origin.unit} ${batch.origin.rows[row]}`)
       }
     }
   } else {
-    for (const [i, vector] of input.entries()) take(Float32Array.from(vector), `query ${i}`)
+    for (const [i, vector] of input.entries()) take(vector, `query ${i}`)
   }
   if (vectors.length < FEWEST_QUERIES) {
     throw invalidInput(`there are ${vectors.length} queries, expected ${FEWEST_QUERIES} or more`, {

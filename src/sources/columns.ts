@@ -2,12 +2,16 @@
  * From named columns, as all file formats have them, to rows: which column is the id, which the vector, which are
  * fields, and that everything else becomes the payload.
  */
+import { isUtf8 } from "node:buffer"
 import { invalidInput } from "../errors.js"
 import { numberText, stringifyJson } from "../json.js"
 import type { FieldType, IdType, RecordBatch, RowUnit } from "../records.js"
+import type { VectorEncoding } from "../vectors/packed.js"
 import { listOf, quoted } from "../wording.js"
+import { isJoinedName, joinableNames, joinColumns, joinedNames } from "./joined-columns.js"
 import { WrittenValue } from "./plain.js"
-import { BadValue, BatchAssembler, badRow, parseList, type RawRows, readValue } from "./rows.js"
+import { BadValue, BatchAssembler, badRow, type RawRows, readValue } from "./rows.js"
+import { parseTextVector } from "./text-vectors.js"
 
 /** A piece of a file, some thousand rows at most. */
 export interface RawColumns {
@@ -57,6 +61,10 @@ export interface ColumnMapping {
   readonly idType: IdType | undefined
   /** Found by name or type if absent. */
   readonly vectorColumn: string | undefined
+  /** What the bytes of vectors are that come as binary data. */
+  readonly vectorEncoding: VectorEncoding | undefined
+  /** Whether binary data in the other columns is UTF-8 text. */
+  readonly binaryAsString: boolean
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   /** All that are nothing else, if absent. */
   readonly payloadColumns: readonly string[] | undefined
@@ -69,27 +77,35 @@ export async function* readBatches(
   mapping: ColumnMapping,
   options: {
     readonly signal: AbortSignal | undefined
+    readonly dim?: number | undefined
     readonly onBadRow: ((error: Error) => void) | undefined
     readonly memoryLimit: number
   },
 ): AsyncGenerator<RecordBatch> {
-  const { signal, onBadRow, memoryLimit } = options
+  const { signal, onBadRow, dim, memoryLimit } = options
   const report =
     onBadRow ??
     ((error: Error) => {
       throw error
     })
   const { fields, idType, shardColumn } = mapping
-  const assembler = new BatchAssembler({ fields, idType, shardRequired: shardColumn !== undefined }, report)
+  const packed = { encoding: mapping.vectorEncoding, dim }
+  const assembler = new BatchAssembler(
+    { fields, idType, shardRequired: shardColumn !== undefined, packed },
+    report,
+  )
   let vectorColumn = mapping.vectorColumn
   for await (const file of files) {
     const onBadFileRow = (row: number, problem: string) =>
       report(badRow(file.file, file.unit, row, new BadValue(undefined, problem)))
     const select = (schema: FileSchema) => neededColumns(schema, mapping, vectorColumn)
-    for await (const columns of file.read({ signal, onBadRow: onBadFileRow, select, memoryLimit })) {
+    for await (const read of file.read({ signal, onBadRow: onBadFileRow, select, memoryLimit })) {
+      const columns =
+        vectorColumn !== undefined && isJoinedName(vectorColumn) ? joinColumns(read, vectorColumn) : read
       vectorColumn ??= findVectorColumn(columns, mapping, file.file)
       if (vectorColumn === undefined) continue
-      const rows = mapRows(columns, { ...mapping, vectorColumn }, file)
+      const texts = mapping.binaryAsString ? withTexts(columns, vectorColumn) : columns
+      const rows = mapRows(texts, { ...mapping, vectorColumn }, file)
       for (let row = 0; row < columns.rows; row++) {
         assembler.add(rows, row)
         if (assembler.isFull) yield assembler.take()!
@@ -110,7 +126,9 @@ function neededColumns(
   const candidates =
     vectorColumn === undefined ? vectorCandidates(untaken(names, mapping), () => vectorNames) : [vectorColumn]
   if (payloadColumns === undefined || candidates.length !== 1) return names
-  const needed = new Set([...usedColumns(mapping, candidates[0]!), ...payloadColumns])
+  const [vector] = candidates as [string]
+  const vectors = isJoinedName(vector) ? joinedNames(names, vector) : [vector]
+  const needed = new Set([...usedColumns(mapping, undefined), ...vectors, ...payloadColumns])
   return [...needed].every((name) => names.includes(name)) ? names.filter((name) => needed.has(name)) : names
 }
 
@@ -129,6 +147,23 @@ const usedColumns = (
 function untaken(names: readonly string[], mapping: ColumnMapping): readonly string[] {
   const taken = new Set(usedColumns(mapping, undefined))
   return names.filter((name) => !taken.has(name))
+}
+
+/** Columns whose binary data is text, but for the vectors. */
+function withTexts(columns: RawColumns, vectorColumn: string): RawColumns {
+  return {
+    ...columns,
+    column(name) {
+      const value = columns.column(name)
+      return name === vectorColumn ? value : (row) => textOf(value(row), name)
+    },
+  }
+}
+
+function textOf(value: unknown, column: string): unknown {
+  if (!(value instanceof Uint8Array)) return value
+  if (!isUtf8(value)) throw new BadValue(column, "is binary data that is not UTF-8, so it is no text")
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("utf8")
 }
 
 const VECTOR_NAMES = ["vector", "embedding"]
@@ -154,7 +189,12 @@ function findVectorColumn(columns: RawColumns, mapping: ColumnMapping, file: str
     candidates.length === 0
       ? `has no column of vectors; its columns are ${listOf(names)}`
       : `has several columns that could be the vectors: ${listOf(candidates)}`
-  throw invalidInput(`${file} ${found}; name the right one as the vector column`, {
+  const joinable = candidates.length === 0 ? joinableNames(columns, names) : []
+  const advice =
+    joinable.length === 0
+      ? "name the right one as the vector column"
+      : `if it has a column for each dimension, name them together as the vector column: ${listOf(joinable)}`
+  throw invalidInput(`${file} ${found}; ${advice}`, {
     file,
     columns: names,
     candidates,
@@ -174,7 +214,7 @@ function looksLikeVectors(columns: RawColumns): (name: string) => boolean {
     for (let row = 0; row < columns.rows; row++) {
       const first = value(row)
       if (first === null || first === undefined) continue
-      const numbers = typeof first === "string" ? parseList(first) : first
+      const numbers = typeof first === "string" ? parseTextVector(first) : first
       return Array.isArray(numbers) && numbers.length > 0 && numbers.every((item) => typeof item === "number")
     }
     return false

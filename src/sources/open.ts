@@ -9,9 +9,10 @@ import { aborted, invalidInput, notFound } from "../errors.js"
 import type { FieldType, IdType, RecordBatch } from "../records.js"
 import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
+import type { VectorEncoding } from "../vectors/packed.js"
 import { listOf, shortened } from "../wording.js"
 import { type ColumnMapping, type FileReader, readBatches } from "./columns.js"
-import { fieldList } from "./fields.js"
+import { assertVectorEncoding, fieldList } from "./fields.js"
 import { type Format, MAGIC_BYTES } from "./format.js"
 import { loadDuckdb, queryReader } from "./formats/duckdb.js"
 import { idsOfNpy } from "./formats/npy.js"
@@ -40,8 +41,21 @@ export interface SourceOptions {
    * integers if the first is one, written without leading zeros.
    */
   readonly idType?: IdType | undefined
-  /** Column of the vectors; default "vector" or "embedding", else the only column that is a list of numbers. */
+  /**
+   * Column of the vectors; default "vector" or "embedding", else the only column that is a list of numbers. A name that
+   * ends with `*` stands for a column per dimension: "emb_*" for emb_0, emb_1 and so on.
+   */
   readonly vectorColumn?: string | undefined
+  /**
+   * What the bytes of vectors are that come as binary data (Parquet BLOB, Arrow binary), little-endian: "float32", "int8"
+   * or "uint8". Default: float32 where a build replaces a snapshot of that dimension, else such vectors are refused.
+   */
+  readonly vectorEncoding?: VectorEncoding | undefined
+  /**
+   * Takes binary data in all columns but the vectors for UTF-8 text, as some writers of Parquet store text (Impala, old
+   * Spark, ClickHouse); default: it is base64 in payloads, and no id or field.
+   */
+  readonly binaryAsString?: boolean | undefined
   /** Types of the columns to route and filter on, by name; default none. */
   readonly fields?: Readonly<Record<string, FieldType>> | undefined
   /** Columns whose values make up the payload, an object; default all that are nothing else. */
@@ -83,10 +97,13 @@ export async function openSource(
 ): Promise<Source> {
   const names = typeof inputs === "string" ? [inputs] : inputs
   assertOptions(names, options)
+  assertVectorEncoding(options.vectorEncoding)
   const mapping: ColumnMapping = Object.freeze({
     idColumn: options.idColumn ?? "id",
     idType: options.idType,
     vectorColumn: options.vectorColumn,
+    vectorEncoding: options.vectorEncoding,
+    binaryAsString: options.binaryAsString ?? false,
     fields: fieldList(options.fields ?? {}),
     payloadColumns: options.payloadColumns && [...options.payloadColumns],
     shardColumn: options.shardColumn,
@@ -150,11 +167,12 @@ function sourceOf(
     name,
     repeatable,
     fields: mapping.fields,
-    async *read({ signal, onBadRow }: ReadOptions): AsyncGenerator<RecordBatch> {
+    async *read({ signal, onBadRow, dim }: ReadOptions): AsyncGenerator<RecordBatch> {
       try {
         for await (const batch of readBatches(openReaders(signal), mapping, {
           signal,
           onBadRow,
+          dim,
           memoryLimit,
         })) {
           yield batch

@@ -2,8 +2,9 @@
 import { invalidInput } from "../errors.js"
 import { stringifyJson } from "../json.js"
 import type { FieldType, IdType, RecordBatch, VectorRecord } from "../records.js"
+import type { VectorEncoding } from "../vectors/packed.js"
 import { kindOf, listOf, shortened, withArticle } from "../wording.js"
-import { fieldList } from "./fields.js"
+import { assertVectorEncoding, fieldList } from "./fields.js"
 import { BadValue, BatchAssembler, type RawRows } from "./rows.js"
 import type { ReadOptions, Source } from "./source.js"
 
@@ -12,6 +13,11 @@ export interface RecordsOptions {
   readonly fields?: Readonly<Record<string, FieldType>> | undefined
   /** Forces the type of ids; default that of the first record's. */
   readonly idType?: IdType | undefined
+  /**
+   * What the bytes of vectors are that come as `Buffer` or `Uint8Array`, little-endian. Default: float32 where a build
+   * replaces a snapshot of that dimension, else such vectors are refused.
+   */
+  readonly vectorEncoding?: VectorEncoding | undefined
   /** For messages; default "records". */
   readonly name?: string | undefined
 }
@@ -28,6 +34,7 @@ export function recordsSource(
   options: RecordsOptions = {},
 ): Source {
   const { idType, name = "records" } = options
+  assertVectorEncoding(options.vectorEncoding)
   const fields = fieldList(options.fields ?? {})
   const repeatable = Array.isArray(records)
   let wasRead = false
@@ -35,7 +42,7 @@ export function recordsSource(
     name,
     repeatable,
     fields,
-    async *read({ onBadRow }: ReadOptions): AsyncGenerator<RecordBatch> {
+    async *read({ onBadRow, dim }: ReadOptions): AsyncGenerator<RecordBatch> {
       if (wasRead && !repeatable) throw invalidInput(`${name} can be read only once`, { name })
       wasRead = true
       const report =
@@ -43,7 +50,10 @@ export function recordsSource(
         ((error: Error) => {
           throw error
         })
-      const assembler = new BatchAssembler({ fields, idType, shardRequired: false }, report)
+      const assembler = new BatchAssembler(
+        { fields, idType, shardRequired: false, packed: { encoding: options.vectorEncoding, dim } },
+        report,
+      )
       let current: unknown
       const rows = recordRows(name, fields, () => current as VectorRecord)
       let row = 0

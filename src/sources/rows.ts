@@ -3,11 +3,12 @@
  * and the words for those that are not. Rows are copied out of their input at once, so inputs may reuse their memory.
  */
 import { invalidInput, isVecsnapError, messageOf, type VecsnapError } from "../errors.js"
-import { parseJson } from "../json.js"
 import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch, RowUnit } from "../records.js"
+import { type PackedReading, unpackVector } from "../vectors/packed.js"
 import { vectorProblem } from "../vectors/validate.js"
 import { quoted, shortened } from "../wording.js"
 import { WrittenValue } from "./plain.js"
+import { parseTextVector } from "./text-vectors.js"
 
 /** Rows in reach, whose values are not checked yet. All accessors take the row's place, from 0. */
 export interface RawRows {
@@ -37,6 +38,8 @@ export interface RowRules {
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   /** Forced type of ids; else that of the first good row. */
   readonly idType: IdType | undefined
+  /** How vectors that come as bytes are read. */
+  readonly packed: PackedReading
   /** Whether rows must have a shard number; else the first good row decides for all. */
   readonly shardRequired: boolean
 }
@@ -138,7 +141,9 @@ export class BatchAssembler {
     const givenId = readValue(columns.id, () => rows.id(row))
     const id = idFrom(givenId, this.#idType, this.#rules.idType !== undefined, text, columns.id)
 
-    const vector = readValue(columns.vector, () => numbersFrom(rows.vector(row), columns.vector))
+    const vector = readValue(columns.vector, () =>
+      numbersFrom(rows.vector(row), this.#rules.packed, columns.vector),
+    )
     const dim = this.#dim ?? vector.length
     if (dim === 0) throw new BadValue(columns.vector, "has no values, expected at least 1")
     const batch = this.#batch ?? openBatch(rows, dim, this.#rules.fields.length)
@@ -241,14 +246,28 @@ function idFrom(
   if (type === "int64" && integer !== undefined) return integer
   if (type === "string" && value === "") throw new BadValue(column, "is empty, expected an id")
   if (type === "string" && typeof value === "string") return storableText(value, column)
-  if (type === "string" && forced && integer !== undefined) return integer.toString()
-  throw new BadValue(column, `is ${show(value)}, expected ${expectedId(known, forced)}`)
+  if (type === "string" && forced && isInteger(value)) return BigInt(value).toString()
+  throw new BadValue(
+    column,
+    `is ${show(value)}, expected ${expectedId(known, forced)}${idAdvice(value, known, forced)}`,
+  )
 }
+
+/** Whether a value is written as an integer, of whatever size. */
+const isInteger = (value: unknown): value is number | bigint =>
+  typeof value === "bigint" || Number.isInteger(value)
 
 function expectedId(known: IdType | undefined, forced: boolean): string {
   if (known === undefined) return "a string or a 64-bit integer"
   const expected = known === "string" ? "a string" : "a 64-bit integer"
-  return forced ? expected : `${expected} as in the rows before; set the id type to "string" to take both`
+  return forced ? expected : `${expected} as in the rows before`
+}
+
+/** What to do about ids that differ in type, or are integers of more than 64 bits. */
+function idAdvice(value: unknown, known: IdType | undefined, forced: boolean): string {
+  if (known !== undefined && !forced) return '; set the id type to "string" to take both'
+  const isLarger = known !== "string" && isInteger(value)
+  return isLarger ? '; set the id type to "string" to take larger integers as text' : ""
 }
 
 /** The value as a 64-bit integer; `undefined` if it is none, or a number that may have lost digits. */
@@ -266,26 +285,19 @@ function storableText(text: string, column: string): string {
   throw new BadValue(column, `is ${show(text)}, which holds ${found}, expected text that UTF-8 can hold`)
 }
 
-function numbersFrom(value: unknown, column: string): ArrayLike<number> {
+function numbersFrom(value: unknown, packed: PackedReading, column: string): ArrayLike<number> {
   if (Array.isArray(value) || value instanceof Float32Array || value instanceof Float64Array) return value
   if (value === null || value === undefined) throw new BadValue(column, "is missing, expected a vector")
-  if (typeof value === "string") {
-    const parsed = parseList(value)
-    if (parsed !== undefined) return parsed
-  } else if (typeof value === "object" && "length" in value && Number.isSafeInteger(value.length)) {
+  if (value instanceof Uint8Array) return numbersOr(unpackVector(value, packed), column)
+  if (typeof value === "string") return numbersOr(parseTextVector(value), column)
+  if (typeof value === "object" && "length" in value && Number.isSafeInteger(value.length))
     return value as ArrayLike<number>
-  }
   throw new BadValue(column, `is ${show(value)}, expected a list of numbers`)
 }
 
-/** The elements of a list written as JSON, which is how CSV files hold vectors. */
-export function parseList(text: string): ArrayLike<number> | undefined {
-  if (!/^\s*\[/.test(text)) return undefined
-  try {
-    return parseJson(text) as unknown as ArrayLike<number>
-  } catch {
-    return undefined
-  }
+function numbersOr(read: ArrayLike<number> | string, column: string): ArrayLike<number> {
+  if (typeof read === "string") throw new BadValue(column, read)
+  return read
 }
 
 function copyVector(

@@ -27,6 +27,23 @@ export interface Source {
 
 export interface ReadOptions {
   readonly signal?: AbortSignal | undefined
+  /**
+   * The dimension that vectors are to have, where it is known: that of the snapshot that a build replaces. Vectors that
+   * come as bytes are read by it; others are not checked against it.
+   */
+  readonly dim?: number | undefined
   /** Called for every bad row instead of throwing. */
   readonly onBadRow?: ((error: Error) => void) | undefined
+}
+
+/** A source whose vectors are to have this dimension, unless a reading says otherwise. */
+export function expectingDim(source: Source, dim: number | undefined): Source {
+  const { name, repeatable, fields } = source
+  return {
+    name,
+    repeatable,
+    fields,
+    ...(source.countRows && { countRows: () => source.countRows!() }),
+    read: (options) => source.read({ dim, ...options }),
+  }
 }

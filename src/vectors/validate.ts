@@ -4,6 +4,7 @@
 import { invalidInput } from "../errors.js"
 import { kindOf } from "../wording.js"
 import type { Metric } from "./metric.js"
+import { unpackVector } from "./packed.js"
 
 /** What is wrong with a vector, in words that follow "the vector"; `undefined` if nothing is. */
 export function vectorProblem(vector: ArrayLike<number>, dim: number, metric: Metric): string | undefined {
@@ -33,7 +34,7 @@ function isUsable(vectors: Float32Array, start: number, dim: number, metric: Met
 }
 
 /**
- * `vector` as float32 (itself, if it is that already). Throws `InvalidInput` that begins with `what`, for example
+ * `vector` as float32 (itself, if it is that already). Bytes are float32 values if there are `dim` of them. Throws `InvalidInput` that begins with `what`, for example
  * "the query vector", if it is not usable.
  */
 export function checkVector(
@@ -42,9 +43,10 @@ export function checkVector(
   metric: Metric,
   what = "the vector",
 ): Float32Array {
-  const problem = vectorProblem(vector, dim, metric)
+  const numbers = vector instanceof Uint8Array ? unpackVector(vector, { dim }) : vector
+  const problem = typeof numbers === "string" ? numbers : vectorProblem(numbers, dim, metric)
   if (problem !== undefined) throw invalidInput(`${what} ${problem}`, { dim, metric })
-  return vector instanceof Float32Array ? vector : Float32Array.from(vector)
+  return numbers instanceof Float32Array ? numbers : Float32Array.from(numbers as ArrayLike<number>)
 }
 
 export interface BadRow {

@@ -11,7 +11,7 @@ import { invalidInput } from "../errors.js"
 import { needsTraining, resolveSharding, strategyType } from "../sharding/registry.js"
 import { backendByName } from "../shards/registry.js"
 import { recordsSource } from "../sources/records.js"
-import type { Source } from "../sources/source.js"
+import { expectingDim, type Source } from "../sources/source.js"
 import type { BuildContext, BuildInput, BuildPlan } from "./job.js"
 import { resolveWriterOptions, type WriterOptions } from "./options.js"
 import { rowsToShards, type ShardedRows } from "./rows-to-shards.js"
@@ -50,7 +50,9 @@ export type BuiltSnapshot = StoredSnapshot & Omit<ShardedRows, "parts">
 export async function buildUnpublished(plan: BuildPlan, context: BuildContext): Promise<BuiltSnapshot> {
   const directory = await makeTempDir(plan.options.tempDir ?? tmpdir())
   try {
-    const job = { ...plan, ...context, scratch: openScratch({ directory }) }
+    // Vectors that come as bytes are read by the dimension of what is replaced.
+    const source = expectingDim(plan.source, context.run.base?.manifest.schema.dim)
+    const job = { ...plan, ...context, source, scratch: openScratch({ directory }) }
     const { parts, ...report } = await rowsToShards(job)
     return { ...(await shardsToSnapshot(job, parts)), ...report }
   } finally {
