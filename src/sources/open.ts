@@ -5,7 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { addAbortSignal } from "node:stream"
 import { pipeline } from "node:stream/promises"
-import { aborted, invalidInput, notFound } from "../errors.js"
+import { aborted, invalidInput, notFound, unsupported } from "../errors.js"
 import type { FieldType, IdType, RecordBatch } from "../records.js"
 import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
@@ -13,10 +13,11 @@ import type { VectorEncoding } from "../vectors/packed.js"
 import { listOf, shortened } from "../wording.js"
 import { type ColumnMapping, type FileReader, readBatches } from "./columns.js"
 import { assertVectorEncoding, fieldList } from "./fields.js"
+import { foreignFormat } from "./foreign.js"
 import { type Format, MAGIC_BYTES } from "./format.js"
 import { loadDuckdb, queryReader } from "./formats/duckdb.js"
 import { idsOfNpy } from "./formats/npy.js"
-import { countedIds, idsFrom, idsOfLines, type RowIds } from "./ids.js"
+import { countedIds, idsFrom, idsOfColumn, idsOfLines, type RowIds } from "./ids.js"
 import { expandInputs, type Input } from "./inputs.js"
 import { partitionsOf, withPartitions } from "./partitions.js"
 import {
@@ -63,8 +64,9 @@ export interface SourceOptions {
   /** Column of shard numbers, for the `explicit` strategy. */
   readonly shardColumn?: string | undefined
   /**
-   * For `.npy` vectors: a file with their ids, one per line or `.npy` integers, in the same order. Default: the place of
-   * each row, from 0.
+   * For vectors that have no ids of their own (`.npy`, `.npz`, `.fvecs` …): a file with their ids in the same order, one per
+   * line, an `.npy` file of integers or texts, or a Parquet or Arrow file with a column `idColumn` or a single one. Default:
+   * the place of each row, from 0, over all files.
    */
   readonly ids?: string | undefined
   /** Settings of the stores that objects are read from. */
@@ -80,8 +82,9 @@ export interface SourceOptions {
 
 /**
  * A source that reads `inputs` one after another: paths of files and directories, globs, `s3://` objects and globs of
- * them, or "-" for standard input; or the result of `options.sql`. Formats are Parquet, CSV, JSON Lines (these two also
- * in gzip or zstd), Arrow IPC, and `.npy` with a file of ids. All stream; objects are downloaded one at a time.
+ * them, or "-" for standard input; or the result of `options.sql`. Formats are those of {@link SOURCE_FORMATS}: Parquet, CSV,
+ * JSON Lines (these two also in gzip or zstd), Arrow IPC and Feather, NumPy's `.npy` and `.npz`, `.fvecs`, `.bvecs`, `.fbin`,
+ * `.u8bin`, `.i8bin`, and word vectors as text. All stream; objects are downloaded one at a time. docs/inputs.md has the rules.
  *
  * A row's number in messages is its line in CSV and JSON Lines, else its place from 1. CSV cells are text: a cell in the
  * payload stays text, a declared field is read by its type. JSON integers keep all their digits. Dates and times become
@@ -133,7 +136,7 @@ export async function openSource(
   const source = sourceOf(name, !isStdin, mapping, memoryLimit, (signal) => {
     if (isStdin && wasRead) throw invalidInput("standard input can be read only once", { name })
     wasRead = true
-    return readersOf(name, files, ids, { openInputStore, tempDir, signal })
+    return readersOf(name, files, ids, mapping.idColumn, { openInputStore, tempDir, memoryLimit, signal })
   })
   return { ...source, notes: notesOn(leftOut), countRows: () => countRows(files, tempDir) }
 }
@@ -212,23 +215,32 @@ const hasIdsBeside = (format: Format): boolean => format.reads === "file" && for
 
 function assertFormats(files: readonly FormattedInput[], ids: Input | undefined): void {
   const arrays = files.filter(({ format }) => hasIdsBeside(format))
-  if (arrays.length > 0 && files.length > 1)
+  if (arrays.length > 0 && arrays.length < files.length)
     throw invalidInput(
-      `${arrays[0]!.input.name} must be the only input: the ids of an .npy file count its rows`,
+      `${arrays[0]!.input.name} must be the only input, or one of several that have no ids of their own`,
     )
   if (ids !== undefined && arrays.length === 0)
-    throw invalidInput(`ids are given for ${files[0]!.input.name}, expected them for .npy vectors only`, {
-      ids: ids.name,
-    })
+    throw invalidInput(
+      `ids are given for ${files[0]!.input.name}, expected them for vectors that have none of their own`,
+      {
+        ids: ids.name,
+      },
+    )
   if (ids?.kind === "stdin") throw invalidInput("ids cannot be read from standard input; expected a file")
 }
 
 async function formatOf(input: Input): Promise<Format> {
   if (input.kind === "stdin")
     throw invalidInput("standard input has no name to tell its format by: expected a format", { input: "-" })
-  const format =
-    formatByName(input.name) ??
-    (input.kind === "file" ? formatByContent(await readHead(input.path)) : undefined)
+  const named = formatByName(input.name)
+  if (named !== undefined) return named
+  const head = input.kind === "file" ? await readHead(input.path) : new Uint8Array(0)
+  const foreign = foreignFormat(input.name, head)
+  if (foreign !== undefined) {
+    const message = `${input.name} is ${foreign.name}, which is not read: ${foreign.advice}`
+    throw unsupported(message, { input: input.name })
+  }
+  const format = formatByContent(head)
   if (format !== undefined) return format
   const expected = SOURCE_FORMATS.join(", ")
   throw invalidInput(`the format of ${input.name} cannot be told: expected one of ${expected} to be given`, {
@@ -249,6 +261,7 @@ async function readHead(path: string): Promise<Uint8Array> {
 interface ReadContext {
   readonly openInputStore: (url: string) => ObjectStore
   readonly tempDir: string
+  readonly memoryLimit: number
   readonly signal: AbortSignal | undefined
 }
 
@@ -257,11 +270,13 @@ async function* readersOf(
   name: string,
   files: readonly FormattedInput[],
   idsInput: Input | undefined,
+  idColumn: string,
   context: ReadContext,
 ): AsyncGenerator<FileReader> {
   const { tempDir, signal } = context
   const localIds = idsInput && (await toLocalFile(idsInput, context))
-  const ids = idsInput === undefined ? countedIds() : openIds(idsInput.name, localIds!.path, signal)
+  const ids =
+    idsInput === undefined ? countedIds() : await openIds(idsInput.name, localIds!.path, idColumn, context)
   try {
     for (const { input, format } of files) {
       if (input.kind === "stdin" && format.reads === "bytes") {
@@ -289,9 +304,21 @@ async function* readersOf(
   }
 }
 
-function openIds(name: string, path: string, signal: AbortSignal | undefined): RowIds {
-  const isNpy = formatByName(name)?.name === "npy"
-  return idsFrom(isNpy ? idsOfNpy(name, path) : idsOfLines(name, () => openFile(path, signal)), name)
+/** By the name of the file: an array, a column of a format that has types, else the lines of a text. */
+async function openIds(
+  name: string,
+  path: string,
+  idColumn: string,
+  { tempDir, signal, memoryLimit }: ReadContext,
+): Promise<RowIds> {
+  const format = formatByName(name)
+  const openBytes = () => openFile(path, signal)
+  if (format === undefined || format.reads === "bytes")
+    return idsFrom(idsOfLines(name, openBytes), name, true)
+  if (format.name === "npy") return idsFrom(idsOfNpy(name, path), name, false)
+  if (format.idsBeside) throw invalidInput(`${name} holds vectors, expected ids`, { ids: name })
+  const reader = await format.open({ name, path, tempDir, ids: countedIds(), openBytes })
+  return idsFrom(idsOfColumn(reader, idColumn, { signal, memoryLimit }), name, false)
 }
 
 const CHUNK_BYTES = 2 ** 20

@@ -5,8 +5,25 @@ import { csv, tsv } from "./formats/csv.js"
 import { parquet } from "./formats/duckdb.js"
 import { jsonl } from "./formats/jsonl.js"
 import { npy } from "./formats/npy.js"
+import { npz } from "./formats/npz.js"
+import { bvecs, fbin, fvecs, i8bin, u8bin } from "./formats/vecs.js"
+import { word2vec } from "./formats/word2vec.js"
 
-const FORMATS = [parquet, csv, tsv, jsonl, arrow, npy] as const
+const FORMATS = [
+  parquet,
+  csv,
+  tsv,
+  jsonl,
+  arrow,
+  npy,
+  npz,
+  fvecs,
+  bvecs,
+  fbin,
+  u8bin,
+  i8bin,
+  word2vec,
+] as const
 
 /** Names of the formats. JSON Lines and CSV may be compressed by gzip or zstd, which is told by the content. */
 export type SourceFormat = (typeof FORMATS)[number]["name"]
@@ -22,7 +39,7 @@ export function formatNamed(name: SourceFormat): Format {
 
 /** The format of a file with this name; `undefined` if its extension says nothing. */
 export function formatByName(fileName: string): Format | undefined {
-  const extension = /\.([a-z]+)(?:\.(?:gz|zst))?$/i.exec(fileName)?.[1]?.toLowerCase()
+  const extension = /\.([a-z0-9]+)(?:\.(?:gz|zst))?$/i.exec(fileName)?.[1]?.toLowerCase()
   return FORMATS.find(({ extensions }) => extension !== undefined && extensions.includes(extension))
 }
 

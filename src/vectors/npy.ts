@@ -28,18 +28,25 @@ export type NpyData = Float32Array | Float64Array | Int32Array | BigInt64Array
 const ITEM_BYTES = { f2: 2, f4: 4, f8: 8, i4: 4, i8: 8 } as const
 type ItemType = keyof typeof ITEM_BYTES
 
-export interface NpyHeader {
-  readonly type: ItemType
-  readonly bigEndian: boolean
+/** What every header says. */
+export interface NpyLayout {
+  /** Type of the values as NumPy writes it: "<f4", "|O"; a list of fields if they are records. */
+  readonly descr: string
   /** Whether the values are stored with the first index running fastest. */
   readonly fortranOrder: boolean
   readonly shape: readonly number[]
+  /** Where the values start in the file. */
+  readonly dataStart: number
+}
+
+/** Of an array whose type we read. */
+export interface NpyHeader extends Omit<NpyLayout, "descr"> {
+  readonly type: ItemType
+  readonly bigEndian: boolean
   /** Bytes of one value. */
   readonly itemBytes: number
   /** Number of values. */
   readonly items: number
-  /** Where the values start in the file. */
-  readonly dataStart: number
 }
 
 const MAGIC = Uint8Array.of(0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59) // \x93NUMPY
@@ -55,9 +62,9 @@ export const NPY_HEADER_BYTES = MAGIC.length + 2 + 4 + MAX_HEADER_BYTES
 
 /**
  * Reads the header from the start of a file: all of it or its first {@link NPY_HEADER_BYTES}. `name` is for messages.
- * Throws `Corrupt` if it is not the header of an array that we read.
+ * Throws `Corrupt` if it is not the header of an array, of whatever type.
  */
-export function parseNpyHeader(bytes: Uint8Array, name: string): NpyHeader {
+export function parseNpyLayout(bytes: Uint8Array, name: string): NpyLayout {
   if (bytes.length < 10 || MAGIC.some((byte, i) => bytes[i] !== byte)) {
     throw corrupt(`${name} is not an .npy file: it does not start with \\x93NUMPY`, { name })
   }
@@ -78,8 +85,16 @@ export function parseNpyHeader(bytes: Uint8Array, name: string): NpyHeader {
   const dataStart = textStart + textBytes
   if (bytes.length < dataStart) throw truncatedHeader(name, dataStart, bytes.length)
   const text = Buffer.from(bytes.buffer, bytes.byteOffset + textStart, textBytes).toString("latin1")
-  const { descr, fortranOrder, shape } = parseHeaderText(text, name)
+  const layout = parseHeaderText(text, name)
+  if (layout.shape.length > MAX_AXES) {
+    throw corrupt(`${name} has ${layout.shape.length} axes, expected ${MAX_AXES} at most`, { name })
+  }
+  return { ...layout, dataStart }
+}
 
+/** {@link parseNpyLayout} for arrays whose type we read, with what follows from that. Others are `Corrupt`. */
+export function parseNpyHeader(bytes: Uint8Array, name: string): NpyHeader {
+  const { descr, fortranOrder, shape, dataStart } = parseNpyLayout(bytes, name)
   const type = descr.slice(1)
   if (!/^[<>]/.test(descr) || !isItemType(type)) {
     const expected = Object.keys(ITEM_BYTES).join(", ")
@@ -87,9 +102,6 @@ export function parseNpyHeader(bytes: Uint8Array, name: string): NpyHeader {
       name,
       descr,
     })
-  }
-  if (shape.length > MAX_AXES) {
-    throw corrupt(`${name} has ${shape.length} axes, expected ${MAX_AXES} at most`, { name })
   }
   const items = shape.reduce((product, length) => product * length, 1)
   const itemBytes = ITEM_BYTES[type]
@@ -111,7 +123,7 @@ function isItemType(type: string): type is ItemType {
 }
 
 const HEADER_ENTRY =
-  /\s*(?:'(\w+)'|"(\w+)")\s*:\s*(?:'([^'\\]*)'|"([^"\\]*)"|(True|False)|(\([\d\sL,]*\)))\s*(?:,|(?=\}))/y
+  /\s*(?:'(\w+)'|"(\w+)")\s*:\s*(?:'([^'\\]*)'|"([^"\\]*)"|(True|False)|(\([\d\sL,]*\))|(\[.*?\](?=\s*(?:,\s*['"](?:fortran_order|shape)['"]|,?\s*\}))))\s*(?:,|(?=\}))/y
 
 /** Parses the dict literal. Only the literals that NumPy writes there are understood, and nothing is evaluated. */
 function parseHeaderText(text: string, name: string) {
@@ -131,7 +143,7 @@ function parseHeaderText(text: string, name: string) {
     if (entries.has(key)) throw fail(`'${key}' is given twice`)
     if (match[5] !== undefined) entries.set(key, match[5] === "True")
     else if (match[6] !== undefined) entries.set(key, parseShape(match[6]) ?? match[6])
-    else entries.set(key, match[3] ?? match[4]!)
+    else entries.set(key, match[3] ?? match[4] ?? match[7]!)
   }
 
   const descr = entries.get("descr")
@@ -178,13 +190,13 @@ export function decodeNpyItems(bytes: Uint8Array, header: Pick<NpyHeader, "type"
 const HOST_IS_BIG_ENDIAN = endianness() === "BE"
 
 /** A copy at the start of a buffer of its own, its items with their bytes swapped if the host's order is the other. */
-function copyInHostOrder(
+export function copyInHostOrder(
   bytes: Uint8Array,
   bigEndian: boolean,
-  itemBytes: 2 | 4 | 8,
+  itemBytes: number,
 ): Uint8Array<ArrayBuffer> {
   const copy = new Uint8Array(bytes)
-  if (bigEndian !== HOST_IS_BIG_ENDIAN) {
+  if (itemBytes > 1 && bigEndian !== HOST_IS_BIG_ENDIAN) {
     const view = Buffer.from(copy.buffer)
     if (itemBytes === 2) view.swap16()
     else if (itemBytes === 4) view.swap32()

@@ -1,16 +1,11 @@
-/** Vectors of an `.npy` file; their ids are in a file beside it, or the places of the rows. */
-import { type FileHandle, open } from "node:fs/promises"
+/** Arrays of NumPy: vectors of an `.npy` file; their ids are in a file beside it, or the places of the rows. */
+import { isUtf8 } from "node:buffer"
+import { open } from "node:fs/promises"
 import { corrupt, invalidInput, unsupported } from "../../errors.js"
-import {
-  decodeNpyItems,
-  NPY_HEADER_BYTES,
-  type NpyData,
-  type NpyHeader,
-  parseNpyHeader,
-} from "../../vectors/npy.js"
-import type { FileReader, RawColumns } from "../columns.js"
+import { copyInHostOrder, float16, NPY_HEADER_BYTES, parseNpyLayout } from "../../vectors/npy.js"
 import type { FileFormat } from "../format.js"
-import type { RowIds } from "../ids.js"
+import { assertSize, type FindMatrix, matrixReader, type OpenFile, readUpTo } from "../matrix.js"
+import { BadValue } from "../rows.js"
 
 export const npy: FileFormat<"npy"> = {
   name: "npy",
@@ -18,140 +13,161 @@ export const npy: FileFormat<"npy"> = {
   magic: ["\x93NUMPY"],
   reads: "file",
   idsBeside: true,
-  open: async ({ name, path, ids }) => npyReader(name, path, ids),
+  open: async ({ name, path, ids }) => matrixReader(name, path, ids, findArray()),
 }
 
-/** Reads a local file of shape (rows, dim); `file` is for messages. The columns are "id" and "vector". */
-function npyReader(file: string, path: string, ids: RowIds): FileReader {
-  return {
-    file,
-    unit: "row",
-    // Ids in a text file look like integers, or do not.
-    text: true,
-    async *read() {
-      const array = await openNpy(path, file)
-      try {
-        const [rows, dim] = array.header.shape
-        if (rows === undefined || dim === undefined || dim === 0 || array.header.shape.length !== 2) {
-          const shape = array.header.shape.join(", ")
-          throw invalidInput(
-            `${file} has shape (${shape}), expected (rows, dimension) with a dimension of at least 1`,
-            { file, shape },
-          )
-        }
-        let start = 0
-        for await (const data of array.blocks(dim)) {
-          if (data instanceof BigInt64Array || data instanceof Int32Array)
-            throw invalidInput(`${file} holds integers, expected floating-point vectors`, { file })
-          const count = data.length / dim
-          yield columnsOf(data, dim, start, await ids.take(count, file))
-          start += count
-        }
-      } finally {
-        await array.close()
-      }
-    },
+/** An array in a file, from its header. */
+export interface NpyFile {
+  readonly shape: readonly number[]
+  readonly type: ItemType
+  readonly start: number
+  readonly items: number
+}
+
+type Items = ArrayLike<unknown> & Iterable<unknown>
+
+interface ItemType {
+  readonly bytes: number
+  readonly isNumber: boolean
+  decode(bytes: Uint8Array): Items
+}
+
+type TypedArrayOf = new (buffer: ArrayBuffer) => Items
+
+const NUMBERS: Readonly<Record<string, { readonly bytes: number; readonly array: TypedArrayOf }>> = {
+  f2: { bytes: 2, array: Uint16Array },
+  f4: { bytes: 4, array: Float32Array },
+  f8: { bytes: 8, array: Float64Array },
+  i1: { bytes: 1, array: Int8Array },
+  i2: { bytes: 2, array: Int16Array },
+  i4: { bytes: 4, array: Int32Array },
+  i8: { bytes: 8, array: BigInt64Array },
+  u1: { bytes: 1, array: Uint8Array },
+  u2: { bytes: 2, array: Uint16Array },
+  u4: { bytes: 4, array: Uint32Array },
+  u8: { bytes: 8, array: BigUint64Array },
+}
+
+/** The array that starts at byte `from`; a file holds nothing after it unless `mayGoOn`. */
+export async function openArray(input: OpenFile, from = 0, mayGoOn = false): Promise<NpyFile> {
+  const { handle, file } = input
+  const head = await readUpTo(handle, from, NPY_HEADER_BYTES)
+  const { descr, fortranOrder, shape, dataStart } = parseNpyLayout(head, file)
+  const type = itemType(descr, file)
+  if (fortranOrder && shape.length > 1)
+    throw unsupported(`${file} is in Fortran order; save it with numpy.ascontiguousarray(...)`, { file })
+  const items = shape.reduce((product, length) => product * length, 1)
+  if (!Number.isSafeInteger(items * type.bytes))
+    throw corrupt(`${file} has shape (${shape.join(", ")}), which is more than a file can hold`, { file })
+  const start = from + dataStart
+  if (!mayGoOn) assertSize(input, start + items * type.bytes)
+  return { shape, type, start, items }
+}
+
+function itemType(descr: string, file: string): ItemType {
+  const [, order, kind, size] = /^([<>|=]?)([a-zA-Z])(\d*)$/.exec(descr) ?? []
+  const bigEndian = order === ">"
+  const numbers = NUMBERS[`${kind}${size}`]
+  if (numbers !== undefined) {
+    const decode = (bytes: Uint8Array): Items => {
+      const values = new numbers.array(copyInHostOrder(bytes, bigEndian, numbers.bytes).buffer)
+      return kind === "f" && numbers.bytes === 2 ? Float32Array.from(values as Uint16Array, float16) : values
+    }
+    return { bytes: numbers.bytes, isNumber: true, decode }
+  }
+  const length = Number(size)
+  if (kind === "U" && length > 0)
+    return {
+      bytes: length * 4,
+      isNumber: false,
+      decode: (bytes) => texts(bytes, length * 4, (item) => utf32(item, bigEndian)),
+    }
+  if (kind === "S" && length > 0)
+    return { bytes: length, isNumber: false, decode: (bytes) => texts(bytes, length, utf8) }
+  throw unsupported(`${file} holds ${describeType(descr, kind)}`, { file, descr })
+}
+
+function describeType(descr: string, kind: string | undefined): string {
+  const expected = "expected float, int or uint"
+  if (descr.startsWith("["))
+    return `records of several fields, ${expected}: save the field alone, numpy.save(f, a["vector"])`
+  if (kind === "O") return `Python objects, ${expected}: rows of different lengths become objects in NumPy`
+  const hint = kind === "V" ? ", as bfloat16 is saved: save it with a.astype('float32')" : ""
+  return `values of type '${descr}'${hint === "" ? `, ${expected}` : hint}`
+}
+
+function texts(bytes: Uint8Array, itemBytes: number, decode: (item: Buffer) => unknown): unknown[] {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Array.from({ length: bytes.length / itemBytes }, (_, i) =>
+    decode(buffer.subarray(i * itemBytes, (i + 1) * itemBytes)),
+  )
+}
+
+// NumPy fills texts up with NUL.
+function utf32(item: Buffer, bigEndian: boolean): unknown {
+  let text = ""
+  for (let at = 0; at < item.length; at += 4) {
+    const point = bigEndian ? item.readUInt32BE(at) : item.readUInt32LE(at)
+    if (point > 0x10_ffff) return new BadValue("id", `holds the code point ${point}, which Unicode has not`)
+    text += String.fromCodePoint(point)
+  }
+  return text.replace(/\0+$/, "")
+}
+
+function utf8(item: Buffer): unknown {
+  const text = item.subarray(0, item.findLastIndex((byte) => byte !== 0) + 1)
+  return isUtf8(text) ? text.toString("utf8") : new BadValue("id", "is not UTF-8")
+}
+
+/** Finds the array of vectors that starts at byte `from`. */
+export function findArray(from = 0, mayGoOn = false): FindMatrix {
+  return async (input) => {
+    const { file } = input
+    const { shape, type, start } = await openArray(input, from, mayGoOn)
+    const [rows, dim] = shape
+    if (rows === undefined || dim === undefined || dim === 0 || shape.length !== 2) {
+      throw invalidInput(
+        `${file} has shape (${shape.join(", ")}), expected (rows, dimension) with a dimension of at least 1`,
+        { file, shape: shape.join(", ") },
+      )
+    }
+    if (!type.isNumber) throw invalidInput(`${file} holds texts, expected numbers`, { file })
+    return { rows, dim, start, rowBytes: dim * type.bytes, decode: (bytes) => floats(type.decode(bytes)) }
   }
 }
+
+/** Integers as the float32 values that they are stored as. */
+function floats(items: Items): Float32Array | Float64Array {
+  return items instanceof Float32Array || items instanceof Float64Array
+    ? items
+    : Float32Array.from(items, Number)
+}
+
+const BLOCK_ITEMS = 2 ** 18
 
 /** The values of a local `.npy` file of one axis; `file` is for messages. */
 export async function* idsOfNpy(file: string, path: string): AsyncGenerator<unknown> {
-  const array = await openNpy(path, file)
-  try {
-    if (array.header.shape.length !== 1)
-      throw invalidInput(`${file} has ${array.header.shape.length} axes, expected one of ids`, { file })
-    for await (const data of array.blocks(1)) {
-      if (!(data instanceof BigInt64Array || data instanceof Int32Array))
-        throw invalidInput(`${file} holds floating-point numbers, expected integer ids`, { file })
-      yield* data
-    }
-  } finally {
-    await array.close()
-  }
-}
-
-const BLOCK_BYTES = 8 * 2 ** 20
-
-interface OpenNpy {
-  readonly header: NpyHeader
-  /** The values in order, in blocks of whole rows of `rowItems` values. */
-  blocks(rowItems: number): AsyncGenerator<NpyData>
-  close(): Promise<void>
-}
-
-async function openNpy(path: string, file: string): Promise<OpenNpy> {
   const handle = await open(path)
   try {
-    const head = await readUpTo(handle, 0, NPY_HEADER_BYTES)
-    const header = parseNpyHeader(head, file)
-    if (header.fortranOrder && header.shape.length > 1)
-      throw unsupported(`${file} is in Fortran order; save it with numpy.ascontiguousarray(...)`, { file })
-    const expected = header.dataStart + header.items * header.itemBytes
     const { size } = await handle.stat()
-    if (size !== expected)
-      throw corrupt(`${file} has ${size} bytes, expected ${expected} by its header`, {
-        file,
-        expected,
-        got: size,
-      })
-    return {
-      header,
-      blocks: (rowItems) => readBlocks(handle, header, rowItems, file),
-      close: () => handle.close(),
-    }
-  } catch (error) {
+    yield* idsOfArray({ handle, file, size })
+  } finally {
     await handle.close()
-    throw error
   }
 }
 
-async function* readBlocks(
-  handle: FileHandle,
-  header: NpyHeader,
-  rowItems: number,
-  file: string,
-): AsyncGenerator<NpyData> {
-  const rowBytes = rowItems * header.itemBytes
-  const blockBytes = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes)) * rowBytes
-  const end = header.dataStart + header.items * header.itemBytes
-  for (let start = header.dataStart; start < end; start += blockBytes) {
-    const length = Math.min(blockBytes, end - start)
-    const bytes = await readUpTo(handle, start, length)
-    if (bytes.length < length)
-      throw corrupt(`${file} ended at byte ${start + bytes.length}, expected ${end}`, { file })
-    yield decodeNpyItems(bytes, header)
-  }
-}
-
-/** The bytes from `position`, fewer than `length` only at the end of the file. */
-async function readUpTo(handle: FileHandle, position: number, length: number): Promise<Uint8Array> {
-  const buffer = Buffer.alloc(length)
-  let filled = 0
-  while (filled < length) {
-    const { bytesRead } = await handle.read(buffer, filled, length - filled, position + filled)
-    if (bytesRead === 0) break
-    filled += bytesRead
-  }
-  return buffer.subarray(0, filled)
-}
-
-const NAMES = ["id", "vector"]
-
-function columnsOf(
-  vectors: Float32Array | Float64Array,
-  dim: number,
-  start: number,
-  ids: readonly unknown[],
-): RawColumns {
-  return {
-    rows: ids.length,
-    rowNumber: (row) => start + row + 1,
-    names: NAMES,
-    vectorNames: ["vector"],
-    namesOf: () => NAMES,
-    column(name) {
-      if (name === "id") return (row) => ids[row]
-      return name === "vector" ? (row) => vectors.subarray(row * dim, (row + 1) * dim) : () => undefined
-    },
+export async function* idsOfArray(input: OpenFile, from = 0, mayGoOn = false): AsyncGenerator<unknown> {
+  const { file, handle } = input
+  const { shape, type, start, items } = await openArray(input, from, mayGoOn)
+  if (shape.length !== 1)
+    throw invalidInput(`${file} has ${shape.length} axes, expected one of ids`, { file })
+  for (let first = 0; first < items; first += BLOCK_ITEMS) {
+    const count = Math.min(BLOCK_ITEMS, items - first)
+    const bytes = await readUpTo(handle, start + first * type.bytes, count * type.bytes)
+    if (bytes.length < count * type.bytes) throw corrupt(`${file} ended within its ids`, { file })
+    const ids = type.decode(bytes)
+    if (ids instanceof Float32Array || ids instanceof Float64Array)
+      throw invalidInput(`${file} holds floating-point numbers, expected ids: integers or texts`, { file })
+    yield* ids
   }
 }

@@ -381,7 +381,9 @@ describe("inputs", () => {
     await expect(open([path], { fields: { a: "text" as FieldType } })).rejects.toThrow(
       'field "a" has the type text',
     )
-    await expect(open([path], { ids: path })).rejects.toThrow("expected them for .npy vectors only")
+    await expect(open([path], { ids: path })).rejects.toThrow(
+      "expected them for vectors that have none of their own",
+    )
     await dir.write("one.npy", "")
     await expect(open([npy, path])).rejects.toThrow("one.npy must be the only input")
     await expect(open([npy], { ids: "-" })).rejects.toThrow("ids cannot be read from standard input")
