@@ -108,6 +108,8 @@ def plain(scalar):
         return base64.b64encode(value).decode()
     if isinstance(value, float) and not np.isfinite(value):
         return None
+    if value == 0 and isinstance(value, float):
+        return 0.0  # JavaScript writes no sign before it
     return value
 
 
@@ -215,7 +217,7 @@ def vectors(r, rows, dim, arrow_only):
 
 def ids(r, rows):
     if r.random() < 0.5:
-        values = r.sample(range(-(2**62), 2**62), rows)
+        values = [r.getrandbits(56) * 64 + i - 2**61 for i in range(rows)]
         return [str(value) for value in values], pa.array(values, pa.int64())
     values = [f"{i}-{r.choice(TEXTS)}" for i in range(rows)]
     return values, pa.array(values, r.choice([pa.string(), pa.large_string()]))
@@ -353,8 +355,9 @@ def main():
             wrong += 1
             print(f"DIFFERS {path.name} ({how})\n  expected {json.dumps(expected)[:1500]}\n  read     {json.dumps(read)[:1500]}")
         if arguments.keep:
-            kept = {path.name: expected for path, _, expected in written}
-            (directory / "expected.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+            kept = [{"file": path.name, **expected} for path, _, expected in written]
+            lines = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in kept)
+            (directory / "expected.jsonl").write_text(lines)
         forms = sorted({how.split(":")[0] for _, how, _ in written})
         rows = sum(len(expected["ids"]) for _, _, expected in written)
         print(f"{len(written)} tables, {rows} rows, seed {arguments.seed}, {len(forms)} forms of writing: {wrong} differ")

@@ -12,6 +12,8 @@ interface FormatFacts<Name extends string> {
   readonly name: Name
   /** Endings of its files, without the dot, in lower case. */
   readonly extensions: readonly string[]
+  /** Endings that its files share with others: they count only where the first bytes say nothing. */
+  readonly sharedExtensions?: readonly string[]
   /** What its files may begin with, one character per byte (Latin-1), {@link MAGIC_BYTES} at most; empty if anything. */
   readonly magic: readonly string[]
   /** Loads the package that it needs. Throws `Unsupported`, which names the package, if it is not installed. */

@@ -23,6 +23,7 @@ import { partitionsOf, withPartitions } from "./partitions.js"
 import {
   formatByContent,
   formatByName,
+  formatBySharedName,
   formatNamed,
   isSourceFormat,
   SOURCE_FORMATS,
@@ -240,7 +241,7 @@ async function formatOf(input: Input): Promise<Format> {
     const message = `${input.name} is ${foreign.name}, which is not read: ${foreign.advice}`
     throw unsupported(message, { input: input.name })
   }
-  const format = formatByContent(head)
+  const format = formatByContent(head) ?? formatBySharedName(input.name)
   if (format !== undefined) return format
   const expected = SOURCE_FORMATS.join(", ")
   throw invalidInput(`the format of ${input.name} cannot be told: expected one of ${expected} to be given`, {

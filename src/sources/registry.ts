@@ -37,10 +37,23 @@ export function formatNamed(name: SourceFormat): Format {
   return FORMATS.find((format) => format.name === name)!
 }
 
-/** The format of a file with this name; `undefined` if its extension says nothing. */
+/** The format of a file with this name; `undefined` if its extension says nothing, or is shared with other formats. */
 export function formatByName(fileName: string): Format | undefined {
-  const extension = /\.([a-z0-9]+)(?:\.(?:gz|zst))?$/i.exec(fileName)?.[1]?.toLowerCase()
+  const extension = extensionOf(fileName)
   return FORMATS.find(({ extensions }) => extension !== undefined && extensions.includes(extension))
+}
+
+/** The format that has this extension beside others. */
+export function formatBySharedName(fileName: string): Format | undefined {
+  const extension = extensionOf(fileName)
+  const formats: readonly Format[] = FORMATS
+  return formats.find(
+    ({ sharedExtensions = [] }) => extension !== undefined && sharedExtensions.includes(extension),
+  )
+}
+
+function extensionOf(fileName: string): string | undefined {
+  return /\.([a-z0-9]+)(?:\.(?:gz|zst))?$/i.exec(fileName)?.[1]?.toLowerCase()
 }
 
 /** The format of a file that starts with `head`; `undefined` if that says nothing. */

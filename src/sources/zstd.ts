@@ -69,7 +69,7 @@ export class ZstdStream {
       this.#skip = view.getUint32(4, true)
       return 8
     }
-    const header = frameHeader(bytes, true)
+    const header = frameHeader(bytes)
     if (header === undefined) return 0
     const decoder = new Decompress((data) => {
       if (data.length === 0) return
@@ -106,8 +106,9 @@ export class ZstdStream {
 
 /** Decompresses one frame, which stands for `size` bytes, as a whole. Throws an `Error` that says what is wrong. */
 export function unzstd(bytes: Uint8Array, size: number): Uint8Array {
-  if (bytes.length < MAX_FRAME_HEADER_BYTES) throw new Error("it is too short for a zstd frame")
-  const { hasChecksum, contentBytes = size } = frameHeader(bytes)
+  const header = bytes.length < 6 ? undefined : frameHeader(bytes)
+  if (header === undefined) throw new Error("it ends within the header of its frame")
+  const { hasChecksum, contentBytes = size } = header
   const wrongSize = new Error(`it does not stand for ${size} bytes`)
   // Damage must not ask for all memory: four bytes make a block at most.
   if (contentBytes !== size || size > (bytes.length / 4) * MAX_BLOCK_BYTES) throw wrongSize
@@ -133,7 +134,6 @@ const CHECKSUM_FLAG = 0b100
 
 /** What the program zstd takes without being asked to. */
 const MAX_WINDOW_BYTES = 2 ** 27
-const MAX_FRAME_HEADER_BYTES = 18
 
 interface FrameHeader {
   readonly bytes: number
@@ -143,8 +143,6 @@ interface FrameHeader {
 }
 
 /** What stands before the blocks of a frame; `undefined` if `bytes` ends within it. */
-function frameHeader(bytes: Uint8Array): FrameHeader
-function frameHeader(bytes: Uint8Array, mayBeCut: true): FrameHeader | undefined
 function frameHeader(bytes: Uint8Array): FrameHeader | undefined {
   const view = viewOf(bytes)
   if (view.getUint32(0, true) !== MAGIC) throw new Error("what follows a frame is not one")

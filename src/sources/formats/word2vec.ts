@@ -11,7 +11,8 @@ import { gatherRows, type ParsedLine } from "../text-rows.js"
 
 export const word2vec: BytesFormat<"word2vec"> = {
   name: "word2vec",
-  extensions: ["vec", "txt"],
+  extensions: ["vec"],
+  sharedExtensions: ["txt"],
   magic: [],
   reads: "bytes",
   open: (file) => word2vecReader(file),
@@ -66,7 +67,10 @@ const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i
 function parseLine(text: string, line: number, dim: number): ParsedLine<Word> {
   const parts = text.split(" ")
   if (dim < 1 || parts.length <= dim)
-    return { line, problem: `has ${parts.length} parts, expected a word and ${Math.max(1, dim)} numbers` }
+    return {
+      line,
+      problem: `has ${parts.length} parts, expected a word and ${Math.max(1, dim)} numbers, as in word2vec and GloVe`,
+    }
   const numbers = parts.slice(-dim)
   const wrong = numbers.findIndex((part) => !NUMBER.test(part))
   if (wrong !== -1)

@@ -155,7 +155,7 @@ describe("other containers of vectors", () => {
     const messages: string[] = []
     await readInputs(bad, {}, { onBadRow: (error) => messages.push(error.message) })
     expect(messages).toEqual([
-      `${bad}, line 2: has 2 parts, expected a word and 2 numbers`,
+      `${bad}, line 2: has 2 parts, expected a word and 2 numbers, as in word2vec and GloVe`,
       `${bad}, line 3: has "x" at position 1, expected a number`,
       `${bad}, line 4: is not UTF-8`,
     ])

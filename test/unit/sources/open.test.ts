@@ -307,8 +307,8 @@ describe("inputs", () => {
     await expect(idsOf("day/*.csv")).rejects.toMatchObject({ tag: "NotFound" })
     await expect(idsOf("none.jsonl")).rejects.toThrow(/there is no file .*none\.jsonl/)
     await expect(idsOf("day/x.txt")).resolves.toEqual(["day/x.txt"])
-    await expect(readInputs(await dir.write("odd.txt", "?"))).rejects.toThrow(
-      /format of .*odd\.txt cannot be told/,
+    await expect(readInputs(await dir.write("odd.dat", "?"))).rejects.toThrow(
+      /format of .*odd\.dat cannot be told/,
     )
   })
 
