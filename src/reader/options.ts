@@ -2,6 +2,7 @@
 import { homedir } from "node:os"
 import { join } from "node:path"
 import { assertWholeNumber, invalidInput } from "../errors.js"
+import { assertLocalPath } from "../storage/location.js"
 import { checkTimeoutMs } from "./calls/call-scope.js"
 import { assertCacheOptions } from "./shards/shard-files.js"
 import type { OpenOptions } from "./types.js"
@@ -25,6 +26,7 @@ export function checkOptions(options: OpenOptions<unknown>): ReaderBounds {
   const { maxOpenShards = DEFAULT_OPEN_SHARDS, concurrency = DEFAULT_CONCURRENCY } = options
   const { maxQueued = DEFAULT_QUEUED, queueTimeoutMs = DEFAULT_QUEUE_TIMEOUT_MS } = options
   const { cacheDir = defaultCacheDir(), timeoutMs, maxAgeSeconds, snapshot, autoRefresh } = options
+  assertLocalPath("cacheDir", cacheDir)
   assertWholeNumber("maxOpenShards", maxOpenShards, 1)
   assertWholeNumber("concurrency", concurrency, 1)
   assertCacheOptions(options)
