@@ -57,7 +57,7 @@ export function addMappingOptions(command: Command): Command {
       "--format <name>",
       `format of the inputs: ${SOURCE_FORMATS.join(", ")}; default: by the file name or its first bytes`,
     )
-    .option("--ids <file>", "ids of .npy vectors, one per line")
+    .option("--ids <file>", "ids of vectors that have none (.npy, .fvecs …): one per line, .npy or Parquet")
     .option("--id-column <name>", "column of the ids; default: id")
     .addOption(
       new Option("--id-type <type>", "type of the ids; default: by the input").choices(["string", "int64"]),

@@ -214,7 +214,9 @@ export const schema = z.strictObject({
   format: oneOf(SOURCE_FORMATS)
     .optional()
     .describe("Format of the inputs. Default: by the file name or its first bytes."),
-  ids: text.optional().describe("Ids of .npy vectors, a file with one per line."),
+  ids: text
+    .optional()
+    .describe("Ids of vectors that have none (.npy, .fvecs …): a file with one per line, .npy or Parquet."),
   "id-column": text.optional().describe("Column of the ids. Default: id."),
   "id-type": oneOf(["string", "int64"]).optional().describe("Type of the ids. Default: by the input."),
   "vector-column": text

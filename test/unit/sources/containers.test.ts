@@ -178,3 +178,15 @@ describe("other containers of vectors", () => {
     expect((await failureOf(readInputs(hdf5))).message).toContain("is HDF5, which is not read")
   })
 })
+
+describe("float16 with BYTE_STREAM_SPLIT in Parquet", () => {
+  it("is refused, in DuckDB's words", async () => {
+    const path = inputFixture("28-float16-byte-stream-split/f16.parquet")
+    expect(await failureOf(readInputs(path))).toMatchObject({
+      tag: "InvalidInput",
+      message: expect.stringMatching(
+        /f16\.parquet cannot be read: .*BYTE_STREAM_SPLIT encoding is only supported/,
+      ),
+    })
+  })
+})
