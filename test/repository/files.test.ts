@@ -89,9 +89,12 @@ const ACROSS = [
   "servers/s3-behaviour", // whatever S3 server this run has
   "shards/hostile", // the files of both backends
   "shards/packages", // the packages of both backends
+  "sources/containers", // formats of vectors alone
   "sources/directories", // inputs of all formats
   "sources/packages", // the packages of all formats
+  "sources/packed-vectors", // bytes, from files, records and queries
   "sources/parquet", // what DuckDB reads, from the file to the rows
+  "sources/reference", // files of the reference writers, and the page of formats
   "sources/row-failures", // all formats
   "sources/text", // CSV and JSON Lines
   "storage/wrappers", // all that wrap a store

@@ -13,7 +13,7 @@ export const npy: FileFormat<"npy"> = {
   magic: ["\x93NUMPY"],
   reads: "file",
   idsBeside: true,
-  open: async ({ name, path, ids }) => matrixReader(name, path, ids, findArray()),
+  open: async ({ name, path, ids }) => matrixReader(name, path, ids, findArray),
 }
 
 /** An array in a file, from its header. */
@@ -48,10 +48,10 @@ const NUMBERS: Readonly<Record<string, { readonly bytes: number; readonly array:
   u8: { bytes: 8, array: BigUint64Array },
 }
 
-/** The array that starts at byte `from`; a file holds nothing after it unless `mayGoOn`. */
-export async function openArray(input: OpenFile, from = 0, mayGoOn = false): Promise<NpyFile> {
+/** Reads the header. Throws `Unsupported` for a type or order that is not read, `Corrupt` if the file has another size. */
+export async function openArray(input: OpenFile): Promise<NpyFile> {
   const { handle, file } = input
-  const head = await readUpTo(handle, from, NPY_HEADER_BYTES)
+  const head = await readUpTo(handle, 0, NPY_HEADER_BYTES)
   const { descr, fortranOrder, shape, dataStart } = parseNpyLayout(head, file)
   const type = itemType(descr, file)
   if (fortranOrder && shape.length > 1)
@@ -59,9 +59,8 @@ export async function openArray(input: OpenFile, from = 0, mayGoOn = false): Pro
   const items = shape.reduce((product, length) => product * length, 1)
   if (!Number.isSafeInteger(items * type.bytes))
     throw corrupt(`${file} has shape (${shape.join(", ")}), which is more than a file can hold`, { file })
-  const start = from + dataStart
-  if (!mayGoOn) assertSize(input, start + items * type.bytes)
-  return { shape, type, start, items }
+  assertSize(input, dataStart + items * type.bytes)
+  return { shape, type, start: dataStart, items }
 }
 
 function itemType(descr: string, file: string): ItemType {
@@ -119,21 +118,19 @@ function utf8(item: Buffer): unknown {
   return isUtf8(text) ? text.toString("utf8") : new BadValue("id", "is not UTF-8")
 }
 
-/** Finds the array of vectors that starts at byte `from`. */
-export function findArray(from = 0, mayGoOn = false): FindMatrix {
-  return async (input) => {
-    const { file } = input
-    const { shape, type, start } = await openArray(input, from, mayGoOn)
-    const [rows, dim] = shape
-    if (rows === undefined || dim === undefined || dim === 0 || shape.length !== 2) {
-      throw invalidInput(
-        `${file} has shape (${shape.join(", ")}), expected (rows, dimension) with a dimension of at least 1`,
-        { file, shape: shape.join(", ") },
-      )
-    }
-    if (!type.isNumber) throw invalidInput(`${file} holds texts, expected numbers`, { file })
-    return { rows, dim, start, rowBytes: dim * type.bytes, decode: (bytes) => floats(type.decode(bytes)) }
+/** Finds the vectors of an array of shape (rows, dimension). */
+export const findArray: FindMatrix = async (input) => {
+  const { file } = input
+  const { shape, type, start } = await openArray(input)
+  const [rows, dim] = shape
+  if (rows === undefined || dim === undefined || dim === 0 || shape.length !== 2) {
+    throw invalidInput(
+      `${file} has shape (${shape.join(", ")}), expected (rows, dimension) with a dimension of at least 1`,
+      { file, shape: shape.join(", ") },
+    )
   }
+  if (!type.isNumber) throw invalidInput(`${file} holds texts, expected numbers`, { file })
+  return { rows, dim, start, rowBytes: dim * type.bytes, decode: (bytes) => floats(type.decode(bytes)) }
 }
 
 /** Integers as the float32 values that they are stored as. */
@@ -150,24 +147,19 @@ export async function* idsOfNpy(file: string, path: string): AsyncGenerator<unkn
   const handle = await open(path)
   try {
     const { size } = await handle.stat()
-    yield* idsOfArray({ handle, file, size })
+    const { shape, type, start, items } = await openArray({ handle, file, size })
+    if (shape.length !== 1)
+      throw invalidInput(`${file} has ${shape.length} axes, expected one of ids`, { file })
+    for (let first = 0; first < items; first += BLOCK_ITEMS) {
+      const count = Math.min(BLOCK_ITEMS, items - first)
+      const bytes = await readUpTo(handle, start + first * type.bytes, count * type.bytes)
+      if (bytes.length < count * type.bytes) throw corrupt(`${file} ended within its ids`, { file })
+      const ids = type.decode(bytes)
+      if (ids instanceof Float32Array || ids instanceof Float64Array)
+        throw invalidInput(`${file} holds floating-point numbers, expected ids: integers or texts`, { file })
+      yield* ids
+    }
   } finally {
     await handle.close()
-  }
-}
-
-export async function* idsOfArray(input: OpenFile, from = 0, mayGoOn = false): AsyncGenerator<unknown> {
-  const { file, handle } = input
-  const { shape, type, start, items } = await openArray(input, from, mayGoOn)
-  if (shape.length !== 1)
-    throw invalidInput(`${file} has ${shape.length} axes, expected one of ids`, { file })
-  for (let first = 0; first < items; first += BLOCK_ITEMS) {
-    const count = Math.min(BLOCK_ITEMS, items - first)
-    const bytes = await readUpTo(handle, start + first * type.bytes, count * type.bytes)
-    if (bytes.length < count * type.bytes) throw corrupt(`${file} ended within its ids`, { file })
-    const ids = type.decode(bytes)
-    if (ids instanceof Float32Array || ids instanceof Float64Array)
-      throw invalidInput(`${file} holds floating-point numbers, expected ids: integers or texts`, { file })
-    yield* ids
   }
 }

@@ -41,7 +41,7 @@ function npzReader({ name: file, path, tempDir, ids }: LocalFile): FileReader {
         const own = arrays.find(({ name, axes }) => ID_NAMES.includes(name) && axes === 1)
         const rowIds = own && ids.isCounted ? idsFrom(idsOfNpy(own.label, own.path), own.label, false) : ids
         try {
-          yield* readMatrix(vectors.label, vectors.path, rowIds, findArray())
+          yield* readMatrix(vectors.label, vectors.path, rowIds, findArray)
           if (rowIds !== ids) await rowIds.end(vectors.label)
         } finally {
           if (rowIds !== ids) await rowIds.close()
