@@ -12,22 +12,46 @@ export type ReaderFeature =
   | "fields"
   /** Ids that are integers. */
   | "integer ids"
-  /** A listener for refreshes that fail, and a root whose pointer can be damaged. */
-  | "damage"
+  /** Knows the shard of an id. Without, `get` asks every shard. */
+  | "locator"
+  /** Recall that the build has measured, and so `targetRecall`. */
+  | "measured recall"
+  /** Shards opened, and counted, in the process that asks. A fleet has them elsewhere. */
+  | "shards of its own"
+  /** What is live can be followed: `refresh` and `snapshot`. */
+  | "pointer"
+  /** Stored files that can be damaged, and reads of them that can be held. */
+  | "files"
 
 export type ReaderSharding =
   | { readonly strategy: "explicit"; readonly shards: number }
   | { readonly strategy: "cluster"; readonly shards: number }
   | { readonly strategy: "cel"; readonly shards: number; readonly expression: string }
 
-/** A root of its own, with nothing in it. */
+/** A root of its own, with nothing in it. What a feature names is not called where that feature is lacking. */
 export interface ReaderRoot {
   /** Makes a snapshot of the records live; returns its run. The metric is cosine. */
   publish(records: readonly VectorRecord[], sharding: ReaderSharding): Promise<string>
+  /** A reader that has no shard yet, neither open nor on disk. */
   open(options?: OpenOptions): Promise<Reader>
-  /** Damages what tells which snapshot is live. */
-  damage(): Promise<void>
+  /** Damages what tells which snapshot is live ("pointer"). */
+  damagePointer(): Promise<void>
+  /** Replaces what tells which snapshot is live by what a later version would write ("pointer"). */
+  makeTooNew(): Promise<void>
+  /** Damages a shard of the live snapshot ("files"). */
+  damageShard(shard: number): Promise<void>
+  /** Removes the files of a shard of the live snapshot ("files"). */
+  removeShard(shard: number): Promise<void>
+  /** Holds reads of shards by readers of this root ("files"). */
+  holdShards(): HeldReads
   remove(): Promise<void>
+}
+
+export interface HeldReads {
+  /** Resolves when a read is held. */
+  arrived(): Promise<unknown>
+  /** Lets through what is held, and holds nothing any more. */
+  release(): void
 }
 
 export interface ReaderSuite {
@@ -38,6 +62,8 @@ export interface ReaderSuite {
 const SHARDS = 3
 const EXPLICIT = { strategy: "explicit", shards: SHARDS } as const
 const RECORDS = makeRecords(60, { dim: 4, shards: SHARDS })
+/** As many as it takes for a build to measure recall. */
+const MANY = makeRecords(400, { dim: 4, shards: SHARDS })
 const OTHERS = makeRecords(60, { dim: 4, shards: SHARDS, seed: 8 })
 const QUERY = RECORDS[7]!.vector as Float32Array
 const ALL = { shards: "all", k: 5 } as const
@@ -107,7 +133,18 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
         expect(none).toBeUndefined()
         expect(again).toEqual(first)
         expect(await reader.get(["id-4"], { shards: [0] })).toEqual([undefined])
+        expect(await reader.get([])).toEqual([])
+        expect(reader.snapshot.locator).toBe(has("locator"))
       })
+
+      it.runIf(has("shards of its own"))(
+        "by id open the shards that hold them, or all if none knows",
+        async () => {
+          await using fresh = await root.open()
+          await fresh.get(["id-4", "id-7"])
+          expect(fresh.stats().openShards).toBe(has("locator") ? 1 : SHARDS)
+        },
+      )
 
       it.each([
         ["a vector of another dimension", () => reader.search([1, 2], ALL)],
@@ -120,6 +157,12 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
         ["a time limit that is none", () => reader.search(QUERY, { ...ALL, timeoutMs: 0 })],
       ])("for %s are refused as wrong input", async (_, ask) => {
         await expect(ask()).rejects.toMatchObject({ tag: "InvalidInput" })
+      })
+
+      it("for a recall that nobody has measured are not possible", async () => {
+        await expect(reader.search(QUERY, { targetRecall: 0.9 })).rejects.toMatchObject({
+          tag: "Unsupported",
+        })
       })
 
       it("end at once when their signal has fired", async () => {
@@ -137,7 +180,8 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
           snapshot: reader.snapshot.run,
           pinned: false,
         })
-        expect(reader.stats()).toMatchObject({ openShards: SHARDS, calls: { running: 0, queued: 0 } })
+        expect(reader.stats().calls).toMatchObject({ running: 0, queued: 0 })
+        if (has("shards of its own")) expect(reader.stats().openShards).toBe(SHARDS)
         expect(reader.snapshot).toMatchObject({
           rows: RECORDS.length,
           dim: 4,
@@ -148,6 +192,89 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
         })
       })
     })
+
+    it.runIf(has("shards of its own"))("fetches shards ahead, once, and opens none", () =>
+      withRoot(async (root) => {
+        await using reader = await root.open()
+        expect(await reader.warm({ shards: [1, 1] })).toMatchObject({ shards: 1, downloads: 1 })
+        const warmed = await reader.warm()
+        expect(warmed).toMatchObject({ shards: SHARDS, downloads: SHARDS - 1 })
+        expect(warmed.bytes).toBeGreaterThan(0)
+        expect(await reader.warm()).toEqual({ shards: SHARDS, downloads: 0, bytes: 0 })
+        expect(reader.stats()).toMatchObject({ openShards: 0, shardDownloads: SHARDS })
+        expect((await reader.search(QUERY, ALL)).complete).toBe(true)
+        expect(reader.stats()).toMatchObject({ openShards: SHARDS, shardDownloads: SHARDS })
+        await expect(reader.warm({ shards: [SHARDS] })).rejects.toMatchObject({ tag: "InvalidInput" })
+        const signal = AbortSignal.abort()
+        await expect(reader.warm({ verify: true, signal })).rejects.toMatchObject({ tag: "Aborted" })
+      }),
+    )
+
+    it.runIf(has("files"))("ends calls under way when their signal fires or their time is over", () =>
+      withRoot(async (root) => {
+        await using reader = await root.open()
+        const held = root.holdShards()
+        const abort = new AbortController()
+        const search = reader.search(QUERY, { ...ALL, signal: abort.signal })
+        const lookup = reader.get(["id-4"], { signal: abort.signal, shards: "all" })
+        await held.arrived()
+        abort.abort()
+        await expect(search).rejects.toMatchObject({ tag: "Aborted" })
+        await expect(lookup).rejects.toMatchObject({ tag: "Aborted" })
+        const late = { tag: "Aborted", details: { timeoutMs: 5 } }
+        await expect(reader.search(QUERY, { ...ALL, timeoutMs: 5 })).rejects.toMatchObject(late)
+        await expect(reader.search(QUERY, { ...ALL, timeoutMs: 5, partial: "allow" })).rejects.toMatchObject(
+          late,
+        )
+        await expect(reader.get(["id-4"], { timeoutMs: 5, shards: "all" })).rejects.toMatchObject(late)
+        expect(reader.stats().calls).toMatchObject({ running: 0, queued: 0 })
+        held.release()
+        expect((await reader.search(QUERY, ALL)).complete).toBe(true)
+
+        // A reader that is closed meanwhile.
+        const other = await root.open({ timeoutMs: 600_000 })
+        const again = root.holdShards()
+        const cut = other.search(QUERY, ALL)
+        await again.arrived()
+        const closing = other.close({ abort: true })
+        await expect(cut).rejects.toMatchObject({ tag: "Closed" })
+        await closing
+        again.release()
+      }),
+    )
+
+    it.runIf(has("files"))("fails where a shard is damaged or missing, or answers without it if it may", () =>
+      withRoot(async (root) => {
+        await root.damageShard(0)
+        await root.removeShard(1)
+        await using reader = await root.open()
+        expect((await reader.search(QUERY, { shards: [2], k: 5 })).complete).toBe(true)
+        await expect(reader.search(QUERY, { shards: [0] })).rejects.toMatchObject({ tag: "Corrupt" })
+        await expect(reader.search(QUERY, { shards: [1] })).rejects.toMatchObject({ tag: "NotFound" })
+        await expect(reader.search(QUERY, ALL)).rejects.toMatchObject({
+          tag: expect.stringMatching(/^(Corrupt|NotFound)$/),
+        })
+        await expect(reader.get(["id-3"], { shards: [0] })).rejects.toMatchObject({ tag: "Corrupt" })
+
+        const { hits, complete, shards } = await reader.search(QUERY, { ...ALL, partial: "allow" })
+        const sound = RECORDS.filter(({ shard }) => shard === 2)
+        expect(hits.map(({ id }) => id)).toEqual(
+          bruteForce(sound, "cosine", QUERY, ALL.k).map(({ id }) => id),
+        )
+        expect(complete).toBe(false)
+        expect(shards.asked.toSorted()).toEqual([0, 1, 2])
+        expect(shards.answered).toEqual([2])
+        expect(shards.failed.map(({ shard }) => shard).toSorted()).toEqual([0, 1])
+        for (const { reason } of shards.failed) expect(reason).not.toBe("")
+
+        await expect(reader.search(QUERY, { shards: [0, 1], partial: "allow" })).rejects.toMatchObject({
+          tag: "Unavailable",
+        })
+        const { status, reasons } = await reader.health()
+        expect(status).toBe("degraded")
+        for (const shard of [0, 1]) expect(reasons.join()).toContain(`shard ${shard} fails`)
+      }),
+    )
 
     it.runIf(has("integer ids"))("hands integer ids back as integers", () =>
       withRoot(
@@ -173,10 +300,21 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
           expect(two.shards.asked).toHaveLength(2)
           const all = await reader.search(QUERY, { probes: "all", k: 5 })
           expect(all.hits.map(({ id }) => id)).toEqual(
-            bruteForce(RECORDS, "cosine", QUERY, 5).map(({ id }) => id),
+            bruteForce(MANY, "cosine", QUERY, 5).map(({ id }) => id),
           )
+
+          if (!has("measured recall")) return
+          expect(reader.snapshot.recall).toBeDefined()
+          const some = await reader.search(QUERY, { targetRecall: 0.5 })
+          const most = await reader.search(QUERY, { targetRecall: 1 })
+          expect(some.shards.asked.length).toBeLessThanOrEqual(most.shards.asked.length)
+          for (const { expectedRecall } of [some, most]) {
+            expect(expectedRecall).toBeGreaterThan(0.5)
+            expect(expectedRecall).toBeLessThanOrEqual(1)
+          }
+          expect((await reader.health()).recall).toMatchObject({ k: 10 })
         },
-        RECORDS,
+        MANY,
         { strategy: "cluster", shards: SHARDS },
       ))
 
@@ -196,7 +334,7 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
       ),
     )
 
-    it("moves to the snapshot that is live, whole, and says so", () =>
+    it.runIf(has("pointer"))("moves to the snapshot that is live, whole, and says so", () =>
       withRoot(async (root) => {
         await using reader = await root.open()
         const { run: from } = reader.snapshot
@@ -227,9 +365,10 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
         )
         expect(told).toEqual([results[0]])
         reader.off("refreshed", listener)
-      }))
+      }),
+    )
 
-    it("stays with the snapshot that it was told to", () =>
+    it.runIf(has("pointer"))("stays with the snapshot that it was told to", () =>
       withRoot(async (root) => {
         const first = await root.publish(OTHERS, EXPLICIT)
         await root.publish(RECORDS, EXPLICIT)
@@ -237,7 +376,8 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
         expect(await reader.refresh()).toMatchObject({ changed: false, to: first, pinned: true })
         expect((await reader.search(QUERY, ALL)).snapshot).toBe(first)
         expect((await reader.health()).pinned).toBe(true)
-      }))
+      }),
+    )
 
     it("answers nothing once it is closed, and tells how it was", () =>
       withRoot(async (root) => {
@@ -265,18 +405,23 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
         await expect(root.open()).rejects.toMatchObject({ tag: "NotFound" })
       }, []))
 
-    it.runIf(has("damage"))("is not opened on a damaged root; an open one stays as it is, and says so", () =>
+    it.runIf(has("pointer"))("is not opened on a damaged root; an open one stays as it is, and says so", () =>
       withRoot(async (root) => {
         await using reader = await root.open()
         const { run } = reader.snapshot
         const failures: unknown[] = []
         reader.on("refresh-failed", ({ error }) => void failures.push(error))
-        await root.damage()
-        await expect(root.open()).rejects.toMatchObject({ tag: "Corrupt" })
-        await expect(reader.refresh()).rejects.toMatchObject({ tag: "Corrupt" })
-        expect(failures).toMatchObject([{ tag: "Corrupt" }])
-        expect((await reader.search(QUERY, ALL)).snapshot).toBe(run)
-        expect((await reader.health()).status).toBe("degraded")
+        for (const [spoil, tag] of [
+          [root.damagePointer, "Corrupt"],
+          [root.makeTooNew, "Unsupported"],
+        ] as const) {
+          await spoil()
+          await expect(root.open()).rejects.toMatchObject({ tag })
+          await expect(reader.refresh()).rejects.toMatchObject({ tag })
+          expect((await reader.search(QUERY, ALL)).snapshot).toBe(run)
+          expect((await reader.health()).status).toBe("degraded")
+        }
+        expect(failures).toMatchObject([{ tag: "Corrupt" }, { tag: "Unsupported" }])
       }),
     )
   })

@@ -3,7 +3,12 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { BackendName } from "../../src/index.js"
 import { buildSnapshot, openSnapshot, openStore, type StoreOptions } from "../../src/index.js"
+import { readLive } from "../../src/manifest/current.js"
 import { POINTER_KEY } from "../../src/manifest/keys.js"
+import { POINTER_FORMAT } from "../../src/manifest/pointer.js"
+import { seal } from "../../src/manifest/seal.js"
+import { shardFileKey } from "../../src/snapshot/snapshot.js"
+import { gatedStore } from "../support/gate.js"
 import { ALL } from "../support/scope.js"
 import { s3Root } from "../support/stores.js"
 import { describeReader, type ReaderRoot, SUITE_FIELDS } from "./reader-suite.js"
@@ -18,6 +23,16 @@ const KINDS = {
 async function makeRoot(backend: BackendName, kind: keyof typeof KINDS): Promise<ReaderRoot> {
   const dir = await mkdtemp(join(tmpdir(), "vecsnap-readers-"))
   const { url, store } = KINDS[kind](dir)
+  const objects = openStore(url, store)
+  const gate = gatedStore(objects)
+  let readers = 0
+
+  async function eachFile(shard: number, work: (key: string) => Promise<unknown>): Promise<void> {
+    const { manifest } = await readLive(objects)
+    const entry = manifest.shards.find((one) => one.shard === shard)!
+    for (const { name } of entry.files) await work(shardFileKey(entry, name))
+  }
+
   return {
     async publish(records, sharding) {
       const { run } = await buildSnapshot(records, {
@@ -29,13 +44,24 @@ async function makeRoot(backend: BackendName, kind: keyof typeof KINDS): Promise
       })
       return run
     },
-    open: (options) => openSnapshot(url, { cacheDir: join(dir, "cache"), workers: 1, store, ...options }),
-    async damage() {
-      const opened = openStore(url, store)
-      await opened.put(POINTER_KEY, Buffer.from("damaged"))
-      opened.close()
+    open: (options) =>
+      openSnapshot(gate.store, { cacheDir: join(dir, `cache-${readers++}`), workers: 1, ...options }),
+    async damagePointer() {
+      await objects.put(POINTER_KEY, Buffer.from("damaged"))
     },
-    remove: () => rm(dir, { recursive: true, force: true }),
+    async makeTooNew() {
+      await objects.put(POINTER_KEY, seal({ format: POINTER_FORMAT, version: 99 }))
+    },
+    damageShard: (shard) => eachFile(shard, (key) => objects.put(key, Buffer.from("damaged"))),
+    removeShard: (shard) => eachFile(shard, (key) => objects.delete([key])),
+    holdShards() {
+      gate.hold(/^shards\//)
+      return { arrived: () => gate.arrived(1), release: gate.release }
+    },
+    async remove() {
+      objects.close()
+      await rm(dir, { recursive: true, force: true })
+    },
   }
 }
 
