@@ -31,6 +31,7 @@ export class Calls {
   readonly #states: HeldStates
   readonly #follower: Pick<Follower, "pinned" | "refresh">
   readonly #options: CallsOptions
+  readonly #pinned: boolean
   readonly #running = new Set<Promise<unknown>>()
   readonly #endOfCalls = new AbortController()
   readonly admission
@@ -41,6 +42,7 @@ export class Calls {
     this.#states = states
     this.#follower = follower
     this.#options = options
+    this.#pinned = follower.pinned
     this.admission = createAdmission(options.admission)
   }
 
@@ -79,11 +81,10 @@ export class Calls {
 
   /** Runs `work`, and once more after a refresh if files of its snapshot are gone: then they were collected. */
   async #answer<T>(signal: AbortSignal, work: StateWork<T>): Promise<T> {
-    const { pinned } = this.#follower
     try {
-      return await this.#states.use((held) => work(held, signal, !pinned))
+      return await this.#states.use((held) => work(held, signal, !this.#pinned))
     } catch (error) {
-      if (pinned || !isVecsnapError(error, "NotFound")) throw error
+      if (this.#pinned || !isVecsnapError(error, "NotFound")) throw error
       this.#options.logger.warn({ err: error }, "files of the snapshot are gone: looking for another one")
     }
     // A refresh that fails is reported by itself; then the old snapshot answers what it can.
