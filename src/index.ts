@@ -13,16 +13,22 @@
  * const { hits } = await reader.search(vector, { k: 10, probes: 4 })
  * ```
  *
- * The map of the package:
+ * The map of the package, from the top down; a folder knows those below it:
  *
- * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish; {@link evaluateSnapshot}, its recall.
- * - `writer/`: from a source to a stored snapshot; `sources/` reads files and records.
- * - `reader/`: {@link openSnapshot}, searches, lookups, refresh.
- * - `maintenance/`: what is done to a root from time to time: {@link readHistory}, {@link rollback}, {@link collect}, {@link pin},
- *   {@link verifyRoot}, {@link repairPointer}, {@link diffSnapshots}, {@link listRuns}, {@link diagnoseStore}.
- * - `manifest/`: what a snapshot is on storage: keys, manifest, pointer, publishing.
+ * - `release/`: {@link buildSnapshot}, from a source to a live snapshot: build, gates, publish;
+ *   {@link evaluateSnapshot}, its recall.
+ * - `writer/`: from a source to a stored snapshot: rows to shards, shards to snapshot.
+ * - `reader/`: {@link openSnapshot}, searches, lookups, refresh, health.
+ * - `maintenance/`: what is done to a root from time to time: {@link readHistory}, {@link rollback},
+ *   {@link collect}, {@link pin}, {@link verifyRoot}, {@link repairPointer}, {@link diffSnapshots},
+ *   {@link listRuns}, {@link diagnoseStore}.
+ * - `manifest/`: our snapshot format: keys, manifest, pointer, publishing; and the list of formats.
+ * - `snapshot/`: what a snapshot is for whoever reads it, and what a snapshot format must do.
+ * - `recall/`: true neighbours, curves, the certificate: all that measures.
+ * - `sources/`: {@link openSource}, input files to records, a file per format.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
  * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
+ * - `async/`: so many at a time, and no longer than wanted.
  * - `errors.ts`: what can go wrong, by what to do next; `records.ts`: what goes in and comes out.
  */
 export {

@@ -124,11 +124,16 @@ describe("following what is live", () => {
 
   it("stays where a shard in use cannot be opened, unless that fails already", async () => {
     await publishTiny(gate.store, FIRST)
-    const { follower, states, run, told } = createFollower({}, () => Promise.reject(corrupt("shard.db is damaged")))
+    const { follower, states, run, told } = createFollower({}, () =>
+      Promise.reject(corrupt("shard.db is damaged")),
+    )
     await follower.open(CALM, undefined)
     states.current!.recentShards.add(0)
     await publishTiny(gate.store, SECOND, { shards: CHANGED })
-    await expect(follower.refresh()).rejects.toMatchObject({ tag: "Corrupt", details: { run: SECOND, shard: 0 } })
+    await expect(follower.refresh()).rejects.toMatchObject({
+      tag: "Corrupt",
+      details: { run: SECOND, shard: 0 },
+    })
     expect(run()).toBe(FIRST)
     expect(told).toMatchObject([["refresh-failed", { error: { tag: "Corrupt" } }]])
     states.current!.failingShards.set(0, "shard.db is damaged")
