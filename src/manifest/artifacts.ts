@@ -1,6 +1,6 @@
 /**
- * Routing artifacts: arrays that a strategy needs at query time, stored beside the manifest: one as `.npy`, several in one
- * `.npz`, so that a reader needs one request for them.
+ * Routing artifacts: arrays that a strategy needs at query time, stored beside the manifest: one as `.npy`,
+ * several in one `.npz`, so that a reader needs one request for them.
  */
 import { corrupt, notFound } from "../errors.js"
 import type { Snapshot, StoredFile } from "../snapshot/snapshot.js"

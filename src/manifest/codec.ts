@@ -1,8 +1,9 @@
 /**
  * The wire form of manifests, version 1.
  *
- * Unknown keys are ignored, so that later versions may add some; an unknown `version` is refused. Everything that a
- * program would act on (keys, file names, shard numbers, sums) is checked here, once; what leaves this file is sound.
+ * Unknown keys are ignored, so that later versions may add some; an unknown `version` is refused. Everything
+ * that a program would act on (keys, file names, shard numbers, sums) is checked here, once; what leaves this
+ * file is sound.
  */
 import { z } from "zod"
 import { corrupt } from "../errors.js"
@@ -123,8 +124,8 @@ const schema = z.object({
 })
 const KIND = { format: "vecsnap", version: 1, schema }
 
-// The local cache keeps files of its own beside those of a shard; their names start with a dot. Parts of names are as
-// long as file systems take, and "C:" is a drive.
+// The local cache keeps files of its own beside those of a shard; their names start with a dot. Parts of
+// names are as long as file systems take, and "C:" is a drive.
 function isShardFileName(name: string): boolean {
   const isPart = (part: string): boolean =>
     !part.startsWith(".") && !part.includes(":") && Buffer.byteLength(part) <= FILE_NAME_MAX_BYTES
@@ -158,8 +159,8 @@ export function encodeManifest(manifest: Manifest): Buffer {
 }
 
 /**
- * Reads a manifest. Throws `Corrupt` if its bytes or its meaning are damaged and `Unsupported` if a later version of
- * vecsnap wrote it; both name `key`.
+ * Reads a manifest. Throws `Corrupt` if its bytes or its meaning are damaged and `Unsupported` if a later
+ * version of vecsnap wrote it; both name `key`.
  */
 export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
   // Readers fetch no more than that; a build reads back what it is about to write.
@@ -216,7 +217,9 @@ function findFault(manifest: Manifest, key: string): string | undefined {
   return `its shards have ${sum} rows in all, but it says ${said}`
 }
 
-/** What of a shard's files cannot be: names that no key has, or that two files cannot have beside one another. */
+/**
+ * What of a shard's files cannot be: names that no key has, or that two files cannot have beside one another.
+ */
 function findFileFault(folder: string, files: readonly ShardFile[]): string | undefined {
   // As file systems see it that do not tell cases or forms of Unicode apart.
   const names = files.map(({ name }) => name.normalize("NFC").toLowerCase())

@@ -1,4 +1,7 @@
-/** Whether an object is what its manifest says. What is not throws `Corrupt`, naming the object and both values. */
+/**
+ * Whether an object is what its manifest says. What is not throws `Corrupt`, naming the object and both
+ * values.
+ */
 import { corrupt } from "../errors.js"
 
 export function assertSize(key: string, actual: number, expected: number): void {

@@ -32,14 +32,15 @@ export interface DamagedPointer {
 }
 
 /**
- * What lies where the pointer belongs, for repairs. That it is damaged is no exception, but a finding. Throws `Unsupported` if a
- * later version of vecsnap wrote it.
+ * What lies where the pointer belongs, for repairs. That it is damaged is no exception, but a finding. Throws
+ * `Unsupported` if a later version of vecsnap wrote it.
  */
 export async function inspectPointer(
   store: ObjectStore,
   options?: CallOptions,
 ): Promise<LivePointer | DamagedPointer | undefined> {
-  // The version first: what is then found damaged is this one, or a later one, which a repair will not replace.
+  // The version first: what is then found damaged is this one, or a later one, which a repair will not
+  // replace.
   const info = await store.head(POINTER_KEY, options)
   try {
     return await readPointer(store, options)

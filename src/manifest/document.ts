@@ -29,8 +29,8 @@ export function encodeDocument(
 }
 
 /**
- * Reads a sealed document. Throws `Corrupt` if its bytes or its meaning are damaged and `Unsupported` if a later version of
- * vecsnap wrote it; both name `key`.
+ * Reads a sealed document. Throws `Corrupt` if its bytes or its meaning are damaged and `Unsupported` if a
+ * later version of vecsnap wrote it; both name `key`.
  */
 export function decodeDocument<S extends z.ZodType>(
   { format, version, schema }: DocumentKind<S>,

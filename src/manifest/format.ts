@@ -1,4 +1,7 @@
-/** Our own format, as the contract of `snapshot/format.ts` has it: what a manifest says of a snapshot, and what points to it. */
+/**
+ * Our own format, as the contract of `snapshot/format.ts` has it: what a manifest says of a snapshot, and
+ * what points to it.
+ */
 import type { SnapshotFormat } from "../snapshot/format.js"
 import { readArtifacts } from "./artifacts.js"
 import { pointerAsRead, readManifest } from "./current.js"

@@ -1,6 +1,6 @@
 /**
- * The formats that a root may have, and what readers ask of a root whatever its format: what is live, and the snapshot of a
- * run. A format is added by its folder and one line here.
+ * The formats that a root may have, and what readers ask of a root whatever its format: what is live, and the
+ * snapshot of a run. A format is added by its folder and one line here.
  */
 import { parseJson } from "../json.js"
 import type { Json } from "../records.js"
@@ -85,8 +85,8 @@ export async function readLiveSnapshot(store: ObjectStore, options?: CallOptions
 }
 
 /**
- * The snapshot of a run, whether live or not, and the pointer if it is. If it is not live, the manifests are listed to find
- * it. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run.
+ * The snapshot of a run, whether live or not, and the pointer if it is. If it is not live, the manifests are
+ * listed to find it. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run.
  */
 export async function findSnapshot(
   store: ObjectStore,

@@ -22,7 +22,9 @@ export async function listManifests(
   return found.reverse()
 }
 
-/** The manifest of a run. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run. */
+/**
+ * The manifest of a run. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run.
+ */
 export async function findManifest(
   store: ObjectStore,
   run: string,

@@ -45,7 +45,10 @@ export const runKey = (run: string): string => `${RUN_PREFIX}${run}.json`
 export const pinKey = (run: string): string => `${PIN_PREFIX}${run}.json`
 export const readerKey = (lease: string): string => `${READER_PREFIX}${lease}.json`
 
-/** What is written only to see how the store behaves. `id` is of the form of {@link newId}, fresh for each trial. */
+/**
+ * What is written only to see how the store behaves. `id` is of the form of {@link newId}, fresh for each
+ * trial.
+ */
 export const probeKey = (id: string, file: string): string => `probes/${id}/${file}`
 
 /** The folder of one attempt at one shard; the shard's files are below it. */
@@ -105,8 +108,8 @@ export function parseKey(key: string): ParsedKey | undefined {
 }
 
 /**
- * Whether a relative file name from a manifest stays below the folder it is joined to: no empty, "." or ".." segment,
- * no leading "/", no backslash, no control character.
+ * Whether a relative file name from a manifest stays below the folder it is joined to: no empty, "." or ".."
+ * segment, no leading "/", no backslash, no control character.
  */
 export function isSafeFileName(name: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for

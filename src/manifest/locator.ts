@@ -1,12 +1,13 @@
 /**
  * The id locator: which shard each id of a snapshot is in, as one object that is read in pieces. Pure.
  *
- * `routing/<run>/ids.bin` holds an entry per row, sorted by (hash of the id, shard), in blocks of equal length, then an
- * index of the blocks. A reader fetches the index once, and then the few blocks that the ids asked for can be in. Each
- * block is covered by a checksum in the index, and the index by one in the manifest, so what is read in pieces is
- * verified like what is read whole.
+ * `routing/<run>/ids.bin` holds an entry per row, sorted by (hash of the id, shard), in blocks of equal
+ * length, then an index of the blocks. A reader fetches the index once, and then the few blocks that the ids
+ * asked for can be in. Each block is covered by a checksum in the index, and the index by one in the
+ * manifest, so what is read in pieces is verified like what is read whole.
  *
- * An entry names a shard that holds some id with that hash: a candidate, since different ids may share a hash.
+ * An entry names a shard that holds some id with that hash: a candidate, since different ids may share a
+ * hash.
  *
  * All integers are little-endian and unsigned; docs/format.md has the layout and an example.
  *
@@ -39,7 +40,9 @@ const ENTRIES_PER_BLOCK_MAX = 65_536
 const INT64_MIN = -(2n ** 63n)
 const INT64_MAX = 2n ** 63n - 1n
 
-/** What the index says of one block. Blocks touch if equal hashes continue in the next one, and never overlap. */
+/**
+ * What the index says of one block. Blocks touch if equal hashes continue in the next one, and never overlap.
+ */
 export interface LocatorBlock {
   readonly firstHash: bigint
   readonly lastHash: bigint
@@ -53,7 +56,9 @@ export interface LocatorIndex {
   readonly blocks: readonly LocatorBlock[]
 }
 
-/** The hash under which an id is filed; `undefined` for an integer beyond 64 bits, which no snapshot can hold. */
+/**
+ * The hash under which an id is filed; `undefined` for an integer beyond 64 bits, which no snapshot can hold.
+ */
 export function hashOfId(id: Id): bigint | undefined {
   if (typeof id === "string") return hashValue(id)
   const integer = BigInt(id)
@@ -80,8 +85,8 @@ export function encodeLocatorIndex({ entries, entriesPerBlock, blocks }: Locator
 }
 
 /**
- * Reads an index whose bytes match the manifest's checksum. Throws `Corrupt` if it does not fit the object or the
- * snapshot, `Unsupported` for a later version; both name the object.
+ * Reads an index whose bytes match the manifest's checksum. Throws `Corrupt` if it does not fit the object or
+ * the snapshot, `Unsupported` for a later version; both name the object.
  *
  * @param rows of the snapshot, each of which has an entry
  */
@@ -152,7 +157,9 @@ export function blockRange(
   }
 }
 
-/** The blocks that hold entries with this hash, if any do: none or one, more only where equal hashes straddle. */
+/**
+ * The blocks that hold entries with this hash, if any do: none or one, more only where equal hashes straddle.
+ */
 export function blocksWith({ blocks }: LocatorIndex, hash: bigint): readonly number[] {
   const found: number[] = []
   let block = lowerBound(blocks.length, (i) => blocks[i]!.lastHash >= hash)

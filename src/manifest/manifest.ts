@@ -1,8 +1,8 @@
 /**
  * The manifest: the one document that describes a snapshot completely.
  *
- * {@link Manifest} is what the rest of the code works with; its wire form, with its versions and its checks, is
- * `codec.ts`. The format is documented with an example in docs/format.md.
+ * {@link Manifest} is what the rest of the code works with; its wire form, with its versions and its checks,
+ * is `codec.ts`. The format is documented with an example in docs/format.md.
  */
 import type { Json } from "../records.js"
 import type {
@@ -18,7 +18,9 @@ export type { LocatorEntry, SnapshotSchema }
 
 /** A snapshot of our format: what every snapshot has, with checksums, and how it was built. */
 export interface Manifest extends Snapshot {
-  /** Run that was live when this one started, if any; publishing is refused if another one is live by then. */
+  /**
+   * Run that was live when this one started, if any; publishing is refused if another one is live by then.
+   */
   readonly base: string | undefined
   /** Number of the publication that `base` was live by; see `pointer.ts`. */
   readonly basePublication?: number | undefined

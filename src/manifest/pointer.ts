@@ -1,9 +1,10 @@
 /**
- * The pointer, `_CURRENT`: the one object that is ever overwritten, always by compare-and-set. It names the live
- * manifest, remembers what was live before, and names the runs that a collection is about to remove.
+ * The pointer, `_CURRENT`: the one object that is ever overwritten, always by compare-and-set. It names the
+ * live manifest, remembers what was live before, and names the runs that a collection is about to remove.
  *
- * All that decides which snapshot may be live is in this one object, so that one compare-and-set settles every race:
- * between publishers, and between a publisher and a collection. docs/decisions/0006-one-object-decides.md tells why.
+ * All that decides which snapshot may be live is in this one object, so that one compare-and-set settles
+ * every race: between publishers, and between a publisher and a collection.
+ * docs/decisions/0006-one-object-decides.md tells why.
  */
 import { z } from "zod"
 import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
@@ -20,7 +21,10 @@ export interface Publication {
   readonly run: string
   /** Key of the manifest. */
   readonly manifest: string
-  /** By the store's clock: asked right before the pointer moved, and exact once another write of the pointer came. */
+  /**
+   * By the store's clock: asked right before the pointer moved, and exact once another write of the pointer
+   * came.
+   */
   readonly publishedAt: Date
   readonly action: PublicationAction
 }
@@ -29,11 +33,16 @@ export interface Publication {
 export interface Pointer extends Publication {
   /** Earlier publications, newest first, at most {@link HISTORY_LIMIT}. */
   readonly history: readonly Publication[]
-  /** When the live snapshot became live; absent in the write that made it so, whose own time it is. See {@link liveSinceOf}. */
+  /**
+   * When the live snapshot became live; absent in the write that made it so, whose own time it is. See
+   * {@link liveSinceOf}.
+   */
   readonly liveSince?: Date | undefined
   /** Runs that a collection removes at this moment. They can't be published any more. */
   readonly condemned: readonly string[]
-  /** Random id of this write: tells ours from another's, and no two pointers have the same bytes, hence ETag. */
+  /**
+   * Random id of this write: tells ours from another's, and no two pointers have the same bytes, hence ETag.
+   */
   readonly write: string
 }
 
@@ -134,8 +143,9 @@ export const withoutCondemned = (live: Pointer, runs: ReadonlySet<string>): Next
 /**
  * When the live snapshot became live, and the one before it stopped to be, by the store's clock.
  *
- * `publishedAt` is earlier if the publisher stood still between asking for the time and moving the pointer. What counts is
- * when the pointer moved: who opened the snapshot before until then may rely on the grace period from then on.
+ * `publishedAt` is earlier if the publisher stood still between asking for the time and moving the pointer.
+ * What counts is when the pointer moved: who opened the snapshot before until then may rely on the grace
+ * period from then on.
  */
 export const liveSinceOf = ({ liveSince, lastModified }: StoredPointer): Date => liveSince ?? lastModified
 

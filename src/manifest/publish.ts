@@ -1,6 +1,6 @@
 /**
- * Moving the pointer: the commit point of builds, releases, rollbacks and repairs, and what collections use to exclude
- * that a snapshot which they remove becomes live.
+ * Moving the pointer: the commit point of builds, releases, rollbacks and repairs, and what collections use
+ * to exclude that a snapshot which they remove becomes live.
  */
 import { conflict, corrupt, isVecsnapError, throwIfAborted, type VecsnapError } from "../errors.js"
 import type { Snapshot } from "../snapshot/snapshot.js"
@@ -25,7 +25,10 @@ type SnapshotFiles = Pick<Snapshot, "run" | "shards" | "artifacts" | "locator">
 /** What was live when somebody decided to publish: a publication, nothing at all, or whatever it may be. */
 export type ExpectedLive = Pick<Publication, "run" | "number"> | { readonly run: string } | undefined | "any"
 
-/** A pointer that keeps changing under us is given up after so many tries; each needs another writer in between. */
+/**
+ * A pointer that keeps changing under us is given up after so many tries; each needs another writer in
+ * between.
+ */
 const SWAP_ATTEMPTS = 10
 
 export interface PublishOptions extends CallOptions {
@@ -45,12 +48,13 @@ export interface Published {
 /**
  * Makes the manifest under `key` live.
  *
- * Only a snapshot whose manifest and files are all there, with their sizes, can become live. Whether another was published meanwhile is
- * decided by the pointer alone, so no clock takes part.
+ * Only a snapshot whose manifest and files are all there, with their sizes, can become live. Whether another
+ * was published meanwhile is decided by the pointer alone, so no clock takes part.
  *
- * Throws `Conflict` and changes nothing if something else than `expected` is live, or if another wins the race;
- * `NotFound` if the snapshot is being removed by a collection, or was; `Corrupt` if files of it are missing. An abort is heeded up to
- * the write of the pointer and not after, so that the outcome is known. A lost reply is settled by reading the pointer.
+ * Throws `Conflict` and changes nothing if something else than `expected` is live, or if another wins the
+ * race; `NotFound` if the snapshot is being removed by a collection, or was; `Corrupt` if files of it are
+ * missing. An abort is heeded up to the write of the pointer and not after, so that the outcome is known. A
+ * lost reply is settled by reading the pointer.
  */
 export async function publishManifest(
   store: ObjectStore,
@@ -76,13 +80,15 @@ export async function publishManifest(
 }
 
 /**
- * Makes a manifest live where the pointer's bytes are no pointer any more; `etag` is that of these bytes. For repairs.
+ * Makes a manifest live where the pointer's bytes are no pointer any more; `etag` is that of these bytes. For
+ * repairs.
  *
- * Its history is lost with it, and so are the numbers of publications. The new number must not be one that was given before:
- * a build that began under the old one would take it for its base. So it is the store's time in seconds, which no root
- * reaches by counting.
+ * Its history is lost with it, and so are the numbers of publications. The new number must not be one that
+ * was given before: a build that began under the old one would take it for its base. So it is the store's
+ * time in seconds, which no root reaches by counting.
  *
- * Throws `Conflict` and changes nothing if something else lies there by now, `Corrupt` if files of the snapshot are missing.
+ * Throws `Conflict` and changes nothing if something else lies there by now, `Corrupt` if files of the
+ * snapshot are missing.
  */
 export async function replaceDamagedPointer(
   store: ObjectStore,
@@ -114,11 +120,12 @@ const readable = (replaced: Replaced | undefined): LivePointer | undefined =>
   replaced !== undefined && "write" in replaced ? replaced : undefined
 
 /**
- * Replaces the pointer that was read as `live`, `undefined` if there was none, by `next`. False, and nothing happened,
- * if the pointer had changed by then.
+ * Replaces the pointer that was read as `live`, `undefined` if there was none, by `next`. False, and nothing
+ * happened, if the pointer had changed by then.
  *
- * Whether ours was written is told by its write id, or by its publication in the history of what came after: so a lost
- * reply, a request that was sent twice, and a store that ignores preconditions are all told apart from success.
+ * Whether ours was written is told by its write id, or by its publication in the history of what came after:
+ * so a lost reply, a request that was sent twice, and a store that ignores preconditions are all told apart
+ * from success.
  */
 export async function swapPointer(
   store: ObjectStore,
@@ -141,8 +148,8 @@ export async function swapPointer(
     if (!landed && isVecsnapError(error, "Unavailable")) throw error
     return landed
   }
-  // A store that heeds preconditions has settled it. One that ignores them lets another overwrite ours in the same moment,
-  // so look; if that fails, the store's word stands.
+  // A store that heeds preconditions has settled it. One that ignores them lets another overwrite ours in the
+  // same moment, so look; if that fails, the store's word stands.
   return hasLanded(store, next, write, live).catch(() => true)
 }
 
@@ -182,8 +189,9 @@ async function assertComplete(
   snapshot: SnapshotFiles,
   options: CallOptions,
 ): Promise<void> {
-  // After the pointer was read: a collection condemns a run there before it removes the manifest, and takes the run from the
-  // list only when the manifest is gone. So what is seen here is there when the pointer moves.
+  // After the pointer was read: a collection condemns a run there before it removes the manifest, and takes
+  // the run from the list only when the manifest is gone. So what is seen here is there when the pointer
+  // moves.
   if ((await store.head(key, options)) === undefined) throw beingRemoved(store, snapshot.run)
   const [missing] = await findMissingFiles(store, snapshot, options)
   if (missing === undefined) return

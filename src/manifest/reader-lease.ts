@@ -1,6 +1,6 @@
 /**
- * `readers/<lease>.json`: a reader that is open says which snapshots it uses, and says so again and again. As long as it
- * does, a collection leaves these snapshots alone.
+ * `readers/<lease>.json`: a reader that is open says which snapshots it uses, and says so again and again. As
+ * long as it does, a collection leaves these snapshots alone.
  */
 import { z } from "zod"
 import type { CallOptions, ObjectStore } from "../storage/store.js"

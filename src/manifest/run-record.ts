@@ -1,6 +1,7 @@
 /**
- * `runs/<run>.json`: what a run is doing, or how it ended, and its lease: a run that is going on writes the record anew
- * from time to time, and as long as it does, a collection leaves alone what the run has written and what it builds on.
+ * `runs/<run>.json`: what a run is doing, or how it ended, and its lease: a run that is going on writes the
+ * record anew from time to time, and as long as it does, a collection leaves alone what the run has written
+ * and what it builds on.
  */
 import { z } from "zod"
 import { isVecsnapError } from "../errors.js"
@@ -118,7 +119,10 @@ export interface StoredRunRecord {
   readonly problem?: string
 }
 
-/** The record under a key of `runs/`, or `undefined` if it is gone. A damaged one is no exception, but a finding. */
+/**
+ * The record under a key of `runs/`, or `undefined` if it is gone. A damaged one is no exception, but a
+ * finding.
+ */
 export async function readRunRecord(
   store: ObjectStore,
   key: string,
@@ -164,7 +168,10 @@ export async function* listRunRecords(
   }
 }
 
-/** Writes into the record of a run that its snapshot is live, if there is such a record and nobody writes it meanwhile. */
+/**
+ * Writes into the record of a run that its snapshot is live, if there is such a record and nobody writes it
+ * meanwhile.
+ */
 export async function notePublished(
   store: ObjectStore,
   run: string,

@@ -6,12 +6,12 @@ import { newId, probeKey } from "./keys.js"
 const REMOVAL_TIMEOUT_MS = 10_000
 
 /**
- * What time the store's own clock shows: the modification time of a tiny object that is written, looked at and removed.
- * S3 cuts it to the second. Ages of objects are differences of this and their `lastModified`; the clock of this machine,
- * which may be wrong, has no part in them.
+ * What time the store's own clock shows: the modification time of a tiny object that is written, looked at
+ * and removed. S3 cuts it to the second. Ages of objects are differences of this and their `lastModified`;
+ * the clock of this machine, which may be wrong, has no part in them.
  *
- * Throws what writing and looking throw; `Unavailable` if another removed the object in between. Removing it is best
- * effort, as who may publish need not be allowed to delete: a probe that stays is for `gc`.
+ * Throws what writing and looking throw; `Unavailable` if another removed the object in between. Removing it
+ * is best effort, as who may publish need not be allowed to delete: a probe that stays is for `gc`.
  */
 export async function storeTime(store: ObjectStore, { signal }: CallOptions = {}): Promise<Date> {
   const key = probeKey(newId(), "time")

@@ -6,8 +6,8 @@ import { checkId, type SnapshotState } from "./state.js"
 import type { FoundRecord, GetOptions } from "./types.js"
 
 /**
- * Records by id, in order; `undefined` where there is none. Asks the shards that `options` name, else those that the
- * snapshot's locator names for each id.
+ * Records by id, in order; `undefined` where there is none. Asks the shards that `options` name, else those
+ * that the snapshot's locator names for each id.
  */
 export async function getRecords(
   state: SnapshotState,

@@ -1,8 +1,9 @@
 /**
  * Finds the shards of ids, so that a lookup opens those and no others.
  *
- * The index of the id locator is read at the first lookup, in one request; then each batch of ids reads the blocks that
- * it needs and that are not in memory, adjacent ones in one request. All of it is verified by checksums.
+ * The index of the id locator is read at the first lookup, in one request; then each batch of ids reads the
+ * blocks that it needs and that are not in memory, adjacent ones in one request. All of it is verified by
+ * checksums.
  */
 import { LRUCache } from "lru-cache"
 import { abortable } from "../async/abortable.js"
@@ -32,13 +33,16 @@ const BLOCKS_PER_REQUEST = 64
 
 export interface IdLocator {
   /**
-   * Shards that may hold each id, in order of the ids. For an id of the snapshot its shard is among them; for any other
-   * there are almost always none.
+   * Shards that may hold each id, in order of the ids. For an id of the snapshot its shard is among them; for
+   * any other there are almost always none.
    */
   locate(ids: readonly Id[], signal?: AbortSignal): Promise<readonly (readonly number[])[]>
 }
 
-/** The locator of a snapshot, or what does without one: every shard may hold every id, and a warning says so once. */
+/**
+ * The locator of a snapshot, or what does without one: every shard may hold every id, and a warning says so
+ * once.
+ */
 export function createIdLocator(store: ObjectStore, snapshot: Snapshot, logger: Logger): IdLocator {
   const { locator, run, rows } = snapshot
   const shards = snapshot.shards.map(({ shard }) => shard)
@@ -259,7 +263,8 @@ function shareRequest<T>(
   return { result, request: { waiting: 0, abandon } }
 }
 
-// The request is shared with other lookups, so a signal ends the waiting, and the request only if nobody else waits.
+// The request is shared with other lookups, so a signal ends the waiting, and the request only if nobody else
+// waits.
 async function arrival<T>({ content, request }: Cached<T>, signal: AbortSignal | undefined): Promise<T> {
   request.waiting++
   try {
@@ -270,7 +275,10 @@ async function arrival<T>({ content, request }: Cached<T>, signal: AbortSignal |
   }
 }
 
-/** Runs `[first, end)` of successive numbers, at most `longest` each, that cover `numbers`, which are in any order. */
+/**
+ * Runs `[first, end)` of successive numbers, at most `longest` each, that cover `numbers`, which are in any
+ * order.
+ */
 export function adjacentRuns(
   numbers: readonly number[],
   longest: number,

@@ -10,8 +10,8 @@ interface WithPayload {
 }
 
 /**
- * A hit or record with its payload checked by `schema`, if there is one. No payload stays null. Throws `InvalidInput`
- * that names id and shard if the payload is not what the schema expects.
+ * A hit or record with its payload checked by `schema`, if there is one. No payload stays null. Throws
+ * `InvalidInput` that names id and shard if the payload is not what the schema expects.
  */
 export function typePayload<T extends WithPayload, Payload>(
   item: T,

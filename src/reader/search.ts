@@ -25,11 +25,11 @@ interface SearchHooks {
 const DEFAULT_K = 10
 
 /**
- * Answers several queries on one snapshot. Queries are grouped by shard, so that each shard is opened once, whatever
- * the number of queries that need it. What goes on when this throws is for `signal` to stop.
+ * Answers several queries on one snapshot. Queries are grouped by shard, so that each shard is opened once,
+ * whatever the number of queries that need it. What goes on when this throws is for `signal` to stop.
  *
- * @param failOnMissing throw `NotFound` for a shard whose files storage does not have, even where partial answers are
- * allowed, so that the caller can look for a newer snapshot
+ * @param failOnMissing throw `NotFound` for a shard whose files storage does not have, even where partial
+ * answers are allowed, so that the caller can look for a newer snapshot
  * @param useShard of the state
  * @param noteUnlike is told of each query whether it is unlike the rows, where the snapshot's routing says so
  */

@@ -1,13 +1,14 @@
 /**
- * The contract of a snapshot format: how snapshots are described on storage. One folder per format; `manifest/formats.ts`
- * lists them, and finds the one that a root has.
+ * The contract of a snapshot format: how snapshots are described on storage. One folder per format;
+ * `manifest/formats.ts` lists them, and finds the one that a root has.
  *
  * Rules that hold for every format:
  *
  * - A root has one pointer, the object `_CURRENT`, a JSON document; a format is recognised by it.
  * - Keys are relative to the root that was opened, wherever the snapshot was written first.
- * - What leaves a format is sound: names, numbers and sums that a program would act on were checked, and what is damaged
- *   has thrown `Corrupt`, naming the object. What is missing has thrown `NotFound`, what is too new `Unsupported`.
+ * - What leaves a format is sound: names, numbers and sums that a program would act on were checked, and what
+ *   is damaged has thrown `Corrupt`, naming the object. What is missing has thrown `NotFound`, what is too
+ *   new `Unsupported`.
  * - A snapshot never changes. Only the pointer does.
  */
 import type { Json } from "../records.js"
@@ -19,7 +20,9 @@ export interface SnapshotFormat {
   /** As people know it: "vecsnap". */
   readonly name: string
 
-  /** Whether a pointer is one of this format, by its properties; those of a damaged one may be any, or none. */
+  /**
+   * Whether a pointer is one of this format, by its properties; those of a damaged one may be any, or none.
+   */
   recognises(pointer: Readonly<Record<string, Json>>): boolean
 
   /** The pointer from its object. Throws `Corrupt` or `Unsupported`. */
@@ -28,7 +31,9 @@ export interface SnapshotFormat {
   /** Throws `InvalidInput`, naming the option, unless `run` has the form of a run's id. */
   assertRun(option: string, run: string): void
 
-  /** Where the snapshot of a run is described, whether live or not. Lists. Throws `NotFound` if there is none. */
+  /**
+   * Where the snapshot of a run is described, whether live or not. Lists. Throws `NotFound` if there is none.
+   */
   findRun(store: ObjectStore, run: string, options?: CallOptions): Promise<SnapshotAddress>
 
   /** The snapshot that is described under a key. */

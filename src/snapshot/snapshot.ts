@@ -52,7 +52,9 @@ export interface StoredFile {
 /** The id locator. Only formats that record checksums have one. */
 export interface LocatorEntry extends StoredFile {
   readonly sha256: string
-  /** The index: the last `size` bytes of the object, with a checksum of its own, to be read without the rest. */
+  /**
+   * The index: the last `size` bytes of the object, with a checksum of its own, to be read without the rest.
+   */
   readonly index: { readonly size: number; readonly sha256: string }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Admission: how many calls run at a time, how many may wait, and for how long. Beyond that a caller hears so at once,
- * with a hint when to come again: a queue without bounds only turns overload into timeouts.
+ * Admission: how many calls run at a time, how many may wait, and for how long. Beyond that a caller hears so
+ * at once, with a hint when to come again: a queue without bounds only turns overload into timeouts.
  */
 import { createSemaphore } from "../../async/semaphore.js"
 import { assertWholeNumber, throwIfAborted, unavailable } from "../../errors.js"
@@ -16,9 +16,9 @@ export interface AdmissionSettings {
 
 export interface Admission {
   /**
-   * Runs `task` when its turn comes, in order of arrival. Throws `Unavailable` with `details.retryAfterMs`: at once if
-   * the queue is full, else when `queueTimeoutMs` have passed before its turn. Throws `Aborted` if `signal` fires
-   * before its turn. In all these cases `task` never runs.
+   * Runs `task` when its turn comes, in order of arrival. Throws `Unavailable` with `details.retryAfterMs`:
+   * at once if the queue is full, else when `queueTimeoutMs` have passed before its turn. Throws `Aborted` if
+   * `signal` fires before its turn. In all these cases `task` never runs.
    */
   run<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T>
   readonly running: number

@@ -1,11 +1,14 @@
 /**
- * What bounds one call of a reader: the caller's signal, a time limit, and the end of the reader, as one signal.
+ * What bounds one call of a reader: the caller's signal, a time limit, and the end of the reader, as one
+ * signal.
  */
 import { setMaxListeners } from "node:events"
 import { aborted, closed, invalidInput, isVecsnapError, type VecsnapError } from "../../errors.js"
 
 export interface CallScope {
-  /** Fires when the call is to stop, and also when it has ended, so that nothing it began goes on for nobody. */
+  /**
+   * Fires when the call is to stop, and also when it has ended, so that nothing it began goes on for nobody.
+   */
   readonly signal: AbortSignal
   /** The error that the caller is to see: why the call was stopped, if that is what went wrong. */
   explain(error: unknown): unknown
@@ -38,11 +41,15 @@ export function checkTimeoutMs(option: string, value: number): void {
 /** One for all calls: an error takes its stack with it, which costs as much as all the rest. */
 const ENDED = new Error("the call has ended")
 
-/** Begins a call. `AbortSignal.any` would do, but keeps every call of a long-lived signal in memory on Node 20. */
+/**
+ * Begins a call. `AbortSignal.any` would do, but keeps every call of a long-lived signal in memory on Node
+ * 20.
+ */
 export function createCallScope({ what, signal, timeoutMs, closing }: CallBounds): CallScope {
   if (timeoutMs !== undefined) checkTimeoutMs("timeoutMs", timeoutMs)
   const controller = new AbortController()
-  // Many shards at a time rightly wait for one signal, and many calls for the caller's; Node would print a warning.
+  // Many shards at a time rightly wait for one signal, and many calls for the caller's; Node would print a
+  // warning.
   for (const one of [controller.signal, signal, closing]) if (one !== undefined) setMaxListeners(0, one)
 
   let verdict: VecsnapError | undefined

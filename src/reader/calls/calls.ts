@@ -1,6 +1,6 @@
 /**
- * The calls of a reader: each runs within its bounds, in its turn, on the state that is current then, and once more on a newer
- * one if files of its snapshot are gone.
+ * The calls of a reader: each runs within its bounds, in its turn, on the state that is current then, and
+ * once more on a newer one if files of its snapshot are gone.
  */
 import { abortable } from "../../async/abortable.js"
 import { closed, isVecsnapError, messageOf, throwIfAborted } from "../../errors.js"
@@ -17,7 +17,10 @@ export interface CallBounds {
   readonly timeoutMs?: number | undefined
 }
 
-/** Work of a call on one state. With `failOnMissing`, files that storage does not have must fail it with `NotFound`. */
+/**
+ * Work of a call on one state. With `failOnMissing`, files that storage does not have must fail it with
+ * `NotFound`.
+ */
 export type StateWork<T> = (held: HeldState, signal: AbortSignal, failOnMissing: boolean) => Promise<T>
 
 export interface CallsOptions {
@@ -63,7 +66,10 @@ export class Calls {
     }
   }
 
-  /** Runs `work` at once, until the caller, the time limit or the end of the calls ends it; {@link end} waits for it. */
+  /**
+   * Runs `work` at once, until the caller, the time limit or the end of the calls ends it; {@link end} waits
+   * for it.
+   */
   async bounded<T>(what: string, bounds: CallBounds, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     this.assertOpen()
     const scope = createCallScope({ what, ...bounds, closing: this.#endOfCalls.signal })
@@ -79,7 +85,9 @@ export class Calls {
     }
   }
 
-  /** Runs `work`, and once more after a refresh if files of its snapshot are gone: then they were collected. */
+  /**
+   * Runs `work`, and once more after a refresh if files of its snapshot are gone: then they were collected.
+   */
   async #answer<T>(signal: AbortSignal, work: StateWork<T>): Promise<T> {
     try {
       return await this.#states.use((held) => work(held, signal, !this.#pinned))

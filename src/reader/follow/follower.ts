@@ -18,7 +18,10 @@ import type { SnapshotLease } from "./lease.js"
 import { KnownPointer } from "./pointer.js"
 import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
 
-/** What a refresh opens before the swap, at most, and how long it may take: the new snapshot is not to be held up. */
+/**
+ * What a refresh opens before the swap, at most, and how long it may take: the new snapshot is not to be held
+ * up.
+ */
 const WARM_BUDGET = { shards: 64, bytes: 2 ** 30 }
 const WARM_MS = 30_000
 const WARM_CONCURRENCY = 4
@@ -138,9 +141,10 @@ export class Follower {
   }
 
   /**
-   * Opens the shards of the next state that were in use in this one, so that no search waits for them after the swap. Throws if
-   * one of them cannot be opened: then the old state goes on, since the next one would fail where this one answers. Time is no
-   * such reason: what is not open in time is opened by the searches that need it.
+   * Opens the shards of the next state that were in use in this one, so that no search waits for them after
+   * the swap. Throws if one of them cannot be opened: then the old state goes on, since the next one would
+   * fail where this one answers. Time is no such reason: what is not open in time is opened by the searches
+   * that need it.
    */
   async #warmUp(before: SnapshotState, after: SnapshotState, held: HeldState): Promise<void> {
     const { maxOpenShards, logger } = this.#options
@@ -197,7 +201,10 @@ export class Follower {
   }
 }
 
-/** Whether nothing is wrong but that time was up: that of the whole, or that of the wait for a place among the open shards. */
+/**
+ * Whether nothing is wrong but that time was up: that of the whole, or that of the wait for a place among the
+ * open shards.
+ */
 const isForTime = (error: unknown): boolean =>
   isVecsnapError(error) &&
   (error.tag === "Closed" || error.details.timeoutMs !== undefined || error.details.waitedMs !== undefined)

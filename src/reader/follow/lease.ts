@@ -1,6 +1,6 @@
 /**
- * The lease of a reader: says below `readers/` which snapshots are open, again and again, so that no collection removes
- * them. Off unless asked for.
+ * The lease of a reader: says below `readers/` which snapshots are open, again and again, so that no
+ * collection removes them. Off unless asked for.
  */
 import { hostname } from "node:os"
 import { invalidInput, messageOf } from "../../errors.js"
@@ -20,9 +20,11 @@ const END_TIMEOUT_MS = 10_000
 
 export interface SnapshotLease {
   /**
-   * Adds a snapshot to those that are protected, and makes sure that it was not too late. Call it before the manifest is read.
+   * Adds a snapshot to those that are protected, and makes sure that it was not too late. Call it before the
+   * manifest is read.
    *
-   * Throws `NotFound` if a collection is removing the snapshot, and what the store throws if the lease can't be written.
+   * Throws `NotFound` if a collection is removing the snapshot, and what the store throws if the lease can't
+   * be written.
    */
   protect(run: string, signal: AbortSignal | undefined): Promise<void>
   /** Takes back one `protect`, with the next renewal. */
@@ -106,7 +108,8 @@ export function createSnapshotLease(
       uses.set(run, (uses.get(run) ?? 0) + 1)
       try {
         await write(signal)
-        // A collection condemns first and looks for leases then: either it sees this one, or we see that it has begun.
+        // A collection condemns first and looks for leases then: either it sees this one, or we see that it
+        // has begun.
         const live = await readRootPointer(store, { signal })
         if (live?.condemned.includes(run)) throw beingRemoved(store, run)
       } catch (error) {

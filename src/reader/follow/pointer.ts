@@ -1,4 +1,7 @@
-/** The pointer of a root, as a reader knows it: what it was when it was last read, and since when it could not be. */
+/**
+ * The pointer of a root, as a reader knows it: what it was when it was last read, and since when it could not
+ * be.
+ */
 import { messageOf } from "../../errors.js"
 import { nothingPublished } from "../../manifest/current.js"
 import { type RootPointer, readRootPointer, readRootPointerIfChanged } from "../../manifest/formats.js"
@@ -37,7 +40,10 @@ export class KnownPointer {
     return this.#failure
   }
 
-  /** The pointer as it is now; costs no body if it is the one we know. Throws `NotFound` if nothing is published. */
+  /**
+   * The pointer as it is now; costs no body if it is the one we know. Throws `NotFound` if nothing is
+   * published.
+   */
   async read(signal: AbortSignal | undefined): Promise<RootPointer> {
     const known = this.#pointer
     try {
@@ -62,8 +68,8 @@ export class KnownPointer {
   }
 
   /**
-   * Reads the pointer for `health` unless that was just done, in bounded time. What goes wrong is noted as {@link failure}, not
-   * thrown.
+   * Reads the pointer for `health` unless that was just done, in bounded time. What goes wrong is noted as
+   * {@link failure}, not thrown.
    */
   async probe(closing: AbortSignal): Promise<void> {
     if (Date.now() - (this.#readAt?.getTime() ?? 0) <= FRESH_MS) return

@@ -12,9 +12,9 @@ export interface WarmBudget {
 }
 
 /**
- * Shards of the next snapshot to open before it answers, by number: those that `recent` (latest last) names, that both
- * snapshots have, and whose content changed. The latest used come first; a shard beyond the budget is passed over, a
- * smaller one after it may still fit.
+ * Shards of the next snapshot to open before it answers, by number: those that `recent` (latest last) names,
+ * that both snapshots have, and whose content changed. The latest used come first; a shard beyond the budget
+ * is passed over, a smaller one after it may still fit.
  */
 export function chooseShardsToWarm(
   before: Pick<SnapshotState, "contents">,
@@ -39,7 +39,9 @@ export function chooseShardsToWarm(
 
 /** Time and chance, which tests replace. */
 export interface RefreshClock {
-  /** Calls back once, after `ms`, without keeping the process alive. Returns a function that takes this back. */
+  /**
+   * Calls back once, after `ms`, without keeping the process alive. Returns a function that takes this back.
+   */
   after(ms: number, callback: () => void): () => void
   /** At least 0, less than 1. */
   random(): number
@@ -57,8 +59,9 @@ const DEFAULT_JITTER = 0.1
 const MAX_SECONDS = 1_000_000
 
 /**
- * Refreshes again and again: `everySeconds`, more or less by the share `jitter`, after the previous refresh has ended,
- * so that they never overlap. What `refresh` throws is for it to report. Returns a function that stops.
+ * Refreshes again and again: `everySeconds`, more or less by the share `jitter`, after the previous refresh
+ * has ended, so that they never overlap. What `refresh` throws is for it to report. Returns a function that
+ * stops.
  */
 export function startAutoRefresh(
   { everySeconds, jitter = DEFAULT_JITTER }: AutoRefresh,

@@ -1,6 +1,6 @@
 /**
- * The metrics of readers for `prom-client`, which stays optional: it is passed in, never imported. Imported as
- * `vecsnap/prometheus`. Names are documented in docs/metrics.md.
+ * The metrics of readers for `prom-client`, which stays optional: it is passed in, never imported. Imported
+ * as `vecsnap/prometheus`. Names are documented in docs/metrics.md.
  *
  * ```ts
  * import * as prometheus from "prom-client"
@@ -20,7 +20,10 @@ import {
   SHARD_BOUNDS,
 } from "./telemetry.js"
 
-/** The parts of the `prom-client` module that are used, from version 14 on. `Registry` is its own type for registries. */
+/**
+ * The parts of the `prom-client` module that are used, from version 14 on. `Registry` is its own type for
+ * registries.
+ */
 export interface PromClient<Registry extends object> {
   readonly register: Registry
   readonly Counter: new (
@@ -53,9 +56,9 @@ interface Metrics {
 const metricsOf = new WeakMap<object, Metrics>()
 
 /**
- * Adds the metrics of `reader` to a registry of `prom-client`, by default the global one; several readers may share it,
- * and are told apart by the label `root`. Counts start at zero with this call. Returns what ends it; the counts stay in
- * the registry.
+ * Adds the metrics of `reader` to a registry of `prom-client`, by default the global one; several readers may
+ * share it, and are told apart by the label `root`. Counts start at zero with this call. Returns what ends
+ * it; the counts stay in the registry.
  *
  * Throws `InvalidInput` if the reader is closed, or wrapped in something else.
  */

@@ -1,9 +1,10 @@
 /**
- * What a reader tells of itself while it runs: spans and metrics through the OpenTelemetry API, which do nothing
- * unless the application has set up an SDK, and the same facts for other observers (see prometheus.ts).
+ * What a reader tells of itself while it runs: spans and metrics through the OpenTelemetry API, which do
+ * nothing unless the application has set up an SDK, and the same facts for other observers (see
+ * prometheus.ts).
  *
- * Names and attributes are documented in docs/metrics.md. Attributes have few values: roots, outcomes, error tags; never
- * an id, a key or a query.
+ * Names and attributes are documented in docs/metrics.md. Attributes have few values: roots, outcomes, error
+ * tags; never an id, a key or a query.
  */
 import { type Attributes, type BatchObservableResult, metrics, type Span } from "@opentelemetry/api"
 import { invalidInput } from "../../errors.js"
@@ -25,7 +26,9 @@ export type RefreshOutcome = "changed" | "unchanged" | "failed"
 
 /** Is told what happens in a reader. Must not throw. */
 export interface ReaderObserver {
-  /** A call of `search` or `searchMany` has ended; `shards` asked by each of its queries, none if it failed. */
+  /**
+   * A call of `search` or `searchMany` has ended; `shards` asked by each of its queries, none if it failed.
+   */
   searched(seconds: number, outcome: SearchOutcome, shards: readonly number[]): void
   shardOpened(): void
   shardDownloaded(bytes: number): void
@@ -60,7 +63,8 @@ const observedReaders = new WeakMap<object, ObservedReader>()
 /**
  * Telemetry of one reader. `root` is the store's URL, `gauges` is asked whenever metrics are collected.
  *
- * Instruments come from the meter provider that is registered now: an SDK must be set up before a reader is opened.
+ * Instruments come from the meter provider that is registered now: an SDK must be set up before a reader is
+ * opened.
  */
 export function createTelemetry(reader: object, root: string, gauges: () => ReaderGauges): Telemetry {
   const otel = createOtelObserver(root, gauges)
