@@ -14,7 +14,7 @@ import type {
 } from "../src/index.js"
 import {
   type ShardingSetting,
-  STRATEGY_NAMES,
+  type StrategyName,
   shardingSettings,
   strategyType,
 } from "../src/sharding/registry.js"
@@ -83,7 +83,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
 /** What is read, and how its columns are understood. Throws `InvalidInput` if nothing is named, or both files and SQL. */
 export function resolveSource(
   inputs: readonly string[],
-  flags: MappingFlags & StorageFlags,
+  flags: MappingFlags & StorageFlags & Pick<BuildFlags, "memoryLimit">,
   config: Config,
 ): Pick<BuildRequest, "inputs" | "source"> {
   const read = resolveInput(inputs, flags, config)
@@ -97,6 +97,7 @@ export function resolveSource(
     fields: flags.fields ?? config.fields,
     payloadColumns: flags.payloadColumns ?? config["payload-columns"],
     shardColumn: flags.shardColumn ?? config["shard-column"],
+    memoryLimit: flags.memoryLimit ?? config["memory-limit"],
     store: storeOptions(flags, config),
   })
   return { inputs: read.inputs, source: source as SourceOptions }
@@ -151,18 +152,17 @@ function resolveInput(
   return { inputs: files, source: withoutUndefined(source) }
 }
 
+const DEFAULT_STRATEGY: StrategyName = "cluster"
+
 /**
- * Sharding from flags and configuration. A setting that the strategy does not know is an error, except that another
- * strategy asked for by a flag leaves behind what the configuration says for its own.
+ * Sharding from flags and configuration: `cluster` with a number of shards for the input, if neither names a strategy. A setting
+ * that the strategy does not know is an error, except that another strategy asked for by a flag leaves behind what the
+ * configuration says for its own.
  */
 export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "sharding">): RequestedSharding {
   const { strategy: configured, ...inFile } = config.sharding ?? {}
-  const strategy = flags.strategy ?? configured
-  if (strategy === undefined) {
-    throw usageError(
-      `no strategy is named: give --strategy, one of ${STRATEGY_NAMES.join(", ")}, or sharding.strategy in vecsnap.yaml`,
-    )
-  }
+  const named = flags.strategy ?? configured
+  const strategy = named ?? DEFAULT_STRATEGY
   const { queriesBy, options: declared } = strategyType(strategy)
   const configuredSettings: Readonly<Record<string, unknown>> = inFile
   const onCommandLine: Readonly<Record<string, unknown>> = { ...flags }
@@ -185,6 +185,7 @@ export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "shar
       `the strategy ${strategy} needs an expression: give --cel, or sharding.cel in vecsnap.yaml`,
     )
   }
+  if (named === undefined) options.shards ??= "auto"
   if (options.shards === undefined && options.values === undefined) {
     const or = "values" in declared ? ", or --values" : ""
     throw usageError(`the strategy ${strategy} needs a number of shards: give --shards${or}`)

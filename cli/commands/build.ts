@@ -1,14 +1,15 @@
-import { availableParallelism } from "node:os"
 import { Command } from "commander"
 import {
+  type BuildOptions,
   type BuildReport,
   buildSnapshot,
+  type ChosenSettings,
   type CollectSummary,
+  chooseSettings,
   openSource,
-  planSnapshot,
-  readInputFacts,
   type ShardingOptions,
 } from "../../src/index.js"
+import { shortened } from "../../src/wording.js"
 import { addBuildOptions, addMappingOptions, addShardingOptions, type BuildFlags } from "../build-options.js"
 import { type BuildRequest, hasAutoShards, resolveBuild } from "../build-request.js"
 import { loadConfig } from "../config.js"
@@ -35,15 +36,16 @@ import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Inputs are Parquet, CSV, JSON Lines (also .gz, .zst), Arrow IPC or .npy: files, globs, s3:// objects, "-" for standard
-input. vecsnap.yaml in the working directory may hold all settings that a nightly job repeats; flags override it.
+input. Without a strategy, records are clustered, and the number of shards and the backend are chosen by the rows and the
+dimension of the input, as \`vecsnap plan\` proposes them; what was chosen is printed first. vecsnap.yaml in the working directory may hold all settings that a nightly job repeats; flags override it.
 
 Examples:
+  vecsnap build words.parquet --to ./words
   vecsnap build words.parquet --to ./words --strategy cluster --shards 16
   vecsnap build 'day/*.parquet' --to s3://vectors/days --strategy explicit --shards 7 --shard-column weekday
   vecsnap build --sql "select id, emb as vector, tenant from 'in.parquet'" --fields tenant:string \\
       --to s3://vectors/tenants --strategy cel --cel 'shard_hash(tenant) % 16u' --shards 16
   vecsnap build words.parquet --to ./words --strategy cluster --shards 16 --allow rows
-  vecsnap build words.parquet --to ./words --strategy cluster --shards auto
   zcat words.jsonl.gz | vecsnap build - --format jsonl --to ./words --strategy lsh --shards 8 --json`
 
 /** `vecsnap build`: builds a snapshot and makes it live. */
@@ -96,10 +98,13 @@ export async function runBuild(
 ): Promise<BuildReport> {
   const progress = createProgress(io, { quiet })
   try {
-    const sharding = await settleShards(inputs, source, build, io, progress.line)
-    const report = await buildSnapshot(await openSource(inputs, source), {
-      ...build,
-      sharding,
+    const settled = await settle(inputs, source, build, io, progress.line)
+    const opened = await openSource(inputs, source)
+    for (const note of opened.notes ?? []) progress.line(note)
+    const { sharding: _, ...rest } = build
+    const report = await buildSnapshot(opened, {
+      ...rest,
+      ...settled,
       ...(queries && { queries: await openSource(queries.inputs, queries.source) }),
       signal: io.signal,
       onProgress: progress.show,
@@ -112,23 +117,51 @@ export async function runBuild(
   }
 }
 
-/** The sharding with a number of shards: "auto" is what `vecsnap plan` proposes for the input. */
-async function settleShards(
+/** Settings that are to be chosen by a look at the input: the number of shards, and with it the backend. */
+async function settle(
   inputs: readonly string[],
   source: BuildRequest["source"],
-  { sharding, metric, backend, memoryLimit, parallelism }: BuildRequest["build"],
+  build: BuildRequest["build"],
   io: Io,
   say: (line: string) => void,
-): Promise<ShardingOptions> {
-  if (!hasAutoShards(sharding)) return sharding
+): Promise<Pick<BuildOptions, "sharding" | "backend">> {
+  const { sharding, metric, backend, memoryLimit, parallelism, onBadRow } = build
+  if (!hasAutoShards(sharding)) return withoutUndefined({ sharding, backend })
   if (inputs.includes("-")) {
-    throw usageError("shards auto has to look at the input first, but standard input can be read only once")
+    throw usageError(
+      "the number of shards is chosen by a look at the input, but standard input can be read only once: give --shards",
+    )
   }
-  const facts = await readInputFacts(await openSource(inputs, source), { signal: io.signal })
-  const cores = parallelism ?? availableParallelism()
-  const { shards, reasons } = planSnapshot(facts, withoutUndefined({ metric, backend, memoryLimit, cores }))
-  say(`shards auto: ${reasons.shards}`)
-  return { ...sharding, shards } as ShardingOptions
+  const chosen = await chooseSettings(await openSource(inputs, source), {
+    metric,
+    backend,
+    memoryLimit,
+    parallelism,
+    onBadRow,
+    signal: io.signal,
+  })
+  const { shards } = chosen.sharding
+  const flags = flagsOf({ ...sharding, shards }, chosen, metric ?? "cosine")
+  say(`settings: ${flags.join(" ")}`)
+  say(`shards auto: ${chosen.plan.reasons.shards}`)
+  return { sharding: { ...sharding, shards } as ShardingOptions, backend: chosen.backend }
+}
+
+/** The settings of a build as the flags that would change them. */
+function flagsOf(
+  { strategy, shards }: { readonly strategy: string; readonly shards: number },
+  { backend, columns }: ChosenSettings,
+  metric: string,
+): readonly string[] {
+  const chosen = { strategy, shards, backend, metric }
+  const mapping = columns && {
+    "id-column": columns.id,
+    "vector-column": columns.vector,
+    "payload-columns": shortened(columns.payload.join(","), 200),
+  }
+  return Object.entries({ ...chosen, ...mapping }).map(
+    ([flag, value]) => `--${flag} ${shellQuote(String(value))}`,
+  )
 }
 
 function renderReport(report: BuildReport, paint: Paint = plainPaint, width?: number): string {

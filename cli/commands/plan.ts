@@ -6,7 +6,9 @@ import {
   planSnapshot,
   readInputFacts,
   type SnapshotPlan,
+  type SourceColumns,
 } from "../../src/index.js"
+import { listOf, quoted } from "../../src/wording.js"
 import { addMappingOptions, addPlanOptions, type PlanFlags } from "../build-options.js"
 import { resolveSource } from "../build-request.js"
 import { loadConfig } from "../config.js"
@@ -47,8 +49,13 @@ export function planCommand(io: Io): Command {
   return command.action(async (inputs: readonly string[], flags: PlanFlags) => {
     const config = await loadConfig(flags.config, io)
     const request = resolveSource(inputs, flags, config)
-    const facts = await readInputFacts(await openSource(request.inputs, request.source), {
+    const source = await openSource(request.inputs, request.source)
+    let columns: SourceColumns | undefined
+    const facts = await readInputFacts(source, {
       signal: io.signal,
+      onColumns: (found) => {
+        columns = found
+      },
     })
     const shards = flags.shards ?? config.sharding?.shards
     const plan = planSnapshot(
@@ -61,19 +68,39 @@ export function planCommand(io: Io): Command {
         cores: flags.parallelism ?? config.parallelism ?? availableParallelism(),
       }),
     )
-    if (flags.json) printJson(io, { input: facts, plan })
-    else io.stdout.write(renderPlan(facts, plan, paintFor(io.stdout, io.env)))
+    const input = { ...facts, notes: source.notes ?? [], columns: columns ?? null }
+    if (flags.json) printJson(io, { input, plan })
+    else io.stdout.write(renderPlan(input, plan, paintFor(io.stdout, io.env)))
   })
 }
 
+/** What is known of the input, and what will be read of it. */
+type PlannedInput = InputFacts & {
+  readonly notes?: readonly string[]
+  readonly columns?: SourceColumns | null
+}
+
 /** The plan as lines of facts, each with its reason. */
-function renderPlan(facts: InputFacts, plan: SnapshotPlan, paint: Paint = plainPaint): string {
+function renderPlan(facts: PlannedInput, plan: SnapshotPlan, paint: Paint = plainPaint): string {
   const { reasons, layout, replication } = plan
+  const columns = facts.columns ?? undefined
   const { smallest, mean, largest } = facts.norms
   const norms = [smallest, mean, largest].map((norm) => norm.toPrecision(3)).join(" / ")
   return `${renderFacts(
     [
       ["input", facts.name],
+      ...(facts.notes ?? []).map((note) => ["", paint.dim(note)] as const),
+      ["ids", columns && quoted(columns.id)],
+      ["vectors", columns && quoted(columns.vector)],
+      ["payload", columns && listOf(columns.payload)],
+      [
+        "",
+        columns && columns.payloadVectors.length > 0
+          ? paint.dim(
+              `${listOf(columns.payloadVectors)}: vectors too, as text; --payload-columns leaves them out`,
+            )
+          : undefined,
+      ],
       ["rows", `${formatCount(facts.rows)}, ${facts.dim} dimensions`],
       ["vector lengths", `${norms} (smallest / mean / largest of ${formatCount(facts.sampledRows)} rows)`],
       ["shards", formatCount(plan.shards)],

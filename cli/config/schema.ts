@@ -80,7 +80,7 @@ function settingValue({ name, declaration }: ShardingSetting): z.ZodType {
 
 function settingDescription(setting: ShardingSetting): string {
   if (setting.name === "shards")
-    return "Number of shards; auto, for cluster and lsh: as `vecsnap plan` proposes."
+    return "Number of shards; auto, for cluster and lsh: as `vecsnap plan` proposes. Default, without a strategy: auto."
   const { about, default: value } = aboutSetting(setting)
   return value === undefined ? `${about}.` : `${about}. Default: ${value}.`
 }
@@ -105,7 +105,9 @@ const settings = Object.fromEntries(
 ) as SettingsShape
 
 const sharding = z.strictObject({
-  strategy: oneOf(STRATEGY_NAMES).optional().describe("How records and queries find shards."),
+  strategy: oneOf(STRATEGY_NAMES)
+    .optional()
+    .describe("How records and queries find shards. Default: cluster."),
   ...settings,
 })
 
@@ -237,7 +239,9 @@ export const schema = z.strictObject({
   "shard-column": text.optional().describe("Column of the shard numbers, for the strategy explicit."),
   to: text.optional().describe("Root of the snapshots: s3://bucket/prefix or a directory."),
   metric: oneOf(METRICS).optional().describe("Distance. Default: cosine."),
-  backend: oneOf(BACKEND_NAMES).optional().describe("Shard index. Default: sqlite-vec."),
+  backend: oneOf(BACKEND_NAMES)
+    .optional()
+    .describe("Shard index. Default: sqlite-vec; with shards: auto, as `vecsnap plan` proposes."),
   sharding: sharding.optional().describe("How the records are parted."),
   "routing-from": text
     .optional()

@@ -11,6 +11,7 @@ import { listOf, quoted } from "../wording.js"
 import { isJoinedName, joinableNames, joinColumns, joinedNames } from "./joined-columns.js"
 import { WrittenValue } from "./plain.js"
 import { BadValue, BatchAssembler, badRow, type RawRows, readValue } from "./rows.js"
+import type { SourceColumns } from "./source.js"
 import { parseTextVector } from "./text-vectors.js"
 
 /** A piece of a file, some thousand rows at most. */
@@ -79,10 +80,11 @@ export async function* readBatches(
     readonly signal: AbortSignal | undefined
     readonly dim?: number | undefined
     readonly onBadRow: ((error: Error) => void) | undefined
+    readonly onColumns: ((columns: SourceColumns) => void) | undefined
     readonly memoryLimit: number
   },
 ): AsyncGenerator<RecordBatch> {
-  const { signal, onBadRow, dim, memoryLimit } = options
+  const { signal, onBadRow, onColumns, dim, memoryLimit } = options
   const report =
     onBadRow ??
     ((error: Error) => {
@@ -95,6 +97,7 @@ export async function* readBatches(
     report,
   )
   let vectorColumn = mapping.vectorColumn
+  let areTold = false
   for await (const file of files) {
     const onBadFileRow = (row: number, problem: string) =>
       report(badRow(file.file, file.unit, row, new BadValue(undefined, problem)))
@@ -104,6 +107,8 @@ export async function* readBatches(
         vectorColumn !== undefined && isJoinedName(vectorColumn) ? joinColumns(read, vectorColumn) : read
       vectorColumn ??= findVectorColumn(columns, mapping, file.file)
       if (vectorColumn === undefined) continue
+      if (!areTold) onColumns?.(describeColumns(columns, mapping, vectorColumn))
+      areTold = true
       const texts = mapping.binaryAsString ? withTexts(columns, vectorColumn) : columns
       const rows = mapRows(texts, { ...mapping, vectorColumn }, file)
       for (let row = 0; row < columns.rows; row++) {
@@ -218,6 +223,19 @@ function looksLikeVectors(columns: RawColumns): (name: string) => boolean {
       return Array.isArray(numbers) && numbers.length > 0 && numbers.every((item) => typeof item === "number")
     }
     return false
+  }
+}
+
+function describeColumns(columns: RawColumns, mapping: ColumnMapping, vector: string): SourceColumns {
+  const used = new Set(usedColumns(mapping, vector))
+  const others = (columns.names ?? namesOfAnyRow(columns)).filter((name) => !used.has(name))
+  const vectors = columns.vectorNames ?? others.filter(looksLikeVectors(columns))
+  return {
+    id: mapping.idColumn,
+    vector,
+    payload: mapping.payloadColumns ?? others,
+    payloadVectors:
+      mapping.payloadColumns === undefined ? others.filter((name) => vectors.includes(name)) : [],
   }
 }
 

@@ -171,12 +171,13 @@ function sourceOf(
     name,
     repeatable,
     fields: mapping.fields,
-    async *read({ signal, onBadRow, dim }: ReadOptions): AsyncGenerator<RecordBatch> {
+    async *read({ signal, onBadRow, onColumns, dim }: ReadOptions): AsyncGenerator<RecordBatch> {
       try {
         for await (const batch of readBatches(openReaders(signal), mapping, {
           signal,
           onBadRow,
           dim,
+          onColumns,
           memoryLimit,
         })) {
           yield batch

@@ -34,6 +34,18 @@ export interface ReadOptions {
   readonly dim?: number | undefined
   /** Called for every bad row instead of throwing. */
   readonly onBadRow?: ((error: Error) => void) | undefined
+  /** Called once, before the first batch, with what the columns are taken for, where the input has columns. */
+  readonly onColumns?: ((columns: SourceColumns) => void) | undefined
+}
+
+/** What the columns of an input are taken for, by what was asked for, else by their names and types. */
+export interface SourceColumns {
+  readonly id: string
+  readonly vector: string
+  /** Names of those that make up the payload; where each row has its own (JSON Lines), those of the first rows. */
+  readonly payload: readonly string[]
+  /** Those of the payload that look like vectors too, and were not asked for: they take room as text. */
+  readonly payloadVectors: readonly string[]
 }
 
 /** A source whose vectors are to have this dimension, unless a reading says otherwise. */

@@ -8,10 +8,13 @@
 import { rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { invalidInput } from "../errors.js"
+import type { Logger } from "../logger.js"
 import { needsTraining, resolveSharding, strategyType } from "../sharding/registry.js"
 import { backendByName } from "../shards/registry.js"
 import { recordsSource } from "../sources/records.js"
-import { expectingDim, type Source } from "../sources/source.js"
+import { expectingDim, type Source, type SourceColumns } from "../sources/source.js"
+import { listOf, quoted } from "../wording.js"
+import { type ChosenSettings, chooseSettings } from "./advice/choose.js"
 import type { BuildContext, BuildInput, BuildPlan } from "./job.js"
 import { resolveWriterOptions, type WriterOptions } from "./options.js"
 import { rowsToShards, type ShardedRows } from "./rows-to-shards.js"
@@ -21,8 +24,14 @@ import { makeTempDir } from "./temp-dir.js"
 
 /** Checks input and options before anything is read or written. Throws `InvalidInput`, or `Unsupported` without the backend's package. */
 export async function planBuild(input: BuildInput, options: WriterOptions): Promise<BuildPlan> {
-  const resolved = resolveWriterOptions(options)
-  const sharding = resolveSharding(resolved.sharding)
+  const given = resolveWriterOptions(options)
+  const source = announcing(
+    isSource(input) ? input : recordsSource(input, { fields: given.fields ?? {} }),
+    given.logger,
+  )
+  const chosen = given.sharding === undefined ? await chooseFor(source, options) : undefined
+  const resolved = chosen === undefined ? given : { ...given, backend: chosen.backend }
+  const sharding = resolveSharding(given.sharding ?? chosen!.sharding)
   if (resolved.routingFrom !== undefined && !needsTraining(sharding)) {
     throw invalidInput(
       `option routingFrom takes trained routing, but strategy ${sharding.strategy} is not trained`,
@@ -35,9 +44,57 @@ export async function planBuild(input: BuildInput, options: WriterOptions): Prom
       { option: "queries" },
     )
   }
-  const source = isSource(input) ? input : recordsSource(input, { fields: resolved.fields ?? {} })
   await backendByName(resolved.backend).assertInstalled("build")
   return { source, options: resolved, sharding }
+}
+
+/** Throws `InvalidInput` for an input of which nothing would be left to build from. */
+async function chooseFor(source: Source, options: WriterOptions): Promise<ChosenSettings> {
+  if (!source.repeatable) {
+    throw invalidInput(
+      `no sharding is given, and ${source.name} cannot be looked at first, since it may be read only once; expected option sharding, for example { strategy: "cluster", shards: 16 }`,
+      { option: "sharding" },
+    )
+  }
+  const chosen = await chooseSettings(source, options)
+  const { sharding, backend, plan } = chosen
+  options.logger?.info({ sharding, backend }, `sharding chosen by the input: ${plan.reasons.shards}`)
+  return chosen
+}
+
+/** The source, telling at its first reading what is read and what is not. */
+function announcing(source: Source, logger: Logger): Source {
+  let isTold = false
+  return {
+    name: source.name,
+    repeatable: source.repeatable,
+    fields: source.fields,
+    ...(source.countRows && { countRows: () => source.countRows!() }),
+    read(options) {
+      if (isTold) return source.read(options)
+      isTold = true
+      for (const note of source.notes ?? []) logger.info({ input: source.name }, note)
+      const onColumns = (columns: SourceColumns): void => {
+        tellColumns(columns, source.name, logger)
+        options.onColumns?.(columns)
+      }
+      return source.read({ ...options, onColumns })
+    },
+  }
+}
+
+function tellColumns(columns: SourceColumns, input: string, logger: Logger): void {
+  const { id, vector, payload, payloadVectors } = columns
+  logger.info(
+    { input, id, vector, payload },
+    `ids are column ${quoted(id)}, vectors ${quoted(vector)}, the payload ${listOf(payload)}`,
+  )
+  if (payloadVectors.length === 0) return
+  const these = payloadVectors.length === 1 ? "a list of numbers" : "lists of numbers"
+  logger.warn(
+    { input, payloadVectors },
+    `the payload of every record holds ${listOf(payloadVectors)}, ${these}, as text; name the payload columns to leave that out`,
+  )
 }
 
 export type BuiltSnapshot = StoredSnapshot & Omit<ShardedRows, "parts">

@@ -13,7 +13,11 @@ import type { StoreOptions } from "../storage/open.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
 
 export interface WriterOptions {
-  readonly sharding: ShardingOptions
+  /**
+   * Default: the strategy `cluster`, with as many shards as `planSnapshot` proposes for the input, which must be one that can be
+   * read more than once; then the default of `backend` is what it proposes, too.
+   */
+  readonly sharding?: ShardingOptions
   /** Default "cosine". */
   readonly metric?: Metric
   /** Default "sqlite-vec". */

@@ -21,6 +21,7 @@ describe("package", () => {
         "VecsnapError",
         "buildSnapshot",
         "certifiedRecall",
+        "chooseSettings",
         "collect",
         "decodeNpy",
         "defaultProbes",

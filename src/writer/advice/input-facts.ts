@@ -1,6 +1,6 @@
 /** What can be known of an input without building it: how many rows, and a sample of them. */
 import type { RecordBatch } from "../../records.js"
-import type { Source } from "../../sources/source.js"
+import type { ReadOptions, Source } from "../../sources/source.js"
 import { noRows } from "../rows/valid-rows.js"
 
 export interface InputFacts {
@@ -23,19 +23,16 @@ const NUMBER_BYTES = 8
 
 /**
  * Looks at the first 10,000 rows, and reads the rest only if the files do not say how many there are. Throws `InvalidInput`
- * without rows, or for a bad row among those read.
+ * without rows, or for a bad row among those read, unless `onBadRow` takes it.
  */
-export async function readInputFacts(
-  source: Source,
-  { signal }: { readonly signal?: AbortSignal | undefined } = {},
-): Promise<InputFacts> {
+export async function readInputFacts(source: Source, options: ReadOptions = {}): Promise<InputFacts> {
   const known = await source.countRows?.()
   const { norms, add } = createNorms()
   let rows = 0
   let sampledRows = 0
   let dim: number | undefined
   let otherBytes = 0
-  for await (const batch of source.read({ signal })) {
+  for await (const batch of source.read(options)) {
     dim ??= batch.dim
     rows += batch.rows
     const taken = Math.min(batch.rows, SAMPLE_ROWS - sampledRows)

@@ -133,7 +133,7 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
     reasons: {
       shards:
         options.shards === undefined
-          ? `${shards} shards of ${mib(shardBytes)}: more would cost more requests a query, fewer more bytes`
+          ? `${shards === 1 ? "1 shard" : `${shards} shards`} of ${mib(shardBytes)}: more would cost more requests a query, fewer more bytes`
           : `${shards} shards of ${mib(shardBytes)}, as asked for`,
       backend: backendReason(backend, options.backend !== undefined, dim, mib(vectorBytesPerShard)),
       layout: LAYOUT_REASONS[layout],

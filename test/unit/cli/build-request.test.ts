@@ -79,7 +79,6 @@ describe("what is missing or contradicts itself", () => {
     [["a"], sharding, {}, "no target is named: give --to <url>, or `to` in vecsnap.yaml"],
     [[], { to: "x", ...sharding }, {}, "nothing to read is named"],
     [["a"], { to: "x", sql: "select 1", ...sharding }, {}, "inputs and sql are both given"],
-    [["a"], { to: "x" }, {}, "no strategy is named"],
     [
       ["a"],
       { to: "x", strategy: "cluster" },
@@ -93,6 +92,23 @@ describe("what is missing or contradicts itself", () => {
 })
 
 describe("sharding", () => {
+  test("is cluster with a number of shards for the input, if no strategy is named", () => {
+    expect(resolveBuild(["a"], { to: "x" }, {}).build.sharding).toEqual({
+      strategy: "cluster",
+      shards: "auto",
+    })
+    expect(resolveSharding({ shards: 4 }, {})).toEqual({ strategy: "cluster", shards: 4 })
+    expect(resolveSharding({}, { sharding: { probes: 2 } })).toEqual({
+      strategy: "cluster",
+      shards: "auto",
+      probes: 2,
+    })
+    expect(resolveSharding({ shards: 4 }, { sharding: { strategy: "lsh" } })).toEqual({
+      strategy: "lsh",
+      shards: 4,
+    })
+  })
+
   test("a flag that the strategy does not know is an error", () => {
     expect(() => resolveSharding({ strategy: "cluster", shards: 4, bits: 8 }, {})).toThrow(
       "--bits means nothing to the strategy cluster, which takes shards, probes, sample-rows, iterations, seed, layout, replication",

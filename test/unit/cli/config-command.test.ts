@@ -53,9 +53,10 @@ custom:
   })
 
   test("tells what a build needs besides; other commands need less", async () => {
-    const { code, out } = await check("to: ./words")
+    const { code, out } = await check("input: words.parquet")
     expect(code).toBe(0)
-    expect(out).toMatch(/^# vecsnap.yaml is valid\n# vecsnap build needs flags with it: no strategy is named/)
+    expect(out).toMatch(/^# vecsnap.yaml is valid\n# vecsnap build needs flags with it: no target is named/)
+    expect((await check("input: words.parquet\nto: ./words")).out).not.toContain("needs flags")
   })
 
   test("lists all faults, one a line, and exits with 2", async () => {

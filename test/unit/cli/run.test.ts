@@ -77,7 +77,7 @@ describe("usage errors exit with 2 and say what to change", () => {
       "error: --vector and --like are both given, expected one of them",
     ],
     [["info"], "error: no snapshot is named: give its URL, or `to` in vecsnap.yaml"],
-    [["build", "a", "--to", "b"], "error: no strategy is named"],
+    [["build", "-", "--to", "b"], "error: the number of shards is chosen by a look at the input"],
     [["get", "a"], "error: missing required argument 'ids'"],
   ])("%j", async (argv, sentence) => {
     const io = captureIo()
