@@ -132,7 +132,14 @@ async function settle(
       "the number of shards is chosen by a look at the input, but standard input can be read only once: give --shards",
     )
   }
-  const chosen = await chooseSettings(await openSource(inputs, source), {
+  const looked = await openSource(inputs, source)
+  // The result of SQL may be another one the next time, but can be had.
+  if (inputs.length > 0 && !looked.repeatable) {
+    throw usageError(
+      `the number of shards is chosen by a look at the input, but ${looked.name} can be read only once: give --shards`,
+    )
+  }
+  const chosen = await chooseSettings(looked, {
     metric,
     backend,
     memoryLimit,

@@ -1,29 +1,70 @@
 /** Bytes of text files: decompression by content, and lines. All stream, and close what they read from on any end. */
 import { pipeline, Readable } from "node:stream"
 import { createGunzip } from "node:zlib"
-import { corrupt, invalidInput, messageOf } from "../errors.js"
+import { corrupt, invalidInput, messageOf, unsupported } from "../errors.js"
 import { MAGIC_BYTES } from "./format.js"
 import { startsZstd, ZstdStream } from "./zstd.js"
 
-/** Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. */
+/**
+ * Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. Throws `Unsupported` for other
+ * compressions.
+ */
 export async function* decompressed(
   bytes: AsyncIterable<Uint8Array>,
   name: string,
 ): AsyncGenerator<Uint8Array> {
-  const iterator = bytes[Symbol.asyncIterator]()
+  const { head, whole } = await peek(bytes, MAGIC_BYTES)
   try {
-    let head = Buffer.alloc(0)
-    while (head.length < MAGIC_BYTES) {
-      const next = await iterator.next()
-      if (next.done) break
-      head = Buffer.concat([head, next.value])
-    }
-    const whole = chain(head, iterator)
+    const problem = compressionProblem(name, head)
+    if (problem !== undefined) throw unsupported(problem, { file: name })
     const compression = compressionOf(head)
     yield* compression === undefined ? whole : DECOMPRESS[compression](whole, name)
   } finally {
-    await iterator.return?.()
+    await whole.return(undefined)
   }
+}
+
+/** The first bytes, at least `length` of them if there are so many, and all bytes, which must be read or returned. */
+export async function peek(
+  bytes: AsyncIterable<Uint8Array>,
+  length: number,
+): Promise<{ readonly head: Buffer; readonly whole: AsyncGenerator<Uint8Array> }> {
+  const iterator = bytes[Symbol.asyncIterator]()
+  let head = Buffer.alloc(0)
+  while (head.length < length) {
+    const next = await iterator.next()
+    if (next.done) break
+    head = Buffer.concat([head, next.value])
+  }
+  const whole = chain(head, iterator)
+  // A generator that was never started would not close what it reads.
+  const start = whole.return.bind(whole)
+  whole.return = async (value) => {
+    await iterator.return?.()
+    return start(value)
+  }
+  return { head, whole }
+}
+
+/** Compressions that are not read: their first bytes, the endings of their files, and what unpacks them to a pipe. */
+const OTHER_COMPRESSIONS = [
+  ["BZh", "bz2", "bzip2", "bzcat"],
+  ["\xfd7zXZ", "xz", "xz", "xzcat"],
+  ["PK\x03\x04", "zip", "zip", "unzip -p"],
+  ["\x04\x22\x4d\x18", "lz4", "lz4", "lz4cat"],
+  ["7z\xbc\xaf", "7z", "7z", "7z x -so"],
+  ["\x1f\x9d", "Z", "compress", "zcat"],
+] as const
+
+/** What is wrong with a file that is compressed in a way that is not read; `undefined` if it is not. Without a head, its name tells. */
+export function compressionProblem(name: string, head: Uint8Array | undefined): string | undefined {
+  const start = head === undefined ? undefined : Buffer.from(head).toString("latin1")
+  const found = OTHER_COMPRESSIONS.find(([magic, ending]) =>
+    start === undefined ? name.endsWith(`.${ending}`) : start.startsWith(magic),
+  )
+  if (found === undefined) return undefined
+  const [, , kind, unpack] = found
+  return `${name} is compressed with ${kind}, expected gzip, zstd or no compression; unpack it, for example: ${unpack} ${name} | vecsnap build - --format jsonl`
 }
 
 export type Compression = "gzip" | "zstd"

@@ -9,6 +9,7 @@ import type { FieldType, IdType, RecordBatch, RowUnit } from "../records.js"
 import type { VectorEncoding } from "../vectors/packed.js"
 import { listOf, quoted } from "../wording.js"
 import { isJoinedName, joinableNames, joinColumns, joinedNames } from "./joined-columns.js"
+import { isPath, rootOfPath } from "./json-values.js"
 import { WrittenValue } from "./plain.js"
 import { BadValue, BatchAssembler, badRow, type RawRows, readValue } from "./rows.js"
 import type { SourceColumns } from "./source.js"
@@ -197,7 +198,7 @@ function findVectorColumn(columns: RawColumns, mapping: ColumnMapping, file: str
   const joinable = candidates.length === 0 ? joinableNames(columns, names) : []
   const advice =
     joinable.length === 0
-      ? "name the right one as the vector column"
+      ? `name the right one as the vector column${candidates.length === 0 ? ", or make rows with such a column by SQL" : ""}`
       : `if it has a column for each dimension, name them together as the vector column: ${listOf(joinable)}`
   throw invalidInput(`${file} ${found}; ${advice}`, {
     file,
@@ -280,8 +281,12 @@ function payloadOf(
     const values = names.map((name) => columns.column(name))
     return (row) => objectText(names, (i) => values[i]!(row))
   }
+  // What a path leads into would hold its value once more.
+  const paths = [...used].filter(isPath)
   return (row) => {
-    const rest = columns.namesOf(row).filter((name) => !used.has(name))
+    const own = columns.namesOf(row)
+    const roots = new Set(paths.filter((path) => !own.includes(path)).map(rootOfPath))
+    const rest = own.filter((name) => !used.has(name) && !roots.has(name))
     return objectText(rest, (i) => columns.column(rest[i]!)(row))
   }
 }

@@ -11,6 +11,8 @@ export type Input =
   | { readonly kind: "file"; readonly name: string; readonly path: string }
   | { readonly kind: "object"; readonly name: string; readonly store: string; readonly key: string }
   | { readonly kind: "stdin"; readonly name: string }
+  /** A pipe that has a path, as shells make them for `<(zcat rows.jsonl.gz)`; it gives its bytes once. */
+  | { readonly kind: "pipe"; readonly name: string; readonly path: string }
 
 export interface Expanded {
   readonly inputs: readonly Input[]
@@ -81,6 +83,8 @@ async function expandPath(path: string): Promise<Expanded> {
       leftOut: leftOut.map((name) => join(path, name)),
     }
   }
+  if (found?.isFIFO() || found?.isSocket() || found?.isCharacterDevice())
+    return only({ kind: "pipe", name: path, path })
   if (found !== undefined) return only(fileInput(path))
   if (!isGlob(path)) throw notFound(`there is no file ${path}`, { input: path })
   const matched = await collect(matchFiles(path.startsWith("/") ? "/" : "", path.split("/").filter(Boolean)))

@@ -11,6 +11,7 @@ import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { VectorEncoding } from "../vectors/packed.js"
 import { listOf, shortened } from "../wording.js"
+import { compressionProblem } from "./bytes.js"
 import { type ColumnMapping, type FileReader, readBatches } from "./columns.js"
 import { assertVectorEncoding, fieldList } from "./fields.js"
 import { foreignFormat } from "./foreign.js"
@@ -132,15 +133,18 @@ export async function openSource(
   for (const { format } of files) await format.load?.()
   const [first] = files
   const name = files.length === 1 ? first!.input.name : `${files.length} files`
-  const isStdin = first!.input.kind === "stdin"
+  // What comes through a pipe is gone once it is read.
+  const once = [...files.map(({ input }) => input), ...(ids === undefined ? [] : [ids])].find(isPipe)
   let wasRead = false
-  const source = sourceOf(name, !isStdin, mapping, memoryLimit, (signal) => {
-    if (isStdin && wasRead) throw invalidInput("standard input can be read only once", { name })
+  const source = sourceOf(name, once === undefined, mapping, memoryLimit, (signal) => {
+    if (once !== undefined && wasRead) throw invalidInput(`${once.name} can be read only once`, { name })
     wasRead = true
     return readersOf(name, files, ids, mapping.idColumn, { openInputStore, tempDir, memoryLimit, signal })
   })
   return { ...source, notes: notesOn(leftOut), countRows: () => countRows(files, tempDir) }
 }
+
+const isPipe = ({ kind }: Input): boolean => kind === "stdin" || kind === "pipe"
 
 function notesOn(leftOut: readonly string[]): readonly string[] {
   if (leftOut.length === 0) return []
@@ -236,13 +240,15 @@ async function formatOf(input: Input): Promise<Format> {
     throw invalidInput("standard input has no name to tell its format by: expected a format", { input: "-" })
   const named = formatByName(input.name)
   if (named !== undefined) return named
-  const head = input.kind === "file" ? await readHead(input.path) : new Uint8Array(0)
-  const foreign = foreignFormat(input.name, head)
+  const head = input.kind === "file" ? await readHead(input.path) : undefined
+  const problem = compressionProblem(input.name, head)
+  const foreign = foreignFormat(input.name, head ?? new Uint8Array(0))
   if (foreign !== undefined) {
     const message = `${input.name} is ${foreign.name}, which is not read: ${foreign.advice}`
     throw unsupported(message, { input: input.name })
   }
-  const format = formatByContent(head) ?? formatBySharedName(input.name)
+  if (problem !== undefined) throw unsupported(problem, { file: input.name })
+  const format = (head && formatByContent(head)) ?? formatBySharedName(input.name)
   if (format !== undefined) return format
   const expected = SOURCE_FORMATS.join(", ")
   throw invalidInput(`the format of ${input.name} cannot be told: expected one of ${expected} to be given`, {
@@ -281,8 +287,8 @@ async function* readersOf(
     idsInput === undefined ? countedIds() : await openIds(idsInput.name, localIds!.path, idColumn, context)
   try {
     for (const { input, format } of files) {
-      if (input.kind === "stdin" && format.reads === "bytes") {
-        yield format.open({ name: input.name, openBytes: () => openStdin(signal) })
+      if (isPipe(input) && format.reads === "bytes") {
+        yield format.open({ name: input.name, openBytes: () => openPipe(input, signal) })
         continue
       }
       const { path, remove } = await toLocalFile(input, context)
@@ -332,6 +338,9 @@ const openFile = (path: string, signal: AbortSignal | undefined): AsyncIterable<
 const openStdin = (signal: AbortSignal | undefined): AsyncIterable<Uint8Array> =>
   signal === undefined ? process.stdin : addAbortSignal(signal, process.stdin)
 
+const openPipe = (input: Input, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> =>
+  input.kind === "pipe" ? openFile(input.path, signal) : openStdin(signal)
+
 interface LocalFile {
   readonly path: string
   remove(): Promise<void>
@@ -346,7 +355,8 @@ async function toLocalFile(
   const remove = () => rm(dir, { recursive: true, force: true })
   const path = join(dir, "input")
   try {
-    if (input.kind === "stdin") await pipeline(openStdin(signal), createWriteStream(path))
+    if (input.kind === "stdin" || input.kind === "pipe")
+      await pipeline(openPipe(input, signal), createWriteStream(path))
     else await download(input.store, input.key, path, openInputStore, signal)
   } catch (error) {
     await remove()

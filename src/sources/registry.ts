@@ -53,7 +53,7 @@ export function formatBySharedName(fileName: string): Format | undefined {
 }
 
 function extensionOf(fileName: string): string | undefined {
-  return /\.([a-z0-9]+)(?:\.(?:gz|zst))?$/i.exec(fileName)?.[1]?.toLowerCase()
+  return /\.([a-z0-9]+)(?:\.(?:gz|gzip|zst|zstd))?$/i.exec(fileName)?.[1]?.toLowerCase()
 }
 
 /** The format of a file that starts with `head`; `undefined` if that says nothing. */
