@@ -207,6 +207,7 @@ interface Query {
   readonly threads?: number
 }
 
+const INTERRUPT_MS = 20
 const MOST_THREADS = 4
 // DuckDB needs some for itself.
 const LEAST_MEMORY = 128 * 2 ** 20
@@ -229,7 +230,12 @@ async function* readQuery(
     allow_community_extensions: "false",
   })
   const connection = await instance.connect()
-  const interrupt = () => connection.interrupt()
+  let interrupting: NodeJS.Timeout | undefined
+  // An interrupt that comes before the query has started is lost, so it is said until there is nothing left to end.
+  const interrupt = () => {
+    connection.interrupt()
+    interrupting ??= setInterval(() => connection.interrupt(), INTERRUPT_MS)
+  }
   signal?.addEventListener("abort", interrupt)
   let next: ReturnType<typeof fetchAhead> | undefined
   try {
@@ -237,6 +243,7 @@ async function* readQuery(
     const { sql, names: given, threads = MOST_THREADS } = await plan(connection)
     await connection.run(`SET threads = ${Math.min(threads, MOST_THREADS, availableParallelism())}`)
     await connection.run("SET lock_configuration = true")
+    throwIfAborted(signal)
     const statement = await prepareSelect(duckdb, connection, sql)
     const result = await statement.stream()
     const names = given ?? result.deduplicatedColumnNames()
@@ -260,8 +267,9 @@ async function* readQuery(
   } finally {
     signal?.removeEventListener("abort", interrupt)
     // Whoever wants no more rows need not wait for the next ones.
-    connection.interrupt()
+    interrupt()
     await next?.catch(() => {})
+    clearInterval(interrupting)
     // Ends a query that is still streaming, so that its files are closed now.
     await connection.run("SELECT 1").catch(() => {})
     connection.closeSync()
