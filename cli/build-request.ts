@@ -13,8 +13,8 @@ import type {
   SourceOptions,
 } from "../src/index.js"
 import {
+  DEFAULT_STRATEGY,
   type ShardingSetting,
-  type StrategyName,
   shardingSettings,
   strategyType,
 } from "../src/sharding/registry.js"
@@ -151,8 +151,6 @@ function resolveInput(
     throw usageError('nothing to read is named: give files, "-" for standard input, or --sql <query>')
   return { inputs: files, source: withoutUndefined(source) }
 }
-
-const DEFAULT_STRATEGY: StrategyName = "cluster"
 
 /**
  * Sharding from flags and configuration: `cluster` with a number of shards for the input, if neither names a strategy. A setting

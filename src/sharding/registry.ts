@@ -33,6 +33,9 @@ export const STRATEGY_NAMES: readonly StrategyName[] = STRATEGIES.map(({ name })
 
 const types = new Map<string, KnownType>(STRATEGIES.map((type) => [type.name, type]))
 
+/** The strategy of a build that names none. */
+export const DEFAULT_STRATEGY = "cluster" satisfies StrategyName
+
 /** All types of strategies, by the order of their registration. */
 export const strategyTypes = (): readonly KnownType[] => [...types.values()]
 

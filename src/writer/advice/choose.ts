@@ -1,6 +1,7 @@
 /** Settings for a build that was given none: chosen by a look at its input, as `planSnapshot` proposes them. */
 import { availableParallelism } from "node:os"
 import type { ClusterOptions } from "../../sharding/cluster/options.js"
+import { DEFAULT_STRATEGY } from "../../sharding/registry.js"
 import { allBackends, type BackendName, backendByName } from "../../shards/registry.js"
 import type { Source, SourceColumns } from "../../sources/source.js"
 import type { Metric } from "../../vectors/metric.js"
@@ -55,7 +56,10 @@ export async function chooseSettings(source: Source, options: ChooseOptions = {}
   const plan = planOf(options.backend)
   const backend = options.backend ?? (await installedBackend(plan.backend, facts.dim))
   return {
-    sharding: { strategy: "cluster", shards: (backend === plan.backend ? plan : planOf(backend)).shards },
+    sharding: {
+      strategy: DEFAULT_STRATEGY,
+      shards: (backend === plan.backend ? plan : planOf(backend)).shards,
+    },
     backend,
     plan,
     columns,
