@@ -19,6 +19,7 @@ import { parseArgs } from "node:util"
 import { balancedLayout } from "../src/sharding/cluster/layout/balanced.js"
 import { trainClusters } from "../src/sharding/cluster/layout/clusters.js"
 import { DEMAND_RANKS, grantCopies, proposeCopies } from "../src/sharding/cluster/layout/copies.js"
+import { DEMAND_DESCRIPTORS, describe, describeShards } from "../src/sharding/cluster/layout/describe.js"
 import {
   CLUSTERINGS,
   createNeighbourLists,
@@ -28,6 +29,7 @@ import {
   reverseLists,
   searchCells,
 } from "../src/sharding/cluster/layout/graph.js"
+import { homesByVotes } from "../src/sharding/cluster/layout/insert.js"
 import {
   type Copies,
   gainsByRank,
@@ -39,26 +41,21 @@ import {
 import { propagateLabels } from "../src/sharding/cluster/layout/labels.js"
 import { packedLayout } from "../src/sharding/cluster/layout/packing.js"
 import {
-  createScoring,
-  DEMAND_DESCRIPTORS,
-  type Descriptors,
-  describe,
-  describeShards,
-  inFourBits,
-  type Routings,
-  routeAll,
-} from "../src/sharding/cluster/routing/descriptors.js"
-import { homesOf } from "../src/sharding/cluster/routing/insert.js"
-import {
   createTrials,
   largestThreshold,
   learnGains,
   measureStopping,
-  probesAbove,
-  probesFor,
   quantile,
   type Trials,
-} from "../src/sharding/cluster/routing/stopping.js"
+} from "../src/sharding/cluster/layout/thresholds.js"
+import {
+  createScoring,
+  type Descriptors,
+  inFourBits,
+  type Routings,
+  routeAll,
+} from "../src/sharding/cluster/routing/descriptors.js"
+import { probesAbove, probesFor } from "../src/sharding/cluster/routing/stopping.js"
 import { closestPoints, exactNeighbours } from "../src/sharding/cluster/space/compare.js"
 import { hash32, hashOrder, SPLIT_SALT, saltOf, splitRows } from "../src/sharding/cluster/space/hash.js"
 import { createPoints, prepareRows, type SpaceRows } from "../src/sharding/cluster/space/space.js"
@@ -338,7 +335,7 @@ const candidates = [
     judged,
     "judged f32": f32,
   })
-  const homes = homesOf(validation, descriptors, beta, validationTruth, home)
+  const homes = homesByVotes(validation, descriptors, beta, validationTruth, home)
   const scoring = createScoring(descriptors, beta)
   const routings = [test, unlike].map((queries) => routeAll(scoring, queries))
   tableLine(`${name} x1.0, 4-bit descriptors`, routings, withValidation(home, homes), everything.rows)

@@ -5,12 +5,10 @@
  * neighbour that several shards hold is found by the first of them.
  */
 
-import type { ShardingDescription } from "../sharding/strategy.js"
+import { type ReachedRanks, type ShardingDescription, TARGET_K } from "../sharding/strategy.js"
 
 /** The numbers of neighbours that recall is measured of. */
 export const RECALL_KS = [1, 10, 100] as const
-/** The number of neighbours that targets are about. */
-export const TARGET_K = 10
 /** Targets that a certificate tells the cost of. */
 export const CERTIFIED_TARGETS = [0.9, 0.95, 0.98] as const
 
@@ -24,9 +22,6 @@ export interface ProbedQuery {
   /** For each true neighbour, nearest first, the shards that hold it. */
   readonly holders: readonly (readonly number[])[]
 }
-
-/** For each neighbour, nearest first, how many shards are probed before the first one that holds it. */
-export type ReachedRanks = Int32Array
 
 export function reachedRanks({ route, holders }: ProbedQuery): ReachedRanks {
   const rankOf = new Map<number, number>()

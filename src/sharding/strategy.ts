@@ -155,6 +155,12 @@ export type Effort =
       readonly targetRecall: number
     }
 
+/** The number of neighbours that a target recall is about. */
+export const TARGET_K = 10
+
+/** For each true neighbour of a query, nearest first, how many shards are probed before the first one that holds it. */
+export type ReachedRanks = Int32Array
+
 export interface Ranking {
   readonly shards: readonly RankedShard[]
   /** For a target recall: the mean recall that held-out queries reached with the same rule. */

@@ -25,7 +25,6 @@ const ALLOWED = new Set<string>([
   // The true neighbours of queries are found among the rows of a snapshot's shards.
   "recall -> snapshot",
   "recall -> maintenance",
-  "sharding -> recall",
 ])
 
 const folderOf = (path: string): string => {
@@ -48,6 +47,26 @@ const sources = ["src", "cli"].flatMap((top) =>
     .map((name) => `${top}/${name}`),
 )
 
+/** All files that importing these loads: what is imported by `import()` is loaded later, if at all, and types never are. */
+function loadedBy(roots: readonly string[]): ReadonlySet<string> {
+  const loaded = new Set<string>()
+  const waiting = [...roots]
+  for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
+    if (loaded.has(path)) continue
+    loaded.add(path)
+    const text = readFileSync(fromRoot(path), "utf8")
+    for (const [, names, target] of text.matchAll(STATIC_IMPORT)) {
+      if (isOfTypes(names ?? "")) continue
+      waiting.push(relative(fromRoot(), join(fromRoot(dirname(path)), target!)).replace(/\.js$/, ".ts"))
+    }
+  }
+  return loaded
+}
+const STATIC_IMPORT = /^(?:import|export)\s+(?:([^"';()]*?)\s+from\s+)?"(\.[^"]+)"/gm
+/** `type {…}`, or braces with nothing in them but types. */
+const isOfTypes = (names: string): boolean =>
+  /^type\s/.test(names) || /^\{(\s*type\s[^,]+,?)+\s*\}$/.test(names)
+
 describe("imports", () => {
   it("go one way, from a layer to those below it", () => {
     const wrong: string[] = []
@@ -67,5 +86,18 @@ describe("imports", () => {
 
   it("place every folder of src in a layer", () => {
     expect([...new Set(sources.map(folderOf))].filter((folder) => layerOf(folder) === -1)).toEqual([])
+  })
+
+  it("of what queries need load nothing that only builds need", () => {
+    const LAYOUT = "src/sharding/cluster/layout/"
+    const isIn = (...folders: string[]) =>
+      sources.filter((path) => folders.some((folder) => path.startsWith(folder)))
+    const readers = isIn("src/reader/", "src/sharding/cluster/routing/", "src/sharding/cluster/space/")
+    const loaded = loadedBy([...readers, "src/sharding/cluster/strategy.ts", "src/sharding/route.ts"])
+    expect([...loaded].filter((path) => path.startsWith(LAYOUT) || path.startsWith("src/writer/"))).toEqual(
+      [],
+    )
+    expect(loaded).toContain("src/sharding/registry.ts")
+    expect(loadedBy(["src/writer/layout/layout.ts"])).toContain(`${LAYOUT}layout.ts`)
   })
 })

@@ -1,7 +1,8 @@
 /** How far the routing of two snapshots lies apart. Pure. */
 import type { Manifest } from "../../manifest/manifest.js"
 import type { FieldValue, Id, RecordBatch, StoredRecord } from "../../records.js"
-import { assignmentTable, CENTROIDS_FILE } from "../../sharding/cluster/strategy.js"
+import { assignmentTable } from "../../sharding/cluster/routing/centroids.js"
+import { CENTROIDS_FILE } from "../../sharding/cluster/strategy.js"
 import { strategyType } from "../../sharding/registry.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import { distance } from "../../vectors/distance.js"

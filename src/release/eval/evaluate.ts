@@ -19,7 +19,6 @@ import {
   RECALL_KS,
   type RecallCertificate,
   type RecallCurve,
-  TARGET_K,
   type TargetFigures,
   targetFiguresOf,
 } from "../../recall/curves.js"
@@ -27,6 +26,7 @@ import { idKey } from "../../recall/id-key.js"
 import { type QueryInput, readQueries } from "../../recall/queries.js"
 import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.js"
 import { strategyType } from "../../sharding/registry.js"
+import { TARGET_K } from "../../sharding/strategy.js"
 import type { Snapshot } from "../../snapshot/snapshot.js"
 import { openStore, type StoreOptions } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"

@@ -1,6 +1,7 @@
 /** Whether the recall that a build has measured is enough: looks at the new snapshot alone. */
 import type { Manifest } from "../../manifest/manifest.js"
-import { certifiedRecall, defaultProbes, TARGET_K } from "../../recall/curves.js"
+import { certifiedRecall, defaultProbes } from "../../recall/curves.js"
+import { TARGET_K } from "../../sharding/strategy.js"
 import type { GateOptions, Judged } from "./options.js"
 
 /** A snapshot that does not say what the limit is about is refused: who asks for a recall wants it known. */

@@ -14,21 +14,14 @@
  */
 
 import { corrupt, invalidInput } from "../../errors.js"
-import { bestPoints, createPointTable, type PointTable, pointScores } from "../../vectors/kernel.js"
-import type { Metric } from "../../vectors/metric.js"
+import { bestPoints } from "../../vectors/kernel.js"
 import type { AnyNpyArray, NpyArray } from "../../vectors/npy.js"
 import { checkedArray, checkedArtifact } from "../artifacts.js"
 import { namedShards, probeLimit, queryVector } from "../ranking.js"
-import type {
-  Present,
-  RankedShard,
-  RoutingArtifacts,
-  Strategy,
-  StrategyContext,
-  StrategyMaker,
-} from "../strategy.js"
+import type { RoutingArtifacts, Strategy, StrategyContext, StrategyMaker } from "../strategy.js"
 import type { ResolvedCluster } from "./options.js"
-import { homesOf } from "./routing/insert.js"
+import { assignmentTable, rankCentroids, routingTable } from "./routing/centroids.js"
+import { homesByScore } from "./routing/insert.js"
 import {
   createDescriptorRouter,
   hasDescriptors,
@@ -38,7 +31,7 @@ import {
   type Routing,
   unpackRouting,
 } from "./routing/routing.js"
-import { probesFor, type RankedQuery } from "./routing/stopping.js"
+import { probesFor, withoutAbsent } from "./routing/stopping.js"
 import { prepareRows } from "./space/space.js"
 
 export const CENTROIDS_FILE = "centroids.npy"
@@ -89,36 +82,6 @@ export function clusterFromCentroids(
     invalidInput(`the array of given centroids has ${problem}`),
   )
   return createCluster(resolved, context, checked)
-}
-
-/** Compares records with centroids, to assign them. */
-export function assignmentTable(metric: Metric, centroids: NpyArray["data"], dim: number): PointTable {
-  return routingTable(metric === "dot" ? "cosine" : metric, centroids, dim)
-}
-
-/** Compares queries with centroids, to rank them. */
-export function routingTable(metric: Metric, centroids: NpyArray["data"], dim: number): PointTable {
-  const squaredNorm = (point: number): number => {
-    let sum = 0
-    for (let i = point * dim; i < (point + 1) * dim; i++) sum += centroids[i]! * centroids[i]!
-    return sum
-  }
-  const zero = () => 0
-  switch (metric) {
-    case "l2": // the squared distance, less the squared length of the query
-      return createPointTable(centroids, dim, squaredNorm, () => 2)
-    case "cosine": // -cos times the length of the query; 0 for a centroid that is zero
-      return createPointTable(centroids, dim, zero, (point) => 1 / Math.sqrt(squaredNorm(point) || Infinity))
-    case "dot":
-      return createPointTable(centroids, dim, zero, () => 1)
-  }
-}
-
-/** All centroids with their scores, best first; of equal ones the one with the lower number first. */
-export function rankCentroids(table: PointTable, query: ArrayLike<number>): RankedShard[] {
-  return Array.from(pointScores(query, table), (score, shard) => ({ shard, score })).sort(
-    (a, b) => a.score - b.score || a.shard - b.shard,
-  )
 }
 
 /** `centroids`: `shards × dim`; `routing`: what a layout has made, where there is one. */
@@ -185,7 +148,7 @@ function byDescriptors(
 
   return {
     measured: true,
-    assign: (batch) => homesOf(prepareRows(preparation, batch.vectors.slice()), descriptors, beta),
+    assign: (batch) => homesByScore(prepareRows(preparation, batch.vectors.slice()), descriptors, beta),
 
     rank(selection, present) {
       if (selection.shards !== undefined) return { shards: namedShards(selection.shards, shards, present) }
@@ -206,16 +169,5 @@ function byDescriptors(
         probesFor: (target) => probesFor(stopping, ranked, target).probes,
       }
     },
-  }
-}
-
-/** Before probes are counted: a shard without rows gains nothing. */
-export function withoutAbsent(query: RankedQuery, present: Present): RankedQuery {
-  const ranks = [...query.shards.keys()].filter((rank) => present(query.shards[rank]!))
-  if (ranks.length === query.shards.length) return query
-  return {
-    shards: Uint16Array.from(ranks, (rank) => query.shards[rank]!),
-    scores: Float32Array.from(ranks, (rank) => query.scores[rank]!),
-    familiarity: query.familiarity,
   }
 }

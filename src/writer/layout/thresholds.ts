@@ -5,9 +5,9 @@
 import { setImmediate } from "node:timers/promises"
 import type { Certified } from "../../recall/certificate.js"
 import { type CertifiedQueries, choosesThresholds, reachedRanks } from "../../recall/curves.js"
+import { chooseThresholds, type TriedQuery, trialsOf } from "../../sharding/cluster/layout/thresholds.js"
 import { createDescriptorRouter, type Routing } from "../../sharding/cluster/routing/routing.js"
-import { chooseThresholds, type TriedQuery, trialsOf } from "../../sharding/cluster/routing/stopping.js"
-import { withoutAbsent } from "../../sharding/cluster/strategy.js"
+import { withoutAbsent } from "../../sharding/cluster/routing/stopping.js"
 import type { Strategy } from "../../sharding/strategy.js"
 
 /** A layout made of a sample, whose thresholds are provisional. */

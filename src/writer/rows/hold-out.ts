@@ -8,7 +8,7 @@
 import { idKey } from "../../recall/id-key.js"
 import type { RecordBatch } from "../../records.js"
 import type { Copies } from "../../sharding/cluster/layout/judge.js"
-import { homesOf } from "../../sharding/cluster/routing/insert.js"
+import { homesByScore } from "../../sharding/cluster/routing/insert.js"
 import { hash32, saltOf } from "../../sharding/cluster/space/hash.js"
 import { prepareRows } from "../../sharding/cluster/space/space.js"
 import { type Job, seedOf } from "../job.js"
@@ -152,7 +152,7 @@ export function takeHeldOut(
 /** A layout of the rows that are left, with the held-out ones put back: each has the home that routing ranks first, and no copies. */
 export function withHeldOut(laidOut: LaidOut, heldOut: Float64Array, vectors: Float32Array): LaidOut {
   const { preparation, descriptors, beta } = laidOut.routing
-  const homes = homesOf(prepareRows(preparation, vectors), descriptors, beta)
+  const homes = homesByScore(prepareRows(preparation, vectors), descriptors, beta)
   const rows = laidOut.home.length + heldOut.length
   const home = new Int32Array(rows)
   const start = new Int32Array(rows + 1)

@@ -9,7 +9,7 @@ import { inverseNorm, inverseNorms, squaredDistance } from "../../../vectors/dis
 import { bestPoints, createPointTable } from "../../../vectors/kernel.js"
 import type { Metric } from "../../../vectors/metric.js"
 import { createRandom, type Random } from "../../../vectors/random.js"
-import { assignmentTable } from "../strategy.js"
+import { assignmentTable } from "../routing/centroids.js"
 
 export interface TrainingOptions {
   readonly metric: Metric

@@ -6,17 +6,12 @@
 import { invalidInput } from "../../../errors.js"
 import {
   createScoring,
-  DEMAND_DESCRIPTORS,
   type Descriptors,
-  describe,
-  describeShards,
   inFourBits,
   routeAll,
   type ScoringTable,
 } from "../routing/descriptors.js"
-import { homesOf } from "../routing/insert.js"
 import type { Routing } from "../routing/routing.js"
-import { createTrials, learnGains, measureStopping } from "../routing/stopping.js"
 import { closestPoints, exactNeighbours } from "../space/compare.js"
 import { hashOrder, saltOf } from "../space/hash.js"
 import type { Preparation, SpaceRows } from "../space/space.js"
@@ -24,11 +19,14 @@ import type { Workers } from "../space/workers.js"
 import { balancedCentroids, balancedLayout } from "./balanced.js"
 import { sumByGroup, toCentroids, trainClusters } from "./clusters.js"
 import { DEMAND_RANKS, grantCopies, proposeCopies } from "./copies.js"
+import { DEMAND_DESCRIPTORS, describe, describeShards } from "./describe.js"
 import { type NeighbourGraph, neighbourGraph, reverseLists } from "./graph.js"
+import { homesByVotes } from "./insert.js"
 import { type Copies, gainsByRank, type Membership, type Truth, tuneBeta } from "./judge.js"
 import { propagateLabels } from "./labels.js"
 import { packedLayout } from "./packing.js"
 import { createPricedPlacement, type PricedPoints, priceShards } from "./prices.js"
+import { createTrials, learnGains, measureStopping } from "./thresholds.js"
 
 /** Ids of shards are 16 bits wide here. */
 const MAX_LAYOUT_SHARDS = 65_536
@@ -165,7 +163,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const { home, descriptors, beta } = chosen
   const validationHome =
     points === undefined
-      ? homesOf(validation, descriptors, beta, truth, home)
+      ? homesByVotes(validation, descriptors, beta, truth, home)
       : closestPoints(validation, points).point
 
   let copies: Copies | undefined

@@ -1,8 +1,9 @@
 /** The parts of steps that workers can do. */
-import { type DescribePart, describePart, type RoutePart, routePart } from "../routing/descriptors.js"
+import { type RoutePart, routePart } from "../routing/descriptors.js"
 import { type ClosestPart, findClosest, findNearest, type NearestPart } from "../space/compare.js"
 import type { Part } from "../space/workers.js"
 import { searchTreePart, type TreePart } from "./cells.js"
+import { type DescribePart, describePart } from "./describe.js"
 import { type CellsPart, searchCells } from "./graph.js"
 import { type TunePart, tunePart } from "./judge.js"
 

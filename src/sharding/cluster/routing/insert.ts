@@ -1,43 +1,8 @@
-/** Homes of rows that were not there when the layout was made: held-out ones, and any later. */
-
-import type { Truth } from "../layout/judge.js"
+/** Homes of rows that come when nobody looks for their neighbours. */
 import type { SpaceRows } from "../space/space.js"
 import { createScoring, type Descriptors, routeAll } from "./descriptors.js"
 
-/** Scores decide between shards with equal votes only. */
-const SCORE_WEIGHT = 0.5
-
-/**
- * The shard that holds most of a row's neighbours, of equal ones the one that scores best; without neighbours (`truth`
- * absent) the one that scores best. `home` are the shards of the rows that `truth` names.
- */
-export function homesOf(
-  rows: SpaceRows,
-  descriptors: Descriptors,
-  beta: number,
-  truth?: Truth,
-  home?: ArrayLike<number>,
-): Int32Array {
-  const scoring = createScoring(descriptors, beta)
-  if (truth === undefined || home === undefined) {
-    return Int32Array.from(routeAll(scoring, rows, undefined, 1, false).ranked)
-  }
-  const { shards, ranked, scores } = routeAll(scoring, rows)
-  const votes = new Float64Array(shards)
-  return Int32Array.from({ length: rows.rows }, (_, row) => {
-    const first = row * shards
-    votes.fill(0)
-    for (let i = row * truth.k; i < (row + 1) * truth.k; i++) {
-      if (truth.ids[i]! >= 0) votes[home[truth.ids[i]!]!]!++
-    }
-    for (let rank = 0; rank < shards; rank++) {
-      votes[ranked[first + rank]!]! += (SCORE_WEIGHT * scores[first + rank]!) / scores[first]!
-    }
-    // Along the ranks, so that of shards that nobody votes for the best one wins.
-    let best = ranked[first]!
-    for (let rank = 1; rank < shards; rank++) {
-      if (votes[ranked[first + rank]!]! > votes[best]!) best = ranked[first + rank]!
-    }
-    return best
-  })
+/** The shard that scores best for each row. */
+export function homesByScore(rows: SpaceRows, descriptors: Descriptors, beta: number): Int32Array {
+  return Int32Array.from(routeAll(createScoring(descriptors, beta), rows, undefined, 1, false).ranked)
 }

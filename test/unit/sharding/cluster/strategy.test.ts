@@ -1,11 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import {
-  clusterFromCentroids,
-  createCluster,
-  rankCentroids,
-  routingTable,
-} from "../../../../src/sharding/cluster/strategy.js"
+import { rankCentroids, routingTable } from "../../../../src/sharding/cluster/routing/centroids.js"
+import { clusterFromCentroids, createCluster } from "../../../../src/sharding/cluster/strategy.js"
 import { type ResolvedSharding, resolveSharding } from "../../../../src/sharding/registry.js"
 import { distance } from "../../../../src/vectors/distance.js"
 import { METRICS, type Metric } from "../../../../src/vectors/metric.js"

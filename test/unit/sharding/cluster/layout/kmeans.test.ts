@@ -1,7 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import { type TrainingProgress, trainCentroids } from "../../../../../src/sharding/cluster/layout/kmeans.js"
-import { assignmentTable } from "../../../../../src/sharding/cluster/strategy.js"
+import { assignmentTable } from "../../../../../src/sharding/cluster/routing/centroids.js"
 import { bestPoints } from "../../../../../src/vectors/kernel.js"
 import { METRICS, type Metric } from "../../../../../src/vectors/metric.js"
 import { createRandom } from "../../../../../src/vectors/random.js"

@@ -3,25 +3,26 @@ import { describe, expect, test } from "vitest"
 import { balancedLayout } from "../../../../../src/sharding/cluster/layout/balanced.js"
 import { trainClusters } from "../../../../../src/sharding/cluster/layout/clusters.js"
 import { grantCopies, proposeCopies } from "../../../../../src/sharding/cluster/layout/copies.js"
+import { describe as describeRows } from "../../../../../src/sharding/cluster/layout/describe.js"
 import { type NeighbourGraph, reverseLists } from "../../../../../src/sharding/cluster/layout/graph.js"
+import { homesByVotes } from "../../../../../src/sharding/cluster/layout/insert.js"
 import { gainsByRank } from "../../../../../src/sharding/cluster/layout/judge.js"
 import { propagateLabels } from "../../../../../src/sharding/cluster/layout/labels.js"
 import { cellGraph, packCells } from "../../../../../src/sharding/cluster/layout/packing.js"
-import {
-  createScoring,
-  describe as describeRows,
-  inFourBits,
-  routeAll,
-} from "../../../../../src/sharding/cluster/routing/descriptors.js"
-import { homesOf } from "../../../../../src/sharding/cluster/routing/insert.js"
 import {
   createTrials,
   largestThreshold,
   learnGains,
   measureStopping,
-  TARGETS,
   tryThresholds,
-} from "../../../../../src/sharding/cluster/routing/stopping.js"
+} from "../../../../../src/sharding/cluster/layout/thresholds.js"
+import {
+  createScoring,
+  inFourBits,
+  routeAll,
+} from "../../../../../src/sharding/cluster/routing/descriptors.js"
+import { homesByScore } from "../../../../../src/sharding/cluster/routing/insert.js"
+import { TARGETS } from "../../../../../src/sharding/cluster/routing/stopping.js"
 import { closestPoints, exactNeighbours } from "../../../../../src/sharding/cluster/space/compare.js"
 import { hash32, hashOrder, splitRows } from "../../../../../src/sharding/cluster/space/hash.js"
 import { createPoints } from "../../../../../src/sharding/cluster/space/space.js"
@@ -163,8 +164,8 @@ describe("the reference trial's values", () => {
     expect(columns(false)[0]).toEqual(columns(false)[1])
     // Neighbours decide where a row is inserted; without them the scores do.
     const home = LABELS.map(() => 2)
-    expect([...homesOf(rows, inFourBits(exact), 24, neighbours, home)]).toEqual(home)
-    expect([...homesOf(rows, inFourBits(exact), 24)].slice(0, 3)).toEqual([3, 2, 3])
+    expect([...homesByVotes(rows, inFourBits(exact), 24, neighbours, home)]).toEqual(home)
+    expect([...homesByScore(rows, inFourBits(exact), 24)].slice(0, 3)).toEqual([3, 2, 3])
     // By the lower bound, .925 on 40 rows is not enough for .9.
     const bound = largestThreshold(trials, 0.9)
     const { recall: reached, standardError } = tryThresholds(trials, () => bound)

@@ -13,9 +13,9 @@ import {
   type LayoutInput,
   type LayoutOptions,
 } from "../../../../../src/sharding/cluster/layout/layout.js"
+import { learnGains } from "../../../../../src/sharding/cluster/layout/thresholds.js"
 import { createScoring, routeAll } from "../../../../../src/sharding/cluster/routing/descriptors.js"
 import { createDescriptorRouter } from "../../../../../src/sharding/cluster/routing/routing.js"
-import { learnGains } from "../../../../../src/sharding/cluster/routing/stopping.js"
 import { exactNeighbours } from "../../../../../src/sharding/cluster/space/compare.js"
 import { splitRows } from "../../../../../src/sharding/cluster/space/hash.js"
 import {

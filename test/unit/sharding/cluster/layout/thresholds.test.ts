@@ -1,16 +1,15 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import type { Routings } from "../../../../../src/sharding/cluster/routing/descriptors.js"
 import {
   chooseThresholds,
-  expectedGains,
   largestThreshold,
   learnGains,
-  TARGETS,
   type Trials,
   trialsOf,
   tryThresholds,
-} from "../../../../../src/sharding/cluster/routing/stopping.js"
+} from "../../../../../src/sharding/cluster/layout/thresholds.js"
+import type { Routings } from "../../../../../src/sharding/cluster/routing/descriptors.js"
+import { expectedGains, TARGETS } from "../../../../../src/sharding/cluster/routing/stopping.js"
 
 /** One query: scores along the ranks, all as familiar. */
 const routed = (...scores: readonly number[]): Routings => ({
