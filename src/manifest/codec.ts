@@ -10,7 +10,8 @@ import { corrupt } from "../errors.js"
 import { FIELD_TYPES, type Json } from "../records.js"
 import { MAX_SHARDS } from "../sharding/options.js"
 import { isStrategyName } from "../sharding/registry.js"
-import { BACKEND_NAMES, type BackendName } from "../shards/registry.js"
+import type { ShardBackend } from "../shards/backend.js"
+import { BACKEND_NAMES, type BackendName, backendByName } from "../shards/registry.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
 import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
@@ -103,7 +104,12 @@ const schema = z.object({
       rows: z.number().int().min(1),
       folder: z.string().refine(isShardFolder, "a shard's folder"),
       files: z
-        .array(file.extend({ name: z.string().refine(isShardFileName, "a relative file name") }))
+        .array(
+          file.extend({
+            name: z.string().refine(isShardFileName, "a relative file name"),
+            optional: z.boolean().optional(),
+          }),
+        )
         .min(1),
       index: z.object({ kind: z.string() }).catchall(z.union([z.string(), z.number(), z.boolean()])),
       fingerprint: sha256,
@@ -187,6 +193,7 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
 /** What a schema can't express: sums, order and ranges across the shards. */
 function findFault(manifest: Manifest, key: string): string | undefined {
   const { run, createdAt, sharding, artifacts, locator, shards, rows, copies = 0, recall } = manifest
+  const backend = backendByName(manifest.backend)
   if (manifestKey(createdAt, run) !== key)
     return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
   if (locator && locator.index.size > Math.min(locator.size, INDEX_MAX_BYTES))
@@ -205,7 +212,7 @@ function findFault(manifest: Manifest, key: string): string | undefined {
   let previous = -1
   let sum = 0
   for (const { shard, rows, folder, files } of shards) {
-    const fault = findFileFault(folder, files)
+    const fault = findFileFault(folder, files) ?? findUnknownFile(backend, files)
     if (fault !== undefined) return `shard ${shard} ${fault}`
     if (shard >= sharding.shards) return `it lists shard ${shard} of ${sharding.shards}`
     if (shard <= previous) return `shard ${shard} follows shard ${previous}`
@@ -215,6 +222,14 @@ function findFault(manifest: Manifest, key: string): string | undefined {
   if (sum === rows + copies) return undefined
   const said = copies === 0 ? `${rows}` : `${rows} and ${copies} copies`
   return `its shards have ${sum} rows in all, but it says ${said}`
+}
+
+/** A file that a shard needs and that its backend has no use for: whatever it is there for, it is not one of ours. */
+function findUnknownFile(backend: ShardBackend, files: readonly ShardFile[]): string | undefined {
+  const unknown = files.find(({ name, optional }) => optional !== true && !backend.knowsFile(name))
+  if (unknown !== undefined)
+    return `has the file ${JSON.stringify(unknown.name)}, which shards of ${backend.name} do not have`
+  return files.every(({ optional }) => optional === true) ? "has optional files only" : undefined
 }
 
 /**

@@ -55,6 +55,12 @@ export interface ShardBackend<Name extends string = string> {
     readonly vectorBytes: number
   }
 
+  /**
+   * Whether its shards may have a file of this name, a path below the shard's folder. A manifest that lists another one is
+   * refused, unless it says that the file is optional.
+   */
+  knowsFile(name: string): boolean
+
   /** What users may set of its index. */
   readonly options: IndexOptionTable
 

@@ -72,11 +72,17 @@ export interface SnapshotShard {
 export interface SnapshotShardFile extends Omit<StoredFile, "key"> {
   /** Path below the shard's folder. */
   readonly name: string
+  /** Whether a reader may pass it over. Those of this version do: no backend writes such a file yet. */
+  readonly optional?: boolean | undefined
 }
 
 /** Key of a shard's file. */
 export const shardFileKey = ({ folder }: Pick<SnapshotShard, "folder">, name: string): string =>
   `${folder}/${name}`
+
+/** The files that it takes to open a shard. */
+export const neededFiles = ({ files }: Pick<SnapshotShard, "files">): readonly SnapshotShardFile[] =>
+  files.filter(({ optional }) => optional !== true)
 
 /** What a backend must know of the snapshot to build or open its shards. */
 export const shardSpecOf = ({ dim, metric, id, fields }: SnapshotSchema): ShardSpec => ({

@@ -56,6 +56,12 @@ export function fileError(action: string, path: string, error: unknown): Vecsnap
   return unavailable(`cannot ${action} ${path}: ${PASSING[code] ?? code}`, details, error)
 }
 
+/** Permissions of a downloaded file: read and written by whoever runs the process, by nobody else. */
+export const OWNER_ONLY = 0o600
+
+/** Permissions of a directory for downloaded files. */
+export const OWNER_ONLY_DIRECTORY = 0o700
+
 /** Bytes to be uploaded, in memory or in a file, read piece by piece. */
 export interface BodySource {
   readonly sizeBytes: number
@@ -113,9 +119,15 @@ export async function readRange(
 /**
  * Creates the file `path`, which must not exist, and lets `write` fill it. If that fails, the file is
  * removed; a file that was there before is left alone (`InvalidInput`).
+ *
+ * @param mode permissions, less those that the umask takes; by default those of any new file
  */
-export async function createFile<T>(path: string, write: (handle: FileHandle) => Promise<T>): Promise<T> {
-  const handle = await open(path, "wx").catch((error) => {
+export async function createFile<T>(
+  path: string,
+  write: (handle: FileHandle) => Promise<T>,
+  mode?: number,
+): Promise<T> {
+  const handle = await open(path, "wx", mode).catch((error) => {
     throw fileError("create", path, error)
   })
   try {

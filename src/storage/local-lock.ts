@@ -22,7 +22,7 @@
  * `held-<nonce>`: it could come late only from a thread that the kernel paused for longer than
  * {@link STALE_MS} within one rename.
  */
-import { mkdir, readdir, rename, rm, rmdir } from "node:fs/promises"
+import { lstat, mkdir, readdir, rename, rm, rmdir } from "node:fs/promises"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { createSemaphore, type Semaphore } from "../async/semaphore.js"
@@ -125,6 +125,11 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
 
 /** Removes what a former holder left in the token: step 1. False if the token was stolen. */
 async function emptied(token: string): Promise<boolean> {
+  // A token is a directory. What a link in its place leads to is nobody's to empty; without a token the next one is made.
+  if ((await lstat(token).catch(() => undefined))?.isSymbolicLink()) {
+    await rm(token, { force: true })
+    return false
+  }
   const leftovers = await listed(token)
   for (const leftover of leftovers ?? []) await rm(join(token, leftover), { force: true })
   return leftovers !== undefined

@@ -28,7 +28,7 @@ import {
 } from "node:fs/promises"
 import { dirname, join, resolve } from "node:path"
 import { conflict, corrupt, invalidInput, isVecsnapError, throwIfAborted, unsupported } from "../errors.js"
-import { createFile, errorCode, fileError, readRange } from "./files.js"
+import { createFile, errorCode, fileError, OWNER_ONLY, readRange } from "./files.js"
 import { createReplaceLock, type ReplaceLock } from "./local-lock.js"
 import {
   assertExpectedSize,
@@ -60,6 +60,7 @@ const PRIVATE_DIRECTORY = ".vecsnap"
 /** A temporary file this old belongs to a process that died: no copy of a shard takes as long. */
 const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000
 const STATS_IN_FLIGHT = 32
+const COPY_BYTES = 2 ** 20
 
 /**
  * Opens the store in `directory`, which is created by the first `put`.
@@ -120,23 +121,29 @@ class LocalStore implements ObjectStore {
   async getFile(key: string, target: string, options: GetFileOptions = {}): Promise<ObjectInfo | undefined> {
     const { signal } = options
     const path = this.#pathOf(key)
-    for (;;) {
-      throwIfAborted(signal)
-      const before = await infoIfFile(path)
-      if (before === undefined) return undefined
-      assertExpectedSize(options, before.size, path, key)
-      try {
-        // Shares the blocks on file systems that can (Btrfs, XFS, APFS). Removes its own partial file when it
-        // fails.
-        await copyFile(path, target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
-      } catch (error) {
-        if (errorCode(error) === "ENOENT" && (await infoIfFile(path)) === undefined) return undefined
-        throw fileError(`copy ${path} to`, target, error)
-      }
-      const after = await infoIfFile(path).catch(() => undefined)
-      if (after?.etag === before.etag && !signal?.aborted) return before
-      // Replaced meanwhile: the copy may be of either version. Or aborted. Neither may leave a file.
-      await unlink(target)
+    throwIfAborted(signal)
+    const source = await openIfFile(path)
+    if (source === undefined) return undefined
+    try {
+      // Of the open file, which is one version whatever is put in its place.
+      const info = infoOf(await source.stat({ bigint: true }))
+      assertExpectedSize(options, info.size, path, key)
+      // Written anew, since a copy by the system takes over the source's permissions: others may have chosen them.
+      await createFile(
+        target,
+        async (handle) => {
+          for (let start = 0; start < info.size; start += COPY_BYTES) {
+            throwIfAborted(signal)
+            const bytes = await readRange(source, path, start, Math.min(info.size, start + COPY_BYTES))
+            await handle.writeFile(bytes)
+          }
+          throwIfAborted(signal)
+        },
+        OWNER_ONLY,
+      )
+      return info
+    } finally {
+      await source.close()
     }
   }
 
@@ -254,6 +261,7 @@ class LocalStore implements ObjectStore {
   async #remove(path: string, signal: AbortSignal | undefined): Promise<void> {
     // Looked at first, so that nothing is created in a directory where there is nothing to remove.
     if ((await infoIfFile(path)) === undefined) return
+    await this.#assertNoLinks()
     let done = false
     while (!done) {
       done = await this.#lock.hold(
@@ -284,8 +292,19 @@ class LocalStore implements ObjectStore {
     return join(this.#root, key)
   }
 
+  /** Nothing is written or swept behind a link: what lies there is not the store's. */
+  async #assertNoLinks(): Promise<void> {
+    const directory = join(this.#root, PRIVATE_DIRECTORY)
+    for (const path of [directory, this.#temporaries, join(directory, "lock")]) {
+      const info = await lstat(path).catch(() => undefined)
+      if (info?.isSymbolicLink())
+        throw invalidInput(`${path} is a link, expected a directory: remove the link`, { path })
+    }
+  }
+
   /** Makes room for temporary files; once per store, also removes those of processes that died. */
   async #prepare(): Promise<void> {
+    await this.#assertNoLinks()
     try {
       await mkdir(this.#temporaries, { recursive: true })
       this.#swept ??= removeAbandoned(this.#temporaries)
@@ -310,7 +329,7 @@ async function removeAbandoned(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const path = join(directory, name)
     // By the time of creation: the time of modification is the random one of an ETag.
-    const info = await stat(path).catch(() => undefined)
+    const info = await lstat(path).catch(() => undefined)
     if (info !== undefined && Date.now() - info.ctimeMs > ABANDONED_AFTER_MS) {
       await unlink(path).catch(() => undefined)
     }

@@ -3,7 +3,7 @@
  * sees the same objects.
  */
 import { conflict, corrupt, throwIfAborted } from "../errors.js"
-import { createFile, withBody } from "./files.js"
+import { createFile, OWNER_ONLY, withBody } from "./files.js"
 import {
   assertFits,
   assertKey,
@@ -74,7 +74,7 @@ class MemoryStore implements ObjectStore {
     throwIfAborted(signal)
     const object = this.#objects.get(key)
     if (object === undefined) return undefined
-    await createFile(path, (handle) => handle.writeFile(object.body))
+    await createFile(path, (handle) => handle.writeFile(object.body), OWNER_ONLY)
     return infoOf(object)
   }
 

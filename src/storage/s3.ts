@@ -6,6 +6,7 @@
  * time.
  */
 import { createHash } from "node:crypto"
+import type { FileHandle } from "node:fs/promises"
 import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
 import {
@@ -26,7 +27,7 @@ import {
   unsupported,
   type VecsnapError,
 } from "../errors.js"
-import { createFile, withBody } from "./files.js"
+import { createFile, OWNER_ONLY, withBody } from "./files.js"
 import type { Retry } from "./retry.js"
 import {
   assertExpectedSize,
@@ -159,7 +160,7 @@ class S3Store implements ObjectStore {
       const place = `${this.url}/${key}`
       try {
         if (output.ContentLength !== undefined) assertExpectedSize(options, output.ContentLength, place, key)
-        return await createFile(path, async (handle) => {
+        const fill = async (handle: FileHandle): Promise<ObjectInfo> => {
           const file = handle.createWriteStream()
           // Not all stores announce a length.
           await pipeline(body, upTo(expectedBytes, place, key), file)
@@ -168,7 +169,8 @@ class S3Store implements ObjectStore {
           if (size !== expected) throw this.#wrongLength(key, expected, size)
           assertExpectedSize(options, size, place, key)
           return infoOf(output, size)
-        })
+        }
+        return await createFile(path, fill, OWNER_ONLY)
       } finally {
         // Where no file could be created, the body was not read, and would keep its connection.
         body.destroy()

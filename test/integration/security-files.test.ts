@@ -1,6 +1,17 @@
 /** Links, pipes and objects of another size, at a root and in the cache directory. */
 import { execFileSync } from "node:child_process"
-import { lstat, mkdir, readdir, readFile, rename, symlink, writeFile } from "node:fs/promises"
+import {
+  chmod,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises"
 import { join } from "node:path"
 import { expect, it } from "vitest"
 import { buildSnapshot, openSnapshot, openStore } from "../../src/index.js"
@@ -118,5 +129,95 @@ it("an object of another size than the manifest says is not downloaded", async (
       expect(await readdir(dir)).not.toContain("file")
       store.close()
     }
+  })
+})
+
+it("files of the cache are written anew: theirs is no permission of the source, and nobody else reads them", async () => {
+  await withTempDir(async (dir) => {
+    const [root, cache] = [join(dir, "root"), join(dir, "cache")]
+    await build(root)
+    const names = await readdir(root, { recursive: true, withFileTypes: true })
+    for (const entry of names) if (entry.isFile()) await chmod(join(entry.parentPath, entry.name), 0o6777)
+    expect(await search(root, cache)).toBe("id-0")
+    const cached = await readdir(cache, { recursive: true, withFileTypes: true })
+    const modes = cached
+      .filter(({ name }) => name === "shard.db" || /^[0-9a-f]{40}$/.test(name))
+      .map(async ({ parentPath, name }) => (await lstat(join(parentPath, name))).mode & 0o7777)
+    expect((await Promise.all(modes)).sort()).toEqual([0o600, 0o700])
+    expect((await lstat(cache)).mode & 0o7777).toBe(0o700)
+  })
+})
+
+/** A directory with a file that a sweep would take for one that a dead process left behind. */
+async function abandoned(dir: string): Promise<string> {
+  await mkdir(dir)
+  await writeFile(join(dir, "precious"), "x")
+  await utimes(join(dir, "precious"), 0, 0)
+  return dir
+}
+
+it("the cache sweeps nothing behind a link at .partial, and counts nothing behind one in a shard", async () => {
+  await withTempDir(async (dir) => {
+    const outside = await abandoned(join(dir, "outside"))
+    const [root, cache] = [join(dir, "root"), join(dir, "cache")]
+    await build(root)
+    await mkdir(cache)
+    await symlink(outside, join(cache, ".partial"))
+    expect(await search(root, cache)).toBe("id-0")
+    expect(await readdir(outside)).toEqual(["precious"])
+    expect((await lstat(join(cache, ".partial"))).isDirectory()).toBe(true)
+
+    const counted = join(dir, "counted")
+    await mkdir(join(counted, "a".repeat(40)), { recursive: true })
+    await writeFile(join(outside, "large"), Buffer.alloc(5000))
+    await symlink(outside, join(counted, "a".repeat(40), "link"))
+    const disk = createDiskCache(counted, 1000)
+    const content = { name: "b".repeat(40), files: [{ name: "f", size: 900 }] }
+    await (await disk.add(content, (to) => writeFile(join(to, "f"), Buffer.alloc(900)))).release()
+    await disk.close()
+    expect(await readdir(counted)).toContain("a".repeat(40))
+  })
+})
+
+it.each([".vecsnap", ".vecsnap/tmp", ".vecsnap/lock"])(
+  "a store in a directory writes and removes nothing behind a link at %s",
+  async (place) => {
+    await withTempDir(async (dir) => {
+      const outside = await abandoned(join(dir, "outside"))
+      await mkdir(join(outside, "free"))
+      await writeFile(join(outside, "free", "precious"), "x")
+      const root = join(dir, "root")
+      await openStore(root).put("a", Buffer.from("1"))
+      await rm(join(root, place), { recursive: true, force: true })
+      await symlink(outside, join(root, place))
+      const refused = expect.objectContaining({
+        tag: "InvalidInput",
+        message: expect.stringContaining(place),
+      })
+      await expect(openStore(root).put("a", Buffer.from("2"))).rejects.toEqual(refused)
+      expect(await openStore(root).delete(["a"])).toEqual([
+        { key: "a", reason: expect.stringContaining(place) },
+      ])
+      expect((await readdir(outside, { recursive: true })).sort()).toEqual([
+        "free",
+        "free/precious",
+        "precious",
+      ])
+    })
+  },
+)
+
+it("a link in place of the token of a store's lock is dropped, and what is behind it stays", async () => {
+  await withTempDir(async (dir) => {
+    const outside = await abandoned(join(dir, "outside"))
+    const root = join(dir, "root")
+    const store = openStore(root)
+    await store.put("a", Buffer.from("1"))
+    await store.put("a", Buffer.from("2"))
+    await rm(join(root, ".vecsnap", "lock", "free"), { recursive: true })
+    await symlink(outside, join(root, ".vecsnap", "lock", "free"))
+    await store.put("a", Buffer.from("3"))
+    expect(await readdir(outside)).toEqual(["precious"])
+    expect(String((await store.get("a"))?.body && Buffer.from((await store.get("a"))!.body))).toBe("3")
   })
 })

@@ -44,6 +44,7 @@ export const backend: ShardBackend<typeof NAME> = {
   traits: { exact: true, filters: false, text: false, ranges: true },
   limits: { dim: DIM_MAX },
   figures: { vectorCopies: 1, vectorBytes: 2 ** 20 },
+  knowsFile: () => true,
   options: OPTIONS,
   async assertInstalled() {},
   build: buildShard,

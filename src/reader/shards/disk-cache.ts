@@ -20,24 +20,13 @@
  *
  * Files are not synced to the device: after a power failure a file may be short, which every claim notices by its size.
  */
-import {
-  lstat,
-  mkdir,
-  readdir,
-  realpath,
-  rename,
-  rm,
-  stat,
-  statfs,
-  utimes,
-  writeFile,
-} from "node:fs/promises"
+import { lstat, mkdir, readdir, realpath, rename, rm, statfs, utimes, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { isOwnerGone, newOwnerName, RENEW_MS } from "../../async/owner.js"
 import { createSemaphore } from "../../async/semaphore.js"
 import { unavailable } from "../../errors.js"
-import { errorCode, fileError } from "../../storage/files.js"
+import { errorCode, fileError, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
 
 /** What a directory holds, and under which name: 40 hex digits. */
 export interface Content {
@@ -148,6 +137,7 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
     const needBytes = sizeOf(content)
     const partial = join(partials, newOwnerName())
     const dir = pathOf(content.name)
+    await makePartials()
     await makeDirectory(partial)
     own(partial)
     try {
@@ -191,7 +181,7 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
   async function remove(dir: string): Promise<boolean> {
     const gone = join(partials, newOwnerName())
     try {
-      await mkdir(partials, { recursive: true })
+      await makePartials()
       await rename(dir, gone)
     } catch (error) {
       if (errorCode(error) === "ENOENT") return false
@@ -265,9 +255,11 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
     try {
       const { mtimeMs } = await lstat(dir)
       if (!(await isDirectory(dir))) return undefined
-      const entries = await readdir(dir, { recursive: true })
+      // With types, since without them it would list what is behind links too.
+      const entries = await readdir(dir, { recursive: true, withFileTypes: true })
+      const paths = entries.map(({ parentPath, name }) => join(parentPath, name))
       // Marks come and go.
-      const infos = await Promise.all(entries.map((entry) => lstat(join(dir, entry)).catch(() => undefined)))
+      const infos = await Promise.all(paths.map((path) => lstat(path).catch(() => undefined)))
       const sizes = infos.map((info) => (info?.isFile() ? info.size : 0))
       return { name, lastUsedMs: mtimeMs, sizeBytes: sizes.reduce((sum, size) => sum + size, 0) }
     } catch {
@@ -283,7 +275,14 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
   }
 
   async function makeDirectory(path: string): Promise<void> {
-    await onDisk("make", path, mkdir(path, { recursive: true }))
+    await onDisk("make", path, mkdir(path, { recursive: true, mode: OWNER_ONLY_DIRECTORY }))
+  }
+
+  /** A link in its place makes way: what is behind it is neither filled nor swept. */
+  async function makePartials(): Promise<void> {
+    const info = await lstat(partials).catch(() => undefined)
+    if (info?.isSymbolicLink()) await onDisk("remove", partials, rm(partials, { force: true }))
+    await makeDirectory(partials)
   }
 
   /** Removes, once, what killed processes have left behind. */
@@ -292,7 +291,7 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
     swept = true
     for (const name of await readdir(partials).catch(() => [])) {
       const path = join(partials, name)
-      const info = await stat(path).catch(() => undefined)
+      const info = await lstat(path).catch(() => undefined)
       if (info === undefined || !isOwnerGone(name, info.mtimeMs)) continue
       await rm(path, { recursive: true, force: true }).catch(() => {})
     }
@@ -375,7 +374,7 @@ async function isMarked(
   let marked = false
   for (const name of names.filter((each) => each.startsWith(prefix))) {
     const path = join(dir, name)
-    const info = await stat(path).catch(() => undefined)
+    const info = await lstat(path).catch(() => undefined)
     if (info === undefined) continue
     const stale = Date.now() - info.mtimeMs > staleMs || isOwnerGone(name.slice(prefix.length), info.mtimeMs)
     if (stale) await rm(path, { force: true }).catch(() => {})

@@ -11,13 +11,14 @@ import { assertSha256, assertSize } from "../../manifest/content.js"
 import type { ShardReader } from "../../shards/backend.js"
 import { localDirectory, type ShardSource } from "../../shards/source.js"
 import {
+  neededFiles,
   type SnapshotShard,
   type SnapshotShardFile,
   shardBytes,
   shardFileKey,
 } from "../../snapshot/snapshot.js"
 import { sha256OfFile } from "../../storage/checksum.js"
-import { fileError } from "../../storage/files.js"
+import { fileError, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { OpenOptions } from "../types.js"
@@ -27,9 +28,11 @@ import { type Claim, type Content, createDiskCache, type DiskCache } from "./dis
  * Name of a shard's content: equal for equal files, whichever run or root they are in. Where their checksums are not known, their
  * folder and sizes stand for them, since what lies in a folder never changes.
  */
-export function contentKey({ folder, files }: SnapshotShard): string {
+export function contentKey(shard: SnapshotShard): string {
+  const { folder } = shard
   const hash = createHash("sha256")
-  for (const { name, size, sha256 = `${folder} ${size}` } of files) hash.update(`${name}\0${sha256}\n`)
+  for (const { name, size, sha256 = `${folder} ${size}` } of neededFiles(shard))
+    hash.update(`${name}\0${sha256}\n`)
   return hash.digest("hex").slice(0, 40)
 }
 
@@ -117,7 +120,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     signal: AbortSignal | undefined,
   ): Promise<Claim> {
     const fill = async (dir: string): Promise<void> => {
-      for (const file of entry.files) await downloadFile(entry, file, join(dir, file.name), signal)
+      for (const file of neededFiles(entry)) await downloadFile(entry, file, join(dir, file.name), signal)
     }
     if (temporary === undefined) {
       try {
@@ -149,7 +152,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const key = shardFileKey(entry, name)
-    await mkdir(dirname(path), { recursive: true }).catch((error) => {
+    await mkdir(dirname(path), { recursive: true, mode: OWNER_ONLY_DIRECTORY }).catch((error) => {
       throw fileError("make", dirname(path), error)
     })
     const info = await store.getFile(key, path, { signal, expectedBytes: size })
@@ -214,7 +217,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   }
 }
 
-const contentOf = (entry: SnapshotShard): Content => ({ name: contentKey(entry), files: entry.files })
+const contentOf = (entry: SnapshotShard): Content => ({ name: contentKey(entry), files: neededFiles(entry) })
 
 /** Runs `work` while nobody else in this process works on the same directory. */
 async function exclusively<T>(
@@ -239,8 +242,8 @@ async function exclusively<T>(
 }
 
 /** Whether all files are what the manifest says, byte for byte. */
-async function isIntact(dir: string, { files }: SnapshotShard): Promise<boolean> {
-  for (const { name, sha256 } of files) {
+async function isIntact(dir: string, entry: SnapshotShard): Promise<boolean> {
+  for (const { name, sha256 } of neededFiles(entry)) {
     if ((await sha256OfFile(join(dir, name)).catch(() => undefined)) !== sha256) return false
   }
   return true

@@ -2,6 +2,13 @@ import type { ShardBackend } from "../backend.js"
 import { buildShard, INDEX_OPTIONS } from "./build.js"
 import { loadArrow, loadLanceDb } from "./packages.js"
 import { createPool } from "./pool.js"
+import { TABLE } from "./schema.js"
+
+/** Manifests of versions, data, deleted rows and indexes: what a manifest of Lance leads to, and no more. */
+const SHARD_FILE = new RegExp(
+  `^${TABLE}\\.lance/(_versions/(\\d{20}\\.manifest|latest_version_hint\\.json)|data/[0-9A-Za-z][0-9A-Za-z_-]*\\.lance|` +
+    `_deletions/[0-9-]+\\.(arrow|bin)|_indices/[0-9a-f-]{36}/[a-z][a-z_]*\\.(idx|lance))$`,
+)
 
 /** Shards as LanceDB tables with an IVF_FLAT index; exact up to 50,000 rows. Building needs apache-arrow too. */
 export const lancedbBackend: ShardBackend<"lancedb"> = {
@@ -13,6 +20,7 @@ export const lancedbBackend: ShardBackend<"lancedb"> = {
     vectorCopies: 2,
     vectorBytes: Number.POSITIVE_INFINITY,
   },
+  knowsFile: (name) => SHARD_FILE.test(name),
   options: INDEX_OPTIONS,
   async assertInstalled(purpose) {
     await loadLanceDb()

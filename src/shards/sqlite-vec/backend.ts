@@ -3,7 +3,7 @@ import { resolveIndexOptions } from "../options.js"
 import { buildShard } from "./build.js"
 import { loadSqlite, loadSqliteVec } from "./packages.js"
 import { createPool } from "./pool.js"
-import { DIM_MAX } from "./schema.js"
+import { DIM_MAX, shardFile } from "./schema.js"
 
 /**
  * Shards as SQLite databases with a sqlite-vec table; exact. Building needs better-sqlite3 and sqlite-vec, opening needs
@@ -18,6 +18,7 @@ export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
     // Scanned in 20 ms, at 10 GB/s.
     vectorBytes: 200 * 2 ** 20,
   },
+  knowsFile: (name) => name === shardFile("."),
   options: {},
   async assertInstalled(purpose) {
     await loadSqlite()

@@ -6,6 +6,7 @@ import { decodeManifest } from "../../../src/manifest/codec.js"
 import { decodeLocatorIndex, encodeLocatorIndex } from "../../../src/manifest/locator.js"
 import { seal } from "../../../src/manifest/seal.js"
 import { compileCel } from "../../../src/sharding/cel/program.js"
+import { neededFiles } from "../../../src/snapshot/snapshot.js"
 import { decodeNpy } from "../../../src/vectors/npy.js"
 
 const RUN = "k3v9x2m4q7ab"
@@ -101,6 +102,32 @@ describe("a hostile manifest", () => {
       expect(() => decode((it) => (it.shards[0]!.files = files))).toThrow(refusal(/shard 0 has/))
     },
   )
+
+  it.each([
+    ["sqlite-vec", "shard.db-wal"],
+    ["sqlite-vec", "a/shard.db"],
+    ["sqlite-vec", "vectors.lance/data/0.lance"],
+    ["lancedb", "shard.db"],
+    ["lancedb", "vectors.lance/_versions/1.manifest"],
+    ["lancedb", "vectors.lance/_refs/tags/x.json"],
+    ["lancedb", "other.lance/data/0.lance"],
+  ])("of %s that lists the file %s is Corrupt, unless it is optional", (backend, name) => {
+    const known = backend === "lancedb" ? `vectors.lance/_versions/${"1".repeat(20)}.manifest` : "shard.db"
+    const list = (optional: boolean) => (it: Wire) => {
+      it.backend = backend
+      it.shards[0]!.files = [
+        { ...FILE, name: known },
+        { ...FILE, name, ...(optional && { optional }) },
+      ]
+    }
+    expect(() => decode(list(false))).toThrow(refusal(/shard 0 has the file ".*", which shards of/))
+    expect(neededFiles(decode(list(true)).shards[0]!).map((file) => file.name)).toEqual([known])
+  })
+
+  it("with optional files only is Corrupt", () => {
+    const files = [{ ...FILE, optional: true }]
+    expect(() => decode((it) => (it.shards[0]!.files = files))).toThrow(refusal(/optional files only/))
+  })
 
   it.each<[string, (document: Wire) => void]>([
     ["a folder outside", (it) => (it.shards[0]!.folder = `shards/${RUN}/../../00000/0`)],
