@@ -23,6 +23,7 @@ import { invalidInput } from "../../errors.js"
 import type { FieldType, FieldValue } from "../../records.js"
 import { hashValue } from "../hash.js"
 import type { StrategyContext } from "../strategy.js"
+import { patternCost } from "./pattern-cost.js"
 
 export type Field = StrategyContext["fields"][number]
 type Expr = ReturnType<typeof parse>["expr"]
@@ -30,10 +31,14 @@ type Expr = ReturnType<typeof parse>["expr"]
 const SHARD_HASH = "shard_hash"
 
 // An expression comes out of a manifest, and runs on the thread of whoever opens the snapshot. Without macros it takes a
-// step per operator; a regular expression is RE2, which takes time in proportion to its text.
+// step per operator; a regular expression is RE2, which takes time in proportion to its text once it is compiled, and it is compiled
+// whenever it is used.
 const EXPRESSION_MAX_LENGTH = 10_000
 const EXPRESSION_MAX_DEPTH = 200
 const EXPRESSION_MAX_STEPS = 100_000
+/** Of all regular expressions together. Compiling them takes some 40 ms then. */
+const PATTERNS_MAX_COST = 1000
+const STEPS_PER_PATTERN_COST = 10
 
 // An integer that does not fit in 64 bits with a sign throws, which CEL reports as its error.
 const shardHash = (value: bigint | string | Uint8Array) => celUint(hashValue(value))
@@ -79,7 +84,19 @@ export function compileCel(expression: string, declared: readonly Field[]): CelP
   const levels = levelsOf(parsed.expr)
   if (levels.length > EXPRESSION_MAX_DEPTH)
     throw fail(`has ${levels.length} levels, expected at most ${EXPRESSION_MAX_DEPTH}`)
-  const steps = stepsOf(levels.flat())
+  const parts = levels.flat()
+  const patterns = patternsIn(parts)
+  if (patterns === undefined) {
+    throw fail("has a regular expression that is not a text in quotes, whose cost cannot be told")
+  }
+  const cost = patterns.reduce((sum, pattern) => sum + patternCost(pattern), 0)
+  if (cost > PATTERNS_MAX_COST) {
+    throw fail(
+      `has regular expressions of about ${cost} instructions, expected at most ${PATTERNS_MAX_COST}: ` +
+        "repeat less, or smaller groups",
+    )
+  }
+  const steps = stepsOf(parts, cost * STEPS_PER_PATTERN_COST)
   if (steps > EXPRESSION_MAX_STEPS) {
     throw fail(`may take ${steps.toExponential(0)} steps, expected at most ${EXPRESSION_MAX_STEPS}`)
   }
@@ -220,9 +237,9 @@ function levelsOf(expression: Expr): readonly (readonly (Expr | undefined)[])[] 
 /**
  * A bound of the steps that an evaluation takes. Values of fields are scalars, so that the elements to loop over are all in
  * the text; each loop goes over them once for every step of the loops around it, and each "+" may double what is
- * looped over.
+ * looped over. `patternSteps` are those of all regular expressions.
  */
-function stepsOf(all: readonly (Expr | undefined)[]): number {
+function stepsOf(all: readonly (Expr | undefined)[], patternSteps: number): number {
   let loops = 0
   let additions = 0
   let elements = 1
@@ -233,7 +250,21 @@ function stepsOf(all: readonly (Expr | undefined)[]): number {
     else if (kind?.case === "listExpr") elements = Math.max(elements, kind.value.elements.length)
     else if (kind?.case === "structExpr") elements = Math.max(elements, kind.value.entries.length)
   }
-  return loops === 0 ? all.length : all.length * elements ** loops * 2 ** additions
+  const once = all.length + patternSteps
+  return loops === 0 ? once : once * elements ** loops * 2 ** additions
+}
+
+/** The patterns of all regular expressions; `undefined` if one of them is computed. */
+function patternsIn(all: readonly (Expr | undefined)[]): readonly string[] | undefined {
+  const patterns: string[] = []
+  for (const each of all) {
+    const kind = each?.exprKind
+    if (kind?.case !== "callExpr" || kind.value.function !== "matches") continue
+    const constant = kind.value.args.at(-1)?.exprKind
+    if (constant?.case !== "constExpr" || constant.value.constantKind.case !== "stringValue") return undefined
+    patterns.push(constant.value.constantKind.value)
+  }
+  return patterns
 }
 
 /** The variables and functions that an expression names; not those that macros such as `exists` bind inside it. */
