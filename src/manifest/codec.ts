@@ -224,7 +224,10 @@ function findFault(manifest: Manifest, key: string): string | undefined {
   return `its shards have ${sum} rows in all, but it says ${said}`
 }
 
-/** A file that a shard needs and that its backend has no use for: whatever it is there for, it is not one of ours. */
+/**
+ * A file that a shard needs and that its backend has no use for: whatever it is there for, it is not one of
+ * ours.
+ */
 function findUnknownFile(backend: ShardBackend, files: readonly ShardFile[]): string | undefined {
   const unknown = files.find(({ name, optional }) => optional !== true && !backend.knowsFile(name))
   if (unknown !== undefined)

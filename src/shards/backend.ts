@@ -1,14 +1,17 @@
 /**
- * The shard backend contract. One folder per backend with equal file names, and one line in `registry.ts`; what differs
- * between backends is said by each of them, so that nothing outside compares their names.
+ * The shard backend contract. One folder per backend with equal file names, and one line in `registry.ts`;
+ * what differs between backends is said by each of them, so that nothing outside compares their names.
  *
  * Rules that hold for every backend, and that the contract suite checks:
  *
  * - Vectors are stored as given, float32 bit for bit, and `get` returns them so.
- * - `search` is exact over a small shard, and over any shard if the backend says `exact`. Its distances are the public
- *   distances of `Metric` computed from the stored vectors (an approximate distance never leaves a shard), and equal
+ * - `search` is exact over a small shard, and over any shard if the backend says `exact`. Its distances are
+ * the public
+ *   distances of `Metric` computed from the stored vectors (an approximate distance never leaves a shard),
+ * and equal
  *   distances order by id.
- * - A shard is built into an empty local directory and consists of the files listed by `build`, nothing else. Opening
+ * - A shard is built into an empty local directory and consists of the files listed by `build`, nothing else.
+ * Opening
  *   reads those files only and never writes beside them.
  * - A search never blocks the caller's event loop.
  */
@@ -56,21 +59,24 @@ export interface ShardBackend<Name extends string = string> {
   }
 
   /**
-   * Whether its shards may have a file of this name, a path below the shard's folder. A manifest that lists another one is
-   * refused, unless it says that the file is optional.
+   * Whether its shards may have a file of this name, a path below the shard's folder. A manifest that lists
+   * another one is refused, unless it says that the file is optional.
    */
   knowsFile(name: string): boolean
 
   /** What users may set of its index. */
   readonly options: IndexOptionTable
 
-  /** Throws `Unsupported`, naming the package to install, if a native package that this backend needs is absent. */
+  /**
+   * Throws `Unsupported`, naming the package to install, if a native package that this backend needs is
+   * absent.
+   */
   assertInstalled(purpose: "build" | "open"): Promise<void>
 
   /**
    * Builds the index files of one shard into `dir`, which exists and is empty. `rows.rows >= 1`.
-   * Returns what the reader needs to know of the index; it goes into the manifest. Throws `Unsupported` beyond the limits,
-   * `InvalidInput` for options that are not in the table.
+   * Returns what the reader needs to know of the index; it goes into the manifest. Throws `Unsupported`
+   * beyond the limits, `InvalidInput` for options that are not in the table.
    */
   build(rows: ShardRows, dir: string, spec: ShardSpec, options?: IndexOptions): Promise<IndexDescription>
 
@@ -90,7 +96,10 @@ export interface BackendTraits {
   readonly ranges: boolean
 }
 
-/** Index parameters as recorded in the manifest, e.g. `{ kind: "flat" }` or `{ kind: "ivf_flat", partitions: 32, probes: 12 }`. */
+/**
+ * Index parameters as recorded in the manifest, e.g. `{ kind: "flat" }` or `{ kind: "ivf_flat", partitions:
+ * 32, probes: 12 }`.
+ */
 export interface IndexDescription {
   readonly kind: string
   readonly [parameter: string]: string | number | boolean
@@ -118,8 +127,8 @@ export interface ShardReader {
   /** Memory held by this shard, in bytes; an estimate where the engine does not tell. */
   readonly bytes: number
   /**
-   * The nearest `query.k` rows (all, if there are fewer), by (distance, id), apart from those that {@link ShardQuery} lets
-   * a backend leave out. The query was prepared for the shard's snapshot.
+   * The nearest `query.k` rows (all, if there are fewer), by (distance, id), apart from those that {@link
+   * ShardQuery} lets a backend leave out. The query was prepared for the shard's snapshot.
    */
   search(query: ShardQuery): Promise<readonly ShardHit[]>
   /** Records by id, in order of `ids`; `undefined` for an id that is not in this shard. */

@@ -125,7 +125,8 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
 
 /** Removes what a former holder left in the token: step 1. False if the token was stolen. */
 async function emptied(token: string): Promise<boolean> {
-  // A token is a directory. What a link in its place leads to is nobody's to empty; without a token the next one is made.
+  // A token is a directory. What a link in its place leads to is nobody's to empty; without a token the next
+  // one is made.
   if ((await lstat(token).catch(() => undefined))?.isSymbolicLink()) {
     await rm(token, { force: true })
     return false

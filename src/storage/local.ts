@@ -128,7 +128,8 @@ class LocalStore implements ObjectStore {
       // Of the open file, which is one version whatever is put in its place.
       const info = infoOf(await source.stat({ bigint: true }))
       assertExpectedSize(options, info.size, path, key)
-      // Written anew, since a copy by the system takes over the source's permissions: others may have chosen them.
+      // Written anew, since a copy by the system takes over the source's permissions: others may have chosen
+      // them.
       await createFile(
         target,
         async (handle) => {

@@ -1,6 +1,6 @@
 /**
- * A backend that nobody should use, to show what it takes to add one: this file, and one line that registers it. Shards are one
- * file, read by ranges into arrays, which every search goes through.
+ * A backend that nobody should use, to show what it takes to add one: this file, and one line that registers
+ * it. Shards are one file, read by ranges into arrays, which every search goes through.
  */
 import { writeFile } from "node:fs/promises"
 import { join } from "node:path"

@@ -1,6 +1,6 @@
 /**
- * Directories of files on the local disk, one per content: shared by processes without locks, kept across restarts,
- * bounded in bytes.
+ * Directories of files on the local disk, one per content: shared by processes without locks, kept across
+ * restarts, bounded in bytes.
  *
  * ```
  * <directory>/<content>/<file>…              complete: it got its name by a rename
@@ -9,16 +9,19 @@
  * <directory>/.partial/<owner>/…             being filled, or being removed
  * ```
  *
- * Nothing that is claimed is removed. Whoever claims first writes its `.use` and then looks for an `.evict`; whoever
- * evicts first writes its `.evict` and then looks for a `.use`. So at least one of the two sees the other and steps back.
- * Two processes that fill the same content race for the rename; whoever loses uses the winner's.
+ * Nothing that is claimed is removed. Whoever claims first writes its `.use` and then looks for an `.evict`;
+ * whoever evicts first writes its `.evict` and then looks for a `.use`. So at least one of the two sees the
+ * other and steps back. Two processes that fill the same content race for the rename; whoever loses uses the
+ * winner's.
  *
  * The last use of a content is the modification time of its directory, which claiming and releasing renew by
  * themselves. Owners that were killed leave their files behind; see `owner.ts` for who counts as gone.
  *
- * Symbolic links are not followed out of the cache: a content is a directory, and its files are files, or it is not there.
+ * Symbolic links are not followed out of the cache: a content is a directory, and its files are files, or it
+ * is not there.
  *
- * Files are not synced to the device: after a power failure a file may be short, which every claim notices by its size.
+ * Files are not synced to the device: after a power failure a file may be short, which every claim notices by
+ * its size.
  */
 import { lstat, mkdir, readdir, realpath, rename, rm, statfs, utimes, writeFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -46,8 +49,9 @@ export interface DiskCache {
   /** Claims a content; undefined if it is not there, or not complete. */
   claim(content: Content): Promise<Claim | undefined>
   /**
-   * Makes room, lets `fill` write the files of a content into an empty directory, gives it its name and claims it.
-   * Throws `Unavailable` if the disk is full, `InvalidInput` if it cannot be written, and what `fill` throws.
+   * Makes room, lets `fill` write the files of a content into an empty directory, gives it its name and
+   * claims it. Throws `Unavailable` if the disk is full, `InvalidInput` if it cannot be written, and what
+   * `fill` throws.
    */
   add(content: Content, fill: (dir: string) => Promise<void>): Promise<Claim>
   /** Removes a content, also if others have it open. */
@@ -71,8 +75,8 @@ const UNSEEN_SHARE = 1 / 16
 /**
  * The disk cache in `directory`, which is made when first needed.
  *
- * @param limitBytes bound of all contents together; default 20 GiB, or half of what the cache holds and the disk has
- * free, whichever is less. Contents in use may exceed it.
+ * @param limitBytes bound of all contents together; default 20 GiB, or half of what the cache holds and the
+ * disk has free, whichever is less. Contents in use may exceed it.
  */
 export function createDiskCache(directory: string, limitBytes?: number): DiskCache {
   const partials = join(directory, ".partial")
@@ -83,7 +87,9 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
   let renewing: NodeJS.Timeout | undefined
   let swept = false
   let bound = limitBytes
-  /** Bytes of all contents when last looked at, of those that we added since, and of those that we are adding. */
+  /**
+   * Bytes of all contents when last looked at, of those that we added since, and of those that we are adding.
+   */
   let seenBytes: number | undefined
   let addedBytes = 0
   let addingBytes = 0
@@ -333,7 +339,9 @@ export function byLastUse(contents: readonly ListedContent[]): readonly ListedCo
   return [...contents].sort((a, b) => a.lastUsedMs - b.lastUsedMs || (a.name < b.name ? -1 : 1))
 }
 
-/** The bound where none is given. What the cache holds counts as free: else it would shrink at every restart. */
+/**
+ * The bound where none is given. What the cache holds counts as free: else it would shrink at every restart.
+ */
 export function defaultBytes(heldBytes: number, freeBytes: number): number {
   return Math.min(CACHE_BYTES_DEFAULT_MAX, Math.floor((heldBytes + freeBytes) / 2))
 }
@@ -361,8 +369,8 @@ async function isDirectory(path: string): Promise<boolean> {
 }
 
 /**
- * Whether a directory holds a mark whose owner is there still. Removes the marks of those that are gone, and that are
- * older than `staleMs`. A directory that went away counts as marked for eviction, since it was.
+ * Whether a directory holds a mark whose owner is there still. Removes the marks of those that are gone, and
+ * that are older than `staleMs`. A directory that went away counts as marked for eviction, since it was.
  */
 async function isMarked(
   dir: string,

@@ -1,5 +1,6 @@
 /**
- * The files of shards on the local disk: found in the disk cache, else downloaded into it, checksummed file by file.
+ * The files of shards on the local disk: found in the disk cache, else downloaded into it, checksummed file
+ * by file.
  */
 import { createHash } from "node:crypto"
 import { mkdir, mkdtemp, rm } from "node:fs/promises"
@@ -25,8 +26,8 @@ import type { OpenOptions } from "../types.js"
 import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
 
 /**
- * Name of a shard's content: equal for equal files, whichever run or root they are in. Where their checksums are not known, their
- * folder and sizes stand for them, since what lies in a folder never changes.
+ * Name of a shard's content: equal for equal files, whichever run or root they are in. Where their checksums
+ * are not known, their folder and sizes stand for them, since what lies in a folder never changes.
  */
 export function contentKey(shard: SnapshotShard): string {
   const { folder } = shard
@@ -56,13 +57,18 @@ export interface ShardFilesOptions {
   readonly cacheDir: string
   /** Bound of the disk cache in bytes; see `createDiskCache` for the default. */
   readonly cacheBytes?: number | undefined
-  /** What happens when the cache directory cannot be written: an error (default), or a private temporary directory. */
+  /**
+   * What happens when the cache directory cannot be written: an error (default), or a private temporary
+   * directory.
+   */
   readonly whenCacheFails?: "fail" | "temporary" | undefined
   readonly telemetry: Pick<Telemetry, "download">
 }
 
 export interface ShardFiles {
-  /** The shard's files, downloaded and verified if they were not there; not evicted before they are released. */
+  /**
+   * The shard's files, downloaded and verified if they were not there; not evicted before they are released.
+   */
   locate(entry: SnapshotShard, signal?: AbortSignal): Promise<Claim>
   /** Opens a shard by `open`, which gets its files. They are released when the reader is closed. */
   openShard(
@@ -73,8 +79,8 @@ export interface ShardFiles {
   /** Downloads a shard if it is not there. Returns whether it was downloaded. */
   fetch(entry: SnapshotShard, signal?: AbortSignal): Promise<boolean>
   /**
-   * Reads the local copy of a shard and removes it if its checksums are off, so that it is downloaded again. Others that
-   * have it open keep what they have. Returns whether a copy was removed.
+   * Reads the local copy of a shard and removes it if its checksums are off, so that it is downloaded again.
+   * Others that have it open keep what they have. Returns whether a copy was removed.
    */
   drop(entry: SnapshotShard): Promise<boolean>
   /** The bound of the disk cache, in bytes. */
@@ -83,11 +89,17 @@ export interface ShardFiles {
   close(): Promise<void>
   /** Shards downloaded so far. */
   readonly downloads: number
-  /** Why the cache directory could not be written, the last time that it could not; undefined if it always could. */
+  /**
+   * Why the cache directory could not be written, the last time that it could not; undefined if it always
+   * could.
+   */
   readonly problem: string | undefined
 }
 
-/** Contents that are being looked for or downloaded in this process, by their directory; settled ones are not in it. */
+/**
+ * Contents that are being looked for or downloaded in this process, by their directory; settled ones are not
+ * in it.
+ */
 const busy = new Map<string, Promise<void>>()
 
 export function createShardFiles(store: ObjectStore, options: ShardFilesOptions): ShardFiles {

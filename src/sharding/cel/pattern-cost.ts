@@ -1,8 +1,9 @@
 /**
  * What a regular expression may cost, told from its text.
  *
- * RE2 never backtracks: it takes time in proportion to its program and the text. But counted repetition is written out in the
- * program, so that a few hundred characters may make one of a million steps, before any text is looked at.
+ * RE2 never backtracks: it takes time in proportion to its program and the text. But counted repetition is
+ * written out in the program, so that a few hundred characters may make one of a million steps, before any
+ * text is looked at.
  */
 
 /** A class of Unicode (`\pL`) has some hundred ranges. */
@@ -13,8 +14,8 @@ const FOLDED_CLASS_COST = 500
 const COUNTED = /\{(\d+)(?:,(\d*))?\}/y
 
 /**
- * About how many instructions a pattern compiles to, never fewer: the sum over its parts, each times the counts of the repetitions
- * around it. Any text will do; if it is no pattern, so will any number.
+ * About how many instructions a pattern compiles to, never fewer: the sum over its parts, each times the
+ * counts of the repetitions around it. Any text will do; if it is no pattern, so will any number.
  */
 export function patternCost(pattern: string): number {
   const ignoresCase = /\(\?[a-zA-Z-]*i/.test(pattern)
@@ -69,7 +70,9 @@ export function patternCost(pattern: string): number {
   return outer.reduce((total, before) => total + before, sum + part)
 }
 
-/** Characters of the class that begins at `start`: up to its bracket, which is a member where it comes first. */
+/**
+ * Characters of the class that begins at `start`: up to its bracket, which is a member where it comes first.
+ */
 function classLength(pattern: string, start: number): number {
   let end = start + (pattern[start + 1] === "^" ? 2 : 1)
   if (pattern[end] === "]") end++

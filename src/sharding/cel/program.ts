@@ -1,10 +1,10 @@
 /**
- * CEL expressions over the declared fields of a snapshot: parsed, checked as far as that goes without values, bounded in
- * what they may take, and evaluated.
+ * CEL expressions over the declared fields of a snapshot: parsed, checked as far as that goes without values,
+ * bounded in what they may take, and evaluated.
  *
- * Besides the standard library there is `shard_hash(x)`: XXH3-64 with seed 0 of an int or uint (8 bytes, signed,
- * little-endian), a string (UTF-8) or bytes, as a uint. Integers of different signedness do not mix in CEL: write
- * `shard_hash(tenant) % 16u`.
+ * Besides the standard library there is `shard_hash(x)`: XXH3-64 with seed 0 of an int or uint (8 bytes,
+ * signed, little-endian), a string (UTF-8) or bytes, as a uint. Integers of different signedness do not mix
+ * in CEL: write `shard_hash(tenant) % 16u`.
  */
 import {
   type CelInput,
@@ -30,9 +30,9 @@ type Expr = ReturnType<typeof parse>["expr"]
 
 const SHARD_HASH = "shard_hash"
 
-// An expression comes out of a manifest, and runs on the thread of whoever opens the snapshot. Without macros it takes a
-// step per operator; a regular expression is RE2, which takes time in proportion to its text once it is compiled, and it is compiled
-// whenever it is used.
+// An expression comes out of a manifest, and runs on the thread of whoever opens the snapshot. Without macros
+// it takes a step per operator; a regular expression is RE2, which takes time in proportion to its text once
+// it is compiled, and it is compiled whenever it is used.
 const EXPRESSION_MAX_LENGTH = 10_000
 const EXPRESSION_MAX_DEPTH = 200
 const EXPRESSION_MAX_STEPS = 100_000
@@ -60,16 +60,17 @@ export interface CelProgram {
   /** The declared fields that it uses, in order of declaration. */
   readonly fields: readonly Field[]
   /**
-   * Its result: integers as `bigint`, whether int or uint, or a string. `fieldValue` gives the value of each field in
-   * `fields`; `where` begins the messages. Throws `InvalidInput` naming place and expression if evaluation fails, a
-   * value is null or of another type, or the result is of another type.
+   * Its result: integers as `bigint`, whether int or uint, or a string. `fieldValue` gives the value of each
+   * field in `fields`; `where` begins the messages. Throws `InvalidInput` naming place and expression if
+   * evaluation fails, a value is null or of another type, or the result is of another type.
    */
   evaluate(fieldValue: (field: Field) => FieldValue | undefined, where: () => string): bigint | string
 }
 
 /**
- * Parses an expression and checks it as far as that goes without values. Throws `InvalidInput` if it is no CEL, uses a
- * name that is not a declared field, calls a function that does not exist, or does not fit the types of the fields.
+ * Parses an expression and checks it as far as that goes without values. Throws `InvalidInput` if it is no
+ * CEL, uses a name that is not a declared field, calls a function that does not exist, or does not fit the
+ * types of the fields.
  */
 export function compileCel(expression: string, declared: readonly Field[]): CelProgram {
   const fail = (reason: string, cause?: unknown) =>
@@ -116,7 +117,8 @@ export function compileCel(expression: string, declared: readonly Field[]): CelP
 
   const trial = run(Object.fromEntries(fields.map((field) => [field.name, TRIAL_VALUES[field.type]])))
   if (isCelError(trial)) {
-    // Whatever the values, types that do not fit fail. Other errors (a division by zero) may only be due to these.
+    // Whatever the values, types that do not fit fail. Other errors (a division by zero) may only be due to
+    // these.
     if (trial.message.includes("no matching overload"))
       throw fail(`does not fit its fields: ${trial.message}`, trial)
   } else if (toResult(trial) === undefined) {
@@ -227,7 +229,10 @@ function partsOf(expression: Expr | undefined): readonly (Expr | undefined)[] {
   }
 }
 
-/** An expression and all that it consists of, level by level: not recursive, since too many levels are looked for. */
+/**
+ * An expression and all that it consists of, level by level: not recursive, since too many levels are looked
+ * for.
+ */
 function levelsOf(expression: Expr): readonly (readonly (Expr | undefined)[])[] {
   const levels: (readonly (Expr | undefined)[])[] = [[expression]]
   for (let level = partsOf(expression); level.length > 0; level = level.flatMap(partsOf)) levels.push(level)
@@ -235,9 +240,9 @@ function levelsOf(expression: Expr): readonly (readonly (Expr | undefined)[])[] 
 }
 
 /**
- * A bound of the steps that an evaluation takes. Values of fields are scalars, so that the elements to loop over are all in
- * the text; each loop goes over them once for every step of the loops around it, and each "+" may double what is
- * looped over. `patternSteps` are those of all regular expressions.
+ * A bound of the steps that an evaluation takes. Values of fields are scalars, so that the elements to loop
+ * over are all in the text; each loop goes over them once for every step of the loops around it, and each "+"
+ * may double what is looped over. `patternSteps` are those of all regular expressions.
  */
 function stepsOf(all: readonly (Expr | undefined)[], patternSteps: number): number {
   let loops = 0
@@ -267,7 +272,10 @@ function patternsIn(all: readonly (Expr | undefined)[]): readonly string[] | und
   return patterns
 }
 
-/** The variables and functions that an expression names; not those that macros such as `exists` bind inside it. */
+/**
+ * The variables and functions that an expression names; not those that macros such as `exists` bind inside
+ * it.
+ */
 function namesIn(expression: Expr): { variables: Set<string>; functions: Set<string> } {
   const variables = new Set<string>()
   const functions = new Set<string>()

@@ -10,7 +10,9 @@ const SHARD_FILE = new RegExp(
     `_deletions/[0-9-]+\\.(arrow|bin)|_indices/[0-9a-f-]{36}/[a-z][a-z_]*\\.(idx|lance))$`,
 )
 
-/** Shards as LanceDB tables with an IVF_FLAT index; exact up to 50,000 rows. Building needs apache-arrow too. */
+/**
+ * Shards as LanceDB tables with an IVF_FLAT index; exact up to 50,000 rows. Building needs apache-arrow too.
+ */
 export const lancedbBackend: ShardBackend<"lancedb"> = {
   name: "lancedb",
   traits: { exact: false, filters: false, text: false, ranges: false },

@@ -6,8 +6,8 @@ import { createPool } from "./pool.js"
 import { DIM_MAX, shardFile } from "./schema.js"
 
 /**
- * Shards as SQLite databases with a sqlite-vec table; exact. Building needs better-sqlite3 and sqlite-vec, opening needs
- * better-sqlite3 only.
+ * Shards as SQLite databases with a sqlite-vec table; exact. Building needs better-sqlite3 and sqlite-vec,
+ * opening needs better-sqlite3 only.
  */
 export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
   name: "sqlite-vec",
