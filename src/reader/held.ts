@@ -1,6 +1,6 @@
 /**
- * The states of a reader: the current one, one that is being made ready, and older ones that calls still use. Each remembers
- * for itself what it was asked, so that nothing of one snapshot is told of another.
+ * The states of a reader: the current one, one that is being made ready, and older ones that calls still use.
+ * Each remembers for itself what it was asked, so that nothing of one snapshot is told of another.
  */
 import { messageOf } from "../errors.js"
 import { createRecentQueries, outcomeOf } from "./report/health.js"
@@ -75,8 +75,8 @@ export class HeldStates {
   }
 
   /**
-   * The swap: calls that begin after `prepare` use `state`. It is held while it is prepared, so that shards opened for it are
-   * kept; if that fails, all stays as it was.
+   * The swap: calls that begin after `prepare` use `state`. It is held while it is prepared, so that shards
+   * opened for it are kept; if that fails, all stays as it was.
    */
   async replace(state: SnapshotState, prepare: () => Promise<void>): Promise<void> {
     const next = new HeldState(state, this.#shards)

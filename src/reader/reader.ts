@@ -1,6 +1,6 @@
 /**
- * The reader: an open snapshot inside an application. What it does is done by its parts: `calls/` bounds calls and runs them,
- * `follow/` opens what is live, `shards/` opens shards, `report/` says how it goes.
+ * The reader: an open snapshot inside an application. What it does is done by its parts: `calls/` bounds
+ * calls and runs them, `follow/` opens what is live, `shards/` opens shards, `report/` says how it goes.
  */
 import { silentLogger } from "../logger.js"
 import type { Id, Json } from "../records.js"
@@ -38,11 +38,11 @@ import type {
 } from "./types.js"
 
 /**
- * Opens the live snapshot of a root, or the one of `options.snapshot`: `s3://bucket/prefix`, a directory, `memory://name`, or
- * an open store.
+ * Opens the live snapshot of a root, or the one of `options.snapshot`: `s3://bucket/prefix`, a directory,
+ * `memory://name`, or an open store.
  *
- * Reads pointer, manifest and routing, no shard. Throws `NotFound` if nothing is published there, `Corrupt` if what is
- * there is damaged, `Unsupported` if it needs a newer vecsnap or a package that is not installed.
+ * Reads pointer, manifest and routing, no shard. Throws `NotFound` if nothing is published there, `Corrupt`
+ * if what is there is damaged, `Unsupported` if it needs a newer vecsnap or a package that is not installed.
  */
 export async function openSnapshot<Payload = Json>(
   from: string | ObjectStore,

@@ -1,6 +1,6 @@
 /**
- * All that a search needs of one snapshot, as one frozen value. `refresh` makes the next one aside and then replaces
- * one reference; a search keeps the state it started with.
+ * All that a search needs of one snapshot, as one frozen value. `refresh` makes the next one aside and then
+ * replaces one reference; a search keeps the state it started with.
  */
 import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
@@ -85,7 +85,9 @@ export function recallAtDefault({ recall, sharding }: Snapshot): Health["recall"
   return measured && { k: TARGET_K, probes, ...measured }
 }
 
-/** An id in the form in which the snapshot hands ids back. Throws `InvalidInput` for an id of the other type. */
+/**
+ * An id in the form in which the snapshot hands ids back. Throws `InvalidInput` for an id of the other type.
+ */
 export function checkId({ spec }: SnapshotState, id: Id): Id {
   const { type, wide } = spec.id
   if (type === "string") {

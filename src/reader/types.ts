@@ -21,7 +21,9 @@ export interface PayloadSchema<Payload> {
 export interface AutoRefresh {
   /** Seconds from the end of a refresh to the next, on average. */
   readonly everySeconds: number
-  /** Share by which that varies at random, from 0 to 1, so that many readers don't come at once; default 0.1. */
+  /**
+   * Share by which that varies at random, from 0 to 1, so that many readers don't come at once; default 0.1.
+   */
   readonly jitter?: number
 }
 
@@ -32,50 +34,62 @@ export interface OpenOptions<Payload = Json> {
    */
   readonly cacheDir?: string
   /**
-   * Bytes of downloaded shards in `cacheDir`, at most; default 20 GiB, or half of what it holds and the disk has free,
-   * whichever is less. Beyond, the least recently used are removed, never those that this or another process has open.
+   * Bytes of downloaded shards in `cacheDir`, at most; default 20 GiB, or half of what it holds and the disk
+   * has free, whichever is less. Beyond, the least recently used are removed, never those that this or
+   * another process has open.
    */
   readonly cacheBytes?: number
   /**
-   * What to do when `cacheDir` cannot be written: "fail" (default), or "temporary": go on with a private temporary
-   * directory, which `close` removes. Shards that are in `cacheDir` already are used either way.
+   * What to do when `cacheDir` cannot be written: "fail" (default), or "temporary": go on with a private
+   * temporary directory, which `close` removes. Shards that are in `cacheDir` already are used either way.
    */
   readonly whenCacheFails?: "fail" | "temporary"
   /** Shards open at the same time, at most; default 256. Least recently used ones are closed. */
   readonly maxOpenShards?: number
-  /** Memory of open shards, in bytes: beyond, idle ones are closed, least recently used first. Default: no bound. */
+  /**
+   * Memory of open shards, in bytes: beyond, idle ones are closed, least recently used first. Default: no
+   * bound.
+   */
   readonly openShardBytes?: number
   /** Closes shards that no search has used for so long, in seconds. Default: never. */
   readonly idleSeconds?: number
-  /** Vectors held in memory over all open shards, in bytes; default 1 GiB. Beyond, shards are scanned from disk. */
+  /**
+   * Vectors held in memory over all open shards, in bytes; default 1 GiB. Beyond, shards are scanned from
+   * disk.
+   */
   readonly memoryBytes?: number
   /** Threads that search; default: the number of cores, at most 8. */
   readonly workers?: number
   /**
-   * Shards downloaded, opened or searched at the same time, over all calls; default 64. As a call needs a shard at
-   * least, no more calls than this run at a time; others wait in order.
+   * Shards downloaded, opened or searched at the same time, over all calls; default 64. As a call needs a
+   * shard at least, no more calls than this run at a time; others wait in order.
    */
   readonly concurrency?: number
   /** Calls (`search`, `searchMany`, `get`) that may wait; default 1,000. Beyond: `Unavailable`, at once. */
   readonly maxQueued?: number
-  /** The longest that a call waits for its turn, in milliseconds; default 10,000. Then it is `Unavailable`. */
+  /**
+   * The longest that a call waits for its turn, in milliseconds; default 10,000. Then it is `Unavailable`.
+   */
   readonly queueTimeoutMs?: number
   /** Time limit of every call, in milliseconds, for waiting, downloading and searching; default: none. */
   readonly timeoutMs?: number
   /**
-   * Opens the snapshot of this run, whether live or not, and stays with it. If it is not the live one, it is looked for
-   * among the manifests: the only case in which a reader lists, so that it needs permission to.
+   * Opens the snapshot of this run, whether live or not, and stays with it. If it is not the live one, it is
+   * looked for among the manifests: the only case in which a reader lists, so that it needs permission to.
    */
   readonly snapshot?: string
   /**
-   * Protects the snapshot from collection for as long as it is open, by a small object below `readers/` that is renewed
-   * while the reader lives and lapses `seconds` (1 to 86,400, default 300) after it died. Needs permission to write and delete
-   * there. Default: none; then the grace period of the collection must be longer than a reader stays with one snapshot.
+   * Protects the snapshot from collection for as long as it is open, by a small object below `readers/` that
+   * is renewed while the reader lives and lapses `seconds` (1 to 86,400, default 300) after it died. Needs
+   * permission to write and delete there. Default: none; then the grace period of the collection must be
+   * longer than a reader stays with one snapshot.
    */
   readonly lease?: boolean | { readonly seconds: number }
   /** Refreshes in the background; default: never. */
   readonly autoRefresh?: AutoRefresh
-  /** Age of the snapshot, in seconds since it was published, beyond which `health` reports it; default: none. */
+  /**
+   * Age of the snapshot, in seconds since it was published, beyond which `health` reports it; default: none.
+   */
   readonly maxAgeSeconds?: number
   /** Applied to the payload of each hit and record, unless it has none. */
   readonly payloadSchema?: PayloadSchema<Payload>
@@ -100,9 +114,10 @@ export interface SearchOptions extends RouteOptions {
   /** Whether a shard that fails fails the search (default), or is left out and named in the answer. */
   readonly partial?: "fail" | "allow"
   /**
-   * Share of the true nearest ten that is wanted on average, above 0 and at most 1, instead of `probes` or `shards`: each
-   * query then goes to as many shards as it takes by what the build has measured: a number of its own with a layout, else
-   * the same fixed number for all, by the recall certificate. `Unsupported` if the snapshot has neither.
+   * Share of the true nearest ten that is wanted on average, above 0 and at most 1, instead of `probes` or
+   * `shards`: each query then goes to as many shards as it takes by what the build has measured: a number of
+   * its own with a layout, else the same fixed number for all, by the recall certificate. `Unsupported` if
+   * the snapshot has neither.
    */
   readonly targetRecall?: number
   /** Time limit of this call in milliseconds; default: the reader's. */
@@ -117,7 +132,10 @@ export interface GetOptions extends Pick<RouteOptions, "shards" | "context"> {
   readonly signal?: AbortSignal
 }
 
-/** `Payload` is the type that the caller knows the payloads to have; `payloadSchema` checks it, nothing else does. */
+/**
+ * `Payload` is the type that the caller knows the payloads to have; `payloadSchema` checks it, nothing else
+ * does.
+ */
 export interface Hit<Payload = Json> {
   readonly id: Id
   /** By the snapshot's metric; smaller is nearer. See `Metric`. */
@@ -131,7 +149,9 @@ export interface Hit<Payload = Json> {
 export interface SearchResult<Payload = Json> {
   /** Run id of the snapshot that answered; all hits are from it. */
   readonly snapshot: string
-  /** Nearest first; equal distances by shard, then id. Fewer than `k` only if the shards asked hold no more. */
+  /**
+   * Nearest first; equal distances by shard, then id. Fewer than `k` only if the shards asked hold no more.
+   */
   readonly hits: readonly Hit<Payload>[]
   readonly shards: {
     /** Shards that were searched, in order of the route. */
@@ -142,8 +162,8 @@ export interface SearchResult<Payload = Json> {
   /** Whether every shard asked has answered. */
   readonly complete: boolean
   /**
-   * With `targetRecall`: the recall that queries of the build as familiar as this one reached on average by the same rule. Not
-   * a measurement of this answer, and for queries unlike the rows too high; see `health`.
+   * With `targetRecall`: the recall that queries of the build as familiar as this one reached on average by
+   * the same rule. Not a measurement of this answer, and for queries unlike the rows too high; see `health`.
    */
   readonly expectedRecall?: number
 }
@@ -220,15 +240,18 @@ export interface Health {
   readonly pointerReadAt: Date | undefined
   /** How the latest calls went: at most 20, of the last minute. `refused` ones were turned away for load. */
   readonly calls: { readonly answered: number; readonly failed: number; readonly refused: number }
-  /** Recall of the ten nearest at the snapshot's own number of probes, as the build has measured it; `undefined` if it has not. */
+  /**
+   * Recall of the ten nearest at the snapshot's own number of probes, as the build has measured it;
+   * `undefined` if it has not.
+   */
   readonly recall: ({ readonly k: number; readonly probes: number } & Estimate) | undefined
   /** `undefined` if the snapshot has no layout, or nobody has asked it. */
   readonly unlikeQueries: UnlikeQueries | undefined
 }
 
 /**
- * How many of the latest queries, at most 1,000 on this snapshot, were unlike its rows: less familiar than 19 of 20 rows.
- * Of queries like the rows that is .05. Queries with `shards` don't count.
+ * How many of the latest queries, at most 1,000 on this snapshot, were unlike its rows: less familiar than 19
+ * of 20 rows. Of queries like the rows that is .05. Queries with `shards` don't count.
  */
 export interface UnlikeQueries {
   /** From 0 to 1. */
@@ -236,7 +259,10 @@ export interface UnlikeQueries {
   readonly of: number
 }
 
-/** Numbers, or the bytes of as many float32 values as the snapshot has dimensions, little-endian (`Buffer`, `Uint8Array`). */
+/**
+ * Numbers, or the bytes of as many float32 values as the snapshot has dimensions, little-endian (`Buffer`,
+ * `Uint8Array`).
+ */
 export type QueryVector = readonly number[] | Float32Array | Float64Array | Uint8Array
 
 /** Is told what happened. What it throws is logged. */
@@ -245,8 +271,9 @@ export type ReaderListener<Event extends keyof ReaderEvents> = (facts: ReaderEve
 /**
  * An open snapshot. After `close`, all that asks the snapshot throws `Closed`.
  *
- * A call throws `Unavailable` with `details.retryAfterMs` if too many wait already (`maxQueued`, `queueTimeoutMs`), and
- * `Aborted` when its signal fires or its `timeoutMs` have passed, wherever it is: waiting, downloading or searching.
+ * A call throws `Unavailable` with `details.retryAfterMs` if too many wait already (`maxQueued`,
+ * `queueTimeoutMs`), and `Aborted` when its signal fires or its `timeoutMs` have passed, wherever it is:
+ * waiting, downloading or searching.
  */
 export interface Reader<Payload = Json> extends AsyncDisposable {
   /** The snapshot that answers now; another one after a refresh. */
@@ -259,15 +286,15 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
     options?: SearchOptions,
   ): Promise<readonly SearchResult<Payload>[]>
   /**
-   * Records by id, in order; `undefined` for ids that are not there. Opens the shards that hold them, which the
-   * snapshot's id locator knows, or else those that `shards` or `context` name. A snapshot that was built without a
-   * locator is asked in every shard, with a warning.
+   * Records by id, in order; `undefined` for ids that are not there. Opens the shards that hold them, which
+   * the snapshot's id locator knows, or else those that `shards` or `context` name. A snapshot that was built
+   * without a locator is asked in every shard, with a warning.
    */
   get(ids: readonly Id[], options?: GetOptions): Promise<readonly (FoundRecord<Payload> | undefined)[]>
   /**
-   * Opens the snapshot that is live now, if it is another one: completely, shards that were in use included, before it
-   * answers. Searches under way finish on the old one. If it fails, the old one stays. Calls at the same time share one
-   * refresh. A pinned reader stays as it is, and says so.
+   * Opens the snapshot that is live now, if it is another one: completely, shards that were in use included,
+   * before it answers. Searches under way finish on the old one. If it fails, the old one stays. Calls at the
+   * same time share one refresh. A pinned reader stays as it is, and says so.
    */
   refresh(): Promise<RefreshResult>
   /**

@@ -8,7 +8,7 @@
  * |             | snapshot is older than `maxAgeSeconds`                                                             |
  * | `degraded`  | it answers, but: the last refresh failed; the pointer cannot be read; the snapshot is older than   |
  * |             | `maxAgeSeconds`; shards failed when they were last asked; calls were turned away lately; the lease |
-|             | that protects its snapshot from collection is over                                                 |
+ * |             | that protects its snapshot from collection is over                                                 |
  * | `healthy`   | none of these; there may be advice                                                                 |
  *
  * A call has failed if storage, data or time are to blame: wrong input and calls that were aborted don't count. Calls
