@@ -81,6 +81,18 @@ export function assertWholeNumber(option: string, value: number | undefined, lea
   throw invalidInput(`option ${option} is ${value}, expected a whole number from ${least}`, { option, value })
 }
 
+/** The longest that a timer of Node waits; with more it would fire at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1
+
+/** Throws `InvalidInput` unless `value` is a number of milliseconds above 0 that a timer can wait. */
+export function assertMilliseconds(option: string, value: number): void {
+  if (value > 0 && value <= TIMER_MAX_MS) return
+  throw invalidInput(`option ${option} is ${value}, expected milliseconds from 1 to ${TIMER_MAX_MS}`, {
+    option,
+    value,
+  })
+}
+
 /** What an error says, whatever was thrown. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 

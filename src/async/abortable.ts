@@ -9,7 +9,7 @@ const waitingFor = new WeakMap<AbortSignal, Set<() => void>>()
 export function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work
   return new Promise((resolve, reject) => {
-    const abort = (): void => reject(aborted("the search was aborted", {}, signal.reason))
+    const abort = (): void => reject(aborted("the operation was aborted", {}, signal.reason))
     if (signal.aborted) abort()
     const forget = onAbort(signal, abort)
     work.then(

@@ -2,12 +2,15 @@
  * The reader: an open snapshot inside an application. What it does is done by its parts: `calls/` bounds
  * calls and runs them, `follow/` opens what is live, `shards/` opens shards, `report/` says how it goes.
  */
+import { abortable } from "../async/abortable.js"
 import { silentLogger } from "../logger.js"
 import type { Id, Json } from "../records.js"
 import { openStore } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, type RequestCounts, withCounting } from "../storage/with-counting.js"
+import { createCallScope } from "./calls/call-scope.js"
 import { Calls } from "./calls/calls.js"
+
 import { Follower } from "./follow/follower.js"
 import { createSnapshotLease, type SnapshotLease } from "./follow/lease.js"
 import { getRecords } from "./get.js"
@@ -62,6 +65,9 @@ export async function openSnapshot<Payload = Json>(
   }
 }
 
+/** Nobody has the reader before it is open, so that nobody can close it. */
+const NEVER_CLOSED = new AbortController()
+
 class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #options: OpenOptions<Payload>
   readonly #counts = createCounts()
@@ -74,6 +80,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #states: HeldStates
   readonly #follower: Follower
   readonly #calls: Calls
+  readonly #openTimeoutMs: number
   #closing: Promise<void> | undefined
 
   constructor(
@@ -88,6 +95,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     const counted = withCounting(store, this.#counts)
     this.#options = options
     this.#attempts = attempts
+    this.#openTimeoutMs = bounds.openTimeoutMs
     this.#releaseStore = releaseStore
     this.#events = createEvents(logger)
     this.#telemetry = createTelemetry(this, store.url, () => ({
@@ -112,7 +120,17 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   }
 
   async open(): Promise<void> {
-    await this.#follower.open(this.#options.autoRefresh, this.#options.signal)
+    const { autoRefresh, signal } = this.#options
+    const limits = { timeoutMs: this.#openTimeoutMs, option: "openTimeoutMs", closing: NEVER_CLOSED.signal }
+    const scope = createCallScope({ what: "opening of the snapshot", signal, ...limits })
+    try {
+      // A store of the caller's own may overlook the signal.
+      await abortable(this.#follower.open(autoRefresh, scope.signal), scope.signal)
+    } catch (error) {
+      throw scope.explain(error)
+    } finally {
+      scope.end()
+    }
   }
 
   get snapshot(): SnapshotInfo {

@@ -71,6 +71,11 @@ export interface OpenOptions<Payload = Json> {
    * The longest that a call waits for its turn, in milliseconds; default 10,000. Then it is `Unavailable`.
    */
   readonly queueTimeoutMs?: number
+  /**
+   * Time limit of `openSnapshot` as a whole, retries included, in milliseconds; default 120,000. Then it throws
+   * `Aborted`. Single requests that stall are tried again long before; see `store.s3`.
+   */
+  readonly openTimeoutMs?: number
   /** Time limit of every call, in milliseconds, for waiting, downloading and searching; default: none. */
   readonly timeoutMs?: number
   /**

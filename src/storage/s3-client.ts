@@ -1,11 +1,10 @@
 /**
  * The AWS SDK's client, set up for all S3-compatible stores.
  */
-import { Agent as HttpAgent } from "node:http"
-import { Agent as HttpsAgent } from "node:https"
 import { S3Client } from "@aws-sdk/client-s3"
 import { loadConfig } from "@smithy/core/config"
-import { invalidInput } from "../errors.js"
+import { assertMilliseconds, invalidInput } from "../errors.js"
+import { S3Connections } from "./s3-connections.js"
 
 /**
  * How to reach an S3-compatible store. What is left out is looked for where the AWS SDK looks: environment
@@ -33,20 +32,37 @@ export interface S3Settings {
   readonly requestChecksums?: "when-required" | "when-supported"
   /** For setting up a connection. Default 10,000 ms. */
   readonly connectTimeoutMs?: number
-  /** For which a connection in use may be silent. Default 60,000 ms. */
+  /**
+   * Within which an answer to the read of an object must begin, connecting included, or it is tried again on a fresh
+   * connection. Default 5,000 ms. A store that takes longer by nature needs more.
+   */
+  readonly firstByteTimeoutMs?: number
+  /**
+   * For which a connection in use may be silent. Default 10,000 ms for reads and listings, and 60,000 ms for writes,
+   * which a store may answer late; if it is given, for all.
+   */
   readonly idleTimeoutMs?: number
   /** Bodies larger than this are uploaded in parts of this size; at least 5 MiB on AWS. Default 16 MiB. */
   readonly partBytes?: number
 }
 
-// More calls than this wait for a connection, and the wait counts as part of the connect timeout.
-const MAX_SOCKETS = 256
+const CONNECT_TIMEOUT_MS = 10_000
+const FIRST_BYTE_TIMEOUT_MS = 5_000
+const IDLE_TIMEOUT_MS = 10_000
+const WRITE_TIMEOUT_MS = 60_000
+
+/** A client, and the connections that it uses. */
+export interface S3Access {
+  readonly client: S3Client
+  readonly connections: S3Connections
+}
 
 /**
  * Creates a client. Throws `InvalidInput` if the settings, or those found in the environment, do not make
  * sense.
  */
-export async function createS3Client(settings: S3Settings): Promise<S3Client> {
+export async function createS3Client(settings: S3Settings): Promise<S3Access> {
+  const connections = openConnections(settings)
   const endpoint = settings.endpoint ?? (await configuredEndpoint())
   if (endpoint !== undefined) assertEndpoint(endpoint)
   const region = settings.region ?? (endpoint === undefined ? undefined : await configuredRegion())
@@ -64,15 +80,22 @@ export async function createS3Client(settings: S3Settings): Promise<S3Client> {
     maxAttempts: 1,
     // Would open a new connection for each large body.
     expectContinueHeader: false,
-    requestHandler: {
-      connectionTimeout: settings.connectTimeoutMs ?? 10_000,
-      socketTimeout: settings.idleTimeoutMs ?? 60_000,
-      httpAgent: new HttpAgent({ keepAlive: true, maxSockets: MAX_SOCKETS }),
-      httpsAgent: new HttpsAgent({ keepAlive: true, maxSockets: MAX_SOCKETS }),
-    },
+    requestHandler: connections,
   })
   hideCredentials(client)
-  return client
+  return { client, connections }
+}
+
+function openConnections(settings: S3Settings): S3Connections {
+  const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs } = settings
+  for (const [name, value] of Object.entries({ connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs }))
+    if (value !== undefined) assertMilliseconds(`s3.${name}`, value)
+  return new S3Connections({
+    connectTimeoutMs: connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+    firstByteTimeoutMs: firstByteTimeoutMs ?? FIRST_BYTE_TIMEOUT_MS,
+    idleTimeoutMs: idleTimeoutMs ?? IDLE_TIMEOUT_MS,
+    writeTimeoutMs: idleTimeoutMs ?? WRITE_TIMEOUT_MS,
+  })
 }
 
 /**

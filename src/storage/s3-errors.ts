@@ -68,6 +68,11 @@ export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal
   )
 }
 
+/** Whether it was the connection that failed, and no answer came. */
+export function isConnectionFailure(error: VecsnapError): boolean {
+  return error.tag === "Unavailable" && error.details.status === undefined
+}
+
 // The SDK's errors hold the whole exchange, request headers included, and so perhaps a session token.
 function bare(error: unknown): unknown {
   if (!(error instanceof Error)) return error
@@ -139,7 +144,17 @@ function failureOf(error: unknown): Failure {
   if (!(error instanceof Error)) return { status: undefined, code: "unknown error", message: String(error) }
   const { $metadata: metadata } = error as { readonly $metadata?: { readonly httpStatusCode?: number } }
   const code = error.name === "Error" ? (errorCode(error) ?? settingFault(error)) : error.name
-  return { status: metadata?.httpStatusCode, code, message: withoutCommand(error.message) }
+  const message = code === "TimeoutError" ? silence(error.message) : withoutCommand(error.message)
+  return { status: metadata?.httpStatusCode, code, message }
+}
+
+/** What did not come in time, in the words of our options for the SDK's. */
+function silence(message: string): string {
+  const [ms] = /\d+(?= ms)/.exec(message) ?? []
+  if (ms === undefined) return message
+  if (message.includes("establish a connection")) return `no connection within ${ms} ms (connectTimeoutMs)`
+  if (message.includes("inactivity")) return `the connection was silent for ${ms} ms (idleTimeoutMs)`
+  return `no answer within ${ms} ms (firstByteTimeoutMs, idleTimeoutMs)`
 }
 
 // Of a program that was to give credentials, and failed, Node tells the command line and all that it printed.

@@ -39,8 +39,8 @@ import {
   isKey,
   s3Url,
 } from "./rules.js"
-import { createS3Client, type S3Settings } from "./s3-client.js"
-import { s3Error } from "./s3-errors.js"
+import { createS3Client, type S3Access, type S3Settings } from "./s3-client.js"
+import { isConnectionFailure, s3Error } from "./s3-errors.js"
 import { type Precondition, planParts, type S3Send, uploadInParts } from "./s3-multipart.js"
 import type {
   CallOptions,
@@ -93,7 +93,7 @@ class S3Store implements ObjectStore {
   readonly #settings: S3Settings
   readonly #retry: Retry
   readonly #pieces = createSemaphore(PIECES_IN_MEMORY)
-  #client: Promise<S3Client> | undefined
+  #access: Promise<S3Access> | undefined
 
   constructor(bucket: string, prefix: string, settings: S3Settings, retry: Retry) {
     this.url = s3Url(bucket, prefix)
@@ -267,8 +267,8 @@ class S3Store implements ObjectStore {
   }
 
   close(): void {
-    this.#client?.then(
-      (client) => client.destroy(),
+    this.#access?.then(
+      ({ client }) => client.destroy(),
       () => undefined,
     )
   }
@@ -278,12 +278,12 @@ class S3Store implements ObjectStore {
     return { Bucket: this.#bucket, Key: this.#prefix + key }
   }
 
-  #connect(): Promise<S3Client> {
-    this.#client ??= createS3Client(this.#settings).catch((error) => {
-      this.#client = undefined
+  #connect(): Promise<S3Access> {
+    this.#access ??= createS3Client(this.#settings).catch((error) => {
+      this.#access = undefined
       throw error
     })
-    return this.#client
+    return this.#access
   }
 
   /** Sends requests about `key`, or about the whole store. */
@@ -291,11 +291,14 @@ class S3Store implements ObjectStore {
     const url = key === "" ? this.url : `${this.url}/${key}`
     return async (action, signal, request) => {
       throwIfAborted(signal)
+      let access: S3Access | undefined
       try {
-        const client = await this.#connect()
-        return await request(client, signal === undefined ? {} : { abortSignal: signal })
+        access = await this.#connect()
+        return await request(access.client, signal === undefined ? {} : { abortSignal: signal })
       } catch (error) {
-        throw s3Error({ url, bucket: this.#bucket, action }, error, signal)
+        const failure = s3Error({ url, bucket: this.#bucket, action }, error, signal)
+        if (isConnectionFailure(failure)) access?.connections.closeIdle()
+        throw failure
       }
     }
   }

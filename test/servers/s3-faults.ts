@@ -19,6 +19,8 @@ export type FaultMatch =
 export type Fault =
   /** Waits, then proceeds as usual. Ends early when the client leaves; what it asked for is then not done. */
   | { readonly do: "delay"; readonly ms: number }
+  /** Keeps the connection open and is silent for good: before the answer, or after half of its body. */
+  | { readonly do: "stall"; readonly at: "answer" | "body" }
   /** Answers with an error and does nothing. `code` defaults to what S3 sends with this status. */
   | { readonly do: "status"; readonly status: 403 | 429 | 500 | 503; readonly code?: string }
   /** Resets the connection before the body is read; nothing is done. */
@@ -81,13 +83,15 @@ function matches(match: FaultMatch, request: RequestFacts): boolean {
 export interface OutgoingBody {
   readonly announcedBytes: number
   readonly bytes: Buffer
-  readonly ending: "normal" | "close" | "reset"
+  readonly ending: "normal" | "close" | "reset" | "none"
 }
 
 /** Applies the faults that concern a reply's body. */
 export function spoilBody(body: Buffer, fault: Fault | undefined): OutgoingBody {
   const half = body.subarray(0, Math.floor(body.length / 2))
   switch (fault?.do) {
+    case "stall":
+      return { announcedBytes: body.length, bytes: half, ending: "none" }
     case "cut-body":
       return { announcedBytes: body.length, bytes: half, ending: "reset" }
     case "short-body":

@@ -136,6 +136,7 @@ async function answer(state: State, request: IncomingMessage, response: ServerRe
     fault = state.faults.take(record)
     record.fault = fault?.do
     if (fault?.do === "reset-before") return void request.socket.resetAndDestroy()
+    if (fault?.do === "stall" && fault.at === "answer") return
     if (fault?.do === "delay" && !(await waitUnlessGone(request, fault.ms))) return
     const raw = await readBody(request)
     if (raw === undefined) return
@@ -249,6 +250,7 @@ function send(
   // The headers and the half body have to be on their way before the connection goes.
   response.flushHeaders()
   response.write(sent, () => {
+    if (ending === "none") return
     if (ending === "close") request.socket.end()
     // A reset discards what the client has not read yet; it gets a moment to read.
     else setTimeout(() => request.socket.resetAndDestroy(), RESET_AFTER_MS)

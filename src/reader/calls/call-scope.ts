@@ -3,7 +3,7 @@
  * signal.
  */
 import { setMaxListeners } from "node:events"
-import { aborted, closed, invalidInput, isVecsnapError, type VecsnapError } from "../../errors.js"
+import { aborted, assertMilliseconds, closed, isVecsnapError, type VecsnapError } from "../../errors.js"
 
 export interface CallScope {
   /**
@@ -21,21 +21,10 @@ export interface CallBounds {
   readonly what: string
   readonly signal?: AbortSignal | undefined
   readonly timeoutMs?: number | undefined
+  /** The option that the limit is from; default "timeoutMs". */
+  readonly option?: string
   /** Fires when the reader is closed without waiting. */
   readonly closing: AbortSignal
-}
-
-/** The longest that a timer of Node waits; with more it would fire at once. */
-const TIMER_MAX_MS = 2 ** 31 - 1
-
-/** Throws `InvalidInput` unless `value` is a number of milliseconds above 0 that a timer can wait. */
-export function checkTimeoutMs(option: string, value: number): void {
-  if (!(value > 0 && value <= TIMER_MAX_MS)) {
-    throw invalidInput(`option ${option} is ${value}, expected milliseconds from 1 to ${TIMER_MAX_MS}`, {
-      option,
-      value,
-    })
-  }
 }
 
 /** One for all calls: an error takes its stack with it, which costs as much as all the rest. */
@@ -45,8 +34,14 @@ const ENDED = new Error("the call has ended")
  * Begins a call. `AbortSignal.any` would do, but keeps every call of a long-lived signal in memory on Node
  * 20.
  */
-export function createCallScope({ what, signal, timeoutMs, closing }: CallBounds): CallScope {
-  if (timeoutMs !== undefined) checkTimeoutMs("timeoutMs", timeoutMs)
+export function createCallScope({
+  what,
+  signal,
+  timeoutMs,
+  option = "timeoutMs",
+  closing,
+}: CallBounds): CallScope {
+  if (timeoutMs !== undefined) assertMilliseconds(option, timeoutMs)
   const controller = new AbortController()
   // Many shards at a time rightly wait for one signal, and many calls for the caller's; Node would print a
   // warning.
@@ -61,7 +56,9 @@ export function createCallScope({ what, signal, timeoutMs, closing }: CallBounds
   const onSignal = () => stop(undefined, signal?.reason)
   const onClosing = () => stop(closed(`this reader was closed while a ${what} ran`), closing.reason)
   const onTimeout = () => {
-    const late = aborted(`the ${what} has not ended within ${timeoutMs} ms (timeoutMs)`, { timeoutMs })
+    const late = aborted(`the ${what} has not ended within ${timeoutMs} ms (${option})`, {
+      [option]: timeoutMs,
+    })
     stop(late, late)
   }
   if (signal?.aborted) onSignal()

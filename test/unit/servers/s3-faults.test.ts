@@ -53,6 +53,26 @@ test.each([
   expect(await statusOf(get("a"))).toBe(404)
 })
 
+test.each(["answer", "body"] as const)("stall keeps the connection and is silent: %s", async (at) => {
+  await put("a", "0123456789")
+  server.fault({ operation: "GetObject" }, { do: "stall", at })
+  const arrived = await new Promise<string>((resolve) => {
+    let text = ""
+    const request = httpGet(`${server.endpoint}/b/a`, (response) => {
+      response.on("error", () => {})
+      response.on("data", (chunk) => {
+        text += chunk
+        request.setTimeout(100, () => request.destroy(new Error("silent")))
+      })
+      response.on("close", () => resolve(text))
+    })
+    request.on("error", () => resolve(text))
+    if (at === "answer") request.setTimeout(500, () => request.destroy(new Error("silent")))
+  })
+  expect(arrived).toBe(at === "answer" ? "" : "01234")
+  expect(statuses().at(-1)).toEqual(["GetObject", at === "answer" ? 0 : 200, "stall"])
+})
+
 test("status with a code of the test's choice", async () => {
   server.fault({ key: "a" }, { do: "status", status: 403, code: "ExpiredToken" })
   await expect(get("a")).rejects.toMatchObject({ name: "ExpiredToken" })
