@@ -36,7 +36,8 @@ export const SYSTEM_CLOCK: RetryClock = {
 }
 
 /**
- * The one place that tries again. Only `Unavailable` is worth it. Waits are random between zero and a limit
+ * The one place that tries again. Only `Unavailable` is worth it, and once, whatever the settings, what the store itself
+ * could put right (`details.recovery`: the clock that requests are signed by, credentials that had expired). Waits are random between zero and a limit
  * that doubles ("full jitter", so that clients that failed together do not come back together).
  *
  * When it gives up, it throws the last error with the number of `attempts` in its details. Such an error is
@@ -52,11 +53,16 @@ export function createRetry(settings: RetrySettings = {}, clock: RetryClock = SY
     // Many calls at a time may rightly wait for one signal; Node would print a warning from the eleventh on.
     if (signal !== undefined) setMaxListeners(0, signal)
     const startMs = clock.now()
+    let recovered = false
     for (let made = 1; ; made++) {
       throwIfAborted(signal)
       try {
         return await attempt()
       } catch (error) {
+        if (isVecsnapError(error) && "recovery" in error.details && !recovered) {
+          recovered = true
+          continue
+        }
         if (!isVecsnapError(error, "Unavailable") || "attempts" in error.details) throw error
         const delayMs = clock.random() * Math.min(maxDelayMs, firstDelayMs * 2 ** (made - 1))
         const elapsedMs = clock.now() - startMs

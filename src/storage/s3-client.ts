@@ -5,6 +5,15 @@ import { S3Client } from "@aws-sdk/client-s3"
 import { loadConfig } from "@smithy/core/config"
 import { assertMilliseconds, invalidInput } from "../errors.js"
 import { S3Connections } from "./s3-connections.js"
+import { watchExchanges } from "./s3-exchange.js"
+
+export interface S3Credentials {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  readonly sessionToken?: string
+  /** When they expire; default: not known. */
+  readonly expiration?: Date
+}
 
 /**
  * How to reach an S3-compatible store. What is left out is looked for where the AWS SDK looks: environment
@@ -19,11 +28,11 @@ export interface S3Settings {
    * Addresses as in "endpoint/bucket/key", not "bucket.endpoint/key". Default: whether there is an endpoint.
    */
   readonly forcePathStyle?: boolean
-  readonly credentials?: {
-    readonly accessKeyId: string
-    readonly secretAccessKey: string
-    readonly sessionToken?: string
-  }
+  /**
+   * Or a function that gives them: asked when the first request is sent, when those it gave expire (`expiration`), and
+   * when the store says that they have.
+   */
+  readonly credentials?: S3Credentials | (() => Promise<S3Credentials>)
   /**
    * Whether to send and check the checksums that S3 has added since 2025 ("when-supported", the SDK's own
    * default). Default "when-required": older stores refuse them. Bodies are protected either way, by the
@@ -58,11 +67,13 @@ export interface S3Access {
 }
 
 /**
- * Creates a client. Throws `InvalidInput` if the settings, or those found in the environment, do not make
+ * Creates a client; with `anew` one that reads the files of the profile again, which the SDK keeps in memory for the
+ * life of the process. Throws `InvalidInput` if the settings, or those found in the environment, do not make
  * sense.
  */
-export async function createS3Client(settings: S3Settings): Promise<S3Access> {
+export async function createS3Client(settings: S3Settings, anew = false): Promise<S3Access> {
   const connections = openConnections(settings)
+  const { credentials } = settings
   const endpoint = settings.endpoint ?? (await configuredEndpoint())
   if (endpoint !== undefined) assertEndpoint(endpoint)
   const region = settings.region ?? (endpoint === undefined ? undefined : await configuredRegion())
@@ -72,7 +83,11 @@ export async function createS3Client(settings: S3Settings): Promise<S3Access> {
   const client = new S3Client({
     ...(endpoint !== undefined && { endpoint }),
     ...(region !== undefined && { region }),
-    ...(settings.credentials !== undefined && { credentials: { ...settings.credentials } }),
+    ...(credentials !== undefined && {
+      credentials: typeof credentials === "function" ? credentials : { ...credentials },
+    }),
+    // Not in the SDK's types for a client, but handed on to what finds its credentials.
+    ...(anew && { ignoreCache: true }),
     forcePathStyle: settings.forcePathStyle ?? endpoint !== undefined,
     requestChecksumCalculation: checksums,
     responseChecksumValidation: checksums,
@@ -82,7 +97,7 @@ export async function createS3Client(settings: S3Settings): Promise<S3Access> {
     expectContinueHeader: false,
     requestHandler: connections,
   })
-  hideCredentials(client)
+  watchExchanges(client)
   return { client, connections }
 }
 
@@ -96,42 +111,6 @@ function openConnections(settings: S3Settings): S3Connections {
     idleTimeoutMs: idleTimeoutMs ?? IDLE_TIMEOUT_MS,
     writeTimeoutMs: idleTimeoutMs ?? WRITE_TIMEOUT_MS,
   })
-}
-
-/**
- * Takes out of errors what a request said of the credentials, should the answer repeat it: stores explain why
- * a signature does not match, and proxies print the whole request. (The secret key is in no request.)
- */
-function hideCredentials(client: S3Client): void {
-  client.middlewareStack.add(
-    (next) => async (args) => {
-      try {
-        return await next(args)
-      } catch (error) {
-        if (error instanceof Error) hideIn(error, credentialsIn(args.request))
-        throw error
-      }
-    },
-    // Last of its step: after the request was signed, before it is sent and its answer read.
-    { step: "finalizeRequest", priority: "low", name: "hideCredentials" },
-  )
-}
-
-function credentialsIn(request: unknown): readonly string[] {
-  const { headers = {} } = request as { readonly headers?: Readonly<Record<string, string>> }
-  const headerOf = (name: string): string =>
-    Object.entries(headers).find(([header]) => header.toLowerCase() === name)?.[1] ?? ""
-  const authorization = headerOf("authorization")
-  const accessKey = /Credential=([^/,]+)/.exec(authorization)?.[1] ?? ""
-  const signature = /Signature=(\w+)/.exec(authorization)?.[1] ?? ""
-  return [headerOf("x-amz-security-token"), accessKey, signature].filter((value) => value !== "")
-}
-
-function hideIn(error: Error, values: readonly string[]): void {
-  const hidden = (text: string): string => values.reduce((rest, value) => rest.replaceAll(value, "…"), text)
-  const { message, stack } = error
-  error.message = hidden(message)
-  if (stack !== undefined) error.stack = hidden(stack)
 }
 
 function assertEndpoint(endpoint: string): void {

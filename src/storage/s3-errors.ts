@@ -11,6 +11,8 @@ import {
   type VecsnapError,
 } from "../errors.js"
 import { errorCode } from "./files.js"
+import { adviceFor } from "./s3-advice.js"
+import { type Exchange, exchangeOf } from "./s3-exchange.js"
 
 /** What was asked of the store, for the message. */
 export interface S3Request {
@@ -19,6 +21,8 @@ export interface S3Request {
   readonly bucket: string
   /** The operation by the name under which it is permitted, as in "s3:GetObject". */
   readonly action: string
+  /** Whether other credentials may be found if they are looked for again. Default false. */
+  readonly renewable?: boolean
 }
 
 /** What the SDK says of an answer that is not a success. All of it optional, as stores differ. */
@@ -27,6 +31,7 @@ interface Failure {
   /** "NoSuchKey", "SlowDown" ...; for failures of the connection the name or code of the error. */
   readonly code: string
   readonly message: string
+  readonly exchange: Exchange | undefined
 }
 
 // Worth another try although the status is not 429 or 5xx. 409 is AWS' answer to racing conditional writes; a
@@ -57,10 +62,11 @@ export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal
   }
   const failure = failureOf(error)
   const { status, code, message } = failure
-  const { tag, advice } = classify(failure, request)
+  const { tag, recovery, advice } = classify(failure, request)
   const answer = status === undefined ? code : `${code} (HTTP ${status})`
   const said = message === "" || message === code || message === "UnknownError" ? "" : `: ${message}`
-  const details = { url: request.url, bucket: request.bucket, action: request.action, status, code }
+  const asked = { url: request.url, bucket: request.bucket, action: request.action }
+  const details = { ...asked, status, code, ...(recovery !== undefined && { recovery }) }
   return RAISE[tag](
     `${request.action} of ${request.url} failed with ${answer}${said}${advice}`,
     details,
@@ -96,10 +102,24 @@ const RAISE = {
   Unsupported: unsupported,
 }
 
-function classify(
-  { status, code }: Failure,
-  { bucket, action }: S3Request,
-): { readonly tag: Tag; readonly advice: string } {
+interface Verdict {
+  readonly tag: Tag
+  readonly advice: string
+  readonly recovery?: "clock" | "credentials" | undefined
+}
+
+const LASTING = { tag: "InvalidInput" } as const
+
+function classify(failure: Failure, { bucket, action, renewable = false }: S3Request): Verdict {
+  const { status, code } = failure
+  const known = adviceFor({ ...failure, bucket, action })
+  if (known !== undefined) {
+    const { passing, advice } = known
+    const recovery = known.recovery === "credentials" && !renewable ? undefined : known.recovery
+    if (passing) return { tag: "Unavailable", advice }
+    if (status !== undefined && status < 300) return { tag: "Unsupported", advice }
+    return { ...LASTING, advice, recovery }
+  }
   if (PASSING_CODES.has(code)) return { tag: "Unavailable", advice: "" }
   if (code === "NoSuchBucket") return { tag: "NotFound", advice: `; create the bucket "${bucket}" first` }
   if (code === "CredentialsProviderError") {
@@ -110,9 +130,6 @@ function classify(
       return STORE_FAULTS_OF_TLS.test(code) || code === "InvalidSetting"
         ? { tag: "InvalidInput", advice: "" }
         : { tag: "Unavailable", advice: "" }
-    case 301:
-    case 307:
-      return { tag: "InvalidInput", advice: `; is the bucket "${bucket}" in another region?` }
     case 401:
     case 403:
       return {
@@ -141,11 +158,13 @@ function classify(
 }
 
 function failureOf(error: unknown): Failure {
-  if (!(error instanceof Error)) return { status: undefined, code: "unknown error", message: String(error) }
+  if (!(error instanceof Error)) {
+    return { status: undefined, code: "unknown error", message: String(error), exchange: undefined }
+  }
   const { $metadata: metadata } = error as { readonly $metadata?: { readonly httpStatusCode?: number } }
   const code = error.name === "Error" ? (errorCode(error) ?? settingFault(error)) : error.name
   const message = code === "TimeoutError" ? silence(error.message) : withoutCommand(error.message)
-  return { status: metadata?.httpStatusCode, code, message }
+  return { status: metadata?.httpStatusCode, code, message, exchange: exchangeOf(error) }
 }
 
 /** What did not come in time, in the words of our options for the SDK's. */

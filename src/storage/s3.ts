@@ -94,6 +94,8 @@ class S3Store implements ObjectStore {
   readonly #retry: Retry
   readonly #pieces = createSemaphore(PIECES_IN_MEMORY)
   #access: Promise<S3Access> | undefined
+  /** Whether credentials have expired: then what is found next is read anew. */
+  #anew = false
 
   constructor(bucket: string, prefix: string, settings: S3Settings, retry: Retry) {
     this.url = s3Url(bucket, prefix)
@@ -279,11 +281,23 @@ class S3Store implements ObjectStore {
   }
 
   #connect(): Promise<S3Access> {
-    this.#access ??= createS3Client(this.#settings).catch((error) => {
+    this.#access ??= createS3Client(this.#settings, this.#anew).catch((error) => {
       this.#access = undefined
       throw error
     })
     return this.#access
+  }
+
+  /** Makes the next call look for credentials again. Others may have done so since this one was sent. */
+  #forgetCredentials(used: Promise<S3Access>): void {
+    if (this.#access !== used) return
+    this.#access = undefined
+    this.#anew = true
+    // What is under way goes on, and its connections end with it.
+    used.then(
+      ({ connections }) => connections.closeIdle(),
+      () => undefined,
+    )
   }
 
   /** Sends requests about `key`, or about the whole store. */
@@ -291,13 +305,16 @@ class S3Store implements ObjectStore {
     const url = key === "" ? this.url : `${this.url}/${key}`
     return async (action, signal, request) => {
       throwIfAborted(signal)
+      const connecting = this.#connect()
       let access: S3Access | undefined
       try {
-        access = await this.#connect()
+        access = await connecting
         return await request(access.client, signal === undefined ? {} : { abortSignal: signal })
       } catch (error) {
-        const failure = s3Error({ url, bucket: this.#bucket, action }, error, signal)
+        const renewable = typeof this.#settings.credentials !== "object"
+        const failure = s3Error({ url, bucket: this.#bucket, action, renewable }, error, signal)
         if (isConnectionFailure(failure)) access?.connections.closeIdle()
+        if (failure.details.recovery === "credentials") this.#forgetCredentials(connecting)
         throw failure
       }
     }

@@ -70,9 +70,15 @@ const preconditionFailed = (name: string) =>
 const noSuchKey = (key: string) => new S3Error(404, "NoSuchKey", `the key ${key} does not exist`)
 
 export class Bucket {
-  readonly created = new Date()
+  readonly #now: () => Date
+  readonly created: Date
   readonly #objects = new Map<string, BucketObject>()
   readonly #uploads = new Map<string, Upload>()
+
+  constructor(now: () => Date = () => new Date()) {
+    this.#now = now
+    this.created = now()
+  }
 
   get isEmpty(): boolean {
     return this.#objects.size === 0
@@ -101,7 +107,7 @@ export class Bucket {
 
   createUpload(key: string, headers: Record<string, string>): string {
     const id = randomUUID()
-    this.#uploads.set(id, { id, key, initiated: new Date(), headers, parts: new Map() })
+    this.#uploads.set(id, { id, key, initiated: this.#now(), headers, parts: new Map() })
     return id
   }
 
@@ -115,7 +121,7 @@ export class Bucket {
       content: body.content,
       etag: `"${md5Hex(body.content)}"`,
       checksums: body.checksums,
-      lastModified: new Date(),
+      lastModified: this.#now(),
     }
     upload.parts.set(number, part)
     return part
@@ -206,7 +212,7 @@ export class Bucket {
     etag: string,
     headers: Readonly<Record<string, string>>,
   ): BucketObject {
-    const object = { key, content, etag, lastModified: new Date(), headers }
+    const object = { key, content, etag, lastModified: this.#now(), headers }
     this.#objects.set(key, object)
     return object
   }

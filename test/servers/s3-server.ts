@@ -44,6 +44,8 @@ export interface S3ServerOptions {
   readonly buckets?: readonly string[]
   /** The only access key that is let in. Default: any, and requests without one. */
   readonly accessKeyId?: string
+  /** How far the server's clock is ahead of this machine's. Default 0. Requests signed 15 minutes off are refused. */
+  readonly clockAheadMs?: number
 }
 
 /** A request as the server saw it; complete before the client has its reply. */
@@ -73,8 +75,10 @@ export interface S3Server {
 
 /** Starts a server; see the top of this file. */
 export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Server> {
+  const now = () => new Date(Date.now() + (options.clockAheadMs ?? 0))
   const state: State = {
-    buckets: new Map((options.buckets ?? []).map((name) => [name, new Bucket()])),
+    buckets: new Map((options.buckets ?? []).map((name) => [name, new Bucket(now)])),
+    now,
     accessKeyId: options.accessKeyId,
     faults: new FaultPlan(),
     requests: [],
@@ -106,6 +110,7 @@ export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Se
 
 interface State {
   readonly buckets: Map<string, Bucket>
+  readonly now: () => Date
   readonly accessKeyId: string | undefined
   readonly faults: FaultPlan
   readonly requests: RecordedRequest[]
@@ -146,6 +151,7 @@ async function answer(state: State, request: IncomingMessage, response: ServerRe
       throw new S3Error(fault.status, code, "injected by the test")
     }
     assertAccess(state, request, target)
+    assertClock(state, request)
     assertLength(request)
     const body = verifyBody(raw, request.headers)
     reply = HANDLERS[operation]({ state, target, request, body, fault })
@@ -153,6 +159,7 @@ async function answer(state: State, request: IncomingMessage, response: ServerRe
     reply = errorReply(error, request.url!)
   }
   if (fault?.do === "reset-after") return void request.socket.resetAndDestroy()
+  response.setHeader("date", state.now().toUTCString())
   send(request, response, reply, fault, record)
 }
 
@@ -204,6 +211,16 @@ function assertAccess({ accessKeyId }: State, request: IncomingMessage, { query 
   if (given !== accessKeyId) {
     throw new S3Error(403, "InvalidAccessKeyId", "the access key is not one of this server")
   }
+}
+
+const TOLERATED_SKEW_MS = 15 * 60_000
+
+function assertClock({ now }: State, { headers }: IncomingMessage): void {
+  const [, ...parts] = /^(....)(..)(..)T(..)(..)(..)Z$/.exec(String(headers["x-amz-date"])) ?? []
+  if (parts.length === 0) return
+  const [year, month, ...rest] = parts.map(Number) as [number, number, number, number, number, number]
+  if (Math.abs(Date.UTC(year, month - 1, ...rest) - now().getTime()) <= TOLERATED_SKEW_MS) return
+  throw new S3Error(403, "RequestTimeTooSkewed", "the request's time and the server's are too far apart")
 }
 
 // As S3 does: a body whose length nobody announced is refused rather than measured.
@@ -277,7 +294,7 @@ const HANDLERS: Readonly<Record<S3Operation, (call: Call) => Reply>> = {
     if (state.buckets.has(target.bucket)) {
       throw new S3Error(409, "BucketAlreadyOwnedByYou", `the bucket ${target.bucket} exists`)
     }
-    state.buckets.set(target.bucket, new Bucket())
+    state.buckets.set(target.bucket, new Bucket(state.now))
     return ok({ headers: { location: `/${target.bucket}` } })
   },
 

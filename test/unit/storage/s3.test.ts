@@ -8,6 +8,8 @@ import { isVecsnapError } from "../../../src/errors.js"
 import { createRetry } from "../../../src/storage/retry.js"
 import { openS3Store } from "../../../src/storage/s3.js"
 import type { S3Settings } from "../../../src/storage/s3-client.js"
+import { withRetry } from "../../../src/storage/with-retry.js"
+import { startS3Server } from "../../servers/s3-server.js"
 
 process.env.AWS_EC2_METADATA_DISABLED = "true"
 
@@ -195,6 +197,87 @@ describe("S3 store, errors", () => {
     expect((await failure(listing.next())).tag).toBe("Unsupported")
   })
 
+  it.each<[string, Answer, RegExp]>([
+    ["an unknown key", status(403, "InvalidAccessKeyId"), /does not know the access key/],
+    ["a wrong secret", status(403, "SignatureDoesNotMatch"), /secret key is not that of the access key/],
+    ["a missing permission", status(403, "AccessDenied"), /do not allow s3:GetObject in the bucket "bucket"/],
+    ["an expired token", status(400, "ExpiredToken"), /session token has expired: renew/],
+    ["a token of other keys", status(400, "InvalidToken"), /token does not belong to the access key/],
+    ["an archived object", status(403, "InvalidObjectState"), /archive \(Glacier\): restore it/],
+    ["a disabled key of KMS", status(400, "KMS.DisabledException"), /\(KMS\) cannot be used/],
+    ["a full bucket", status(403, "QuotaExceeded"), /is full: make room/],
+    ["a full store", status(507, "XMinioStorageFull"), /is full: make room/],
+    [
+      "a key of KMS that is not allowed",
+      (response) =>
+        response
+          .writeHead(403, { "content-type": "application/xml" })
+          .end(
+            "<Error><Code>AccessDenied</Code><Message>not authorized to perform: kms:Decrypt on it</Message></Error>",
+          ),
+      /\(KMS\) cannot be used.*kms:Decrypt/,
+    ],
+    [
+      "another region, in a header",
+      (response) => response.writeHead(301, { "x-amz-bucket-region": "eu-central-1" }).end(),
+      /is in the region eu-central-1: set the option region to "eu-central-1"/,
+    ],
+    [
+      "another region, in the answer",
+      (response) =>
+        response
+          .writeHead(400, { "content-type": "application/xml" })
+          .end(
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong</Message><Region>eu-west-3</Region></Error>",
+          ),
+      /is in the region eu-west-3: set the option region to "eu-west-3"/,
+    ],
+    [
+      "another region, unnamed",
+      status(301, "PermanentRedirect"),
+      /is in another region: set the option region/,
+    ],
+    [
+      "the page of a proxy",
+      (response) => response.writeHead(403, { "content-type": "text/html" }).end("<html><p>Blocked</html>"),
+      /the answer is a web page.*proxy/,
+    ],
+    [
+      "a proxy that asks who we are",
+      (response) => response.writeHead(407, { "content-type": "text/html" }).end("<html>who?</html>"),
+      /http:\/\/user:password@proxy/,
+    ],
+  ])("gives %s a sentence of its own", async (_, answer, sentence) => {
+    answers = [answer]
+    const error = await failure(open().get("key"))
+    expect(error.message).toMatch(sentence)
+    expect(error.message).not.toContain("check the credentials")
+    expect(error.details.recovery).toBeUndefined()
+  })
+
+  it("tries again what a proxy answers with a page for an outage", async () => {
+    answers = [(response) => response.writeHead(502, { "content-type": "text/html" }).end("<html>Bad</html>")]
+    expect((await failure(open().get("key"))).tag).toBe("Unavailable")
+  })
+
+  it("hides what is long enough to be a secret, and no letters of words", async () => {
+    const explains: Answer = (response, { headers }) => {
+      const key = /Credential=([^/]+)/.exec(headers.authorization ?? "")?.[1]
+      const token = headers["x-amz-security-token"]
+      const text = `a password of key ${key} and token ${token}`
+      response
+        .writeHead(403, { "content-type": "application/xml" })
+        .end(`<Error><Code>AccessDenied</Code><Message>${text}</Message></Error>`)
+    }
+    const says = async (accessKeyId: string, sessionToken: string) => {
+      answers = [explains]
+      const credentials = { accessKeyId, secretAccessKey: SECRET, sessionToken }
+      return (await failure(open({ credentials }).get("key"))).message
+    }
+    expect(await says("a", "token-of-a-session")).toContain("a password of key a and token …")
+    expect(await says("AKIAIOSFODNN7EXAMPLE", "t")).toContain("a password of key … and token t")
+  })
+
   it("keeps secrets and request headers to itself", async () => {
     answers = [status(403, "SignatureDoesNotMatch")]
     const credentials = { accessKeyId: "key-id", secretAccessKey: SECRET, sessionToken: "token-do-not-tell" }
@@ -286,6 +369,102 @@ describe("S3 store, requests", () => {
       expect(headers["content-md5"]).toMatch(/^[\w+/]{22}==$/)
       expect(Object.keys(headers).filter((name) => name.includes("checksum"))).toEqual([])
     }
+  })
+})
+
+describe("S3 store, what it can put right", () => {
+  const keyOf = ({ headers }: Seen) => /Credential=([^/]+)/.exec(headers.authorization ?? "")?.[1]
+  const retrying = (settings: Partial<S3Settings>) => {
+    const retry = createRetry({ attempts: 1 })
+    return withRetry(open(settings, retry), retry)
+  }
+  /** Credentials numbered by how often they were asked for. */
+  const numbered = () => {
+    let asked = 0
+    return async () => ({
+      accessKeyId: `key-number-${++asked}`,
+      secretAccessKey: SECRET,
+      sessionToken: "token",
+    })
+  }
+
+  it("asks for credentials again, once, when the store says that they have expired", async () => {
+    answers = [ok({}, "first"), status(400, "ExpiredToken"), ok({}, "second")]
+    const store = retrying({ credentials: numbered() })
+    await store.get("key")
+    expect(Buffer.from((await store.get("key"))!.body).toString()).toBe("second")
+    expect(seen.map(keyOf)).toEqual(["key-number-1", "key-number-1", "key-number-2"])
+  })
+
+  it("says so when those are expired, too", async () => {
+    answers = [status(400, "ExpiredToken")]
+    const error = await failure(retrying({ credentials: numbered() }).get("key"))
+    expect(error.message).toContain("the session token has expired: renew the credentials")
+    expect(seen.map(keyOf)).toEqual(["key-number-1", "key-number-2"])
+  })
+
+  it("asks once for all the calls that find out at the same time", async () => {
+    const expired: Answer = (response, request) =>
+      keyOf(request) === "key-number-1"
+        ? status(400, "ExpiredToken")(response, request)
+        : ok({}, "body")(response, request)
+    answers = [expired]
+    const store = retrying({ credentials: numbered() })
+    await Promise.all(Array.from({ length: 8 }, () => store.get("key")))
+    expect(new Set(seen.map(keyOf))).toEqual(new Set(["key-number-1", "key-number-2"]))
+  })
+
+  it("reads the file of a profile again, which a program beside us has renewed", async () => {
+    const file = join(directory, "credentials")
+    const write = (key: string) =>
+      writeFile(file, `[renewed]\naws_access_key_id=${key}\naws_secret_access_key=x\naws_session_token=t\n`)
+    await write("key-number-1")
+    const { AWS_PROFILE, AWS_SHARED_CREDENTIALS_FILE, AWS_ACCESS_KEY_ID } = process.env
+    Object.assign(process.env, { AWS_PROFILE: "renewed", AWS_SHARED_CREDENTIALS_FILE: file })
+    delete process.env.AWS_ACCESS_KEY_ID
+    try {
+      const renews: Answer = (response, request) => {
+        void write("key-number-2").then(() => status(400, "ExpiredToken")(response, request))
+      }
+      answers = [ok({}, "first"), renews, ok({}, "second")]
+      const store = withRetry(openS3Store("bucket", "", { endpoint, region: "us-east-1" }), createRetry())
+      await store.get("key")
+      await store.get("key")
+      expect(seen.map(keyOf)).toEqual(["key-number-1", "key-number-1", "key-number-2"])
+    } finally {
+      const before = { AWS_PROFILE, AWS_SHARED_CREDENTIALS_FILE, AWS_ACCESS_KEY_ID }
+      for (const [name, value] of Object.entries(before)) {
+        if (value === undefined) delete process.env[name]
+        else process.env[name] = value
+      }
+    }
+  })
+
+  it.each([-20, 20])("signs by the store's clock when ours is off: %i minutes", async (minutes) => {
+    const server = await startS3Server({ buckets: ["bucket"], clockAheadMs: minutes * 60_000 })
+    try {
+      const store = retrying({ endpoint: server.endpoint })
+      // A HEAD, whose refusal has no body to say why.
+      expect(await store.head("key")).toBeUndefined()
+      expect(server.requests.map(({ status }) => status)).toEqual([403, 404])
+      await store.put("key", new Uint8Array(3))
+      expect((await store.get("key"))?.body.length).toBe(3)
+      expect(server.requests.map(({ status }) => status)).toEqual([403, 404, 200, 200])
+    } finally {
+      await server.close()
+    }
+  })
+
+  it("says whose clock is off where that does not help", async () => {
+    const date = new Date(Date.now() - 20 * 60_000).toUTCString()
+    answers = [
+      (response) =>
+        response
+          .writeHead(403, { "content-type": "application/xml", date })
+          .end("<Error><Code>RequestTimeTooSkewed</Code><Message>why</Message></Error>"),
+    ]
+    const error = await failure(open().get("key"))
+    expect(error.message).toContain("the clock of this machine is 20 minutes ahead of the store's: set it")
   })
 })
 

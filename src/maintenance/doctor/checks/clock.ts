@@ -41,7 +41,7 @@ export function judgeClock(seen: ClockSeen): Judgement {
   const direction = skewMs > 0 ? "ahead of" : "behind"
   return warning(
     `the store's clock is ${Math.round(Math.abs(skewMs) / 1000).toLocaleString("en-US")} s ${direction} this machine's`,
-    "which of two runs began first is told by the clocks of the machines that build: set this one right; ages in gc go by the store's clock alone; S3 refuses requests from 15 minutes on",
+    "which of two runs began first is told by the clocks of the machines that build: set this one right; ages in gc go by the store's clock alone; S3 refuses what is 15 minutes off, so that requests are signed by the store's clock then, and other tools fail",
   )
 }
 
