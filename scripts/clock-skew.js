@@ -1,6 +1,7 @@
 /**
- * Builds, reads and diagnoses a root with this machine's clock 20 minutes off, by libfaketime (Debian: `apt-get install
- * faketime`), against a server whose clock is right. Run it after `npm run build`: `node scripts/clock-skew.js`.
+ * Builds, reads and diagnoses a root with this machine's clock 20 minutes off, by libfaketime (Debian:
+ * `apt-get install faketime`), against a server whose clock is right. Run it after `npm run build`: `node
+ * scripts/clock-skew.js`.
  */
 
 import { spawn, spawnSync } from "node:child_process"

@@ -1,9 +1,9 @@
 /**
  * The errors that vecsnap throws, chosen by what the caller does next.
  *
- * Each has a `tag` to switch on, `details` for programs, one sentence for people that names the thing and both values
- * (expected, got), and the `cause` where there is one. Narrow with {@link isVecsnapError}, which also works across
- * worker threads and duplicate installations, unlike `instanceof`.
+ * Each has a `tag` to switch on, `details` for programs, one sentence for people that names the thing and
+ * both values (expected, got), and the `cause` where there is one. Narrow with {@link isVecsnapError}, which
+ * also works across worker threads and duplicate installations, unlike `instanceof`.
  *
  * | tag            | what happened                                   | what to do next                         |
  * | -------------- | ----------------------------------------------- | --------------------------------------- |
@@ -75,7 +75,9 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw aborted("the operation was aborted", {}, signal.reason)
 }
 
-/** Throws `InvalidInput`, naming the option, unless its value is absent or a whole number of at least `least`. */
+/**
+ * Throws `InvalidInput`, naming the option, unless its value is absent or a whole number of at least `least`.
+ */
 export function assertWholeNumber(option: string, value: number | undefined, least: number): void {
   if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return
   throw invalidInput(`option ${option} is ${value}, expected a whole number from ${least}`, { option, value })
@@ -96,7 +98,9 @@ export function assertMilliseconds(option: string, value: number): void {
 /** What an error says, whatever was thrown. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-/** What crosses a thread boundary in place of an error, since `postMessage` drops own properties of errors. */
+/**
+ * What crosses a thread boundary in place of an error, since `postMessage` drops own properties of errors.
+ */
 export interface WireError {
   readonly tag: ErrorTag | undefined
   readonly message: string

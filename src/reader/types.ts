@@ -72,8 +72,8 @@ export interface OpenOptions<Payload = Json> {
    */
   readonly queueTimeoutMs?: number
   /**
-   * Time limit of `openSnapshot` as a whole, retries included, in milliseconds; default 120,000. Then it throws
-   * `Aborted`. Single requests that stall are tried again long before; see `store.s3`.
+   * Time limit of `openSnapshot` as a whole, retries included, in milliseconds; default 120,000. Then it
+   * throws `Aborted`. Single requests that stall are tried again long before; see `store.s3`.
    */
   readonly openTimeoutMs?: number
   /** Time limit of every call, in milliseconds, for waiting, downloading and searching; default: none. */
@@ -303,8 +303,8 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
    */
   refresh(): Promise<RefreshResult>
   /**
-   * How the reader does; works after `close`, too. Reads the pointer if that was not done in the last 5 seconds, waits
-   * 2 seconds for it at most, and does no other I/O.
+   * How the reader does; works after `close`, too. Reads the pointer if that was not done in the last 5
+   * seconds, waits 2 seconds for it at most, and does no other I/O.
    */
   health(): Promise<Health>
   /** Calls `listener` whenever `event` happens, until `off`. What it throws is logged. */

@@ -29,8 +29,8 @@ export interface S3Settings {
    */
   readonly forcePathStyle?: boolean
   /**
-   * Or a function that gives them: asked when the first request is sent, when those it gave expire (`expiration`), and
-   * when the store says that they have.
+   * Or a function that gives them: asked when the first request is sent, when those it gave expire
+   * (`expiration`), and when the store says that they have.
    */
   readonly credentials?: S3Credentials | (() => Promise<S3Credentials>)
   /**
@@ -42,13 +42,13 @@ export interface S3Settings {
   /** For setting up a connection. Default 10,000 ms. */
   readonly connectTimeoutMs?: number
   /**
-   * Within which an answer to the read of an object must begin, connecting included, or it is tried again on a fresh
-   * connection. Default 5,000 ms. A store that takes longer by nature needs more.
+   * Within which an answer to the read of an object must begin, connecting included, or it is tried again on
+   * a fresh connection. Default 5,000 ms. A store that takes longer by nature needs more.
    */
   readonly firstByteTimeoutMs?: number
   /**
-   * For which a connection in use may be silent. Default 10,000 ms for reads and listings, and 60,000 ms for writes,
-   * which a store may answer late; if it is given, for all.
+   * For which a connection in use may be silent. Default 10,000 ms for reads and listings, and 60,000 ms for
+   * writes, which a store may answer late; if it is given, for all.
    */
   readonly idleTimeoutMs?: number
   /** Bodies larger than this are uploaded in parts of this size; at least 5 MiB on AWS. Default 16 MiB. */
@@ -67,9 +67,9 @@ export interface S3Access {
 }
 
 /**
- * Creates a client; with `anew` one that reads the files of the profile again, which the SDK keeps in memory for the
- * life of the process. Throws `InvalidInput` if the settings, or those found in the environment, do not make
- * sense.
+ * Creates a client; with `anew` one that reads the files of the profile again, which the SDK keeps in memory
+ * for the life of the process. Throws `InvalidInput` if the settings, or those found in the environment, do
+ * not make sense.
  */
 export async function createS3Client(settings: S3Settings, anew = false): Promise<S3Access> {
   const connections = openConnections(settings)

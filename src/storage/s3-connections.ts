@@ -18,8 +18,9 @@ export interface ConnectionTimeouts {
 const MAX_SOCKETS = 256
 
 /**
- * Sends the requests of an S3 client. A read that gets no byte is given up soon, as another connection is likely to do
- * better; a write may rightly take its time before it is answered (the parts of an upload become one object then).
+ * Sends the requests of an S3 client. A read that gets no byte is given up soon, as another connection is
+ * likely to do better; a write may rightly take its time before it is answered (the parts of an upload become
+ * one object then).
  */
 export class S3Connections {
   readonly #agents = [
@@ -54,8 +55,8 @@ export class S3Connections {
   }
 
   /**
-   * Closes the connections at rest, after one has failed: what swallows one (a gateway that has forgotten it, a server
-   * that is gone) has likely swallowed those beside it, and a retry is to get a fresh one.
+   * Closes the connections at rest, after one has failed: what swallows one (a gateway that has forgotten it,
+   * a server that is gone) has likely swallowed those beside it, and a retry is to get a fresh one.
    */
   closeIdle(): void {
     for (const { freeSockets } of this.#agents)

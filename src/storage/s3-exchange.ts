@@ -1,6 +1,6 @@
 /**
- * What an answer of a store told beside its error, which the AWS SDK's error does not say: whose clock is off, where the
- * bucket is, whether it was S3 at all that answered.
+ * What an answer of a store told beside its error, which the AWS SDK's error does not say: whose clock is
+ * off, where the bucket is, whether it was S3 at all that answered.
  */
 import type { S3Client } from "@aws-sdk/client-s3"
 
@@ -71,8 +71,8 @@ function headersOf(message: unknown): Headers {
 const SHORTEST_SECRET = 8
 
 /**
- * What an answer may repeat: stores explain why a signature does not match, and proxies print the whole request. (The
- * secret key is in no request.)
+ * What an answer may repeat: stores explain why a signature does not match, and proxies print the whole
+ * request. (The secret key is in no request.)
  */
 function credentialsIn(sent: Headers): readonly string[] {
   const authorization = sent.authorization ?? ""

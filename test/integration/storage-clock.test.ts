@@ -1,4 +1,7 @@
-/** A store whose clock is 20 minutes from ours, which S3 refuses: everything works, and doctor says what is wrong. */
+/**
+ * A store whose clock is 20 minutes from ours, which S3 refuses: everything works, and doctor says what is
+ * wrong.
+ */
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { diagnoseStore } from "../../src/maintenance/doctor/doctor.js"
 import { openSnapshot } from "../../src/reader/reader.js"

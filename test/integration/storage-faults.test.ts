@@ -1,6 +1,7 @@
 /**
- * A reader on a store that misbehaves, in every way that the in-process S3 server knows: the answer is right or an
- * error, never wrong, and it comes in time. And on a store that allows only so many requests per second.
+ * A reader on a store that misbehaves, in every way that the in-process S3 server knows: the answer is right
+ * or an error, never wrong, and it comes in time. And on a store that allows only so many requests per
+ * second.
  */
 import { randomUUID } from "node:crypto"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"

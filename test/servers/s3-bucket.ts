@@ -1,6 +1,6 @@
 /**
- * The content of one bucket of the in-process S3 server, in memory. Every method is synchronous, so in Node each is
- * atomic: a precondition is checked and the write applied with nothing in between.
+ * The content of one bucket of the in-process S3 server, in memory. Every method is synchronous, so in Node
+ * each is atomic: a precondition is checked and the write applied with nothing in between.
  */
 import { createHash, randomUUID } from "node:crypto"
 import { md5Hex, S3Error, type VerifiedBody } from "./s3-wire.js"
@@ -182,7 +182,10 @@ export class Bucket {
       .sort((a, b) => compareKeys(a.key, b.key))
   }
 
-  /** A page of ListObjectsV2: keys by their UTF-8 bytes, those that share a part up to the delimiter folded into one. */
+  /**
+   * A page of ListObjectsV2: keys by their UTF-8 bytes, those that share a part up to the delimiter folded
+   * into one.
+   */
   list({ prefix, delimiter, startAfter, continuationToken, maxKeys }: ListQuery): ListPage {
     const after = continuationToken === undefined ? startAfter : decodeToken(continuationToken)
     const objects: BucketObject[] = []
@@ -193,7 +196,8 @@ export class Bucket {
       const cut = delimiter === "" ? -1 : key.indexOf(delimiter, prefix.length)
       const entry = cut < 0 ? key : key.slice(0, cut + delimiter.length)
       if (cut >= 0 && entry === commonPrefixes.at(-1)) continue
-      // start-after is compared with keys; a token may name a common prefix, and then passes all that it stands for.
+      // start-after is compared with keys; a token may name a common prefix, and then passes all that it
+      // stands for.
       if (after !== "" && compareKeys(continuationToken === undefined ? key : entry, after) <= 0) continue
       if (objects.length + commonPrefixes.length >= maxKeys) {
         // S3 answers max-keys=0 with an empty, complete page.

@@ -27,7 +27,10 @@ export type Fault =
   | { readonly do: "reset-before" }
   /** Does what was asked, then resets the connection: the reply is lost. */
   | { readonly do: "reset-after" }
-  /** Announces the full length, sends half of the body, resets the connection, which may take part of that half back. */
+  /**
+   * Announces the full length, sends half of the body, resets the connection, which may take part of that
+   * half back.
+   */
   | { readonly do: "cut-body" }
   /** Announces the full length, sends half of the body, ends the connection in an orderly way. */
   | { readonly do: "short-body" }
@@ -35,7 +38,9 @@ export type Fault =
   | { readonly do: "truncate" }
   /** Answers a ranged GET with 200 and the whole object. */
   | { readonly do: "ignore-range" }
-  /** Flips the bits of one byte of the body sent, by default the middle one. What is stored stays as it is. */
+  /**
+   * Flips the bits of one byte of the body sent, by default the middle one. What is stored stays as it is.
+   */
   | { readonly do: "flip-byte"; readonly at?: number }
   /** Overlooks If-Match and If-None-Match, as some stores do. */
   | { readonly do: "ignore-preconditions" }
@@ -49,7 +54,9 @@ export const FAULT_CODES: Readonly<Record<number, string>> = {
   503: "SlowDown",
 }
 
-/** The faults still to be committed. The first one registered that matches a request is used, one per request. */
+/**
+ * The faults still to be committed. The first one registered that matches a request is used, one per request.
+ */
 export class FaultPlan {
   #pending: { readonly match: FaultMatch; readonly fault: Fault; times: number }[] = []
 
@@ -79,7 +86,10 @@ function matches(match: FaultMatch, request: RequestFacts): boolean {
   return typeof key === "string" ? key === request.key : key.test(request.key)
 }
 
-/** What goes out for a reply's body: the length announced, the bytes sent, and how the connection ends after them. */
+/**
+ * What goes out for a reply's body: the length announced, the bytes sent, and how the connection ends after
+ * them.
+ */
 export interface OutgoingBody {
   readonly announcedBytes: number
   readonly bytes: Buffer

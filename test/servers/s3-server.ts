@@ -1,11 +1,12 @@
 /**
  * A small S3 server on `node:http`, in this process, on loopback and a free port, all in memory.
  *
- * It does what vecsnap and its tests ask of S3, strictly: buckets by path style, objects with conditional reads and
- * writes, ranges, listing in byte order with paging, multipart uploads, batch deletes, and verification of every
- * checksum sent, plain or as the trailer of an `aws-chunked` body. What it lacks (versions, ACLs, tags, copies, CRC-32C,
- * …) is refused with 501, never ignored. Signatures are not verified; with `accessKeyId` set, the key named in a request
- * is compared. It records every request and commits faults on demand, so tests can count and provoke.
+ * It does what vecsnap and its tests ask of S3, strictly: buckets by path style, objects with conditional
+ * reads and writes, ranges, listing in byte order with paging, multipart uploads, batch deletes, and
+ * verification of every checksum sent, plain or as the trailer of an `aws-chunked` body. What it lacks
+ * (versions, ACLs, tags, copies, CRC-32C, …) is refused with 501, never ignored. Signatures are not verified;
+ * with `accessKeyId` set, the key named in a request is compared. It records every request and commits faults
+ * on demand, so tests can count and provoke.
  */
 import { randomUUID } from "node:crypto"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
@@ -44,7 +45,10 @@ export interface S3ServerOptions {
   readonly buckets?: readonly string[]
   /** The only access key that is let in. Default: any, and requests without one. */
   readonly accessKeyId?: string
-  /** How far the server's clock is ahead of this machine's. Default 0. Requests signed 15 minutes off are refused. */
+  /**
+   * How far the server's clock is ahead of this machine's. Default 0. Requests signed 15 minutes off are
+   * refused.
+   */
   readonly clockAheadMs?: number
 }
 
@@ -274,7 +278,8 @@ function send(
   })
 }
 
-// --- What each operation does --------------------------------------------------------------------------------------
+// --- What each operation does
+// --------------------------------------------------------------------------------------
 
 interface Call {
   readonly state: State

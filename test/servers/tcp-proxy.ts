@@ -1,6 +1,6 @@
 /**
- * What may stand between a client and a store: passes bytes on, until it is told to swallow those of the connections that
- * it has, as a gateway does that forgot them. They stay open; new ones work.
+ * What may stand between a client and a store: passes bytes on, until it is told to swallow those of the
+ * connections that it has, as a gateway does that forgot them. They stay open; new ones work.
  */
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 
