@@ -1,6 +1,6 @@
 /**
- * The shards of a reader, from storage to open handles: bounded in how many are in work, shared through the caches, and
- * fetched again from storage when a local copy is damaged.
+ * The shards of a reader, from storage to open handles: bounded in how many are in work, shared through the
+ * caches, and fetched again from storage when a local copy is damaged.
  */
 
 import { abortable } from "../../async/abortable.js"
@@ -55,8 +55,8 @@ export class OpenShards {
   }
 
   /**
-   * Runs `work` with a shard, opened and before that downloaded if need be. Who is aborted leaves at once; the place and the
-   * shard are given back when the work has really ended.
+   * Runs `work` with a shard, opened and before that downloaded if need be. Who is aborted leaves at once;
+   * the place and the shard are given back when the work has really ended.
    */
   use<T>(
     state: SnapshotState,
@@ -106,7 +106,8 @@ export class OpenShards {
       if (!isVecsnapError(error, "Corrupt")) throw error
       this.#options.logger.warn({ err: error, shard }, "a shard is damaged: downloading it again")
     }
-    // Of all who fail on the same copy, the first one drops it; the others must not drop what came in its place.
+    // Of all who fail on the same copy, the first one drops it; the others must not drop what came in its
+    // place.
     if (this.#repairs.get(key) === repairBefore) {
       this.#repairs.set(key, this.#drop(key, state.shards.get(shard)!))
     }

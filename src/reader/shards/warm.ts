@@ -8,7 +8,10 @@ import type { ShardFiles } from "./shard-files.js"
 export interface WarmOptions {
   /** Shards to download; default all that hold rows. */
   readonly shards?: readonly number[] | "all"
-  /** Whether copies that are there already are read and compared with their checksums; default false: sizes only. */
+  /**
+   * Whether copies that are there already are read and compared with their checksums; default false: sizes
+   * only.
+   */
   readonly verify?: boolean
   readonly signal?: AbortSignal | undefined
 }
@@ -23,8 +26,8 @@ export interface WarmResult {
 }
 
 /**
- * Downloads shards into the disk cache without opening them, `concurrency` at a time. Throws `InvalidInput` for a shard
- * that the snapshot does not have, and if together they are more than the cache may hold.
+ * Downloads shards into the disk cache without opening them, `concurrency` at a time. Throws `InvalidInput`
+ * for a shard that the snapshot does not have, and if together they are more than the cache may hold.
  */
 export async function warmShards(
   state: SnapshotState,
