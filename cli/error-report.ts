@@ -4,7 +4,7 @@ import { CommanderError } from "commander"
 import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/errors.js"
 import { EXIT_CODES, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import type { Io } from "./io.js"
-import { paintFor } from "./render.js"
+import { paintFor, printable } from "./render.js"
 import { usageError } from "./usage-error.js"
 
 /** The error to report for what a command has thrown. */
@@ -49,5 +49,5 @@ export function renderError(error: unknown, debug: boolean, io: Pick<Io, "stderr
   const label = paintFor(io.stderr, io.env).red("error")
   const hint =
     isVecsnapError(error) || debug ? "" : "this error was not foreseen: --debug prints where it happened\n"
-  return `${label}: ${messageOf(error)}\n${debug ? `${inspect(error, { depth: 4 })}\n` : hint}`
+  return `${label}: ${printable(messageOf(error))}\n${debug ? `${inspect(error, { depth: 4 })}\n` : hint}`
 }

@@ -3,7 +3,16 @@
  */
 import type { Logger, Progress, Stage } from "../src/index.js"
 import type { Io } from "./io.js"
-import { countOf, formatCount, formatDuration, formatValue, paintFor, shorten, widthOf } from "./render.js"
+import {
+  countOf,
+  formatCount,
+  formatDuration,
+  formatValue,
+  paintFor,
+  printable,
+  shorten,
+  widthOf,
+} from "./render.js"
 
 const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   sample: "reading a sample",
@@ -130,7 +139,7 @@ export function createLogger(
   const write =
     (label: string) =>
     (facts: object, message: string): void =>
-      line(`${label}: ${message}${debug ? ` ${formatValue(facts)}` : ""}`)
+      line(`${label}: ${printable(message)}${debug ? ` ${formatValue(facts)}` : ""}`)
   const ignore = (): void => {}
   return {
     debug: debug ? write(paint.dim("debug")) : ignore,

@@ -41,16 +41,42 @@ export function formatDuration(milliseconds: number): string {
 /** UTC to the second: "2026-11-21 03:00:12Z". */
 export const formatTime = (time: Date): string => time.toISOString().replace("T", " ").replace(/\.\d+/, "")
 
+/** Control characters but for line ends and tabs, and what turns the direction of text around. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+
+const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+
 /**
- * A record's own text or value on one line. Control characters are escaped: data must not drive the terminal.
+ * Text that cannot drive a terminal, nor show in another order than it has. What could is written as JSON
+ * escapes it, so that JSON stays what it is.
  */
+export const printable = (text: string): string => text.replace(UNPRINTABLE, escaped)
+
+/**
+ * What our own text on a terminal may have besides: the colours of {@link Paint}, and a line that is cleared.
+ */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the sequences themselves
+const OWN_SEQUENCE = /(\u001b\[(?:[012]|3[123])m|\r\u001b\[2K)/
+
+/** An output that all text of a command goes through, whatever it was made of. */
+export function printing(output: Output): Output {
+  const shown = (text: string): string =>
+    output.isTTY
+      ? text
+          .split(OWN_SEQUENCE)
+          .map((part, i) => (i % 2 === 0 ? printable(part) : part))
+          .join("")
+      : printable(text)
+  // The rest is that of the output at any time: a terminal may get other columns.
+  return Object.create(output, { write: { value: (text: string) => output.write(shown(text)) } })
+}
+
+/** A record's own text or value on one line, printable. */
 export function formatValue(value: unknown): string {
   if (value === null || value === undefined) return ""
   const text = typeof value === "object" ? stringifyJson(value) : String(value)
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
-  })
+  return printable(text).replace(/[\n\t]/g, escaped)
 }
 
 /** An argument as it must be typed in a POSIX shell. */

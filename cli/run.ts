@@ -7,7 +7,7 @@ import { commandsFor } from "./commands.js"
 import { errorDocument, exitCodeOf, renderError, reportedError } from "./error-report.js"
 import { EXIT_CODES_HELP, EXIT_OK } from "./exit-codes.js"
 import { type Io, printJson } from "./io.js"
-import { widthOf } from "./render.js"
+import { printing, widthOf } from "./render.js"
 
 /**
  * Runs one command. `argv` is what follows the program's name.
@@ -18,14 +18,15 @@ import { widthOf } from "./render.js"
  */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   let printed = false
+  const safe = { ...io, stdout: printing(io.stdout), stderr: printing(io.stderr) }
   const stdout = {
     ...terminalOf(io.stdout),
     write: (text: string): void => {
       printed = true
-      io.stdout.write(text)
+      safe.stdout.write(text)
     },
   }
-  const watched = { ...io, stdout }
+  const watched = { ...safe, stdout }
   try {
     let exitCode = EXIT_OK
     const exitWith = (code: number): void => {
@@ -38,8 +39,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   } catch (thrown) {
     if (isHelp(thrown)) return EXIT_OK
     const error = reportedError(thrown, io)
-    if (argv.includes("--json") && !printed) printJson(io, errorDocument(error))
-    io.stderr.write(renderError(error, argv.includes("--debug"), io))
+    if (argv.includes("--json") && !printed) printJson(safe, errorDocument(error))
+    safe.stderr.write(renderError(error, argv.includes("--debug"), io))
     return exitCodeOf(error, io)
   }
 }

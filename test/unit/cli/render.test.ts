@@ -9,11 +9,13 @@ import {
   formatTime,
   formatValue,
   paintFor,
+  printing,
   renderFacts,
   renderTable,
   shellQuote,
   shorten,
 } from "../../../cli/render.js"
+import { captureIo } from "./capture.js"
 
 test.each([
   [0, "0 B"],
@@ -55,6 +57,19 @@ test("values are on one line and cannot drive the terminal", () => {
   expect(formatValue(9007199254740993n)).toBe("9007199254740993")
   expect(formatValue({ a: [1, null] })).toBe('{"a":[1,null]}')
   expect(formatValue(null)).toBe("")
+})
+
+test("what could drive a terminal is escaped, whatever command printed it; our own colours and cleared lines are kept", () => {
+  const hostile = "a\u001b]0;x\u0007\u009b31m\u202eb\u200fc\r\u001b[8md"
+  const shown = "a\\u001b]0;x\\u0007\\u009b31m\\u202eb\\u200fc\\u000d\\u001b[8md"
+  const terminal = captureIo({ columns: 80 })
+  const own = paintFor(terminal.stdout, {}).red("no\tyes\n")
+  printing(terminal.stdout).write(`\r\u001b[2K${own}${hostile}`)
+  expect(terminal.out()).toBe(`\r\u001b[2K${own}${shown}`)
+  expect(printing(terminal.stdout)).toMatchObject({ isTTY: true, columns: 80 })
+  const file = captureIo()
+  printing(file.stdout).write(`\u001b[31m${hostile}\n`)
+  expect(file.out()).toBe(`\\u001b[31m${shown}\n`)
 })
 
 describe("widths", () => {

@@ -129,3 +129,27 @@ test("nothing published is NotFound, exit code 3", async () => {
   }
   await rm(dir, { recursive: true })
 })
+
+describe("what arguments, configuration and errors say reaches no terminal as it is", () => {
+  const HOSTILE = "\u001b]0;x\u0007\u202e\u009b8m"
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  const RAW = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/
+
+  test.each([
+    [[`x${HOSTILE}`]],
+    [["info", `./x${HOSTILE}`]],
+    [["info", `./x${HOSTILE}`, "--json"]],
+    [["info", `./x${HOSTILE}`, "--debug"]],
+    [["info", `--x${HOSTILE}`]],
+    [["query", "./x", "--like", HOSTILE]],
+    [["get", "./x", HOSTILE, "--cache-dir", `./${HOSTILE}`]],
+    [["config", "check", `./x${HOSTILE}`]],
+    [["build", `./x${HOSTILE}.csv`, "--to", `./${HOSTILE}`]],
+  ])("%j", async (argv) => {
+    const io = captureIo({ cwd: tmpdir() })
+    expect(await run(argv, io)).not.toBe(0)
+    expect(io.err()).not.toMatch(RAW)
+    expect(io.out()).not.toMatch(RAW)
+    if (argv.includes("--json")) expect(JSON.parse(io.out()).error.message).toContain(HOSTILE)
+  })
+})
