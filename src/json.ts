@@ -3,21 +3,28 @@
  */
 import { isInteger, isSafeNumber, parse, stringify } from "lossless-json"
 import type { Json } from "./records.js"
+import { quoted } from "./wording.js"
 
-// Only a run of 16 digits or more can be an integer that is not safe, and not one after a point, as vectors are full of;
-// all other text takes the fast path.
+// Only a run of 16 digits or more can be an integer that is not safe, and not one after a point, as vectors
+// are full of; all other text takes the fast path.
 const MAY_HOLD_BIG_INTEGER = /(?<![.\d])\d{16}/
 
 /**
- * Levels of arrays and objects within one another, at most: in what is read, and in what is written, so that whatever
- * was stored can be read and printed again. Programs that walk through JSON by recursion, ours and others, run out of stack
- * at some thousand levels.
+ * Levels of arrays and objects within one another, at most: in what is read, and in what is written, so that
+ * whatever was stored can be read and printed again. Programs that walk through JSON by recursion, ours and
+ * others, run out of stack at some thousand levels.
  */
 const JSON_MAX_DEPTH = 500
 
 /**
- * Parses JSON text. Throws `SyntaxError` as `JSON.parse` does, and for more than 500 levels, and for an object that has one
- * key twice: whichever value were taken, the other one would be lost.
+ * Digits of an integer, at most, both ways: to turn a million of them into a number takes seconds.
+ */
+const JSON_MAX_DIGITS = 1000
+const TOO_LARGE = 10n ** BigInt(JSON_MAX_DIGITS)
+
+/**
+ * Parses JSON text. Throws `SyntaxError` as `JSON.parse` does, and for more than 500 levels or 1000 digits,
+ * and for an object that has one key twice: whichever value were taken, the other one would be lost.
  */
 export function parseJson(text: string): Json {
   const { isTooDeep, members } = shapeOf(text)
@@ -26,12 +33,14 @@ export function parseJson(text: string): Json {
     ? (parse(text, undefined, { parseNumber, onDuplicateKey: () => undefined }) as Json)
     : (JSON.parse(text) as Json)
   if (members > 1 && membersOf(value) < members)
-    throw new SyntaxError(`it has the key ${JSON.stringify(repeatedKey(text))} twice in one object`)
+    throw new SyntaxError(`it has the key ${quoted(repeatedKey(text) ?? "")} twice in one object`)
   return value
 }
 
 /** Only integers that are written as such become `bigint`: who writes 1.5e16 means a number. */
 function parseNumber(digits: string): number | bigint {
+  if (digits.replace("-", "").length > JSON_MAX_DIGITS && isInteger(digits))
+    throw new SyntaxError(`it has an integer of ${digits.length} digits, expected at most ${JSON_MAX_DIGITS}`)
   return isInteger(digits) && !isSafeNumber(digits) ? BigInt(digits) : Number(digits)
 }
 
@@ -45,8 +54,9 @@ function membersOf(value: Json): number {
 }
 
 /**
- * Writes JSON text; a `bigint` becomes plain digits, and a number beyond 2^53 has an exponent, so that both come back as what
- * they were. `undefined` properties are left out. Throws `TypeError` for what JSON cannot express, and for more than 500 levels.
+ * Writes JSON text; a `bigint` becomes plain digits, and a number beyond 2^53 has an exponent, so that both
+ * come back as what they were. `undefined` properties are left out. Throws `TypeError` for what JSON cannot
+ * express, and for more than 500 levels.
  */
 export function stringifyJson(value: unknown, indent?: number): string {
   const text = stringifyDeep(value, indent)
@@ -55,7 +65,10 @@ export function stringifyJson(value: unknown, indent?: number): string {
   return text
 }
 
-/** JSON text of a number, which {@link parseJson} takes for that number again. Throws no error: NaN and infinity become null. */
+/**
+ * JSON text of a number, which {@link parseJson} takes for that number again. Throws no error: NaN and
+ * infinity become null.
+ */
 export function numberText(value: number): string {
   return isLargeInteger(value) ? value.toExponential() : JSON.stringify(value)
 }
@@ -64,10 +77,16 @@ const isLargeInteger = (value: unknown): value is number =>
   Number.isInteger(value) && !Number.isSafeInteger(value)
 
 const LARGE_NUMBERS = { test: isLargeInteger, stringify: (value: unknown) => numberText(value as number) }
+const TOO_LARGE_NUMBERS = {
+  test: (value: unknown) => typeof value === "bigint" && (value >= TOO_LARGE || value <= -TOO_LARGE),
+  stringify(): never {
+    throw new TypeError(`an integer of more than ${JSON_MAX_DIGITS} digits cannot be written as JSON`)
+  },
+}
 
 function stringifyDeep(value: unknown, indent: number | undefined): string | undefined {
   try {
-    return stringify(value, undefined, indent, [LARGE_NUMBERS])
+    return stringify(value, undefined, indent, [LARGE_NUMBERS, TOO_LARGE_NUMBERS])
   } catch (error) {
     if (error instanceof RangeError) throw tooDeep()
     throw error
@@ -77,17 +96,28 @@ function stringifyDeep(value: unknown, indent: number | undefined): string | und
 const tooDeep = (): TypeError =>
   new TypeError(`a value of more than ${JSON_MAX_DEPTH} levels cannot be written as JSON`)
 
+/**
+ * How many values JSON text has, about: one for each bracket that opens and for each comma. Parses nothing.
+ */
+export const countValues = (text: string): number => shapeOf(text).values
+
 /** What can be told of JSON text without parsing it; if it is not JSON, whatever. */
 interface Shape {
-  /** Whether it opens more than {@link JSON_MAX_DEPTH} brackets that are not closed yet; nothing was looked at after these. */
+  /**
+   * Whether it opens more than {@link JSON_MAX_DEPTH} brackets that are not closed yet; nothing was looked at
+   * after these.
+   */
   readonly isTooDeep: boolean
   /** Members of all objects, repeated keys as often as they are there. */
   readonly members: number
+  /** Brackets that open, and commas. */
+  readonly values: number
 }
 
 function shapeOf(text: string): Shape {
   let depth = 0
   let members = 0
+  let values = 0
   for (let i = 0; i < text.length; i++) {
     switch (text.charCodeAt(i)) {
       case QUOTE:
@@ -96,16 +126,20 @@ function shapeOf(text: string): Shape {
       case COLON:
         members++
         break
+      case COMMA:
+        values++
+        break
       case OPEN_BRACKET:
       case OPEN_BRACE:
-        if (++depth > JSON_MAX_DEPTH) return { isTooDeep: true, members }
+        values++
+        if (++depth > JSON_MAX_DEPTH) return { isTooDeep: true, members, values }
         break
       case CLOSE_BRACKET:
       case CLOSE_BRACE:
         depth--
     }
   }
-  return { isTooDeep: false, members }
+  return { isTooDeep: false, members, values }
 }
 
 /** A key that valid JSON text has twice in one object; `undefined` if there is none. */
@@ -136,8 +170,8 @@ function repeatedKey(text: string): string | undefined {
   return undefined
 }
 
-const [QUOTE, COLON, BACKSLASH, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [
-  34, 58, 92, 91, 93, 123, 125,
+const [QUOTE, COMMA, COLON, BACKSLASH, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [
+  34, 44, 58, 92, 91, 93, 123, 125,
 ]
 
 /** Where the string that starts at `start` has its closing quote; the end of the text if it has none. */

@@ -14,6 +14,7 @@ import type { ShardBackend } from "../shards/backend.js"
 import { BACKEND_NAMES, type BackendName, backendByName } from "../shards/registry.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
+import { quoted } from "../wording.js"
 import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
 import { isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
 import { INDEX_MAX_BYTES } from "./locator.js"
@@ -22,6 +23,7 @@ import type { Manifest, ShardFile } from "./manifest.js"
 /** Room for the most shards there may be, with the files that a LanceDB shard has. */
 export const MANIFEST_MAX_BYTES = 128 * 2 ** 20
 const FILE_NAME_MAX_BYTES = 255
+const FILE_NAME_MAX_PARTS = 16
 
 /** More than any model has; what is sized by it stays within memory. */
 const DIM_MAX = 2 ** 20
@@ -135,7 +137,8 @@ const KIND = { format: "vecsnap", version: 1, schema }
 function isShardFileName(name: string): boolean {
   const isPart = (part: string): boolean =>
     !part.startsWith(".") && !part.includes(":") && Buffer.byteLength(part) <= FILE_NAME_MAX_BYTES
-  return isSafeFileName(name) && name.split("/").every(isPart)
+  const parts = name.split("/")
+  return isSafeFileName(name) && parts.length <= FILE_NAME_MAX_PARTS && parts.every(isPart)
 }
 
 function isShardFolder(folder: string): boolean {
@@ -231,7 +234,7 @@ function findFault(manifest: Manifest, key: string): string | undefined {
 function findUnknownFile(backend: ShardBackend, files: readonly ShardFile[]): string | undefined {
   const unknown = files.find(({ name, optional }) => optional !== true && !backend.knowsFile(name))
   if (unknown !== undefined)
-    return `has the file ${JSON.stringify(unknown.name)}, which shards of ${backend.name} do not have`
+    return `has the file ${quoted(unknown.name)}, which shards of ${backend.name} do not have`
   return files.every(({ optional }) => optional === true) ? "has optional files only" : undefined
 }
 

@@ -3,7 +3,9 @@
  */
 import { z } from "zod"
 import { corrupt, isVecsnapError, unsupported, type VecsnapError } from "../errors.js"
+import { stringifyJson } from "../json.js"
 import type { Json } from "../records.js"
+import { shortened } from "../wording.js"
 import { isRunId } from "./keys.js"
 import { seal, unseal } from "./seal.js"
 
@@ -39,25 +41,31 @@ export function decodeDocument<S extends z.ZodType>(
 ): z.output<S> {
   const document: Readonly<Record<string, Json>> = unseal(bytes, key)
   if (document.format !== format)
-    throw corrupt(`${key} has the format ${JSON.stringify(document.format)}, expected "${format}"`, { key })
+    throw corrupt(`${key} has the format ${shown(document.format)}, expected "${format}"`, { key })
   if (document.version !== version) {
-    throw unsupported(
-      `${key} has version ${document.version}; this vecsnap reads version ${version}: use a newer one`,
-      {
-        key,
-        version: document.version,
-      },
-    )
+    const found = shown(document.version)
+    throw unsupported(`${key} has version ${found}; this vecsnap reads version ${version}: use a newer one`, {
+      key,
+      version: typeof document.version === "number" ? document.version : found,
+    })
   }
   const parsed = schema.safeParse(document)
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues
+  const place = shortened(issue!.path.map(String).join(".") || "document")
   throw corrupt(
-    `${key} is not valid: ${issue!.path.join(".") || "document"}: ${issue!.message}`,
+    `${key} is not valid: ${place}: ${shortened(issue!.message, MESSAGE_LENGTH)}`,
     { key },
     parsed.error,
   )
 }
+
+/** Room for what a schema says of a value that does not fit; longer ones repeat the value. */
+const MESSAGE_LENGTH = 1000
+
+/** A value of whatever type, as much of it as a message has room for. */
+const shown = (value: Json | undefined): string =>
+  value === undefined ? "undefined" : shortened(stringifyJson(value))
 
 /** Whether a document is at fault and not the store: to whoever looks at a whole root that is a finding. */
 export const isUnreadable = (

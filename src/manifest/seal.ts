@@ -15,11 +15,17 @@
  */
 import { createHash } from "node:crypto"
 import { corrupt, messageOf } from "../errors.js"
-import { parseJson, stringifyJson } from "../json.js"
+import { countValues, parseJson, stringifyJson } from "../json.js"
 import type { Json } from "../records.js"
 
 const sealFor = (body: Buffer): string =>
   `,\n  "sha256": "${createHash("sha256").update(body).digest("hex")}"\n}\n`
+
+/**
+ * Values in a document, about: room for the most shards there may be, with the files that a LanceDB shard
+ * has. An empty object takes two bytes as text, and thirty times that once it is parsed.
+ */
+const VALUES_MAX = 4_000_000
 
 const SEAL_BYTES = Buffer.byteLength(sealFor(Buffer.alloc(0)))
 
@@ -48,6 +54,10 @@ export function unseal(bytes: Uint8Array, key: string): Readonly<Record<string, 
 }
 
 function parsed(text: string, key: string): Json {
+  const values = countValues(text)
+  if (values > VALUES_MAX) {
+    throw corrupt(`${key} has about ${values} values, expected at most ${VALUES_MAX}`, { key, values })
+  }
   try {
     return parseJson(text)
   } catch (error) {

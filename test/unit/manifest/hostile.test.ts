@@ -37,7 +37,7 @@ function wire() {
       startedAt: "2026-11-21T03:00:00.000Z",
       skippedRows: 0,
       duplicateRows: 0,
-      timingsMs: {},
+      timingsMs: {} as object,
     },
     custom: {} as object,
     shards: [
@@ -164,6 +164,47 @@ describe("a hostile manifest", () => {
     expect("polluted" in (parseJson(`{"n":9007199254740993,"x":${text}}`) as { x: object }).x).toBe(false)
   })
 
+  it.each<unknown>([
+    { toString: 1, valueOf: 1 },
+    [[{}]],
+    2n ** 70n,
+    null,
+    "x".repeat(1e6),
+    { a: "x".repeat(1e6) },
+  ])("of an odd format or version, %#, is refused in a few words", (odd) => {
+    for (const [property, tag] of [
+      ["format", "Corrupt"],
+      ["version", "Unsupported"],
+    ] as const) {
+      const document = { ...wire(), [property]: odd }
+      const attempt = () => decodeManifest(seal(document), KEY)
+      expect(attempt).toThrow(expect.objectContaining({ tag, message: expect.stringMatching(/^.{50,300}$/) }))
+    }
+  })
+
+  it.each<[string, (document: Wire) => void]>([
+    ["a long key", (it) => (it.build.timingsMs = { ["k".repeat(1e6)]: "x" })],
+    ["a long metric", (it) => (it.schema.metric = "m".repeat(1e6))],
+    ["a long file name", (it) => (it.shards[0]!.files = [{ ...FILE, name: "n".repeat(1e6) }])],
+    ["a long unknown file name", (it) => (it.shards[0]!.files = [{ ...FILE, name: "n".repeat(250) }])],
+    ["a long backend", (it) => (it.backend = "b".repeat(1e6))],
+    ["a long strategy", (it) => (it.sharding.strategy = "s".repeat(1e6))],
+  ])("with %s is refused in a few words", (_, change) => {
+    expect(() => decode(change)).toThrow(refusal(/^.{20,1500}$/s))
+  })
+
+  it("with a name of many parts is Corrupt, also of an optional file", () => {
+    const files = [FILE, { ...FILE, name: `${"d/".repeat(16)}x`, optional: true }]
+    expect(() => decode((it) => (it.shards[0]!.files = files))).toThrow(refusal(/file name/))
+  })
+
+  it("with more values than the largest snapshot has is refused before it is parsed", () => {
+    const body = `{"format":"vecsnap","custom":[${"{},".repeat(4_000_000)}{}]`
+    const digest = createHash("sha256").update(body).digest("hex")
+    const bytes = Buffer.from(`${body},\n  "sha256": "${digest}"\n}\n`)
+    expect(() => decodeManifest(bytes, KEY)).toThrow(refusal(/values, expected at most 4000000/))
+  })
+
   it("that is nested without end is Corrupt", () => {
     // Sealed by hand: our own writer refuses it.
     const body = `{"format":"vecsnap","version":1,"custom":${"[".repeat(50_000)}${"]".repeat(50_000)}`
@@ -184,6 +225,15 @@ describe("JSON", () => {
     }
     const wide = `[${"[],".repeat(10_000)}[]]`
     expect(stringifyJson(parseJson(wide))).toBe(wide)
+  })
+
+  it("may have integers of 1000 digits, not more, to read or to write", () => {
+    const most = "9".repeat(1000)
+    expect(stringifyJson(parseJson(`[${most},-${most}]`))).toBe(`[${most},-${most}]`)
+    expect(() => parseJson("1".repeat(1_000_000))).toThrow(/an integer of 1000000 digits/)
+    for (const sign of [1n, -1n])
+      expect(() => stringifyJson({ a: sign * 10n ** 1000n })).toThrow(/more than 1000 digits/)
+    expect(() => parseJson(`{"${"k".repeat(1e6)}":1,"${"k".repeat(1e6)}":2}`)).toThrow(/^.{20,200}$/)
   })
 
   it.each([501, 200_000])("of %s levels cannot be written", (levels) => {
