@@ -10,7 +10,7 @@
  * | 4    | `Conflict`     | someone else published meanwhile                               |
  * | 5    | `GateRefused`  | a condition for publishing does not hold                       |
  * | 6    | `Corrupt`      | stored data is damaged                                         |
- * | 7    | `Unavailable`  | the store does not answer now; retry later                     |
+ * | 7    | `Unavailable`  | the store or the machine fails; retry later, or mend what it says |
  * | 8    | `Unsupported`  | not possible with this store, version, snapshot or installation |
  * | 9    | `Closed`       | used after it was closed                                       |
  * | 10   |                | `vecsnap health`: degraded                                     |

@@ -7,15 +7,18 @@
  *
  * | tag            | what happened                                   | what to do next                         |
  * | -------------- | ----------------------------------------------- | --------------------------------------- |
- * | `InvalidInput` | a record, option or query is wrong              | fix it                                  |
+ * | `InvalidInput` | a record, option or query is wrong              | fix it; the caller's fault alone        |
  * | `NotFound`     | no snapshot, run or object there                | check the URL; build first              |
  * | `Conflict`     | someone else published or wrote meanwhile       | look at what is there, then retry       |
  * | `GateRefused`  | a condition for publishing does not hold        | look at the build, or allow it by name  |
  * | `Corrupt`      | checksum, size or format of stored data is off  | restore the object, or rebuild          |
- * | `Unavailable`  | the store (or a queue) does not answer now      | retry later                             |
+ * | `Unavailable`  | the store, the machine or a queue fails us now  | retry later; see `details.lasting`      |
  * | `Unsupported`  | not possible with this store, version, snapshot | change the request, or install/upgrade  |
  * | `Closed`       | used after `close()`                            | open again                              |
  * | `Aborted`      | the caller's `AbortSignal` fired, or a timeout  | nothing; it was asked for               |
+ *
+ * `Unavailable` with `details.lasting: true` is of what waiting does not mend: a permission that is missing, credentials
+ * that are wrong, a directory that is not there. Somebody has to put it right; vecsnap does not try such a call again.
  */
 export type ErrorTag =
   | "InvalidInput"
@@ -52,6 +55,10 @@ export function isVecsnapError<T extends ErrorTag = ErrorTag>(
   return tag === undefined || error.tag === tag
 }
 
+/** Whether nothing is gained by trying again before somebody has put it right. */
+export const isLasting = (error: unknown): boolean =>
+  isVecsnapError(error, "Unavailable") && error.details.lasting === true
+
 type Raise = (message: string, details?: ErrorDetails, cause?: unknown) => VecsnapError
 
 const raise =
@@ -66,6 +73,9 @@ export const conflict = raise("Conflict")
 export const gateRefused = raise("GateRefused")
 export const corrupt = raise("Corrupt")
 export const unavailable = raise("Unavailable")
+/** `Unavailable` until somebody puts right what is around us: `details.lasting` says so. */
+export const lastingFault: Raise = (message, details, cause) =>
+  unavailable(message, { ...details, lasting: true }, cause)
 export const unsupported = raise("Unsupported")
 export const closed = raise("Closed")
 export const aborted = raise("Aborted")

@@ -114,6 +114,7 @@ export type {
   FoundRecord,
   GetOptions,
   Health,
+  HealthOptions,
   Hit,
   OpenOptions,
   PayloadSchema,

@@ -19,6 +19,7 @@ const NOTES = `
 Exits with 0 if healthy, ${EXIT_DEGRADED} if degraded and ${EXIT_UNHEALTHY} if unhealthy. If there is nothing to judge, because the
 snapshot cannot be opened, the exit code is that of the error, as with every command: 3 if nothing is
 published, 6 if it is damaged, 7 if the store does not answer. So 0 is fine, and all else is an alarm.
+It asks the smallest shard for one row, so that the first time it downloads that into the cache directory.
 
 Examples:
   vecsnap health s3://vectors/words
@@ -36,12 +37,12 @@ const EXIT_OF: Readonly<Record<Health["status"], number>> = {
 }
 
 /**
- * `vecsnap health`: opens the live snapshot as a service would, and says how it is; the exit code says it
- * too.
+ * `vecsnap health`: opens the live snapshot as a service would, asks one shard for a row, and says how it is; the exit
+ * code says it too.
  */
 export function healthCommand(io: Io, exitWith: (code: number) => void): Command {
   const command = new Command("health")
-    .description("say whether the live snapshot can be opened and is fresh; for monitors")
+    .description("say whether the live snapshot can be opened and searched, and is fresh; for monitors")
     .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
     .option(
       "--max-age <time>",
@@ -60,7 +61,7 @@ export function healthCommand(io: Io, exitWith: (code: number) => void): Command
         url,
         flags,
         async (reader) => {
-          const health = await reader.health()
+          const health = await reader.health({ trial: true, signal: limited.signal })
           if (flags.json) printJson(io, health)
           else io.stdout.write(renderHealth(health, io))
           exitWith(EXIT_OF[health.status])

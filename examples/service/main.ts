@@ -61,24 +61,30 @@ app.post<{ Body: SearchBody }>("/search", { schema: { body: searchBody } }, asyn
 })
 
 app.get("/healthz", async (_request, reply) => {
-  const health = await reader.health()
+  const { status, snapshot, ageSeconds, reasons } = await reader.health()
+  // Reasons name paths and buckets: they are for those who run the service.
+  if (status !== "healthy") console.error(`${status}: ${reasons.join("; ")}`)
   // Degraded still answers: to take it out of the load balancer would make an incident of a warning.
-  return reply.code(health.status === "unhealthy" ? 503 : 200).send(health)
+  return reply.code(status === "unhealthy" ? 503 : 200).send({ status, snapshot, ageSeconds })
 })
 
 app.get("/metrics", async (_request, reply) =>
   reply.type(prometheus.register.contentType).send(await prometheus.register.metrics()),
 )
 
-const HTTP_STATUS: Partial<Record<ErrorTag, number>> = { InvalidInput: 400, Unavailable: 503, Aborted: 504 }
+// What the caller is told. Only of a wrong request all that the error says: others name paths, buckets and keys.
+const ANSWERS: Partial<Record<ErrorTag, readonly [status: number, said?: string]>> = {
+  InvalidInput: [400],
+  Unavailable: [503, "not available now"],
+  Aborted: [504, "it took too long"],
+}
 
 app.setErrorHandler<Error & { statusCode?: number }>((error, _request, reply) => {
-  const status = isVecsnapError(error) ? HTTP_STATUS[error.tag] : error.statusCode
-  if (status === undefined) console.error(error)
+  const [status = 500, said = status < 500 ? error.message : "something went wrong"] =
+    (isVecsnapError(error) ? ANSWERS[error.tag] : [error.statusCode]) ?? []
+  if (status >= 500) console.error(error)
   if (status === 503) reply.header("retry-after", "1")
-  return reply
-    .code(status ?? 500)
-    .send({ error: status === undefined ? "something went wrong" : error.message })
+  return reply.code(status).send({ error: said })
 })
 
 async function shutDown(): Promise<void> {

@@ -3,7 +3,7 @@
  * Each remembers for itself what it was asked, so that nothing of one snapshot is told of another.
  */
 import { messageOf } from "../errors.js"
-import { createRecentQueries, outcomeOf } from "./report/health.js"
+import { createRecentQueries, type FailingShard, outcomeOf } from "./report/health.js"
 import type { UseShard } from "./search.js"
 import type { OpenShards } from "./shards/open-shards.js"
 import type { SnapshotState } from "./state.js"
@@ -16,8 +16,8 @@ export class HeldState {
   users = 0
   /** Numbers of the shards used, latest last. */
   readonly recentShards = new Set<number>()
-  /** Shards that failed when they were last asked, with the reason. */
-  readonly failingShards = new Map<number, string>()
+  /** Shards that failed when they were last asked. */
+  readonly failingShards = new Map<number, FailingShard>()
   readonly recentQueries = createRecentQueries()
 
   constructor(state: SnapshotState, shards: Pick<OpenShards, "use">) {
@@ -34,7 +34,9 @@ export class HeldState {
       this.failingShards.delete(shard)
       return result
     } catch (error) {
-      if (outcomeOf(error) === "failed") this.failingShards.set(shard, messageOf(error))
+      if (outcomeOf(error) === "failed") {
+        this.failingShards.set(shard, { reason: messageOf(error), atMs: Date.now() })
+      }
       throw error
     }
   }

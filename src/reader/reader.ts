@@ -20,6 +20,7 @@ import { typePayload } from "./payloads.js"
 import { createEvents, type EventEmitter } from "./report/events.js"
 import { reportHealth, reportStats } from "./report/report.js"
 import { createTelemetry, type Telemetry } from "./report/telemetry.js"
+import { tryShard } from "./report/trial.js"
 import { searchState } from "./search.js"
 import { OpenShards } from "./shards/open-shards.js"
 import type { WarmOptions, WarmResult } from "./shards/warm.js"
@@ -28,6 +29,7 @@ import type {
   FoundRecord,
   GetOptions,
   Health,
+  HealthOptions,
   OpenOptions,
   QueryVector,
   Reader,
@@ -182,15 +184,17 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     return this.#follower.refresh()
   }
 
-  async health(): Promise<Health> {
-    const held = this.#states.current!
+  async health({ trial = false, signal }: HealthOptions = {}): Promise<Health> {
     if (!this.#calls.ended) await this.#follower.probe()
+    const tried = trial ? await this.#states.use((held) => tryShard(held, this.#calls, signal)) : undefined
+    const held = this.#states.current!
     return reportHealth({
       held,
       calls: this.#calls,
       follower: this.#follower,
       lease: this.#lease,
       maxAgeSeconds: this.#options.maxAgeSeconds,
+      trial: tried,
     })
   }
 

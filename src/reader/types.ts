@@ -304,9 +304,10 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
   refresh(): Promise<RefreshResult>
   /**
    * How the reader does; works after `close`, too. Reads the pointer if that was not done in the last 5
-   * seconds, waits 2 seconds for it at most, and does no other I/O.
+   * seconds, waits 2 seconds for it at most, and does no other I/O unless a
+   * trial is asked for.
    */
-  health(): Promise<Health>
+  health(options?: HealthOptions): Promise<Health>
   /** Calls `listener` whenever `event` happens, until `off`. What it throws is logged. */
   on<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
   off<Event extends keyof ReaderEvents>(event: Event, listener: ReaderListener<Event>): void
@@ -315,6 +316,16 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
   stats(): ReaderStats
   /** Waits for what runs, or aborts it, then releases files, threads and connections. Idempotent. */
   close(options?: CloseOptions): Promise<void>
+}
+
+export interface HealthOptions {
+  /**
+   * Also asks the smallest shard for one row, which downloads and opens it if need be, in 10 seconds at most: for who has made
+   * no searches to judge by. Default false.
+   */
+  readonly trial?: boolean
+  /** Ends the trial, with `Aborted`. */
+  readonly signal?: AbortSignal
 }
 
 export interface CloseOptions {

@@ -8,6 +8,7 @@ import {
   type ErrorDetails,
   invalidInput,
   isVecsnapError,
+  lastingFault,
   unavailable,
   type VecsnapError,
 } from "../errors.js"
@@ -19,31 +20,39 @@ export function errorCode(error: unknown): string | undefined {
   return typeof error.code === "string" ? error.code : undefined
 }
 
-// What the user can put right, and how to say it. All else (a full disk ...) may pass: `Unavailable`.
-const FIXABLE: Readonly<Record<string, string>> = {
+// Of the machine, and stays until somebody puts it right.
+const LASTING: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
   EPERM: "operation not permitted",
   EROFS: "the file system is read-only",
   ENOENT: "no such file or directory",
+  EXDEV: "a part of its path is on another file system",
+  ENXIO: "no such device",
+  ENODEV: "no such device",
+}
+// Of the path: whoever named it must name another.
+const OF_THE_PATH: Readonly<Record<string, string>> = {
   EEXIST: "it exists already",
   EISDIR: "it is a directory",
   ENOTDIR: "a part of its path is a file, not a directory",
   ENAMETOOLONG: "a part of its path is too long for the file system",
   ELOOP: "too many symbolic links",
-  EXDEV: "a part of its path is on another file system",
 }
+// What may pass, as has everything else.
 const PASSING: Readonly<Record<string, string>> = {
   ENOSPC: "no space left on the device",
   EDQUOT: "the disk quota is used up",
   EMFILE: "too many open files in this process",
   ENFILE: "too many open files on this machine",
   EIO: "input/output error",
+  ESTALE: "the network file system has lost it",
+  EBUSY: "it is in use",
 }
 
 /**
- * An error of the file system as one of ours: `InvalidInput` for what the user can put right (permissions,
- * paths), else `Unavailable` (a full disk is worth a retry once there is room). Errors that are ours already
- * pass unchanged.
+ * An error of the file system as one of ours: `InvalidInput` for a path that cannot be one, else `Unavailable`: lasting where
+ * nothing but somebody's hand helps (a permission, a missing directory), else not (a full disk is worth a retry once there is
+ * room). Errors that are ours already pass unchanged.
  *
  * @param action what was tried on `path`, as in "cannot read /data/x"
  */
@@ -51,8 +60,13 @@ export function fileError(action: string, path: string, error: unknown): Vecsnap
   if (isVecsnapError(error)) return error
   const code = errorCode(error) ?? "unknown error"
   const details: ErrorDetails = { path, code }
-  const fixable = FIXABLE[code]
-  if (fixable !== undefined) return invalidInput(`cannot ${action} ${path}: ${fixable}`, details, error)
+  const [fault, said] =
+    code in OF_THE_PATH
+      ? [invalidInput, OF_THE_PATH[code]]
+      : code in LASTING
+        ? [lastingFault, LASTING[code]]
+        : []
+  if (fault !== undefined) return fault(`cannot ${action} ${path}: ${said}`, details, error)
   return unavailable(`cannot ${action} ${path}: ${PASSING[code] ?? code}`, details, error)
 }
 
@@ -78,7 +92,7 @@ export async function withBody<T>(body: PutBody, use: (source: BodySource) => Pr
   }
   const { file } = body
   const handle = await open(file, "r").catch((error) => {
-    throw fileError("read", file, error)
+    throw bodyError("read", file, error)
   })
   try {
     const stat = await handle.stat()
@@ -90,6 +104,16 @@ export async function withBody<T>(body: PutBody, use: (source: BodySource) => Pr
   } finally {
     await handle.close()
   }
+}
+
+/** An error about a file that somebody asks to upload: whoever names one that is not there is to blame. */
+export function bodyError(action: string, file: string, error: unknown): VecsnapError {
+  if (errorCode(error) !== "ENOENT") return fileError(action, file, error)
+  return invalidInput(
+    `cannot ${action} ${file}: no such file or directory`,
+    { path: file, code: "ENOENT" },
+    error,
+  )
 }
 
 /** Reads exactly the bytes from `start` up to `end`; `Corrupt` if the file ends before. */
@@ -144,5 +168,5 @@ export async function createFile<T>(
 // What fills the file may fail for reasons of its own, such as a connection that breaks.
 function isFileFault(error: unknown): boolean {
   const code = errorCode(error) ?? ""
-  return code in FIXABLE || code in PASSING
+  return code in LASTING || code in OF_THE_PATH || code in PASSING
 }

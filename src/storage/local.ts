@@ -28,7 +28,7 @@ import {
 } from "node:fs/promises"
 import { dirname, join, resolve } from "node:path"
 import { conflict, corrupt, invalidInput, isVecsnapError, throwIfAborted, unsupported } from "../errors.js"
-import { createFile, errorCode, fileError, OWNER_ONLY, readRange } from "./files.js"
+import { bodyError, createFile, errorCode, fileError, OWNER_ONLY, readRange } from "./files.js"
 import { createReplaceLock, type ReplaceLock } from "./local-lock.js"
 import {
   assertExpectedSize,
@@ -348,7 +348,10 @@ async function writeTemporary(path: string, body: PutBody): Promise<string> {
       // The copy takes over the permissions of its source, but an object is to have those of any new file.
       const { mode } = await handle.stat()
       await copyFile(body.file, path, constants.COPYFILE_FICLONE).catch((error) => {
-        throw fileError(`copy ${body.file} to`, path, error)
+        // The target has just been created.
+        throw errorCode(error) === "ENOENT"
+          ? bodyError("read", body.file, error)
+          : fileError(`copy ${body.file} to`, path, error)
       })
       await handle.chmod(mode)
     }

@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events"
 import { setTimeout as sleepFor } from "node:timers/promises"
-import { aborted, invalidInput, isVecsnapError, throwIfAborted, VecsnapError } from "../errors.js"
+import { aborted, invalidInput, isLasting, isVecsnapError, throwIfAborted, VecsnapError } from "../errors.js"
 
 /** How often and for how long to try again. */
 export interface RetrySettings {
@@ -36,7 +36,7 @@ export const SYSTEM_CLOCK: RetryClock = {
 }
 
 /**
- * The one place that tries again. Only `Unavailable` is worth it, and once, whatever the settings, what the
+ * The one place that tries again. Only `Unavailable` is worth it, unless it is lasting; and once, whatever the settings, what the
  * store itself could put right (`details.recovery`: the clock that requests are signed by, credentials that
  * had expired). Waits are random between zero and a limit that doubles ("full jitter", so that clients that
  * failed together do not come back together).
@@ -64,7 +64,8 @@ export function createRetry(settings: RetrySettings = {}, clock: RetryClock = SY
           recovered = true
           continue
         }
-        if (!isVecsnapError(error, "Unavailable") || "attempts" in error.details) throw error
+        if (!isVecsnapError(error, "Unavailable") || isLasting(error)) throw error
+        if ("attempts" in error.details) throw error
         const delayMs = clock.random() * Math.min(maxDelayMs, firstDelayMs * 2 ** (made - 1))
         const elapsedMs = clock.now() - startMs
         if (made >= attempts || elapsedMs + delayMs > totalMs) throw givenUp(error, made, elapsedMs)

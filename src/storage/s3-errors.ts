@@ -62,11 +62,12 @@ export function s3Error(request: S3Request, error: unknown, signal?: AbortSignal
   }
   const failure = failureOf(error)
   const { status, code, message } = failure
-  const { tag, recovery, advice } = classify(failure, request)
+  const { tag, lasting, recovery, advice } = classify(failure, request)
   const answer = status === undefined ? code : `${code} (HTTP ${status})`
   const said = message === "" || message === code || message === "UnknownError" ? "" : `: ${message}`
   const asked = { url: request.url, bucket: request.bucket, action: request.action }
-  const details = { ...asked, status, code, ...(recovery !== undefined && { recovery }) }
+  const marks = { ...(lasting && { lasting }), ...(recovery !== undefined && { recovery }) }
+  const details = { ...asked, status, code, ...marks }
   return RAISE[tag](
     `${request.action} of ${request.url} failed with ${answer}${said}${advice}`,
     details,
@@ -104,11 +105,13 @@ const RAISE = {
 
 interface Verdict {
   readonly tag: Tag
+  readonly lasting?: true
   readonly advice: string
   readonly recovery?: "clock" | "credentials" | undefined
 }
 
-const LASTING = { tag: "InvalidInput" } as const
+/** What the store refuses is not wrong in what the caller of vecsnap asked for: it must be put right around us. */
+const LASTING = { tag: "Unavailable", lasting: true } as const
 
 function classify(failure: Failure, { bucket, action, renewable = false }: S3Request): Verdict {
   const { status, code } = failure
@@ -123,22 +126,21 @@ function classify(failure: Failure, { bucket, action, renewable = false }: S3Req
   if (PASSING_CODES.has(code)) return { tag: "Unavailable", advice: "" }
   if (code === "NoSuchBucket") return { tag: "NotFound", advice: `; create the bucket "${bucket}" first` }
   if (code === "CredentialsProviderError") {
-    return { tag: "InvalidInput", advice: "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile" }
+    return { ...LASTING, advice: "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile" }
   }
   switch (status) {
     case undefined:
-      return STORE_FAULTS_OF_TLS.test(code) || code === "InvalidSetting"
-        ? { tag: "InvalidInput", advice: "" }
-        : { tag: "Unavailable", advice: "" }
+      if (code === "InvalidSetting") return { tag: "InvalidInput", advice: "" }
+      return STORE_FAULTS_OF_TLS.test(code) ? { ...LASTING, advice: "" } : { tag: "Unavailable", advice: "" }
     case 401:
     case 403:
       return {
-        tag: "InvalidInput",
+        ...LASTING,
         advice: `; check the credentials, and that they allow ${action} in the bucket "${bucket}"`,
       }
     case 404:
       // Another code is about something else that does not exist, such as the user (versitygw).
-      return { tag: MISSING_OBJECT_CODES.has(code) ? "NotFound" : "InvalidInput", advice: "" }
+      return MISSING_OBJECT_CODES.has(code) ? { tag: "NotFound", advice: "" } : { ...LASTING, advice: "" }
     case 405:
     case 501:
       return { tag: "Unsupported", advice: "; this store does not offer it" }
@@ -153,7 +155,7 @@ function classify(failure: Failure, { bucket, action, renewable = false }: S3Req
       if (status >= 500) return { tag: "Unavailable", advice: "" }
       // A success that the SDK could not read: whatever answered is not S3.
       if (status < 300) return { tag: "Unsupported", advice: "; the answer is not that of an S3 store" }
-      return { tag: "InvalidInput", advice: "" }
+      return { ...LASTING, advice: "" }
   }
 }
 

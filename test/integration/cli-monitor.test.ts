@@ -2,7 +2,7 @@
  * The commands that run unattended, as processes on a store that misbehaves: they end in time, with the exit code that
  * tells a monitor or an init container what to do.
  */
-import { mkdtemp, rm } from "node:fs/promises"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
@@ -106,6 +106,27 @@ describe("health", () => {
     expect(JSON.parse(stdout)).toMatchObject({
       status: "degraded",
       reasons: [expect.stringMatching(reason)],
+    })
+  })
+
+  it("exits with 11 where a query would fail: the store refuses shards, or there can be no cache", async () => {
+    server.fault({ operation: "GetObject", key: SHARD }, { do: "status", status: 403 }, 1)
+    const refused = await vecsnap("health", ROOT)
+    expect(refused).toMatchObject({
+      code: 11,
+      stdout: expect.stringMatching(
+        /^unhealthy: .*\n {2}a search of shard \d, made as a trial, has failed: .*403/,
+      ),
+    })
+    const blocked = join(dir, "blocked")
+    await writeFile(blocked, "")
+    const cache = ["--cache-dir", blocked]
+    expect((await vecsnap("query", ROOT, "--vector", "[1,0,0,0]", ...cache)).code).toBe(7)
+    const sick = await vecsnap("health", ROOT, ...cache, "--json")
+    expect(sick.code).toBe(11)
+    expect(JSON.parse(sick.stdout)).toMatchObject({
+      status: "unhealthy",
+      reasons: [expect.stringContaining("blocked cannot be used")],
     })
   })
 

@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises"
+import { readdir, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import {
@@ -409,6 +409,46 @@ describe("a reader that refreshes by itself", () => {
 
 describe("health", () => {
   afterEach(() => vi.useRealTimers())
+
+  it("names the shards that the machine fails, also where partial answers are allowed, and forgets them", () =>
+    withRoot(async ({ cacheDir, open }) => {
+      vi.useFakeTimers({ toFake: ["Date"] })
+      await using reader = await open()
+      await reader.search(QUERY, one(0))
+      // So that nothing more can be written, for root too, whom no permission stops.
+      await rm(join(cacheDir, ".partial"), { recursive: true })
+      await writeFile(join(cacheDir, ".partial"), "")
+      const answer = await reader.search(QUERY, { ...ALL, partial: "allow" })
+      expect(answer.shards).toMatchObject({ answered: [0], failed: [{ shard: 1 }, { shard: 2 }] })
+      const fails = (shard: number) => expect.stringMatching(`^shard ${shard} fails: the cache directory `)
+      expect(await reader.health()).toMatchObject({ status: "degraded", reasons: [fails(1), fails(2)] })
+      await expect(reader.search(QUERY, one(1))).rejects.toMatchObject({ tag: "Unavailable" })
+      // Nobody asks them any more.
+      vi.setSystemTime(Date.now() + 301_000)
+      expect(await reader.health()).toMatchObject({ status: "healthy", reasons: [] })
+    }))
+
+  it("tries a shard where it is asked to, and tells what comes of it", () =>
+    withRoot(async ({ gate, cacheDir, open }) => {
+      await using reader = await open()
+      expect(await reader.health({ trial: true })).toMatchObject({ status: "healthy", reasons: [] })
+      expect(reader.stats()).toMatchObject({ shardOpens: 1, calls: { running: 0 } })
+      await using other = await open({ cacheDir: join(cacheDir, "other") })
+      await writeFile(join(cacheDir, "other"), "")
+      expect(await other.health()).toMatchObject({ status: "healthy" })
+      expect(await other.health({ trial: true })).toMatchObject({
+        status: "unhealthy",
+        reasons: [expect.stringContaining("made as a trial, has failed")],
+      })
+      await using third = await open({ cacheDir: join(cacheDir, "third") })
+      gate.hold(SHARD_FILE)
+      const controller = new AbortController()
+      const asked = third.health({ trial: true, signal: controller.signal })
+      await gate.arrived(1)
+      controller.abort()
+      await expect(asked).rejects.toMatchObject({ tag: "Aborted" })
+      gate.release()
+    }))
 
   it("looks for the pointer itself, at most every five seconds, and tells how long it is gone", () =>
     withRoot(async ({ gate, open }) => {

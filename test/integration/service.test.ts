@@ -1,6 +1,7 @@
 /** The example service as a real process: queried, scraped, refreshed under load, and told to end. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
+import { writeFile } from "node:fs/promises"
 import { request } from "node:http"
 import { createInterface } from "node:readline"
 import { json } from "node:stream/consumers"
@@ -127,6 +128,23 @@ it("the example service answers, is scraped, follows a new snapshot and ends, wi
       await Promise.all(load)
       expect(await exited).toEqual([0, null])
       expect(lines.at(-1)).toBe("closed")
+    })
+  }))
+
+it("a fault of the machine is no fault of the caller: 503 without paths, then unhealthy", () =>
+  withTempDir(async (dir) => {
+    const root = `${dir}/root`
+    await publish(root, "only")
+    await writeFile(`${dir}/cache`, "a file, so that no cache directory can be made")
+    await withService(dir, root, async ({ address, search }) => {
+      for (let n = 0; n < 5; n++) {
+        const answer = await search({ vector: vectorOf(n), k: 1 })
+        expect([answer.status, await answer.json()]).toEqual([503, { error: "not available now" }])
+      }
+      const health = await fetch(`${address}/healthz`)
+      const said = await health.text()
+      expect([health.status, JSON.parse(said)]).toMatchObject([503, { status: "unhealthy" }])
+      expect(said).not.toContain(dir)
     })
   }))
 

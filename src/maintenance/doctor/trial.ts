@@ -1,4 +1,4 @@
-import { invalidInput, isVecsnapError, throwIfAborted, type VecsnapError } from "../../errors.js"
+import { isLasting, isVecsnapError, lastingFault, throwIfAborted, type VecsnapError } from "../../errors.js"
 import { newId, probeKey } from "../../manifest/keys.js"
 import type { DeleteFailure, ObjectStore } from "../../storage/store.js"
 import { wrapStore } from "../../storage/wrap-store.js"
@@ -79,7 +79,7 @@ const REFUSALS = new Set(["AccessDenied", "AllAccessDisabled", "EACCES", "EPERM"
 
 /** Whether the store knows who asks, and says no; rather than not knowing the credentials. */
 export function isRefusal(error: unknown): error is VecsnapError {
-  if (!isVecsnapError(error, "InvalidInput")) return false
+  if (!isVecsnapError(error) || !isLasting(error)) return false
   const { code, status } = error.details
   if (REFUSALS.has(String(code))) return true
   // An answer to HEAD has no body that could tell; the credentials are known to be right by then.
@@ -90,7 +90,7 @@ const isRefusedDelete = ({ reason }: DeleteFailure): boolean =>
   /AccessDenied|EACCES|EPERM|EROFS|permission|read-only/i.test(reason)
 
 const refusedDelete = (url: string, [first]: readonly DeleteFailure[]): VecsnapError =>
-  invalidInput(`deleting ${url}/${first?.key} was refused: ${first?.reason}`, {
+  lastingFault(`deleting ${url}/${first?.key} was refused: ${first?.reason}`, {
     key: first?.key,
     code: "AccessDenied",
   })

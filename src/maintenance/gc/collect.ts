@@ -9,7 +9,7 @@
  * docs/decisions/0006-one-object-decides.md tells why nothing that they need is removed. What may go is held
  * in memory, some 250 bytes per object.
  */
-import { conflict, isVecsnapError, type VecsnapError } from "../../errors.js"
+import { conflict, isLasting, isVecsnapError, type VecsnapError } from "../../errors.js"
 import { readPointer } from "../../manifest/current.js"
 import { storeTime } from "../../manifest/store-time.js"
 import type { ObjectStore } from "../../storage/store.js"
@@ -92,7 +92,8 @@ async function timeOf({
     return { now: await storeTime(store, { signal: options.signal }), clock: "store" }
   } catch (error) {
     // Who may only read can still be told what would be removed.
-    const passes = isVecsnapError(error, "Unavailable") || isVecsnapError(error, "Aborted")
+    const passes =
+      (isVecsnapError(error, "Unavailable") && !isLasting(error)) || isVecsnapError(error, "Aborted")
     if (options.yes || passes || !isVecsnapError(error)) throw error
     return { now: new Date(), clock: "machine" }
   }

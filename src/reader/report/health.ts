@@ -3,7 +3,7 @@
  *
  * | status      | what holds                                                                                        |
  * | ----------- | ------------------------------------------------------------------------------------------------- |
- * | `unhealthy` | the reader is closed; or of the last calls, {@link CALLS_TO_JUDGE} at least, all have failed; or   |
+ * | `unhealthy` | the reader is closed; or a trial, where one was asked for, has failed; or of the last calls, {@link CALLS_TO_JUDGE} at least, all have failed; or   |
  * |             | the pointer could not be read for {@link POINTER_UNREADABLE_MS}, or cannot be read while the       |
  * |             | snapshot is older than `maxAgeSeconds`                                                             |
  * | `degraded`  | it answers, but: the last refresh failed; the pointer cannot be read; the snapshot is older than   |
@@ -11,8 +11,11 @@
  * |             | that protects its snapshot from collection is over                                                 |
  * | `healthy`   | none of these; there may be advice                                                                 |
  *
- * A call has failed if storage, data or time are to blame: wrong input and calls that were aborted don't count. Calls
- * turned away for load don't either: restarting a busy reader makes it slower.
+ * A call has failed if storage, the machine, data or time are to blame: wrong input and calls that were aborted don't count.
+ * Calls turned away for load don't either: restarting a busy reader makes it slower.
+ *
+ * A reader that nobody has asked yet knows nothing of its shards. Where that is not enough, a {@link TRIAL_MS trial}
+ * asks one of them.
  *
  * Queries that are unlike the rows give a reason, but no other status: it is the next build that can do something about it, and
  * nobody should be woken for it.
@@ -35,6 +38,26 @@ const QUERIES_TO_JUDGE = 200
 /** Queries of which it is remembered. */
 const RECENT_QUERIES = 1000
 
+/** The longest that a trial waits for its shard, in milliseconds. */
+export const TRIAL_MS = 10_000
+/** How long a shard that nobody asks again counts as failing: the next one to ask it may find it well. */
+export const FAILING_SHARD_MS = 5 * 60_000
+
+/** A shard that failed when it was last asked. */
+export interface FailingShard {
+  readonly reason: string
+  readonly atMs: number
+}
+
+/** How a search of one shard went that `health` made itself. */
+export interface Trial {
+  readonly shard: number
+  /** Why it failed; undefined if it has answered. */
+  readonly failure: string | undefined
+  /** Whether only the time was up. */
+  readonly late: boolean
+}
+
 export interface HealthFacts {
   readonly nowMs: number
   readonly closed: boolean
@@ -47,8 +70,10 @@ export interface HealthFacts {
   readonly pointerFailure: { readonly sinceMs: number; readonly reason: string } | undefined
   readonly calls: { readonly answered: number; readonly failed: number; readonly refused: number }
   readonly lastFailure: string | undefined
-  /** Shards that failed when they were last asked, with the reason. */
-  readonly failingShards: ReadonlyMap<number, string>
+  /** By number. */
+  readonly failingShards: ReadonlyMap<number, FailingShard>
+  /** Undefined if none was asked for. */
+  readonly trial?: Trial | undefined
   /** Why the lease of the reader is over; `undefined` if it is not, or there is none. */
   readonly leaseOver?: string | undefined
   readonly unlikeQueries?: UnlikeQueries | undefined
@@ -64,6 +89,11 @@ export function judgeHealth(facts: HealthFacts): HealthVerdict {
   const degraded: string[] = []
 
   if (facts.closed) unhealthy.push("this reader is closed")
+  if (facts.trial?.failure !== undefined) {
+    const { shard, failure, late } = facts.trial
+    const reasons = late ? degraded : unhealthy
+    reasons.push(`a search of shard ${shard}, made as a trial, has failed: ${failure}`)
+  }
   if (calls.answered === 0 && calls.failed >= CALLS_TO_JUDGE) {
     unhealthy.push(`all of the last ${calls.failed} calls have failed, the latest: ${facts.lastFailure}`)
   } else if (calls.failed > 0) {
@@ -86,7 +116,10 @@ export function judgeHealth(facts: HealthFacts): HealthVerdict {
   if (lastRefresh?.error !== undefined) {
     degraded.push(`the last refresh, at ${lastRefresh.at.toISOString()}, failed: ${lastRefresh.error}`)
   }
-  for (const [shard, reason] of failingShards) degraded.push(`shard ${shard} fails: ${reason}`)
+  const tried = facts.trial?.failure === undefined ? undefined : facts.trial.shard
+  for (const [shard, { reason, atMs }] of failingShards) {
+    if (shard !== tried && nowMs - atMs <= FAILING_SHARD_MS) degraded.push(`shard ${shard} fails: ${reason}`)
+  }
   if (facts.leaseOver !== undefined) degraded.push(facts.leaseOver)
   if (calls.refused > 0)
     degraded.push(`${calls.refused} calls were turned away lately, since too many waited`)
@@ -112,9 +145,11 @@ export function outcomeOf(error: unknown): Outcome | undefined {
   if (!isVecsnapError(error)) return "failed"
   switch (error.tag) {
     case "InvalidInput":
-    case "Unsupported":
     case "Closed":
       return undefined
+    case "Unsupported":
+      // A package that is missing here, other than what the snapshot cannot do.
+      return error.details.package === undefined ? undefined : "failed"
     case "Aborted":
       return error.details.timeoutMs === undefined ? undefined : "failed"
     case "Unavailable":

@@ -6,7 +6,7 @@ import type { HeldState } from "../held.js"
 import type { OpenShards } from "../shards/open-shards.js"
 import { recallAtDefault } from "../state.js"
 import type { Health, ReaderStats } from "../types.js"
-import { judgeHealth } from "./health.js"
+import { judgeHealth, type Trial } from "./health.js"
 
 export interface HealthParts {
   readonly held: HeldState
@@ -14,9 +14,10 @@ export interface HealthParts {
   readonly follower: Follower
   readonly lease: SnapshotLease | undefined
   readonly maxAgeSeconds: number | undefined
+  readonly trial: Trial | undefined
 }
 
-export function reportHealth({ held, calls, follower, lease, maxAgeSeconds }: HealthParts): Health {
+export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, trial }: HealthParts): Health {
   const { info, snapshot } = held.state
   const { pointer, pinned, lastRefresh } = follower
   const counts = calls.recent.counts()
@@ -34,6 +35,7 @@ export function reportHealth({ held, calls, follower, lease, maxAgeSeconds }: He
     calls: counts,
     lastFailure: calls.recent.lastFailure,
     failingShards: held.failingShards,
+    trial,
     leaseOver: lease?.over(),
     unlikeQueries,
   })

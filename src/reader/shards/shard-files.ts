@@ -270,12 +270,13 @@ function isFaultIn(dir: string, error: unknown): error is VecsnapError {
   return !inside.startsWith("..") && !isAbsolute(inside)
 }
 
+/** Whatever is wrong with the directory, it is not the call that meets it which is: never `InvalidInput`. */
 const cacheFailed = (dir: string, error: VecsnapError): VecsnapError =>
   new VecsnapError(
-    error.tag,
+    "Unavailable",
     `the cache directory ${dir} cannot be used: ${error.message}; ` +
       'choose another with cacheDir, or go on without by whenCacheFails: "temporary"',
-    error.details,
+    { ...error.details, ...(error.tag === "InvalidInput" && { lasting: true }) },
     error,
   )
 

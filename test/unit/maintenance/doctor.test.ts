@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { conflict, invalidInput, notFound, unavailable } from "../../../src/errors.js"
+import { conflict, lastingFault, notFound, unavailable } from "../../../src/errors.js"
 import { judgeError } from "../../../src/maintenance/doctor/checks/check.js"
 import { judgeCleanup } from "../../../src/maintenance/doctor/checks/cleanup.js"
 import { judgeClock, skewOf } from "../../../src/maintenance/doctor/checks/clock.js"
@@ -125,7 +125,7 @@ describe("verdicts", () => {
   })
 
   it("on errors: a refusal is borne where part of vecsnap does without, an outage is not", () => {
-    const refusal = invalidInput("no", { code: "AccessDenied" })
+    const refusal = lastingFault("no", { code: "AccessDenied" })
     expect(judgeError(listing, refusal)).toMatchObject({ verdict: "warning", error: "InvalidInput" })
     expect(judgeError(objects, refusal).verdict).toBe("failed")
     expect(judgeError(listing, unavailable("down"))).toMatchObject({ verdict: "failed", finding: "down" })
@@ -136,7 +136,7 @@ describe("verdicts", () => {
 
 describe("a refusal", () => {
   it("is the answer to who is known, not to wrong credentials", () => {
-    const refused = (details: object) => isRefusal(invalidInput("no", { ...details }))
+    const refused = (details: object) => isRefusal(lastingFault("no", { ...details }))
     expect(refused({ status: 403, code: "AccessDenied" })).toBe(true)
     expect(refused({ status: 403, code: "Forbidden" })).toBe(true)
     expect(refused({ code: "EACCES" })).toBe(true)

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { isVecsnapError } from "../../../src/errors.js"
+import { isLasting, isVecsnapError } from "../../../src/errors.js"
 import { createRetry } from "../../../src/storage/retry.js"
 import { openS3Store } from "../../../src/storage/s3.js"
 import type { S3Settings } from "../../../src/storage/s3-client.js"
@@ -96,13 +96,13 @@ describe("S3 store, errors", () => {
   const body = new Uint8Array(1)
 
   it.each([
-    [400, "ExpiredToken", "InvalidInput"],
+    [400, "ExpiredToken", "lasting"],
     [400, "RequestTimeout", "Unavailable"],
     [400, "BadDigest", "Unavailable"],
-    [401, "Unauthorized", "InvalidInput"],
-    [403, "AccessDenied", "InvalidInput"],
+    [401, "Unauthorized", "lasting"],
+    [403, "AccessDenied", "lasting"],
     [404, "NoSuchBucket", "NotFound"],
-    [404, "XAdminUserNotFound", "InvalidInput"],
+    [404, "XAdminUserNotFound", "lasting"],
     [405, "MethodNotAllowed", "Unsupported"],
     [409, "ConditionalRequestConflict", "Unavailable"],
     [412, "PreconditionFailed", "Conflict"],
@@ -113,7 +113,9 @@ describe("S3 store, errors", () => {
   ])("tells %i %s as %s", async (code, name, tag) => {
     answers = [status(code, name)]
     const error = await failure(open().put("key", body))
-    expect(error.tag).toBe(tag)
+    // What the store refuses is to be put right there, not in the call.
+    expect(error.tag).toBe(tag === "lasting" ? "Unavailable" : tag)
+    expect(isLasting(error)).toBe(tag === "lasting")
     expect(error.message).toContain(
       `s3:PutObject of s3://bucket/root/key failed with ${name} (HTTP ${code}): why`,
     )
@@ -139,7 +141,7 @@ describe("S3 store, errors", () => {
     answers = [status(404, "NoSuchKey")]
     expect(await open().get("key")).toBeUndefined()
     answers = [status(404, "XAdminUserNotFound")]
-    expect((await failure(open().get("key"))).tag).toBe("InvalidInput")
+    expect(isLasting(await failure(open().get("key")))).toBe(true)
   })
 
   it("tells resets, refused connections and silence as Unavailable", async () => {
@@ -525,7 +527,7 @@ describe("S3 store, uploads in parts", () => {
   // Where an upload ends early, the abort need not be the last to arrive: parts under way may come in later.
   it("removes the parts when one is refused", async () => {
     answers = [script([{ step: "part", answer: status(403, "AccessDenied") }])]
-    expect((await failure(upload().put("key", body))).tag).toBe("InvalidInput")
+    expect(isLasting(await failure(upload().put("key", body)))).toBe(true)
     expect(steps().filter((step) => step === "abort")).toHaveLength(1)
   })
 

@@ -2,7 +2,7 @@
  * One check of doctor, a file each: an experiment with the store, and a pure judgement of what it showed.
  * What a check is not about (an outage, a refusal) its experiment throws.
  */
-import { isVecsnapError, messageOf } from "../../../errors.js"
+import { isLasting, isVecsnapError, messageOf } from "../../../errors.js"
 import type { CheckName, Judgement } from "../diagnosis.js"
 import { isRefusal, type Trial } from "../trial.js"
 
@@ -31,6 +31,7 @@ export function judgeError(
     verdict: dispensable && isRefusal(error) ? "warning" : "failed",
     finding: isRefusal(error) ? `refused: ${messageOf(error)}` : messageOf(error),
     ...(withoutIt !== undefined && { meaning: withoutIt }),
-    ...(isVecsnapError(error) && { error: error.tag }),
+    // What is lasting is asked about here: for the doctor it is what the user gave that is wrong.
+    ...(isVecsnapError(error) && { error: isLasting(error) ? "InvalidInput" : error.tag }),
   }
 }

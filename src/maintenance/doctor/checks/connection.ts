@@ -1,5 +1,5 @@
 /** Whether the store answers, and knows who asks. */
-import { type ErrorTag, isVecsnapError } from "../../../errors.js"
+import { type ErrorTag, isLasting, isVecsnapError } from "../../../errors.js"
 import type { Judgement } from "../diagnosis.js"
 import { isRefusal, type Trial } from "../trial.js"
 import { judgeError, type StoreCheck } from "./check.js"
@@ -40,8 +40,12 @@ const MEANING_OF_NO_CONNECTION: Readonly<Partial<Record<ErrorTag, string>>> = {
 
 /** Of an error on asking for a key that does not exist. */
 export function judgeNoConnection(error: unknown): Judgement {
+  const judgement = judgeError({ name: "connection" }, error)
+  if (isLasting(error)) {
+    return { ...judgement, meaning: MEANING_OF_NO_CONNECTION.InvalidInput! }
+  }
   const meaning = isVecsnapError(error) ? MEANING_OF_NO_CONNECTION[error.tag] : undefined
-  return { ...judgeError({ name: "connection" }, error), ...(meaning !== undefined && { meaning }) }
+  return { ...judgement, ...(meaning !== undefined && { meaning }) }
 }
 
 export const connection: StoreCheck = {

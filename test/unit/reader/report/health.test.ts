@@ -1,13 +1,15 @@
 import { describe, expect, it } from "vitest"
-import { aborted, corrupt, invalidInput, unavailable } from "../../../../src/errors.js"
+import { aborted, corrupt, invalidInput, unavailable, unsupported } from "../../../../src/errors.js"
 import {
   createRecentCalls,
   createRecentQueries,
+  FAILING_SHARD_MS,
   type HealthFacts,
   judgeHealth,
   outcomeOf,
   POINTER_UNREADABLE_MS,
 } from "../../../../src/reader/report/health.js"
+import { fileError } from "../../../../src/storage/files.js"
 
 const NOW = Date.UTC(2026, 0, 2)
 const FINE: HealthFacts = {
@@ -25,6 +27,8 @@ const FINE: HealthFacts = {
 }
 const OLD = { publishedAtMs: NOW - 101_000 }
 const UNREADABLE = { pointerFailure: { sinceMs: NOW - 3000, reason: "HTTP 503" } }
+
+const failing = (atMs: number) => ({ failingShards: new Map([[3, { reason: "damaged", atMs }]]) })
 
 describe("judgeHealth", () => {
   it.each<[string, Partial<HealthFacts>, string, RegExp[]]>([
@@ -74,7 +78,16 @@ describe("judgeHealth", () => {
       "unhealthy",
       [/^all of the last 5/],
     ],
-    ["a shard fails", { failingShards: new Map([[3, "damaged"]]) }, "degraded", [/^shard 3 fails: damaged$/]],
+    ["a shard fails", failing(NOW - FAILING_SHARD_MS), "degraded", [/^shard 3 fails: damaged$/]],
+    ["a shard has failed that nobody asks again", failing(NOW - FAILING_SHARD_MS - 1), "healthy", []],
+    ["a trial has answered", { trial: { shard: 1, failure: undefined, late: false } }, "healthy", []],
+    [
+      "a trial has failed",
+      { trial: { shard: 1, failure: "HTTP 403", late: false } },
+      "unhealthy",
+      [/^a search of shard 1, made as a trial, has failed: HTTP 403$/],
+    ],
+    ["a trial was too slow", { trial: { shard: 1, failure: "late", late: true } }, "degraded", [/late$/]],
     [
       "calls were refused",
       { calls: { answered: 0, failed: 0, refused: 7 } },
@@ -101,6 +114,11 @@ it("counts what the reader is to blame for, and nothing else", () => {
   expect(outcomeOf(unavailable("busy", { retryAfterMs: 5 }))).toBe("refused")
   expect(outcomeOf(unavailable("HTTP 503"))).toBe("failed")
   expect(outcomeOf(corrupt("damaged"))).toBe("failed")
+  expect(outcomeOf(fileError("write", "/cache/x", Object.assign(new Error(), { code: "EACCES" })))).toBe(
+    "failed",
+  )
+  expect(outcomeOf(unsupported("no certificate"))).toBeUndefined()
+  expect(outcomeOf(unsupported("no package", { package: "sqlite-vec" }))).toBe("failed")
   expect(outcomeOf(new TypeError("a bug"))).toBe("failed")
 })
 
