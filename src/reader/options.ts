@@ -2,12 +2,11 @@
 import { homedir } from "node:os"
 import { join } from "node:path"
 import { assertMilliseconds, assertWholeNumber, invalidInput } from "../errors.js"
+import { machineLimits, readerDefaults } from "../machine.js"
 import { assertLocalPath } from "../storage/location.js"
 import { assertCacheOptions } from "./shards/shard-files.js"
 import type { OpenOptions } from "./types.js"
 
-const DEFAULT_OPEN_SHARDS = 256
-const DEFAULT_CONCURRENCY = 64
 const DEFAULT_QUEUED = 1000
 const DEFAULT_QUEUE_TIMEOUT_MS = 10_000
 const DEFAULT_OPEN_TIMEOUT_MS = 120_000
@@ -24,7 +23,8 @@ export interface ReaderBounds {
 
 /** Throws `InvalidInput` naming the option that is wrong. */
 export function checkOptions(options: OpenOptions<unknown>): ReaderBounds {
-  const { maxOpenShards = DEFAULT_OPEN_SHARDS, concurrency = DEFAULT_CONCURRENCY } = options
+  const defaults = readerDefaults(machineLimits())
+  const { maxOpenShards = defaults.maxOpenShards, concurrency = defaults.concurrency } = options
   const { maxQueued = DEFAULT_QUEUED, queueTimeoutMs = DEFAULT_QUEUE_TIMEOUT_MS } = options
   const { openTimeoutMs = DEFAULT_OPEN_TIMEOUT_MS } = options
   const { cacheDir = defaultCacheDir(), timeoutMs, maxAgeSeconds, snapshot, autoRefresh } = options

@@ -105,13 +105,10 @@ export interface IndexDescription {
   readonly [parameter: string]: string | number | boolean
 }
 
-/** Default of {@link PoolOptions.memoryBytes}: 1 GiB. */
-export const MEMORY_BYTES_DEFAULT = 2 ** 30
-
 export interface PoolOptions {
-  /** Worker threads, where the backend uses any; default: the number of cores, at most 8. */
+  /** Worker threads, where the backend uses any; default: see `readerDefaults`. */
   readonly workers?: number | undefined
-  /** Bytes of vectors held in memory over all open shards, where the backend holds any; default 1 GiB. */
+  /** Bytes of vectors held in memory over all open shards, where the backend holds any; default: see `readerDefaults`. */
   readonly memoryBytes?: number | undefined
 }
 

@@ -6,6 +6,7 @@ import { join } from "node:path"
 import { addAbortSignal } from "node:stream"
 import { pipeline } from "node:stream/promises"
 import { aborted, invalidInput, notFound, unsupported } from "../errors.js"
+import { buildMemoryDefault, machineLimits } from "../machine.js"
 import type { FieldType, IdType, RecordBatch } from "../records.js"
 import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
@@ -74,7 +75,7 @@ export interface SourceOptions {
   /** Settings of the stores that objects are read from. */
   readonly store?: StoreOptions | undefined
   /**
-   * Bytes of rows that may be in memory at once; default 1 GiB. Parquet whose rows are too wide for it is refused, with the
+   * Bytes of rows that may be in memory at once; default as for a build. Parquet whose rows are too wide for it is refused, with the
    * name of its largest column.
    */
   readonly memoryLimit?: number | undefined
@@ -113,7 +114,7 @@ export async function openSource(
     payloadColumns: options.payloadColumns && [...options.payloadColumns],
     shardColumn: options.shardColumn,
   })
-  const { tempDir = tmpdir(), memoryLimit = DEFAULT_MEMORY_LIMIT } = options
+  const { tempDir = tmpdir(), memoryLimit = buildMemoryDefault(machineLimits()) } = options
   const { sql } = options
   if (sql !== undefined) {
     const reader = queryReader(await loadDuckdb(), "SQL", sql, tempDir)
@@ -151,8 +152,6 @@ function notesOn(leftOut: readonly string[]): readonly string[] {
   const names = listOf(leftOut, (name) => shortened(name, 200))
   return [`left out, since hidden, beginning with "_" or of a data set's own: ${names}`]
 }
-
-const DEFAULT_MEMORY_LIMIT = 2 ** 30
 
 /** The rows of local files whose metadata tells; of others it does not, or is not at hand. */
 async function countRows(files: readonly FormattedInput[], tempDir: string): Promise<number | undefined> {

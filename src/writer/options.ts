@@ -4,6 +4,7 @@
 import { assertWholeNumber, invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { silentLogger } from "../logger.js"
+import { buildMemoryDefault, machineLimits } from "../machine.js"
 import type { QueryInput } from "../recall/queries.js"
 import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/registry.js"
@@ -45,7 +46,8 @@ export interface WriterOptions {
   /** Shards built, or parts of the layout made, at the same time, each in a thread; default: the number of cores. */
   readonly parallelism?: number
   /**
-   * Bytes that a build may take for a layout, rows included; default 1 GiB. Where `affinity` needs more, `fast` is made instead,
+   * Bytes that a build may take for a layout, rows included; default 1 GiB, or half of the memory of the container or machine
+   * if that is less. Where `affinity` needs more, `fast` is made instead,
    * and the report says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that it is decoded
    * once. The memory that other stages take does not depend on the number of rows.
    */
@@ -148,7 +150,7 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
     onDuplicate: "fail",
     reuse: true,
     locator: true,
-    memoryLimit: 2 ** 30,
+    memoryLimit: buildMemoryDefault(machineLimits()),
     custom: {},
     logger: silentLogger,
     ...withoutUndefined(options),

@@ -1,15 +1,15 @@
 import type { Session } from "@lancedb/lancedb"
 import { abortable } from "../../async/abortable.js"
 import { closed, throwIfAborted } from "../../errors.js"
+import { machineLimits, readerDefaults } from "../../machine.js"
 import type { Id, StoredRecord } from "../../records.js"
-import {
-  type IndexDescription,
-  MEMORY_BYTES_DEFAULT,
-  type PoolOptions,
-  type ShardHit,
-  type ShardPool,
-  type ShardReader,
-  type ShardSpec,
+import type {
+  IndexDescription,
+  PoolOptions,
+  ShardHit,
+  ShardPool,
+  ShardReader,
+  ShardSpec,
 } from "../backend.js"
 import { toStoredIds } from "../checks.js"
 import type { ShardQuery } from "../query.js"
@@ -29,7 +29,7 @@ export const METADATA_CACHE_BYTES = 64 * 2 ** 20
  * searches in threads of its own, so `workers` means nothing here.
  */
 export function createPool(options: PoolOptions): ShardPool {
-  return new LancePool(options.memoryBytes ?? MEMORY_BYTES_DEFAULT)
+  return new LancePool(options.memoryBytes ?? readerDefaults(machineLimits()).memoryBytes)
 }
 
 class LancePool implements ShardPool {

@@ -1,17 +1,16 @@
 import { stat } from "node:fs/promises"
-import { availableParallelism } from "node:os"
 import { abortable } from "../../async/abortable.js"
 import { closed, corrupt, errorFromWire, invalidInput, throwIfAborted } from "../../errors.js"
+import { machineLimits, readerDefaults } from "../../machine.js"
 import type { Id, StoredRecord } from "../../records.js"
 import { vectorMemoryBytes } from "../../vectors/scan.js"
-import {
-  type IndexDescription,
-  MEMORY_BYTES_DEFAULT,
-  type PoolOptions,
-  type ShardHit,
-  type ShardPool,
-  type ShardReader,
-  type ShardSpec,
+import type {
+  IndexDescription,
+  PoolOptions,
+  ShardHit,
+  ShardPool,
+  ShardReader,
+  ShardSpec,
 } from "../backend.js"
 import { toStoredIds } from "../checks.js"
 import type { ShardQuery } from "../query.js"
@@ -25,15 +24,14 @@ import { shardFile } from "./schema.js"
 import type { Answers } from "./search.js"
 import { WorkerSlot } from "./worker-slot.js"
 
-const WORKERS_DEFAULT_MAX = 8
-
 /** Makes the worker threads that search the sqlite-vec shards of one reader. They start when needed. */
 export function createPool(options: PoolOptions): ShardPool {
-  const workers = options.workers ?? Math.min(availableParallelism(), WORKERS_DEFAULT_MAX)
+  const defaults = readerDefaults(machineLimits())
+  const { workers = defaults.workers } = options
   if (!Number.isSafeInteger(workers) || workers < 1) {
     throw invalidInput(`workers must be an integer of at least 1, got ${workers}`)
   }
-  return new SqlitePool(workers, options.memoryBytes ?? MEMORY_BYTES_DEFAULT)
+  return new SqlitePool(workers, options.memoryBytes ?? defaults.memoryBytes)
 }
 
 /** Where a shard is open: a thread that must not have died since, and the number of the open file there. */

@@ -4,6 +4,7 @@
  *
  * The figures are estimates for choosing by, not promises: constants come from docs/performance.md and docs/layout.md.
  */
+import { buildMemoryDefault, machineLimits } from "../../machine.js"
 import { affinityBytes } from "../../sharding/cluster/layout/layout.js"
 import type { ShardBackend } from "../../shards/backend.js"
 import { allBackends, type BackendName, backendByName } from "../../shards/registry.js"
@@ -19,7 +20,7 @@ export interface PlanOptions {
   readonly backend?: BackendName
   /** Default: chosen. */
   readonly shards?: number
-  /** As for a build; default 1 GiB. */
+  /** As for a build, with the same default. */
   readonly memoryLimit?: number
   /** Cores that the build has. */
   readonly cores: number
@@ -51,7 +52,6 @@ export interface SnapshotPlan {
 export type PlanReason = "shards" | "backend" | "layout" | "size" | "memory" | "query" | "time"
 
 const MIB = 2 ** 20
-const DEFAULT_MEMORY_LIMIT = 2 ** 30
 const REPLICATION = 1.2
 /**
  * A snapshot of n shards has shards of n times this size: as many shards as each has units of 48 kB. So the requests of
@@ -97,7 +97,7 @@ const FIXED_REQUESTS = 4
 /** Proposes how to build a snapshot of an input. Throws nothing: every input with rows has a plan. */
 export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotPlan {
   const { rows, dim } = facts
-  const { memoryLimit = DEFAULT_MEMORY_LIMIT, metric = "cosine", cores } = options
+  const { memoryLimit = buildMemoryDefault(machineLimits()), metric = "cosine", cores } = options
   const bytesPerRow = 4 * dim + facts.otherBytesPerRow + ROW_BYTES
   const shards = options.shards ?? chooseShards(rows, rows * bytesPerRow * REPLICATION)
   const layout = layoutOf({ layout: "auto", shards }, rows, dim, memoryLimit)
