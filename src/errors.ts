@@ -116,6 +116,8 @@ export interface WireError {
   readonly message: string
   readonly details: ErrorDetails
   readonly stack: string | undefined
+  /** Of an error of the system: its code and the path it is about. */
+  readonly system?: { readonly code: string; readonly path?: string }
 }
 
 export function errorToWire(error: unknown): WireError {
@@ -126,12 +128,20 @@ export function errorToWire(error: unknown): WireError {
     message: plain.message,
     details: known ? error.details : {},
     stack: plain.stack,
+    ...(!known && systemFacts(plain)),
   }
+}
+
+function systemFacts(error: Error): Pick<WireError, "system"> {
+  const { code, path } = error as { readonly code?: unknown; readonly path?: unknown }
+  return typeof code === "string" ? { system: { code, ...(typeof path === "string" && { path }) } } : {}
 }
 
 export function errorFromWire(wire: WireError): Error {
   const error =
-    wire.tag === undefined ? new Error(wire.message) : new VecsnapError(wire.tag, wire.message, wire.details)
+    wire.tag === undefined
+      ? Object.assign(new Error(wire.message), wire.system)
+      : new VecsnapError(wire.tag, wire.message, wire.details)
   if (wire.stack !== undefined) error.stack = wire.stack
   return error
 }

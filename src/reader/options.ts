@@ -1,7 +1,8 @@
 /** The options of a reader: defaults, and what is refused. */
-import { homedir } from "node:os"
-import { join } from "node:path"
-import { assertMilliseconds, assertWholeNumber, invalidInput } from "../errors.js"
+import { lstatSync, mkdirSync } from "node:fs"
+import { homedir, tmpdir } from "node:os"
+import { isAbsolute, join } from "node:path"
+import { assertMilliseconds, assertWholeNumber, invalidInput, lastingFault } from "../errors.js"
 import { machineLimits, readerDefaults } from "../machine.js"
 import { assertLocalPath } from "../storage/location.js"
 import { assertCacheOptions } from "./shards/shard-files.js"
@@ -48,6 +49,40 @@ export function checkOptions(options: OpenOptions<unknown>): ReaderBounds {
   return { cacheDir, maxOpenShards, concurrency, maxQueued, queueTimeoutMs, openTimeoutMs }
 }
 
+/** What is in the environment of a service or a container may be anything: a cache is never put where nobody would look. */
 function defaultCacheDir(): string {
-  return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "vecsnap")
+  const { XDG_CACHE_HOME } = process.env
+  if (XDG_CACHE_HOME !== undefined && isAbsolute(XDG_CACHE_HOME)) return join(XDG_CACHE_HOME, "vecsnap")
+  const home = homeOfUser()
+  return home === undefined ? cacheOfTheHomeless() : join(home, ".cache", "vecsnap")
+}
+
+/** In the directory for temporary files, where others may write: only if it is ours alone. */
+function cacheOfTheHomeless(): string {
+  const uid = process.getuid?.()
+  const dir = join(tmpdir(), `vecsnap-cache-of-${uid ?? "user"}`)
+  try {
+    mkdirSync(dir, { mode: 0o700 })
+  } catch {
+    // It is there, or cannot be; then the first download says so.
+  }
+  const found = lstatSync(dir, { throwIfNoEntry: false })
+  const isOurs = found === undefined || (found.isDirectory() && found.uid === (uid ?? found.uid))
+  if (isOurs && ((found?.mode ?? 0) & 0o022) === 0) return dir
+  throw lastingFault(
+    `this user has no home directory for a cache, and ${dir} is not ours alone; choose one with cacheDir`,
+    {
+      path: dir,
+    },
+  )
+}
+
+/** Undefined for a user that has none, or who is not known to the system. */
+function homeOfUser(): string | undefined {
+  try {
+    const home = homedir()
+    return isAbsolute(home) ? home : undefined
+  } catch {
+    return undefined
+  }
 }

@@ -1,6 +1,7 @@
 /** Opens files, objects, standard input or SQL as a source. */
+
 import { createReadStream, createWriteStream } from "node:fs"
-import { mkdtemp, open, rm } from "node:fs/promises"
+import { open, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { addAbortSignal } from "node:stream"
@@ -10,6 +11,7 @@ import { buildMemoryDefault, machineLimits } from "../machine.js"
 import type { FieldType, IdType, RecordBatch } from "../records.js"
 import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
+import { asTempFault, makeTempDir } from "../storage/temp-dir.js"
 import type { VectorEncoding } from "../vectors/packed.js"
 import { listOf, shortened } from "../wording.js"
 import { compressionProblem } from "./bytes.js"
@@ -350,7 +352,7 @@ async function toLocalFile(
   { tempDir, openInputStore, signal }: ReadContext,
 ): Promise<LocalFile> {
   if (input.kind === "file") return { path: input.path, remove: async () => {} }
-  const dir = await mkdtemp(join(tempDir, "vecsnap-input-"))
+  const dir = await makeTempDir(tempDir, "vecsnap-input")
   const remove = () => rm(dir, { recursive: true, force: true })
   const path = join(dir, "input")
   try {
@@ -359,7 +361,7 @@ async function toLocalFile(
     else await download(input.store, input.key, path, openInputStore, signal)
   } catch (error) {
     await remove()
-    throw error
+    throw asTempFault(tempDir, dir, error)
   }
   return { path, remove }
 }

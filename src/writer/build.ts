@@ -5,14 +5,14 @@
  * Nothing of it is live: `release/` checks what was built and moves the pointer. A failure or a crash leaves at most files that
  * no manifest names.
  */
-import { rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+
 import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import { needsTraining, resolveSharding, strategyType } from "../sharding/registry.js"
 import { backendByName } from "../shards/registry.js"
 import { recordsSource } from "../sources/records.js"
 import { expectingDim, type Source, type SourceColumns } from "../sources/source.js"
+import { withTempDir } from "../storage/temp-dir.js"
 import { listOf, quoted } from "../wording.js"
 import { type ChosenSettings, chooseSettings } from "./advice/choose.js"
 import type { BuildContext, BuildInput, BuildPlan } from "./job.js"
@@ -20,7 +20,6 @@ import { resolveWriterOptions, type WriterOptions } from "./options.js"
 import { rowsToShards, type ShardedRows } from "./rows-to-shards.js"
 import { openScratch } from "./scratch.js"
 import { type StoredSnapshot, shardsToSnapshot } from "./shards-to-snapshot.js"
-import { makeTempDir } from "./temp-dir.js"
 
 /** Checks input and options before anything is read or written. Throws `InvalidInput`, or `Unsupported` without the backend's package. */
 export async function planBuild(input: BuildInput, options: WriterOptions): Promise<BuildPlan> {
@@ -105,16 +104,13 @@ export type BuiltSnapshot = StoredSnapshot & Omit<ShardedRows, "parts">
  * Goes over the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
  */
 export async function buildUnpublished(plan: BuildPlan, context: BuildContext): Promise<BuiltSnapshot> {
-  const directory = await makeTempDir(plan.options.tempDir ?? tmpdir())
-  try {
+  return withTempDir(plan.options.tempDir, "vecsnap-build", async (directory) => {
     // Vectors that come as bytes are read by the dimension of what is replaced.
     const source = expectingDim(plan.source, context.run.base?.manifest.schema.dim)
     const job = { ...plan, ...context, source, scratch: openScratch({ directory }) }
     const { parts, ...report } = await rowsToShards(job)
     return { ...(await shardsToSnapshot(job, parts)), ...report }
-  } finally {
-    await rm(directory, { recursive: true, force: true })
-  }
+  })
 }
 
 const isSource = (input: BuildInput): input is Source =>

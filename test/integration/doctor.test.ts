@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { describe, expect, it } from "vitest"
 import { run } from "../../cli/run.js"
-import { invalidInput, unsupported } from "../../src/errors.js"
+import { lastingFault, unsupported } from "../../src/errors.js"
 import {
   type Check,
   type Diagnosis,
@@ -90,7 +90,7 @@ function misbehaving(faults: Faults, url?: string): { inner: ObjectStore; store:
 
 const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 const refuse = (action: string) => (): Promise<never> =>
-  Promise.reject(invalidInput(`${action} was refused`, { status: 403, code: "AccessDenied", action }))
+  Promise.reject(lastingFault(`${action} was refused`, { status: 403, code: "AccessDenied", action }))
 const refuseList = (inner: ObjectStore): Partial<ObjectStore> => ({
   // biome-ignore lint/correctness/useYield: it fails before it could
   async *list() {

@@ -4,7 +4,8 @@
  * the same. Where rows have copies they are read unless all shards are equal, since a row may be in a shard
  * that changed and in one that did not.
  */
-import { mkdtemp, rm } from "node:fs/promises"
+
+import { rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inLanes } from "../../async/lanes.js"
@@ -19,8 +20,8 @@ import { restoreStrategy } from "../../sharding/registry.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import { backendByName } from "../../shards/registry.js"
 import { shardSpecOf } from "../../snapshot/snapshot.js"
-import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
+import { asTempFault, makeTempDir } from "../../storage/temp-dir.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
 import { ROW_PARTS, type RowPart } from "../row-hashes.js"
 import {
@@ -128,9 +129,7 @@ export async function diffSnapshots(
       ? await restoreStrategy(before.sharding, arrays.before, before.schema)
       : undefined
 
-  const dir = await mkdtemp(join(tempDir ?? tmpdir(), "vecsnap-diff-")).catch((error) => {
-    throw fileError("make a directory in", tempDir ?? tmpdir(), error)
-  })
+  const dir = await makeTempDir(tempDir, "vecsnap-diff")
   try {
     const bits = bucketBits(Math.max(storedRows(before), storedRows(after)), rowsPerBucket)
     const left = await collectRows(store, before, leftOut, { dir, name: "before", bits, signal })
@@ -158,6 +157,8 @@ export async function diffSnapshots(
       },
       parameters: changedParameters(before, after),
     }
+  } catch (error) {
+    throw asTempFault(tempDir ?? tmpdir(), dir, error)
   } finally {
     await rm(dir, { recursive: true, force: true })
   }

@@ -2,15 +2,13 @@
  * Whether what lies at a root is what its manifests say: the pointer, manifests, and every object that they
  * name.
  */
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
+
 import { inspectPointer, nothingPublished } from "../../manifest/current.js"
 import { vecsnapFormat } from "../../manifest/format.js"
 import { findManifest, listManifests } from "../../manifest/history.js"
 import { POINTER_KEY, parseKey } from "../../manifest/keys.js"
-import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
+import { withTempDir } from "../../storage/temp-dir.js"
 import { type Checked, createVerifier, type Found, type SnapshotCheck, type Verifier } from "./snapshot.js"
 
 export interface DepthOptions {
@@ -109,16 +107,14 @@ export async function withVerifier<T>(
   { deep = false, tempDir, signal }: DepthOptions,
   use: (verifier: Verifier) => Promise<T>,
 ): Promise<T> {
-  const dir = await mkdtemp(join(tempDir ?? tmpdir(), "vecsnap-verify-")).catch((error) => {
-    throw fileError("make a directory in", tempDir ?? tmpdir(), error)
+  return withTempDir(tempDir, "vecsnap-verify", async (dir) => {
+    const verifier = createVerifier(store, vecsnapFormat, { deep, dir, signal })
+    try {
+      return await use(verifier)
+    } finally {
+      await verifier.close()
+    }
   })
-  const verifier = createVerifier(store, vecsnapFormat, { deep, dir, signal })
-  try {
-    return await use(verifier)
-  } finally {
-    await verifier.close()
-    await rm(dir, { recursive: true, force: true })
-  }
 }
 
 /** The run of a manifest, by its key. */

@@ -3,8 +3,7 @@
  * by file.
  */
 import { createHash } from "node:crypto"
-import { mkdir, mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { mkdir, rm } from "node:fs/promises"
 import { dirname, isAbsolute, join, relative, resolve } from "node:path"
 import { abortable } from "../../async/abortable.js"
 import { invalidInput, isVecsnapError, notFound, VecsnapError } from "../../errors.js"
@@ -21,6 +20,7 @@ import {
 import { sha256OfFile } from "../../storage/checksum.js"
 import { fileError, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
+import { makeTempDir } from "../../storage/temp-dir.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { OpenOptions } from "../types.js"
 import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
@@ -148,12 +148,11 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   }
 
   async function makeTemporary(): Promise<DiskCache> {
-    const prefix = join(tmpdir(), "vecsnap-cache-")
     try {
-      return createDiskCache(await mkdtemp(prefix), options.cacheBytes)
+      return createDiskCache(await makeTempDir(undefined, "vecsnap-cache"), options.cacheBytes)
     } catch (error) {
       temporary = undefined
-      throw fileError("make", prefix, error)
+      throw error
     }
   }
 

@@ -1,9 +1,3 @@
-/**
- * Measures the recall of a published snapshot as its readers have it: real searches with more and more probes, against the true
- * neighbours, which are found by going over all rows of all shards. Then the figures are held against the certificate.
- */
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assertWholeNumber, invalidInput, isVecsnapError, unsupported } from "../../errors.js"
 import { type Logger, silentLogger } from "../../logger.js"
@@ -30,6 +24,7 @@ import { TARGET_K } from "../../sharding/strategy.js"
 import type { Snapshot } from "../../snapshot/snapshot.js"
 import { openStore, type StoreOptions } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
+import { withTempDir } from "../../storage/temp-dir.js"
 
 export interface EvaluateOptions {
   /** Real queries; default: rows of the snapshot, each of which is no neighbour of itself. */
@@ -104,8 +99,7 @@ export async function evaluateSnapshot(
   checkOptions(options)
   const opened = typeof from === "string" ? openStore(from, options.store) : undefined
   const store = opened ?? (from as ObjectStore)
-  const dir = await mkdtemp(join(options.tempDir ?? tmpdir(), "vecsnap-eval-"))
-  try {
+  const measure = async (dir: string): Promise<Evaluation> => {
     const { signal } = options
     const { snapshot } =
       options.snapshot === undefined
@@ -118,8 +112,10 @@ export async function evaluateSnapshot(
       ...(options.signal && { signal: options.signal }),
     })
     return await evaluate(store, snapshot, reader, dir, options)
+  }
+  try {
+    return await withTempDir(options.tempDir, "vecsnap-eval", measure)
   } finally {
-    await rm(dir, { recursive: true, force: true })
     opened?.close()
   }
 }

@@ -2,9 +2,7 @@
  * Whether the new snapshot answers as the live one does: records that are in both are searched for in both, and their
  * neighbours compared.
  */
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
+
 import type { Logger } from "../../logger.js"
 import type { Manifest } from "../../manifest/manifest.js"
 import { openSnapshot } from "../../reader/reader.js"
@@ -12,6 +10,7 @@ import type { FoundRecord, Reader, RouteOptions } from "../../reader/types.js"
 import type { Id } from "../../records.js"
 import { strategyType } from "../../sharding/registry.js"
 import type { ObjectStore } from "../../storage/store.js"
+import { withTempDir } from "../../storage/temp-dir.js"
 import { createRandom, type Random } from "../../vectors/random.js"
 import type { Measurement } from "./judge.js"
 import type { GateOptions } from "./options.js"
@@ -49,16 +48,13 @@ export async function measureOverlap(
       value: 0,
       reason: `ids were of type ${live.schema.id.type} and are ${id.type} now: none is in both`,
     }
-  const cacheDir = await mkdtemp(join(tempDir ?? tmpdir(), `vecsnap-gates-${candidate.run}-`))
-  const open = ({ run }: Manifest): Promise<Reader> =>
-    openSnapshot(store, { snapshot: run, cacheDir, logger, ...(signal && { signal }) })
-  try {
+  return withTempDir(tempDir, "vecsnap-gates", async (cacheDir) => {
+    const open = ({ run }: Manifest): Promise<Reader> =>
+      openSnapshot(store, { snapshot: run, cacheDir, logger, ...(signal && { signal }) })
     await using now = await open(candidate)
     await using before = await open(live)
     return await compareAnswers(now, before, candidate, options, signal)
-  } finally {
-    await rm(cacheDir, { recursive: true, force: true })
-  }
+  })
 }
 
 async function compareAnswers(
