@@ -101,7 +101,7 @@ describe("states of a reader", () => {
     states.begin(stateOf("one", "a", "b"))
     const before = states.current!
     before.recentShards.add(1).add(0)
-    before.failingShards.set(1, "it is damaged")
+    before.failingShards.set(1, { reason: "it is damaged", atMs: 0 })
     before.recentQueries.note(true)
     await states.replace(stateOf("two", "c", "d"), async () => {})
     const { recentShards, failingShards, recentQueries } = states.current!
@@ -131,7 +131,9 @@ describe("a state in use", () => {
     }
     const held = heldWith(fail, () => "found")
     await expect(ask(held, 1)).rejects.toThrow("shard.db is damaged")
-    expect([...held.failingShards]).toEqual([[1, "shard.db is damaged"]])
+    expect([...held.failingShards]).toEqual([
+      [1, { reason: "shard.db is damaged", atMs: expect.any(Number) }],
+    ])
     await ask(held, 1)
     expect(held.failingShards.size).toBe(0)
   })

@@ -136,7 +136,7 @@ describe("following what is live", () => {
     })
     expect(run()).toBe(FIRST)
     expect(told).toMatchObject([["refresh-failed", { error: { tag: "Corrupt" } }]])
-    states.current!.failingShards.set(0, "shard.db is damaged")
+    states.current!.failingShards.set(0, { reason: "shard.db is damaged", atMs: 0 })
     expect(await follower.refresh()).toMatchObject({ changed: true, to: SECOND })
   })
 
