@@ -44,7 +44,10 @@ export interface OpenOptions<Payload = Json> {
    * temporary directory, which `close` removes. Shards that are in `cacheDir` already are used either way.
    */
   readonly whenCacheFails?: "fail" | "temporary"
-  /** Shards open at the same time, at most; default 256, or a quarter of `ulimit -n` if that is less. Least recently used ones are closed. */
+  /**
+   * Shards open at the same time, at most; default 256, or a quarter of `ulimit -n` if that is less. Least
+   * recently used ones are closed.
+   */
   readonly maxOpenShards?: number
   /**
    * Memory of open shards, in bytes: beyond, idle ones are closed, least recently used first. Default: no
@@ -61,8 +64,9 @@ export interface OpenOptions<Payload = Json> {
   /** Threads that search; default: the number of cores, at most 8, and one for each 128 MiB of memory. */
   readonly workers?: number
   /**
-   * Shards downloaded, opened or searched at the same time, over all calls; default 64, or an eighth of `ulimit -n`. As a call needs a shard at
-   * least, no more calls than this run at a time; others wait in order.
+   * Shards downloaded, opened or searched at the same time, over all calls; default 64, or an eighth of
+   * `ulimit -n` if that is less. As a call needs a shard at least, no more calls than this run at a time;
+   * others wait in order.
    */
   readonly concurrency?: number
   /** Calls (`search`, `searchMany`, `get`) that may wait; default 1,000. Beyond: `Unavailable`, at once. */
