@@ -2,12 +2,12 @@ import { setMaxListeners } from "node:events"
 import { throwIfAborted } from "../errors.js"
 
 /**
- * Runs `work` on each item, at most `size` at a time, begun in the order of the items. Resolves with what `work` returned,
- * in that order too.
+ * Runs `work` on each item, at most `size` at a time, begun in the order of the items. Resolves with what
+ * `work` returned, in that order too.
  *
- * After the first failure, or when `signal` fires, no other item is begun and the signal that `work` gets fires. Whatever the
- * outcome, it settles only when every `work` that was begun has ended, so that what they use can be removed then. Throws
- * `Aborted` if `signal` fired, else the first failure.
+ * After the first failure, or when `signal` fires, no other item is begun and the signal that `work` gets
+ * fires. Whatever the outcome, it settles only when every `work` that was begun has ended, so that what they
+ * use can be removed then. Throws `Aborted` if `signal` fired, else the first failure.
  */
 export async function inLanes<T, R>(
   items: readonly T[],

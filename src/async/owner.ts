@@ -1,6 +1,6 @@
 /**
- * Who owns a file or directory on disk, told by its name, and whether the owner is gone. Processes of several hosts or
- * containers may share a directory, so a process number alone says nothing.
+ * Who owns a file or directory on disk, told by its name, and whether the owner is gone. Processes of several
+ * hosts or containers may share a directory, so a process number alone says nothing.
  */
 import { createHash, randomUUID } from "node:crypto"
 import { readlinkSync } from "node:fs"

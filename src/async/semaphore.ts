@@ -20,7 +20,8 @@ export interface Patience {
 /**
  * A semaphore that lets `size` tasks run at a time, at least 1.
  *
- * @param what a task is called in the message of `Aborted`, which is thrown if the signal of one fires before its turn
+ * @param what a task is called in the message of `Aborted`, which is thrown if the signal of one fires before
+ * its turn
  */
 export function createSemaphore(size: number, what = "operation"): Semaphore {
   // A Set keeps the order of arrival and forgets who leaves in constant time.

@@ -6,13 +6,10 @@
  *
  * - Vectors are stored as given, float32 bit for bit, and `get` returns them so.
  * - `search` is exact over a small shard, and over any shard if the backend says `exact`. Its distances are
- * the public
- *   distances of `Metric` computed from the stored vectors (an approximate distance never leaves a shard),
- * and equal
- *   distances order by id.
+ *   the public distances of `Metric` computed from the stored vectors (an approximate distance never leaves a
+ *   shard), and equal distances order by id.
  * - A shard is built into an empty local directory and consists of the files listed by `build`, nothing else.
- * Opening
- *   reads those files only and never writes beside them.
+ *   Opening reads those files only and never writes beside them.
  * - A search never blocks the caller's event loop.
  */
 import type { FieldSpec, FieldValue, Id, IdColumn, IdType, Json, StoredRecord } from "../records.js"
@@ -97,8 +94,8 @@ export interface BackendTraits {
 }
 
 /**
- * Index parameters as recorded in the manifest, e.g. `{ kind: "flat" }` or `{ kind: "ivf_flat", partitions:
- * 32, probes: 12 }`.
+ * Index parameters as recorded in the manifest, for example `{ kind: "flat" }` or
+ * `{ kind: "ivf_flat", partitions: 32, probes: 12 }`.
  */
 export interface IndexDescription {
   readonly kind: string
@@ -124,8 +121,8 @@ export interface ShardReader {
   /** Memory held by this shard, in bytes; an estimate where the engine does not tell. */
   readonly bytes: number
   /**
-   * The nearest `query.k` rows (all, if there are fewer), by (distance, id), apart from those that {@link
-   * ShardQuery} lets a backend leave out. The query was prepared for the shard's snapshot.
+   * The nearest `query.k` rows (all, if there are fewer), by (distance, id), apart from those that
+   * {@link ShardQuery} lets a backend leave out. The query was prepared for the shard's snapshot.
    */
   search(query: ShardQuery): Promise<readonly ShardHit[]>
   /** Records by id, in order of `ids`; `undefined` for an id that is not in this shard. */

@@ -1,6 +1,6 @@
 /**
- * Options of a backend's index. Each backend declares its own once, in a table; all are whole numbers so far. Plain data,
- * quick to import.
+ * Options of a backend's index. Each backend declares its own once, in a table; all are whole numbers so far.
+ * Plain data, quick to import.
  */
 import { invalidInput } from "../errors.js"
 
@@ -18,7 +18,10 @@ export interface IndexOptionDeclaration {
 /** Options as given: those that are absent have their defaults. */
 export type IndexOptions = Readonly<Record<string, number>>
 
-/** All options of a table, defaults filled in. Throws `InvalidInput`, naming the option, for what the table does not allow. */
+/**
+ * All options of a table, defaults filled in. Throws `InvalidInput`, naming the option, for what the table
+ * does not allow.
+ */
 export function resolveIndexOptions<const Table extends IndexOptionTable>(
   backend: string,
   table: Table,

@@ -12,9 +12,10 @@ export interface QueryOptions {
 }
 
 /**
- * One query over some shards of a snapshot. Whoever asks several shards asks them all with one object, as far as possible in
- * one turn of the event loop: a backend may then answer them together, and leave out what cannot be among the nearest `k`
- * of all of them: hits that k records with other ids beat which other shards of the same query return.
+ * One query over some shards of a snapshot. Whoever asks several shards asks them all with one object, as far
+ * as possible in one turn of the event loop: a backend may then answer them together, and leave out what
+ * cannot be among the nearest `k` of all of them: hits that k records with other ids beat which other shards
+ * of the same query return.
  */
 export class ShardQuery {
   readonly #shared = new Map<object, unknown>()
@@ -38,8 +39,9 @@ export class ShardQuery {
 }
 
 /**
- * A query for the nearest `k` rows of shards of a snapshot. The vector is copied. Throws `InvalidInput` unless it has the
- * snapshot's dimension, finite values and, under cosine, a direction, and unless `k` is a whole number from 1.
+ * A query for the nearest `k` rows of shards of a snapshot. The vector is copied. Throws `InvalidInput`
+ * unless it has the snapshot's dimension, finite values and, under cosine, a direction, and unless `k` is a
+ * whole number from 1.
  */
 export function prepareQuery(
   vector: ArrayLike<number>,

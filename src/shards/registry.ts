@@ -6,7 +6,10 @@ import type { ShardBackend } from "./backend.js"
 import { lancedbBackend } from "./lancedb/backend.js"
 import { sqliteVecBackend } from "./sqlite-vec/backend.js"
 
-/** In order of preference: the first one is the default. Native packages are loaded when they are first needed. */
+/**
+ * In order of preference: the first one is the default. Native packages are loaded when they are first
+ * needed.
+ */
 const BACKENDS = [sqliteVecBackend, lancedbBackend] as const
 
 export type BackendName = (typeof BACKENDS)[number]["name"]
@@ -33,8 +36,9 @@ export function backendByName(name: BackendName): ShardBackend {
 const MODULES = "vecsnap backends"
 
 /**
- * Adds a backend that is not part of vecsnap, last in the order of preference: the export `backend` of `module`, the URL of
- * a module. Threads that are started later import it too. Registering one twice changes nothing.
+ * Adds a backend that is not part of vecsnap, last in the order of preference: the export `backend` of
+ * `module`, the URL of a module. Threads that are started later import it too. Registering one twice changes
+ * nothing.
  */
 export async function registerBackend(module: URL): Promise<void> {
   const { backend } = (await import(module.href)) as { readonly backend: ShardBackend }

@@ -13,8 +13,8 @@ export interface ShardSource {
   /** A local directory with all files of the shard. */
   localDir(): Promise<string>
   /**
-   * Bytes of a file, by its path below the shard's folder: one array a range, in their order. Absent where only whole
-   * shards can be had. Throws `Corrupt` if the file is missing or ends within a range.
+   * Bytes of a file, by its path below the shard's folder: one array a range, in their order. Absent where
+   * only whole shards can be had. Throws `Corrupt` if the file is missing or ends within a range.
    */
   read?(
     file: string,
@@ -29,7 +29,10 @@ export interface ByteRange {
   readonly end: number
 }
 
-/** A shard whose files lie in the local directory `dir`, which need not be there before one of them is asked for. */
+/**
+ * A shard whose files lie in the local directory `dir`, which need not be there before one of them is asked
+ * for.
+ */
 export function localDirectory(dir: string): Required<ShardSource> {
   return {
     name: dir,

@@ -1,14 +1,15 @@
 /**
- * Open shards: bounded in number, in bytes and in the time that they lie idle; least recently used ones closed first.
+ * Open shards: bounded in number, in bytes and in the time that they lie idle; least recently used ones
+ * closed first.
  *
- * - One open is in flight per shard, shared by all who ask. When all of them have given up, the open is aborted; one
- *   that failed is forgotten, so that the next search tries again.
+ * - One open is in flight per shard, shared by all who ask. When all of them have given up, the open is
+ *   aborted; one that failed is forgotten, so that the next search tries again.
  * - A handle in use is never closed. One that has to go meanwhile is closed by its last user.
- * - A place counts as taken until its shard is closed, so there are never more than `maxOpen`. Whoever finds all taken
- *   waits, in order of arrival, all who need the same shard together. A use holds one place for its own work alone,
- *   so that a search of more shards than there are places ends too.
- * - While somebody waits for a place that only users can free, a shard's newcomers queue up as well: otherwise a shard
- *   that is always in use would keep its place for ever.
+ * - A place counts as taken until its shard is closed, so there are never more than `maxOpen`. Whoever finds
+ *   all taken waits, in order of arrival, all who need the same shard together. A use holds one place for its
+ *   own work alone, so that a search of more shards than there are places ends too.
+ * - While somebody waits for a place that only users can free, a shard's newcomers queue up as well:
+ *   otherwise a shard that is always in use would keep its place for ever.
  */
 import { LRUCache } from "lru-cache"
 import { abortable } from "../../async/abortable.js"
@@ -18,7 +19,9 @@ import type { ShardReader } from "../../shards/backend.js"
 export interface ShardCacheOptions {
   /** Shards open at the same time, at most; from 1. */
   readonly maxOpen: number
-  /** Closes idle shards while all open ones together hold more memory than this, in bytes. Default: no bound. */
+  /**
+   * Closes idle shards while all open ones together hold more memory than this, in bytes. Default: no bound.
+   */
   readonly maxBytes?: number | undefined
   /** Closes shards that nobody has used for so long. Default: never. */
   readonly idleMs?: number | undefined
@@ -31,8 +34,8 @@ export type OpenShard = (signal: AbortSignal) => Promise<ShardReader>
 
 export interface ShardCache {
   /**
-   * Runs `work` with the open shard, opened by `open` if it is not. Throws `Unavailable` if no place became free in
-   * time, `Aborted` if the signal fired before `work` began, `Closed` after `close`.
+   * Runs `work` with the open shard, opened by `open` if it is not. Throws `Unavailable` if no place became
+   * free in time, `Aborted` if the signal fired before `work` began, `Closed` after `close`.
    */
   use<T>(
     key: string,
@@ -170,7 +173,9 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
     }
   }
 
-  /** Gives places to those who wait, in their order, and makes room for as many of them as idle shards allow. */
+  /**
+   * Gives places to those who wait, in their order, and makes room for as many of them as idle shards allow.
+   */
   function serve(): void {
     for (const turn of turns.values()) {
       const handle = current.get(turn.key)

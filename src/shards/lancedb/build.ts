@@ -38,8 +38,8 @@ const BATCH_BYTES = 64 * 2 ** 20
 const INDEX_TIMEOUT_SECONDS = 24 * 3600
 
 /**
- * Writes a LanceDB database with one table and one index into `dir`. The files differ from build to build: LanceDB names
- * them at random.
+ * Writes a LanceDB database with one table and one index into `dir`. The files differ from build to build:
+ * LanceDB names them at random.
  */
 export async function buildShard(
   rows: ShardRows,
@@ -116,7 +116,10 @@ async function pruneTable(dir: string): Promise<void> {
   for (const name of others) await rm(join(versions, name))
 }
 
-/** The length of the longest vector. Throws `Unsupported`, naming the record, if LanceDB cannot index one of them. */
+/**
+ * The length of the longest vector. Throws `Unsupported`, naming the record, if LanceDB cannot index one of
+ * them.
+ */
 function checkLengths(rows: ShardRows, spec: ShardSpec): number {
   let longest = 0
   inverseNorms(rows.vectors, spec.dim).forEach((inverse, row) => {

@@ -1,13 +1,15 @@
 /**
  * Reads what a Lance manifest refers to, before LanceDB is let near it.
  *
- * A manifest can name files anywhere: absolute paths, other directories, `file://` and `s3://` bases, to which LanceDB would go
- * with the credentials of the process. A shard of ours never does. So whatever is not plainly a file of the shard's own folder
- * is refused, and so is every field that this reader does not know: a field that is not understood may be one more way out.
+ * A manifest can name files anywhere: absolute paths, other directories, `file://` and `s3://` bases, to
+ * which LanceDB would go with the credentials of the process. A shard of ours never does. So whatever is not
+ * plainly a file of the shard's own folder is refused, and so is every field that this reader does not know:
+ * a field that is not understood may be one more way out.
  *
- * The format: `protos/table.proto` of Lance (messages `Manifest`, `DataFragment`, `IndexSection`), in the protobuf wire format.
- * A file is a few sections, each a message after its length in 4 bytes, and at its end the position of the manifest (8 bytes),
- * two version numbers (2 bytes each) and "LANC"; all numbers are little-endian.
+ * The format: `protos/table.proto` of Lance (messages `Manifest`, `DataFragment`, `IndexSection`), in the
+ * protobuf wire format. A file is a few sections, each a message after its length in 4 bytes, and at its end
+ * the position of the manifest (8 bytes), two version numbers (2 bytes each) and "LANC"; all numbers are
+ * little-endian.
  */
 import { corrupt, type VecsnapError } from "../../errors.js"
 
@@ -19,12 +21,18 @@ export interface LanceVersion {
   readonly files: readonly { readonly path: string; readonly size: number }[]
 }
 
-/** The manifest of a shard has some kilobytes; one with a megabyte has been tampered with, or is of another program. */
+/**
+ * The manifest of a shard has some kilobytes; one with a megabyte has been tampered with, or is of another
+ * program.
+ */
 export const MANIFEST_MOST_BYTES = 16 * 2 ** 20
 const TRAILER_BYTES = 16
 const MAGIC = "LANC"
 
-/** Deleted rows, stable row ids, the second format of data files, settings of the table: what leads nowhere else. */
+/**
+ * Deleted rows, stable row ids, the second format of data files, settings of the table: what leads nowhere
+ * else.
+ */
 const HARMLESS_FLAGS = 0b1111n
 
 /** Names as Lance makes them. A dot alone, a slash or a scheme is in none. */
@@ -33,8 +41,8 @@ const INDEX_FILE = /^[a-z][a-z_]*\.(idx|lance)$/
 const VECTOR_INDEX = /^\/?(type\.googleapis\.com\/)?lance\.(table|index\.pb)\.VectorIndexDetails$/
 
 /**
- * The files that a manifest leads to. `name` is for messages. Throws `Corrupt` if it leads out of the table's directory, or if
- * there is anything in it that this reader does not know.
+ * The files that a manifest leads to. `name` is for messages. Throws `Corrupt` if it leads out of the table's
+ * directory, or if there is anything in it that this reader does not know.
  */
 export function readLanceManifest(bytes: Uint8Array, name: string): LanceVersion {
   const damaged = (problem: string): VecsnapError =>
@@ -94,8 +102,8 @@ function readVersion(manifest: Uint8Array, section: (position: bigint) => Uint8A
   return { rows, files }
 }
 
-// Fields that say what the table is and how it came about, and those above. Without 4 (data of a version, elsewhere in the
-// file), 17 and 20 (other places).
+// Fields that say what the table is and how it came about, and those above. Without 4 (data of a version,
+// elsewhere in the file), 17 and 20 (other places).
 const MANIFEST_FIELDS = [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 21]
 
 /** A fragment: its files, its deleted rows, row ids inline (5) with their versions (7, 9), and its rows. */
@@ -126,7 +134,10 @@ function readDataFile(file: Uint8Array): LanceVersion["files"][number] {
   return { path: `data/${path}`, size }
 }
 
-/** What follows the number of the fragment in the name of its deletion file. Without 7, the number of a base path. */
+/**
+ * What follows the number of the fragment in the name of its deletion file. Without 7, the number of a base
+ * path.
+ */
 function readDeletionFile(file: Uint8Array): string {
   const values = [0n, 0n, 0n, 0n, 0n]
   for (const field of fieldsOf(file, "deletion file", [1, 2, 3, 4])) {
@@ -182,7 +193,7 @@ function readUuid(message: Uint8Array): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5")
 }
 
-// --- Protobuf ------------------------------------------------------------------------------------------------------
+// --- Protobuf ------------------------------------------------------------------------------------------
 
 /** What is wrong with the bytes; the caller says where. */
 class WireProblem extends Error {}
@@ -198,7 +209,10 @@ const EIGHT_BYTES = 1
 const LENGTH_DELIMITED = 2
 const FOUR_BYTES = 5
 
-/** The fields of a message, in order. Throws for one whose number is not in `known`, and for bytes that are no message. */
+/**
+ * The fields of a message, in order. Throws for one whose number is not in `known`, and for bytes that are no
+ * message.
+ */
 function fieldsOf(bytes: Uint8Array, what: string, known: readonly number[]): readonly Field[] {
   const fields: Field[] = []
   let place = 0

@@ -25,7 +25,10 @@ export interface IvfFlat {
   readonly partitions: number
   /** Partitions searched per query. If it is all of them, the search is exact. */
   readonly probes: number
-  /** Length of the longest vector; recorded under `dot`, where it bounds what LanceDB's arithmetic may be off by. */
+  /**
+   * Length of the longest vector; recorded under `dot`, where it bounds what LanceDB's arithmetic may be off
+   * by.
+   */
   readonly maxNorm: number
 }
 
@@ -56,8 +59,8 @@ export async function openTable(
 }
 
 /**
- * Throws `Corrupt` if a version of the table leads to anything but its own files. Every version is looked at: which of them
- * LanceDB opens is for it to decide.
+ * Throws `Corrupt` if a version of the table leads to anything but its own files. Every version is looked at:
+ * which of them LanceDB opens is for it to decide.
  */
 async function checkVersions(file: string): Promise<void> {
   const folder = join(file, "_versions")
@@ -148,7 +151,8 @@ async function checkTable(table: Table, file: string, spec: ShardSpec): Promise<
   checkFacts(file, facts, spec)
   const rows = await table.countRows()
   await checkIndex(table, file, spec.metric, rows)
-  // The manifest alone has been read so far. This fails now, not in the first query, if other files are missing.
+  // The manifest alone has been read so far. This fails now, not in the first query, if other files are
+  // missing.
   const first = await table.query().select(recordColumns(spec)).limit(1).toArrow()
   if (rows < 1 || first.numRows !== 1) throw corrupt(`${file} has no rows`, { file })
   return rows

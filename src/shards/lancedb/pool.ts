@@ -25,8 +25,8 @@ import { searchTable } from "./search.js"
 export const METADATA_CACHE_BYTES = 64 * 2 ** 20
 
 /**
- * Makes what all LanceDB shards of one reader share: one session, whose index cache is bounded by `memoryBytes`. LanceDB
- * searches in threads of its own, so `workers` means nothing here.
+ * Makes what all LanceDB shards of one reader share: one session, whose index cache is bounded by
+ * `memoryBytes`. LanceDB searches in threads of its own, so `workers` means nothing here.
  */
 export function createPool(options: PoolOptions): ShardPool {
   return new LancePool(options.memoryBytes ?? readerDefaults(machineLimits()).memoryBytes)

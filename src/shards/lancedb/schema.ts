@@ -1,10 +1,10 @@
 /**
  * What a LanceDB shard looks like inside: the one place that knows its table and column names.
  *
- * One LanceDB database with one table, `vectors`, in `vectors.lance/`. Rows are in order of id, so that LanceDB's row ids
- * are too. Columns: `id` (utf8 or int64), `vector` (fixed-size list of float32), one per field (`c0`, `c1`, … in order
- * of declaration), `payload` (JSON text). The schema's metadata says what else tells that the table belongs to a
- * snapshot. One IVF_FLAT index on `vector`.
+ * One LanceDB database with one table, `vectors`, in `vectors.lance/`. Rows are in order of id, so that
+ * LanceDB's row ids are too. Columns: `id` (utf8 or int64), `vector` (fixed-size list of float32), one per
+ * field (`c0`, `c1`, … in order of declaration), `payload` (JSON text). The schema's metadata says what else
+ * tells that the table belongs to a snapshot. One IVF_FLAT index on `vector`.
  */
 import { join } from "node:path"
 import type { Data, RecordBatch, Schema } from "apache-arrow"
@@ -19,8 +19,9 @@ export const FORMAT = "vecsnap-lancedb"
 export const VERSION = "1"
 
 /**
- * Lengths of vectors that LanceDB can handle: it computes in single precision, where squares of very large lengths are
- * Infinity and those of very small ones 0, and leaves out such rows in silence. The lower limit is for cosine only.
+ * Lengths of vectors that LanceDB can handle: it computes in single precision, where squares of very large
+ * lengths are Infinity and those of very small ones 0, and leaves out such rows in silence. The lower limit
+ * is for cosine only.
  */
 export const LENGTH_MIN = 1e-15
 export const LENGTH_MAX = 1e15

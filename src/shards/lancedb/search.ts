@@ -18,8 +18,9 @@ export interface Hits extends StoredColumns {
 }
 
 /**
- * The nearest `k` rows. LanceDB ranks in single precision; we fetch a few more than k, compute the exact distances from
- * their vectors, and search on with a larger margin as long as a row that was not fetched could belong to the k.
+ * The nearest `k` rows. LanceDB ranks in single precision; we fetch a few more than k, compute the exact
+ * distances from their vectors, and search on with a larger margin as long as a row that was not fetched
+ * could belong to the k.
  */
 export async function searchTable(shard: OpenTable, query: Float32Array, k: number): Promise<Hits> {
   const { metric } = shard.spec
@@ -45,7 +46,8 @@ export async function searchTable(shard: OpenTable, query: Float32Array, k: numb
 async function fetchNearest(shard: OpenTable, query: Float32Array, limit: number): Promise<ArrowTable> {
   const { probes, partitions } = shard.index
   let found = await fetchFrom(shard, query, limit, probes)
-  // The probed partitions may hold fewer rows. (LanceDB's own way to go on, `maximumNprobes`, always searches all.)
+  // The probed partitions may hold fewer rows. (LanceDB's own way to go on, `maximumNprobes`, always searches
+  // all.)
   if (found.numRows < limit && probes < partitions) found = await fetchFrom(shard, query, limit, partitions)
   if (found.numRows !== limit) {
     throw corrupt(`${shard.file}: a search for ${limit} rows found ${found.numRows}`, { file: shard.file })
@@ -72,8 +74,8 @@ function fetchFrom(
 }
 
 /**
- * The query for LanceDB: of length 1 where its length does not change the ranking, and so far from the limits of single
- * precision. Throws `Unsupported` where that cannot be done.
+ * The query for LanceDB: of length 1 where its length does not change the ranking, and so far from the limits
+ * of single precision. Throws `Unsupported` where that cannot be done.
  */
 function toEngine(query: Float32Array, metric: Metric): Float32Array {
   if (metric !== "l2") return normalised(query, query.length)
@@ -90,8 +92,9 @@ function toEngine(query: Float32Array, metric: Metric): Float32Array {
 function nearestUnfetched(shard: OpenTable, query: Float32Array, found: ArrowTable): number {
   const { dim, metric } = shard.spec
   const last: number = found.getChild("_distance")!.get(found.numRows - 1)
-  // A float32 sum of `dim` products over at least four lanes is off by at most this part of the sum of their sizes
-  // (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2), with a few operations to spare.
+  // A float32 sum of `dim` products over at least four lanes is off by at most this part of the sum of their
+  // sizes (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2), with a few operations to
+  // spare.
   const relativeError = (dim / 4 + 16) * 2 ** -24
   switch (metric) {
     case "cosine":
@@ -101,7 +104,8 @@ function nearestUnfetched(shard: OpenTable, query: Float32Array, found: ArrowTab
       // LanceDB returns the square, which is coarse where it is very small.
       return Math.sqrt(Math.max(0, last * (1 - relativeError) - 2 ** -120))
     case "dot": {
-      // LanceDB returns 1 - dot with the query at length 1; the sizes add up to at most the length of the row.
+      // LanceDB returns 1 - dot with the query at length 1; the sizes add up to at most the length of the
+      // row.
       const error = relativeError * (1 + shard.index.maxNorm)
       return (last - 1 - error) / (inverseNorm(query) || 1)
     }

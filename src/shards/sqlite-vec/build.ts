@@ -20,8 +20,8 @@ import {
 } from "./schema.js"
 
 /**
- * Writes `shard.db` into `dir`. The same rows give the same bytes. SQLite is synchronous: the calling thread is busy
- * until the file is complete, so builds run in worker threads.
+ * Writes `shard.db` into `dir`. The same rows give the same bytes. SQLite is synchronous: the calling thread
+ * is busy until the file is complete, so builds run in worker threads.
  */
 export async function buildShard(rows: ShardRows, dir: string, spec: ShardSpec): Promise<IndexDescription> {
   const Sqlite = await loadSqlite()
@@ -36,7 +36,8 @@ export async function buildShard(rows: ShardRows, dir: string, spec: ShardSpec):
     const db = new Sqlite(file)
     try {
       sqliteVec.load(db)
-      // Without journal and syncs: a build that dies is begun anew in another directory. Nothing is left beside the file.
+      // Without journal and syncs: a build that dies is begun anew in another directory. Nothing is left
+      // beside the file.
       db.pragma("journal_mode = OFF")
       db.pragma("synchronous = OFF")
       // Lets us write to shadow tables.
@@ -76,7 +77,10 @@ function writeShard(db: Database.Database, rows: ShardRows, spec: ShardSpec): vo
   writeVectors(db, rows, spec.dim)
 }
 
-/** Fills the vec0 table by way of its shadow tables, after the records: through the extension each row takes many times as long. */
+/**
+ * Fills the vec0 table by way of its shadow tables, after the records: through the extension each row takes
+ * many times as long.
+ */
 function writeVectors(db: Database.Database, { rows, vectors }: ShardRows, dim: number): void {
   const size = chunkRows(rows)
   const insertChunk = db.prepare(INSERT_CHUNK)

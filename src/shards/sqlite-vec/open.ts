@@ -64,16 +64,16 @@ export function openShardFile(Sqlite: typeof Database, file: string, spec: Shard
     assertAlone(file)
     const db = new Sqlite(file, { readonly: true, fileMustExist: true })
     try {
-      // The file comes from elsewhere: its schema may not call functions with side effects. Extensions cannot be
-      // loaded by SQL, and the driver leaves SQLite's defensive mode on.
+      // The file comes from elsewhere: its schema may not call functions with side effects. Extensions cannot
+      // be loaded by SQL, and the driver leaves SQLite's defensive mode on.
       db.pragma("trusted_schema = OFF")
       db.pragma("query_only = ON")
       db.pragma("cell_size_check = ON")
       // In KiB. Many shards are open at once, and each would come to hold 16 MB of pages.
       db.pragma("cache_size = -1024")
       db.defaultSafeIntegers(true)
-      // One transaction for all that is read: the file never changes, and to lock, check and unlock it for every record would
-      // take several times as long as to read it.
+      // One transaction for all that is read: the file never changes, and to lock, check and unlock it for
+      // every record would take several times as long as to read it.
       db.exec("BEGIN")
       checkSize(db, file, sizeBytes)
       checkSchema(db, file, spec)
@@ -93,7 +93,8 @@ class SqliteShard implements OpenShard {
   readonly #selectRecord: Database.Statement
   readonly #selectPosition: Database.Statement
   #loaded: ScanTable | undefined
-  // Of each chunk, by its first row, where vectors are read from the file: small, and costlier to compute than a scan.
+  // Of each chunk, by its first row, where vectors are read from the file: small, and costlier to compute
+  // than a scan.
   readonly #norms = new Map<number, RowNorms>()
 
   constructor(
@@ -187,8 +188,8 @@ class SqliteShard implements OpenShard {
 }
 
 /**
- * A shard has neither journal nor write-ahead log: SQLite would play back what lies beside the file under such a name, and
- * for a file whose header asks for a log it would write one.
+ * A shard has neither journal nor write-ahead log: SQLite would play back what lies beside the file under
+ * such a name, and for a file whose header asks for a log it would write one.
  */
 function assertAlone(file: string): void {
   for (const suffix of ["-journal", "-wal", "-shm"]) {

@@ -100,7 +100,8 @@ class SqlitePool implements ShardPool {
       if (slot.generation === generation) {
         slot.load.fileBytes -= info.size
         slot.load.vectorBytes -= vectorBytes
-        // If the file was opened but could not be loaded, it is still open. Failing to say so changes nothing.
+        // If the file was opened but could not be loaded, it is still open. Failing to say so changes
+        // nothing.
         slot.call("close", { handle }).catch(() => {})
       }
       throw error
@@ -115,7 +116,9 @@ class SqlitePool implements ShardPool {
     await slot.call("close", { handle })
   }
 
-  /** What a shard answers, with its place in the answers. Shards of one query go to a worker in one request. */
+  /**
+   * What a shard answers, with its place in the answers. Shards of one query go to a worker in one request.
+   */
   search(
     { slot, handle }: Home,
     query: ShardQuery,

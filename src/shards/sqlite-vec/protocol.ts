@@ -1,6 +1,6 @@
 /**
- * The messages between the pool and its workers. Requests go in batches, one message each way per batch, because a round
- * trip between threads costs more than the scan of a small shard.
+ * The messages between the pool and its workers. Requests go in batches, one message each way per batch,
+ * because a round trip between threads costs more than the scan of a small shard.
  */
 import type { WireError } from "../../errors.js"
 import type { ShardSpec } from "../backend.js"
@@ -8,8 +8,8 @@ import type { FoundRecords, StoredRows } from "./get.js"
 import type { Answers } from "./search.js"
 
 /**
- * What a worker does, by name: the request's fields and the reply's value. A handle is the number of an open shard, which
- * the pool chooses.
+ * What a worker does, by name: the request's fields and the reply's value. A handle is the number of an open
+ * shard, which the pool chooses.
  */
 export interface Calls {
   open: {

@@ -1,12 +1,14 @@
 /**
  * What a sqlite-vec shard looks like inside: the one place that knows its table and column names.
  *
- * One SQLite database, `shard.db`. Rows are numbered from 1 in order of id; that number is the rowid everywhere.
+ * One SQLite database, `shard.db`. Rows are numbered from 1 in order of id; that number is the rowid
+ * everywhere.
  *
- * - `vec_index`: a `vec0` virtual table, so that any SQLite with the sqlite-vec extension can search it. Its vectors
- *   lie in its shadow tables, in chunks of equal size: `vec_index_chunks` (how many rows a chunk has room for, which of
- *   them are in use, their rowids) and `vec_index_vector_chunks00` (one blob of float32 per chunk). We read and write those
- *   as what they are, a file format: it is much faster, and reading needs no extension.
+ * - `vec_index`: a `vec0` virtual table, so that any SQLite with the sqlite-vec extension can search it. Its
+ *   vectors lie in its shadow tables, in chunks of equal size: `vec_index_chunks` (how many rows a chunk has
+ *   room for, which of them are in use, their rowids) and `vec_index_vector_chunks00` (one blob of float32
+ *   per chunk). We read and write those as what they are, a file format: it is much faster, and reading needs
+ *   no extension.
  * - `records`: id, one column per field (`c0`, `c1`, … in order of declaration) and the payload as JSON text.
  * - `meta`: format, version and what else tells that the file belongs to a snapshot.
  */
@@ -22,11 +24,12 @@ export function shardFile(dir: string): string {
   return join(dir, "shard.db")
 }
 
-// sqlite-vec has no inner product. Under `dot` its table says l2: the vectors are the same, and only we rank them.
+// sqlite-vec has no inner product. Under `dot` its table says l2: the vectors are the same, and only we rank
+// them.
 const VEC0_METRIC: Readonly<Record<Metric, string>> = { cosine: "cosine", l2: "l2", dot: "l2" }
 
-// STRICT, so that a value of another type is an error and not a silent conversion. ANY for floats, because a REAL
-// column turns -0 into 0.
+// STRICT, so that a value of another type is an error and not a silent conversion. ANY for floats, because a
+// REAL column turns -0 into 0.
 const COLUMN_TYPE: Readonly<Record<FieldType, string>> = {
   string: "TEXT",
   int64: "INTEGER",
@@ -40,8 +43,8 @@ export const DIM_MAX = 8192
 const CHUNK_ROWS_MAX = 1024
 
 /**
- * Rows per chunk of the vec0 table. Every chunk takes its full size on disk, used or not, so that the rows are spread
- * evenly over as few chunks as hold them. sqlite-vec wants a multiple of 8.
+ * Rows per chunk of the vec0 table. Every chunk takes its full size on disk, used or not, so that the rows
+ * are spread evenly over as few chunks as hold them. sqlite-vec wants a multiple of 8.
  */
 export function chunkRows(rows: number): number {
   const chunks = Math.ceil(rows / CHUNK_ROWS_MAX)
@@ -72,9 +75,9 @@ function recordsSql(spec: ShardSpec): string {
 }
 
 /**
- * The tables that we read, by name, each with the statement that must have made it: sqlite-vec's own for its shadow
- * tables. Anything else under these names (a view, a generated column, a table without its index) could make a
- * plain SELECT compute whatever its author likes, for as long as they like.
+ * The tables that we read, by name, each with the statement that must have made it: sqlite-vec's own for its
+ * shadow tables. Anything else under these names (a view, a generated column, a table without its index)
+ * could make a plain SELECT compute whatever its author likes, for as long as they like.
  */
 export function tablesRead(spec: ShardSpec): ReadonlyMap<string, string> {
   return new Map([
@@ -91,7 +94,10 @@ export function tablesRead(spec: ShardSpec): ReadonlyMap<string, string> {
   ])
 }
 
-/** All else that a shard's database has besides {@link tablesRead}: what sqlite-vec and SQLite make for themselves. */
+/**
+ * All else that a shard's database has besides {@link tablesRead}: what sqlite-vec and SQLite make for
+ * themselves.
+ */
 export const OBJECTS_BESIDE: readonly string[] = [
   "vec_index",
   "vec_index_info",
@@ -103,7 +109,8 @@ export const OBJECTS_BESIDE: readonly string[] = [
 ]
 
 export const INSERT_META = "INSERT INTO meta (key, value) VALUES (?, ?)"
-// What sqlite-vec itself writes for rows inserted in order, but one statement a chunk instead of several a row.
+// What sqlite-vec itself writes for rows inserted in order, but one statement a chunk instead of several a
+// row.
 export const INSERT_CHUNK =
   "INSERT INTO vec_index_chunks (chunk_id, size, validity, rowids) VALUES (?, ?, ?, ?)"
 export const INSERT_CHUNK_VECTORS = "INSERT INTO vec_index_vector_chunks00 (rowid, vectors) VALUES (?, ?)"

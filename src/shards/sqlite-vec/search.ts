@@ -22,7 +22,10 @@ export interface Hits extends StoredColumns {
 /** What some shards answer to a query. */
 export interface Answers {
   readonly hits: Hits
-  /** For each shard how many hits there are up to its last one: those of shard i are `ends[i - 1] … ends[i] - 1`. */
+  /**
+   * For each shard how many hits there are up to its last one: those of shard i are `ends[i - 1] … ends[i] -
+   * 1`.
+   */
   readonly ends: readonly number[]
   /** Shards that could not answer, by their place among those asked. */
   readonly errors: readonly { readonly place: number; readonly error: WireError }[]
@@ -36,12 +39,12 @@ interface Near {
 }
 
 /**
- * The rows of some shards of one snapshot that may be among the nearest `k` records of all, by an exact scan; of a single
- * shard its nearest `k`. Rows are in order of id, so that ties by row are ties by id; whether the vectors come from
- * memory or from the file, the same arithmetic gives the same hits.
+ * The rows of some shards of one snapshot that may be among the nearest `k` records of all, by an exact scan;
+ * of a single shard its nearest `k`. Rows are in order of id, so that ties by row are ties by id; whether the
+ * vectors come from memory or from the file, the same arithmetic gives the same hits.
  *
- * All shards are one scan, so that what was found in one shortens the next, and only records that matter are read. Throws what
- * the first shard throws that cannot be read.
+ * All shards are one scan, so that what was found in one shortens the next, and only records that matter are
+ * read. Throws what the first shard throws that cannot be read.
  */
 export function searchShards(shards: readonly OpenShard[], query: Float32Array, k: number): Answers {
   const { metric, dim } = shards[0]!.spec

@@ -2,8 +2,9 @@ import { Worker } from "node:worker_threads"
 import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"
 import type { CallName, Calls, NumberedReply, NumberedRequest, Reply } from "./protocol.js"
 
-// Some batches in flight keep a worker busy while a reply travels and the event loop is busy with others; what waits behind them
-// can still be dropped when its caller gives up. Large batches would be answered late, and then all at once.
+// Some batches in flight keep a worker busy while a reply travels and the event loop is busy with others;
+// what waits behind them can still be dropped when its caller gives up. Large batches would be answered late,
+// and then all at once.
 const BATCH_MAX = 4
 const BATCHES_IN_FLIGHT_MAX = 4
 
@@ -16,9 +17,9 @@ interface Waiting {
 }
 
 /**
- * A worker thread and the requests for it, first come, first served. The thread starts with the first request and, should it
- * die, again with the next one after; what it was working on then fails with `Unavailable`. It keeps the process
- * alive only while a request waits.
+ * A worker thread and the requests for it, first come, first served. The thread starts with the first request
+ * and, should it die, again with the next one after; what it was working on then fails with `Unavailable`. It
+ * keeps the process alive only while a request waits.
  */
 export class WorkerSlot {
   /** Counts the deaths of the thread. Shards that were opened at another count are gone. */
@@ -40,8 +41,8 @@ export class WorkerSlot {
   }
 
   /**
-   * Sends a request, together with all others of this turn of the event loop. If the signal fires before it is sent, it is
-   * not sent. `fields` may change until `onSend` is called.
+   * Sends a request, together with all others of this turn of the event loop. If the signal fires before it
+   * is sent, it is not sent. `fields` may change until `onSend` is called.
    */
   call<Name extends CallName>(
     call: Name,

@@ -1,4 +1,7 @@
-/** Shard files whose checksums are right, by somebody who means harm: an error or right hits, and nothing else. */
+/**
+ * Shard files whose checksums are right, by somebody who means harm: an error or right hits, and nothing
+ * else.
+ */
 import { existsSync } from "node:fs"
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
