@@ -3,12 +3,12 @@
  * several in one `.npz`, so that a reader needs one request for them.
  */
 import { corrupt, notFound } from "../errors.js"
+import { assertSha256, assertSize } from "../snapshot/content.js"
 import type { Snapshot, StoredFile } from "../snapshot/snapshot.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { type AnyNpyArray, decodeAnyNpy, encodeNpy } from "../vectors/npy.js"
 import { decodeNpz, encodeNpz } from "../vectors/npz.js"
-import { assertSha256, assertSize } from "./content.js"
 import { parseKey, routingKey } from "./keys.js"
 import type { FileEntry } from "./manifest.js"
 

@@ -12,6 +12,7 @@ import { MAX_SHARDS } from "../sharding/options.js"
 import { isStrategyName } from "../sharding/registry.js"
 import type { ShardBackend } from "../shards/backend.js"
 import { BACKEND_NAMES, type BackendName, backendByName } from "../shards/registry.js"
+import { shardFileKey } from "../snapshot/snapshot.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
 import { quoted } from "../wording.js"
@@ -247,7 +248,7 @@ function findFileFault(folder: string, files: readonly ShardFile[]): string | un
   const taken = new Set(names)
   if (taken.size < names.length) return "has two files of one name"
   for (const [i, name] of names.entries()) {
-    if (!isKey(`${folder}/${files[i]!.name}`)) return `has a file whose name is not part of a key`
+    if (!isKey(shardFileKey({ folder }, files[i]!.name))) return `has a file whose name is not part of a key`
     for (let end = name.lastIndexOf("/"); end > 0; end = name.lastIndexOf("/", end - 1))
       if (taken.has(name.slice(0, end))) return `has a file below another`
   }

@@ -1,5 +1,6 @@
 /** Figures of a snapshot, from its manifest. Pure. */
 import { shardSkew } from "../sharding/skew.js"
+import { shardFileKey } from "../snapshot/snapshot.js"
 import { parseKey } from "./keys.js"
 import type { Manifest, ShardEntry } from "./manifest.js"
 
@@ -32,8 +33,8 @@ export function shardFigures({ run, shards, sharding }: Manifest): ShardFigures 
 }
 
 /** Run that built the files of a shard. */
-export function shardRun({ folder, files }: ShardEntry): string | undefined {
-  const parsed = parseKey(`${folder}/${files[0]?.name}`)
+export function shardRun(entry: ShardEntry): string | undefined {
+  const parsed = parseKey(shardFileKey(entry, entry.files[0]!.name))
   return parsed?.kind === "shard" ? parsed.run : undefined
 }
 

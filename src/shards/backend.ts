@@ -18,8 +18,6 @@ import type { IndexOptions, IndexOptionTable } from "./options.js"
 import type { ShardQuery } from "./query.js"
 import type { ShardSource } from "./source.js"
 
-export type { BackendName } from "./registry.js"
-
 /** What a shard must know of its snapshot to be built or opened. */
 export interface ShardSpec {
   readonly dim: number

@@ -6,7 +6,8 @@
 import type { RecallCertificate } from "../recall/curves.js"
 import type { FieldSpec, IdType } from "../records.js"
 import type { ShardingDescription } from "../sharding/strategy.js"
-import type { BackendName, IndexDescription, ShardSpec } from "../shards/backend.js"
+import type { IndexDescription, ShardSpec } from "../shards/backend.js"
+import type { BackendName } from "../shards/registry.js"
 import type { Metric } from "../vectors/metric.js"
 
 export interface Snapshot {
@@ -84,6 +85,12 @@ export const shardFileKey = ({ folder }: Pick<SnapshotShard, "folder">, name: st
 export const neededFiles = ({ files }: Pick<SnapshotShard, "files">): readonly SnapshotShardFile[] =>
   files.filter(({ optional }) => optional !== true)
 
+/** The files of a shard by their keys, with their paths below its folder. */
+export const shardFiles = (
+  shard: Pick<SnapshotShard, "folder" | "files">,
+): readonly (StoredFile & { readonly name: string })[] =>
+  shard.files.map((file) => ({ ...file, key: shardFileKey(shard, file.name) }))
+
 /** What a backend must know of the snapshot to build or open its shards. */
 export const shardSpecOf = ({ dim, metric, id, fields }: SnapshotSchema): ShardSpec => ({
   dim,
@@ -102,10 +109,10 @@ export function snapshotFiles({
   artifacts,
   locator,
 }: Pick<Snapshot, "shards" | "artifacts" | "locator">): readonly StoredFile[] {
-  const shardFiles = shards.flatMap((shard) =>
-    shard.files.map(({ name, size, sha256 }) => ({ key: shardFileKey(shard, name), size, sha256 })),
+  const files = shards.flatMap((shard) =>
+    shardFiles(shard).map(({ key, size, sha256 }) => ({ key, size, sha256 })),
   )
-  return [...shardFiles, ...artifacts, ...(locator ? [locator] : [])]
+  return [...files, ...artifacts, ...(locator ? [locator] : [])]
 }
 
 /** Bytes of all shard files, routing artifacts and the id locator. */

@@ -2,7 +2,7 @@
  * Local files as the stores use them: bodies to upload, targets to download into, and errors of the file
  * system as ours.
  */
-import { type FileHandle, open, unlink } from "node:fs/promises"
+import { type FileHandle, mkdir, open, rm, unlink } from "node:fs/promises"
 import {
   corrupt,
   type ErrorDetails,
@@ -169,4 +169,16 @@ export async function createFile<T>(
 function isFileFault(error: unknown): boolean {
   const code = errorCode(error) ?? ""
   return code in LASTING || code in OF_THE_PATH || code in PASSING
+}
+
+/** Makes the directory `dir`, which must not exist, runs `use`, and removes it with all that is in it. */
+export async function withDirectory<T>(dir: string, use: () => Promise<T>): Promise<T> {
+  await mkdir(dir).catch((error) => {
+    throw fileError("make", dir, error)
+  })
+  try {
+    return await use()
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
 }

@@ -1,7 +1,7 @@
 /** Builds one shard in a worker thread, as the writer does. */
 import { parentPort, workerData } from "node:worker_threads"
-import type { BackendName, ShardRows, ShardSpec } from "../../src/shards/backend.js"
-import { backendByName, registerInherited } from "../../src/shards/registry.js"
+import type { ShardRows, ShardSpec } from "../../src/shards/backend.js"
+import { type BackendName, backendByName, registerInherited } from "../../src/shards/registry.js"
 
 const { backend, rows, dir, spec } = workerData as {
   readonly backend: BackendName

@@ -13,7 +13,6 @@ import fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { FieldSpec, Id, StoredRecord } from "../../src/records.js"
 import type {
-  BackendName,
   IndexDescription,
   PoolOptions,
   ShardHit,
@@ -21,6 +20,7 @@ import type {
   ShardSpec,
 } from "../../src/shards/backend.js"
 import { prepareQuery } from "../../src/shards/query.js"
+import type { BackendName } from "../../src/shards/registry.js"
 import { backendByName } from "../../src/shards/registry.js"
 import { localDirectory } from "../../src/shards/source.js"
 import { METRICS, type Metric } from "../../src/vectors/metric.js"

@@ -24,7 +24,6 @@ const LAYERS = [
 const ALLOWED = new Set<string>([
   // The true neighbours of queries are found among the rows of a snapshot's shards.
   "recall -> snapshot",
-  "recall -> maintenance",
 ])
 
 const folderOf = (path: string): string => {

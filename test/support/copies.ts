@@ -5,13 +5,7 @@ import { join } from "node:path"
 import { expect } from "vitest"
 import { type Id, type Manifest, openStore } from "../../src/index.js"
 import { stringifyJson } from "../../src/json.js"
-import {
-  download,
-  POOL_OPTIONS,
-  shardFiles,
-  withDirectory,
-  withShard,
-} from "../../src/maintenance/shard-copy.js"
+import { POOL_OPTIONS } from "../../src/maintenance/shard-reading.js"
 import {
   blockRange,
   blocksWith,
@@ -20,7 +14,10 @@ import {
   shardsWith,
 } from "../../src/manifest/locator.js"
 import { backendByName } from "../../src/shards/registry.js"
-import { shardSpecOf } from "../../src/snapshot/snapshot.js"
+import { withShard } from "../../src/shards/with-shard.js"
+import { download } from "../../src/snapshot/content.js"
+import { shardFiles, shardSpecOf } from "../../src/snapshot/snapshot.js"
+import { withDirectory } from "../../src/storage/files.js"
 
 export interface RowPlaces {
   /** Shards that hold it, by rising number. */

@@ -19,19 +19,15 @@ import { compareIds, type Id } from "../../records.js"
 import { restoreStrategy } from "../../sharding/registry.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import { backendByName } from "../../shards/registry.js"
-import { shardSpecOf } from "../../snapshot/snapshot.js"
+import { withShard } from "../../shards/with-shard.js"
+import { download } from "../../snapshot/content.js"
+import { shardFiles, shardSpecOf } from "../../snapshot/snapshot.js"
+import { withDirectory } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { asTempFault, makeTempDir } from "../../storage/temp-dir.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
 import { ROW_PARTS, type RowPart } from "../row-hashes.js"
-import {
-  download,
-  POOL_OPTIONS,
-  SHARDS_AT_A_TIME,
-  shardFiles,
-  withDirectory,
-  withShard,
-} from "../shard-copy.js"
+import { POOL_OPTIONS, SHARDS_AT_A_TIME } from "../shard-reading.js"
 import { changedParameters, type ParameterChange } from "./parameters.js"
 import { type CentroidShift, canReroute, centroidShifts, countElsewhere } from "./routing.js"
 import { addRow, compareBuckets, type RowChange } from "./rows.js"

@@ -6,33 +6,30 @@ import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
 import { inLanes } from "../../async/lanes.js"
 import { corrupt, isVecsnapError, notFound } from "../../errors.js"
-import { assertSize } from "../../manifest/content.js"
 import { findMissing } from "../../manifest/files.js"
 import { decodeLocatorIndex, hashOfId } from "../../manifest/locator.js"
 import { restoreStrategy } from "../../sharding/registry.js"
-import type { BackendName, ShardPool } from "../../shards/backend.js"
-import { backendByName } from "../../shards/registry.js"
+import type { ShardPool } from "../../shards/backend.js"
+import { type BackendName, backendByName } from "../../shards/registry.js"
+import { withShard } from "../../shards/with-shard.js"
+import { assertSize, download } from "../../snapshot/content.js"
 import type { SnapshotFormat } from "../../snapshot/format.js"
 import {
   type LocatorEntry,
   type Snapshot,
   type SnapshotShard,
   type StoredFile,
+  shardFileKey,
+  shardFiles,
   shardSpecOf,
   snapshotFiles,
 } from "../../snapshot/snapshot.js"
 import { sha256OfBytes } from "../../storage/checksum.js"
+import { withDirectory } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { NpyArray } from "../../vectors/npy.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
-import {
-  download,
-  POOL_OPTIONS,
-  SHARDS_AT_A_TIME,
-  shardFiles,
-  withDirectory,
-  withShard,
-} from "../shard-copy.js"
+import { POOL_OPTIONS, SHARDS_AT_A_TIME } from "../shard-reading.js"
 import { checkIds, encodeShardRow } from "./ids.js"
 import { checkRecords } from "./shard.js"
 
@@ -249,7 +246,7 @@ export function createVerifier(
         const fault = await faultIn(file.key, () => download(store, file, join(copy, file.name), { signal }))
         if (fault) faults.push(fault)
       }
-      if (faults.length > 0 || files.some((file) => absent.has(`${folder}/${file.name}`)))
+      if (faults.length > 0 || files.some((file) => absent.has(shardFileKey(entry, file.name))))
         return { faults, ids: undefined }
       const idsDir = newDirectory()
       await mkdir(idsDir)

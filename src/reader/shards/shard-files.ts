@@ -3,22 +3,22 @@
  * by file.
  */
 import { createHash } from "node:crypto"
-import { mkdir, rm } from "node:fs/promises"
-import { dirname, isAbsolute, join, relative, resolve } from "node:path"
+import { rm } from "node:fs/promises"
+import { isAbsolute, join, relative, resolve } from "node:path"
 import { abortable } from "../../async/abortable.js"
 import { invalidInput, isVecsnapError, notFound, VecsnapError } from "../../errors.js"
-import { assertSha256, assertSize } from "../../manifest/content.js"
 import type { ShardReader } from "../../shards/backend.js"
 import { localDirectory, type ShardSource } from "../../shards/source.js"
+import { downloadIfThere } from "../../snapshot/content.js"
 import {
   neededFiles,
   type SnapshotShard,
-  type SnapshotShardFile,
+  type StoredFile,
   shardBytes,
-  shardFileKey,
+  shardFiles,
 } from "../../snapshot/snapshot.js"
 import { sha256OfFile } from "../../storage/checksum.js"
-import { fileError, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
+import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { makeTempDir } from "../../storage/temp-dir.js"
 import type { Telemetry } from "../report/telemetry.js"
@@ -132,7 +132,8 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     signal: AbortSignal | undefined,
   ): Promise<Claim> {
     const fill = async (dir: string): Promise<void> => {
-      for (const file of neededFiles(entry)) await downloadFile(entry, file, join(dir, file.name), signal)
+      const needed = shardFiles({ ...entry, files: neededFiles(entry) })
+      for (const file of needed) await downloadFile(entry, file, join(dir, file.name), signal)
     }
     if (temporary === undefined) {
       try {
@@ -158,24 +159,15 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
 
   async function downloadFile(
     entry: SnapshotShard,
-    { name, size, sha256 }: SnapshotShardFile,
+    file: StoredFile,
     path: string,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const key = shardFileKey(entry, name)
-    await mkdir(dirname(path), { recursive: true, mode: OWNER_ONLY_DIRECTORY }).catch((error) => {
-      throw fileError("make", dirname(path), error)
-    })
-    const info = await store.getFile(key, path, { signal, expectedBytes: size })
-    if (info === undefined) {
-      throw notFound(`${store.url} has no ${key}, which the manifest lists for shard ${entry.shard}`, {
-        url: store.url,
-        key,
-        shard: entry.shard,
-      })
-    }
-    assertSize(key, info.size, size)
-    assertSha256(key, await sha256OfFile(path), sha256)
+    const { shard } = entry
+    if (await downloadIfThere(store, file, path, { signal })) return
+    const { key } = file
+    const message = `${store.url} has no ${key}, which the manifest lists for shard ${shard}`
+    throw notFound(message, { url: store.url, key, shard })
   }
 
   return {

@@ -6,8 +6,9 @@
  */
 import type { ShardEntry } from "../../manifest/manifest.js"
 import type { CertificateQueries, NeighbourHint, ShardNeighbours } from "../../recall/certificate.js"
-import type { BackendName, ShardSpec } from "../../shards/backend.js"
+import type { ShardSpec } from "../../shards/backend.js"
 import type { IndexOptions } from "../../shards/options.js"
+import type { BackendName } from "../../shards/registry.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Scratch } from "../scratch.js"
 import type { ShardDraft } from "./draft.js"

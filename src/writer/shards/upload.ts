@@ -2,6 +2,7 @@
 import { join } from "node:path"
 import { shardFolder } from "../../manifest/keys.js"
 import type { ShardEntry } from "../../manifest/manifest.js"
+import { shardFileKey } from "../../snapshot/snapshot.js"
 import { draftFolder, type ShardDraft } from "./draft.js"
 import type { ShardPlan, ShardTask, TaskPlace } from "./task.js"
 
@@ -21,7 +22,7 @@ export async function uploadDraft(
   const local = draftFolder(task)
   for (const { name } of files) {
     const file = join(scratch.path(local), name)
-    await store.put(`${folder}/${name}`, { file }, { ifAbsent: true, signal })
+    await store.put(shardFileKey({ folder }, name), { file }, { ifAbsent: true, signal })
   }
   await scratch.remove(local)
   return { shard, rows, folder, files, index, fingerprint }

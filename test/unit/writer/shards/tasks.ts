@@ -1,7 +1,8 @@
 /** Shard tasks for tests: rows in the scratch store, and the plan that they share. */
 import { idKey } from "../../../../src/recall/id-key.js"
 import type { RecordBatch } from "../../../../src/records.js"
-import type { BackendName, ShardSpec } from "../../../../src/shards/backend.js"
+import type { ShardSpec } from "../../../../src/shards/backend.js"
+import type { BackendName } from "../../../../src/shards/registry.js"
 import { appendBlocks } from "../../../../src/writer/rows/batches.js"
 import { spillName } from "../../../../src/writer/rows/partition.js"
 import type { Scratch } from "../../../../src/writer/scratch.js"
