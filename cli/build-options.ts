@@ -22,8 +22,10 @@ import {
   type ShardingSetting,
   shardingSettings,
 } from "../src/sharding/registry.js"
+import { indexSettings } from "../src/shards/registry.js"
 import type { OutputFlags, StorageFlags } from "./options.js"
 import {
+  collectIndexOption,
   collectPair,
   numberBetween,
   parseDays,
@@ -172,6 +174,8 @@ export interface BuildFlags extends MappingFlags, ShardingFlags, ReleaseFlags, S
   readonly to?: string
   readonly metric?: string
   readonly backend?: string
+  /** By the names in `vecsnap.yaml`. */
+  readonly index?: Readonly<Record<string, number>>
   readonly routingFrom?: string
   readonly onBadRow?: string
   readonly maxBadRows?: number
@@ -222,6 +226,13 @@ export function addBuildOptions(command: Command): Command {
     .option("--to <url>", "root of the snapshots: s3://bucket/prefix or a directory")
     .addOption(new Option("--metric <name>", "distance; default: cosine").choices([...METRICS]))
     .addOption(new Option("--backend <name>", "shard index; default: sqlite-vec").choices([...BACKEND_NAMES]))
+    .option(
+      "--index <option=n>",
+      `option of the shard index; repeatable: ${indexSettings()
+        .map(({ name }) => name)
+        .join(", ")}`,
+      collectIndexOption,
+    )
     .option("--routing-from <url>", "take trained routing from the live snapshot there instead of training")
     .addOption(new Option("--on-bad-row <what>", "default: fail").choices(["fail", "skip"]))
     .option("--max-bad-rows <n>", "with --on-bad-row skip: more end the build; default 1000", wholeNumber(0))

@@ -18,6 +18,7 @@ import {
   shardingSettings,
   strategyType,
 } from "../src/sharding/registry.js"
+import { DEFAULT_BACKEND, indexSettings } from "../src/shards/registry.js"
 import type {
   BuildFlags,
   MappingFlags,
@@ -59,6 +60,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     sharding: resolveSharding(flags, config),
     metric: flags.metric ?? config.metric,
     backend: flags.backend ?? config.backend,
+    index: resolveIndex(flags, config),
     routingFrom: flags.routingFrom ?? config["routing-from"],
     onBadRow: flags.onBadRow ?? config["on-bad-row"],
     maxBadRows: flags.maxBadRows ?? config["max-bad-rows"],
@@ -208,6 +210,35 @@ function notForStrategy({ name }: ShardingSetting, strategy: string, isFlag: boo
       strategy,
     },
   )
+}
+
+/**
+ * Options of the shard index. One that the backend does not have is an error, except that another backend asked
+ * for by a flag leaves behind what the configuration says for its own.
+ */
+export function resolveIndex(
+  flags: Pick<BuildFlags, "backend" | "index">,
+  config: Pick<Config, "backend" | "index">,
+): BuildOptions["index"] {
+  const backend = flags.backend ?? config.backend ?? DEFAULT_BACKEND
+  const switched = flags.backend !== undefined && flags.backend !== config.backend
+  const options: Record<string, number> = {}
+  for (const { name, option, backends } of indexSettings()) {
+    const flag = flags.index?.[name]
+    const value = flag ?? config.index?.[name]
+    if (value === undefined) continue
+    if (backends.includes(backend)) options[option] = value
+    else if (flag !== undefined || !switched) throw notForBackend(name, backend, flag !== undefined)
+  }
+  return Object.keys(options).length === 0 ? undefined : options
+}
+
+function notForBackend(name: string, backend: string, isFlag: boolean): Error {
+  const setting = isFlag ? `--index ${name}` : `index.${name} of vecsnap.yaml`
+  const allowed = indexSettings().flatMap((other) => (other.backends.includes(backend) ? [other.name] : []))
+  const takes = allowed.length === 0 ? "has no options" : `takes ${allowed.join(", ")}`
+  const message = `${setting} means nothing to the backend ${backend}, which ${takes}`
+  return usageError(message, { setting: name, backend })
 }
 
 function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string, Json>> | undefined {

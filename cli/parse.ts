@@ -7,6 +7,7 @@ import type { GateName, SnapshotInfo } from "../src/index.js"
 import { parseJson } from "../src/json.js"
 import { FIELD_TYPES, type FieldType, type FieldValue, type Id } from "../src/records.js"
 import { GATE_NAMES } from "../src/release/gates/options.js"
+import { indexSettings } from "../src/shards/registry.js"
 import { listOf, shortened } from "../src/wording.js"
 import { DURATION, durationSeconds } from "./duration.js"
 import { nearest, usageError } from "./usage-error.js"
@@ -169,6 +170,22 @@ export function collectPair(
   const key = text.slice(0, equals)
   if (Object.hasOwn(earlier, key)) throw new InvalidArgumentError(`The key ${key} is there twice.`)
   return Object.fromEntries([...Object.entries(earlier), [key, text.slice(equals + 1)]])
+}
+
+/** Collects a repeated "name=number" flag: options of the shard index, by their names in `vecsnap.yaml`. */
+export function collectIndexOption(
+  text: string,
+  earlier: Readonly<Record<string, number>> = {},
+): Readonly<Record<string, number>> {
+  const [name, value] = Object.entries(collectPair(text))[0]!
+  if (Object.hasOwn(earlier, name)) throw new InvalidArgumentError(`The key ${name} is there twice.`)
+  const names = indexSettings().map((setting) => setting.name)
+  if (!names.includes(name)) {
+    const near = nearest(name, names)
+    const hint = near === undefined ? "" : ` Did you mean ${near}?`
+    throw new InvalidArgumentError(`Expected one of ${names.join(", ")}, got ${name}.${hint}`)
+  }
+  return { ...earlier, [name]: wholeNumber(0)(value) }
 }
 
 /** An id as the snapshot has them: text, or an integer of 64 bits. */

@@ -32,4 +32,8 @@ export function kindOf(value: unknown): string {
   return Array.isArray(value) ? "a list" : withArticle(typeof value)
 }
 
+/** The name of an option as the command line and `vecsnap.yaml` have it: "sampleRows" as "sample-rows". */
+export const hyphened = (option: string): string =>
+  option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+
 export const withArticle = (noun: string): string => `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`

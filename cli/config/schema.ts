@@ -21,6 +21,7 @@ import {
   type ShardingSetting,
   shardingSettings,
 } from "../../src/sharding/registry.js"
+import { indexSettings } from "../../src/shards/registry.js"
 import { DURATION, durationSeconds } from "../duration.js"
 
 // The message of every leaf says what was expected; what was found is added when a fault is reported.
@@ -110,6 +111,17 @@ const sharding = z.strictObject({
     .describe("How records and queries find shards. Default: cluster."),
   ...settings,
 })
+
+const index = z.strictObject(
+  Object.fromEntries(
+    indexSettings().map(({ name, declaration, backends }) => {
+      const { about, least, most, default: value } = declaration
+      const expected = `a whole number from ${least} to ${most}`
+      const number = wholeNumber(least, expected).max(most, expected).optional()
+      return [name, number.describe(`${backends.join(", ")}: ${about}. Default: ${value}.`)]
+    }),
+  ),
+)
 
 const storage = z.strictObject({
   endpoint: text.optional().describe("S3: address of the server. Default: AWS_ENDPOINT_URL_S3, else AWS."),
@@ -242,6 +254,7 @@ export const schema = z.strictObject({
   backend: oneOf(BACKEND_NAMES)
     .optional()
     .describe("Shard index. Default: sqlite-vec; with shards: auto, as `vecsnap plan` proposes."),
+  index: index.optional().describe("Options of the shard index."),
   sharding: sharding.optional().describe("How the records are parted."),
   "routing-from": text
     .optional()

@@ -3,6 +3,7 @@
  * line, `vecsnap.yaml` and its JSON Schema go by that.
  */
 import { corrupt, invalidInput, isVecsnapError, unsupported } from "../errors.js"
+import { hyphened } from "../wording.js"
 import { celType } from "./cel/options.js"
 import { clusterType } from "./cluster/options.js"
 import { explicitType } from "./explicit.js"
@@ -179,8 +180,7 @@ export function shardingSettings(): readonly ShardingSetting[] {
   const settings = new Map<string, ShardingSetting>()
   for (const { name: strategy, options } of types.values()) {
     for (const [option, declaration] of Object.entries<OptionDeclaration>(options)) {
-      const name =
-        declaration.setting.name ?? option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+      const name = declaration.setting.name ?? hyphened(option)
       const key = name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
       const known = settings.get(name)?.strategies ?? []
       settings.set(name, { name, key, strategies: [...known, strategy], option, declaration })

@@ -2,8 +2,10 @@
  * All backends. Another one is a folder beside these and a line here.
  */
 import { getEnvironmentData, setEnvironmentData } from "node:worker_threads"
+import { hyphened } from "../wording.js"
 import type { ShardBackend } from "./backend.js"
 import { lancedbBackend } from "./lancedb/backend.js"
+import type { IndexOptionDeclaration } from "./options.js"
 import { sqliteVecBackend } from "./sqlite-vec/backend.js"
 
 /**
@@ -30,6 +32,34 @@ export function backendByName(name: BackendName): ShardBackend {
   const found = backends.find((backend) => backend.name === name)
   if (found === undefined) throw new Error(`there is no backend "${name}", only ${names.join(", ")}`)
   return found
+}
+
+/** An option of an index, as the command line and `vecsnap.yaml` have it. */
+export interface IndexSetting {
+  /** "rows-per-partition" */
+  readonly name: string
+  /** "rowsPerPartition" */
+  readonly option: string
+  readonly declaration: IndexOptionDeclaration
+  /** Names of the backends that have it. */
+  readonly backends: readonly string[]
+}
+
+/** The options of all indexes. */
+export function indexSettings(): readonly IndexSetting[] {
+  const settings = new Map<string, IndexSetting>()
+  for (const { name: backend, options } of backends) {
+    for (const [option, declaration] of Object.entries(options)) {
+      const known = settings.get(option)?.backends ?? []
+      settings.set(option, {
+        name: hyphened(option),
+        option,
+        declaration,
+        backends: [...known, backend],
+      })
+    }
+  }
+  return [...settings.values()]
 }
 
 /** Where threads find which modules were registered before they were started. */

@@ -18,7 +18,6 @@ import {
   shardFiles,
 } from "../../snapshot/snapshot.js"
 import { sha256OfFile } from "../../storage/checksum.js"
-import { fileError } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { makeTempDir } from "../../storage/temp-dir.js"
 import type { Telemetry } from "../report/telemetry.js"

@@ -1,7 +1,7 @@
 import { Command } from "commander"
 import { describe, expect, test } from "vitest"
 import { addBuildOptions, addShardingOptions, type BuildFlags } from "../../../cli/build-options.js"
-import { resolveBuild, resolveRelease, resolveSharding } from "../../../cli/build-request.js"
+import { resolveBuild, resolveIndex, resolveRelease, resolveSharding } from "../../../cli/build-request.js"
 import { parseConfig } from "../../../cli/config/check.js"
 import type { Config } from "../../../cli/config.js"
 
@@ -238,4 +238,52 @@ test("shards auto is for strategies whose shards are free to choose", () => {
   expect(() => resolveSharding({ strategy: "explicit", shards: "auto" }, {})).toThrow(
     "shards auto means nothing to the strategy explicit, whose records say which shards there are: expected a number",
   )
+})
+
+describe("options of the shard index", () => {
+  const lancedb = { backend: "lancedb", index: { "exact-rows-max": 0, "rows-per-partition": 64 } } as const
+
+  test("have in the library the names of the library; flags override the configuration one by one", () => {
+    expect(resolveIndex({}, {})).toBeUndefined()
+    expect(resolveIndex({ index: { "rows-per-partition": 8 } }, lancedb)).toEqual({
+      exactRowsMax: 0,
+      rowsPerPartition: 8,
+    })
+    const asked = parseConfig(
+      "to: ./a\ninput: b.csv\nbackend: lancedb\nindex: { exact-rows-max: 7 }",
+      "v.yaml",
+    )
+    const { build } = resolveBuild([], { strategy: "lsh", shards: 2 }, asked)
+    expect(build.index).toEqual({ exactRowsMax: 7 })
+  })
+
+  test("that the backend does not have are refused, but left behind with a backend of the configuration", () => {
+    expect(resolveIndex({ backend: "sqlite-vec" }, lancedb)).toBeUndefined()
+    expect(() => resolveIndex({ index: { "exact-rows-max": 1 } }, {})).toThrow(
+      "--index exact-rows-max means nothing to the backend sqlite-vec, which has no options",
+    )
+    expect(() => resolveIndex({}, { index: { "exact-rows-max": 1 } })).toThrow(
+      "index.exact-rows-max of vecsnap.yaml means nothing to the backend sqlite-vec",
+    )
+  })
+
+  test("are named on the command line one at a time, with a whole number", () => {
+    const parse = (...values: string[]): BuildFlags => {
+      const command = new Command().exitOverride().configureOutput({ writeErr: () => {} })
+      addBuildOptions(command)
+      return command
+        .parse(
+          values.flatMap((value) => ["--index", value]),
+          { from: "user" },
+        )
+        .opts()
+    }
+    expect(parse("exact-rows-max=0", "rows-per-partition=8").index).toEqual({
+      "exact-rows-max": 0,
+      "rows-per-partition": 8,
+    })
+    expect(() => parse("rows-per-partitions=8")).toThrow("Did you mean rows-per-partition?")
+    expect(() => parse("exact-rows-max=1", "exact-rows-max=2")).toThrow("exact-rows-max is there twice")
+    expect(() => parse("exact-rows-max=x")).toThrow("Expected a whole number from 0.")
+  })
 })
