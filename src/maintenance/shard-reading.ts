@@ -1,4 +1,7 @@
-/** Bounds for commands that read all rows of a snapshot, whose shards are downloaded, read and removed in turn. */
+/**
+ * Bounds for commands that read all rows of a snapshot, whose shards are downloaded, read and removed in
+ * turn.
+ */
 
 /** Shards that lie on the local disk at a time. */
 export const SHARDS_AT_A_TIME = 2

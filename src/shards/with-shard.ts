@@ -4,8 +4,8 @@ import type { IndexDescription, ShardPool, ShardReader, ShardSpec } from "./back
 import { localDirectory } from "./source.js"
 
 /**
- * Opens a shard whose files lie in `dir` for the duration of `use`. What is thrown names the shard by its folder
- * in the store.
+ * Opens a shard whose files lie in `dir` for the duration of `use`. What is thrown names the shard by its
+ * folder in the store.
  */
 export async function withShard<T>(
   pool: ShardPool,

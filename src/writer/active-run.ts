@@ -33,17 +33,22 @@ export interface RunOptions extends CallOptions {
 export interface ActiveRun {
   readonly run: string
   readonly startedAt: Date
-  /** What was live when the run started, and what it may replace. Protected from collection until the run ends. */
+  /**
+   * What was live when the run started, and what it may replace. Protected from collection until the run
+   * ends.
+   */
   readonly base: LiveSnapshot | undefined
   /** Fires with a `Conflict` when the lease is lost: another, most likely a collection, has ended the run. */
   readonly lost: AbortSignal
   /** Is written to the record with the next renewal. */
   note(facts: RunFacts): void
-  /** Renews the lease now. Throws `Conflict` if it is lost, and what the store throws if it can't be renewed. */
+  /**
+   * Renews the lease now. Throws `Conflict` if it is lost, and what the store throws if it can't be renewed.
+   */
   renew(): Promise<void>
   /**
-   * Ends the lease and writes the last record. Best effort: what the run has done stays done, so a failure is logged. The
-   * record then says "running" until a collection notices that nobody renews it.
+   * Ends the lease and writes the last record. Best effort: what the run has done stays done, so a failure is
+   * logged. The record then says "running" until a collection notices that nobody renews it.
    */
   end(outcome: RunFacts & ({ readonly error: unknown } | { readonly error?: undefined })): Promise<void>
 }
@@ -53,8 +58,8 @@ const DEFAULT_CLOCK = { ...SYSTEM_CLOCK, date: () => new Date() }
 /**
  * Registers a run and starts to renew its lease, in the background, until it ends.
  *
- * A renewal that fails is logged and tried again at the next beat; only `renew`, which comes before the pointer moves, insists.
- * Throws what the store throws, before anything but the record is written.
+ * A renewal that fails is logged and tried again at the next beat; only `renew`, which comes before the
+ * pointer moves, insists. Throws what the store throws, before anything but the record is written.
  */
 export async function startRun(store: ObjectStore, options: RunOptions): Promise<ActiveRun> {
   const { logger, signal, leaseSeconds = DEFAULT_LEASE_SECONDS, clock = DEFAULT_CLOCK } = options
@@ -89,7 +94,10 @@ export async function startRun(store: ObjectStore, options: RunOptions): Promise
   const base = await lockBase()
   await probePreconditions()
 
-  /** Notes what is live as the base of the run, so that a collection spares it, and makes sure that it still is live then. */
+  /**
+   * Notes what is live as the base of the run, so that a collection spares it, and makes sure that it still
+   * is live then.
+   */
   async function lockBase(): Promise<LiveSnapshot | undefined> {
     let pointer = await readPointer(store, { signal })
     for (;;) {

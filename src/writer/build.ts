@@ -1,9 +1,9 @@
 /**
- * A build, from a source to a stored snapshot, in two halves: rows become stored shards (rows-to-shards.ts), and those a
- * snapshot (shards-to-snapshot.ts).
+ * A build, from a source to a stored snapshot, in two halves: rows become stored shards (rows-to-shards.ts),
+ * and those a snapshot (shards-to-snapshot.ts).
  *
- * Nothing of it is live: `release/` checks what was built and moves the pointer. A failure or a crash leaves at most files that
- * no manifest names.
+ * Nothing of it is live: `release/` checks what was built and moves the pointer. A failure or a crash leaves
+ * at most files that no manifest names.
  */
 
 import { invalidInput } from "../errors.js"
@@ -21,7 +21,10 @@ import { rowsToShards, type ShardedRows } from "./rows-to-shards.js"
 import { openScratch } from "./scratch.js"
 import { type StoredSnapshot, shardsToSnapshot } from "./shards-to-snapshot.js"
 
-/** Checks input and options before anything is read or written. Throws `InvalidInput`, or `Unsupported` without the backend's package. */
+/**
+ * Checks input and options before anything is read or written. Throws `InvalidInput`, or `Unsupported`
+ * without the backend's package.
+ */
 export async function planBuild(input: BuildInput, options: WriterOptions): Promise<BuildPlan> {
   const given = resolveWriterOptions(options)
   const source = announcing(
@@ -101,7 +104,8 @@ export type BuiltSnapshot = StoredSnapshot & Omit<ShardedRows, "parts">
 /**
  * Builds a snapshot and stores it whole, manifest included, without making it live.
  *
- * Goes over the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary directory is gone.
+ * Goes over the input once, or twice where the strategy must be trained. Whatever is thrown, the temporary
+ * directory is gone.
  */
 export async function buildUnpublished(plan: BuildPlan, context: BuildContext): Promise<BuiltSnapshot> {
   return withTempDir(plan.options.tempDir, "vecsnap-build", async (directory) => {

@@ -2,9 +2,11 @@
 import { type Certified, certify, createNeighbourLists, type NeighbourLists } from "../recall/certificate.js"
 import type { RecallCertificate } from "../recall/curves.js"
 import type { Strategy } from "../sharding/strategy.js"
-import { inSharedMemory, type Job, seedOf, splitGivenQueries } from "./job.js"
+import { inSharedMemory } from "../vectors/shared-memory.js"
+import { type Job, seedOf } from "./job.js"
 import { choosingRows, type SampledLayout, strategyByQueries } from "./layout/thresholds.js"
 import type { Trained } from "./layout/train.js"
+import { splitGivenQueries } from "./rows/given-queries.js"
 import type { HeldOutRow } from "./rows/hold-out.js"
 import type { Duplicates } from "./rows/id-log.js"
 import type { Partition } from "./rows/partition.js"
@@ -56,7 +58,10 @@ export async function certificateQueries(
   }
 }
 
-/** Measures recall, if that is asked for, by the strategy that placed the rows, or by that with thresholds chosen now. */
+/**
+ * Measures recall, if that is asked for, by the strategy that placed the rows, or by that with thresholds
+ * chosen now.
+ */
 export async function certified(
   job: Job,
   asked: AskedQueries | undefined,

@@ -1,5 +1,4 @@
-/** A build's job: what it was asked for and what it works with, and the queries that it is given. */
-import { readQueries, type SplitQueries, splitQueries } from "../recall/queries.js"
+/** A build's job: what it was asked for, and what it works with. */
 import type { VectorRecord } from "../records.js"
 import type { ResolvedSharding } from "../sharding/registry.js"
 import type { StrategyContext } from "../sharding/strategy.js"
@@ -40,21 +39,3 @@ export const contextOf = ({ source, options }: Job, dim: number): StrategyContex
   metric: options.metric,
   fields: source.fields,
 })
-
-/** Given queries, read and split; undefined if none are given. `hasDemand`: half of them may ask for copies. */
-export async function splitGivenQueries(
-  { options, sharding, signal }: Job,
-  dim: number,
-  hasDemand: boolean,
-): Promise<SplitQueries | undefined> {
-  const { queries, metric } = options
-  if (queries === undefined) return undefined
-  return splitQueries(await readQueries(queries, { dim, metric }, signal), dim, seedOf(sharding), hasDemand)
-}
-
-/** A copy in memory that threads share. */
-export function inSharedMemory(values: Float32Array): Float32Array {
-  const shared = new Float32Array(new SharedArrayBuffer(values.byteLength))
-  shared.set(values)
-  return shared
-}

@@ -23,11 +23,16 @@ export interface WriterOptions {
   readonly metric?: Metric
   /** Default "sqlite-vec". */
   readonly backend?: BackendName
-  /** Options of the backend's index, by name; see its `INDEX_OPTIONS`. Shards built with others are not reused. */
+  /**
+   * Options of the backend's index, by name; see its `INDEX_OPTIONS`. Shards built with others are not
+   * reused.
+   */
   readonly index?: IndexOptions
   /** Declared fields, where the input is records rather than a `Source`, which has its own. */
   readonly fields?: Readonly<Record<string, FieldType>>
-  /** Take trained routing (centroids, hyperplanes) from the live snapshot at this root instead of training. */
+  /**
+   * Take trained routing (centroids, hyperplanes) from the live snapshot at this root instead of training.
+   */
   readonly routingFrom?: string
   /** Label of the embedding model, recorded in the manifest. */
   readonly model?: string
@@ -37,32 +42,41 @@ export interface WriterOptions {
   readonly onBadRow?: "fail" | "skip"
   /** With `onBadRow: "skip"`: more bad rows than this end the build; default 1000. */
   readonly maxBadRows?: number
-  /** What a second row with the same id does: end the build (default), or lose against the first or the last. */
+  /**
+   * What a second row with the same id does: end the build (default), or lose against the first or the last.
+   */
   readonly onDuplicate?: "fail" | "first" | "last"
   /** Reuse the files of shards whose content did not change since the live snapshot; default true. */
   readonly reuse?: boolean
   /** Write an id locator, with which readers look up ids without asking every shard; default true. */
   readonly locator?: boolean
-  /** Shards built, or parts of the layout made, at the same time, each in a thread; default: the number of cores. */
+  /**
+   * Shards built, or parts of the layout made, at the same time, each in a thread; default: the number of
+   * cores.
+   */
   readonly parallelism?: number
   /**
-   * Bytes that a build may take for a layout, rows included; default 1 GiB, or half of the memory of the container or machine
-   * if that is less. Where `affinity` needs more, `fast` is made instead,
-   * and the report says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that it is decoded
-   * once. The memory that other stages take does not depend on the number of rows.
+   * Bytes that a build may take for a layout, rows included; default 1 GiB, or half of the memory of the
+   * container or machine if that is less. Where `affinity` needs more, `fast` is made instead, and the report
+   * says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that it
+   * is decoded once. The memory that other stages take does not depend on the number of rows.
    */
   readonly memoryLimit?: number
   /**
-   * Measure recall and record it in the manifest; default true, with 1,000 rows held out, at most one in twenty. Fewer than 400 rows are
-   * not measured.
+   * Measure recall and record it in the manifest; default true, with 1,000 rows held out, at most one in
+   * twenty. Fewer than 400 rows are not measured.
    */
   readonly certificate?: boolean | { readonly rows?: number }
   /**
-   * A sample of real queries to measure recall with, instead of rows. With the layout `affinity`, every other one is demand for copies
-   * instead; with a layout, those that measure also choose the thresholds of `targetRecall`.
+   * A sample of real queries to measure recall with, instead of rows. With the layout `affinity`, every other
+   * one is demand for copies instead; with a layout, those that measure also choose the thresholds of
+   * `targetRecall`.
    */
   readonly queries?: QueryInput
-  /** Where the run's temporary directory is made; default: the system's. Takes about the size of the input's vectors. */
+  /**
+   * Where the run's temporary directory is made; default: the system's. Takes about the size of the input's
+   * vectors.
+   */
   readonly tempDir?: string
   readonly store?: StoreOptions
   readonly signal?: AbortSignal

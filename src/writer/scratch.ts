@@ -1,9 +1,10 @@
 /**
- * Where a build keeps what it needs for a while: rows on their way to their shards, hashes of ids, files before they are
- * uploaded.
+ * Where a build keeps what it needs for a while: rows on their way to their shards, hashes of ids, files
+ * before they are uploaded.
  *
- * Files have names, are written at their end only, and are read from their start. So the local directory of today may become
- * any place that tasks in several processes share. A scratch store is opened from plain data, which can be sent to them.
+ * Files have names, are written at their end only, and are read from their start. So the local directory of
+ * today may become any place that tasks in several processes share. A scratch store is opened from plain
+ * data, which can be sent to them.
  */
 import { type FileHandle, open, readFile, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -24,12 +25,18 @@ export interface Scratch {
   readWhole(name: string): Promise<Buffer>
   /** Removes a file, or a folder with all that is in it. What does not exist is no error. */
   remove(name: string): Promise<void>
-  /** The local path of a file or folder, for what must have one: uploads, and backends that write files of their own. */
+  /**
+   * The local path of a file or folder, for what must have one: uploads, and backends that write files of
+   * their own.
+   */
   path(name: string): string
 }
 
 export interface ScratchReader {
-  /** Fills the buffer with what comes next. Returns how many bytes there were: fewer than asked for only at the end. */
+  /**
+   * Fills the buffer with what comes next. Returns how many bytes there were: fewer than asked for only at
+   * the end.
+   */
   fill(buffer: Uint8Array): Promise<number>
   close(): Promise<void>
 }

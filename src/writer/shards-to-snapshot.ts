@@ -1,6 +1,7 @@
 /**
- * The second half of a build, from stored shards to a stored snapshot: routing artifacts, id locator, manifest. Whatever makes
- * shards ends here, whether it has built all of them or changed a few of the live snapshot.
+ * The second half of a build, from stored shards to a stored snapshot: routing artifacts, id locator,
+ * manifest. Whatever makes shards ends here, whether it has built all of them or changed a few of the live
+ * snapshot.
  */
 import { writeArtifacts } from "../manifest/artifacts.js"
 import { decodeManifest, encodeManifest } from "../manifest/codec.js"
@@ -63,7 +64,8 @@ export function shardsToSnapshot(target: SnapshotTarget, parts: SnapshotParts): 
     const body = encodeManifest(manifest)
     // A run that slept so long that its files were collected must not leave a manifest that names them.
     await run.renew()
-    // Readers have bounds for what a manifest and routing may say: nothing that they would refuse may become live.
+    // Readers have bounds for what a manifest and routing may say: nothing that they would refuse may become
+    // live.
     decodeManifest(body, key)
     await restoreStrategy(manifest.sharding, parts.arrays, manifest.schema)
     await store.put(key, body, { ifAbsent: true, contentType: "application/json", signal })
@@ -80,7 +82,7 @@ function locatorEntry(
 }
 
 /** What the manifest says. Pure, but for the times of the stages so far. */
-function manifestOf(
+export function manifestOf(
   { run, options, clock }: Pick<SnapshotTarget, "run" | "options" | "clock">,
   parts: SnapshotParts,
   stored: {

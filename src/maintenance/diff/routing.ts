@@ -42,7 +42,10 @@ export function centroidShifts(
   }))
 }
 
-/** Whether another snapshot's strategy can tell the shard of a record of this one: not if that was given with it. */
+/**
+ * Whether another snapshot's strategy can tell the shard of a record of this one: not if that was given with
+ * it.
+ */
 export function canReroute(before: Manifest, after: Manifest): boolean {
   const { queriesBy } = strategyType(before.sharding.strategy)
   if (queriesBy === "shards" || before.schema.dim !== after.schema.dim) return false

@@ -62,7 +62,10 @@ export interface Checked {
 }
 
 export interface Verifier {
-  /** Checks the snapshot that is described under this key. Throws `Unavailable` if the store fails, never for damage. */
+  /**
+   * Checks the snapshot that is described under this key. Throws `Unavailable` if the store fails, never for
+   * damage.
+   */
   check(key: string): Promise<SnapshotCheck>
   checked(): Checked
   /** Ends worker threads. The directory is the caller's. */

@@ -22,8 +22,8 @@ const SAMPLE_ROWS = 10_000
 const NUMBER_BYTES = 8
 
 /**
- * Looks at the first 10,000 rows, and reads the rest only if the files do not say how many there are. Throws `InvalidInput`
- * without rows, or for a bad row among those read, unless `onBadRow` takes it.
+ * Looks at the first 10,000 rows, and reads the rest only if the files do not say how many there are. Throws
+ * `InvalidInput` without rows, or for a bad row among those read, unless `onBadRow` takes it.
  */
 export async function readInputFacts(source: Source, options: ReadOptions = {}): Promise<InputFacts> {
   const known = await source.countRows?.()

@@ -1,8 +1,9 @@
 /**
- * Advice before a build: how many shards, which backend and layout, and what that will take. Pure: from a few facts of the
- * input to figures, each with a sentence that says why.
+ * Advice before a build: how many shards, which backend and layout, and what that will take. Pure: from a few
+ * facts of the input to figures, each with a sentence that says why.
  *
- * The figures are estimates for choosing by, not promises: constants come from docs/performance.md and docs/layout.md.
+ * The figures are estimates for choosing by, not promises: constants come from docs/performance.md and
+ * docs/layout.md.
  */
 import { buildMemoryDefault, machineLimits } from "../../machine.js"
 import { affinityBytes } from "../../sharding/cluster/layout/layout.js"
@@ -10,7 +11,7 @@ import type { ShardBackend } from "../../shards/backend.js"
 import { allBackends, type BackendName, backendByName } from "../../shards/registry.js"
 import type { Metric } from "../../vectors/metric.js"
 import { vectorMemoryBytes } from "../../vectors/scan.js"
-import { type LayoutRows, layoutOf } from "../layout/layout.js"
+import { type LayoutRows, layoutOf } from "../layout/input.js"
 import type { InputFacts } from "./input-facts.js"
 
 export interface PlanOptions {
@@ -54,8 +55,9 @@ export type PlanReason = "shards" | "backend" | "layout" | "size" | "memory" | "
 const MIB = 2 ** 20
 const REPLICATION = 1.2
 /**
- * A snapshot of n shards has shards of n times this size: as many shards as each has units of 48 kB. So the requests of
- * a query and the bytes of each grow alike, and the word set (197 MB) gets the 64 shards that it was measured with.
+ * A snapshot of n shards has shards of n times this size: as many shards as each has units of 48 kB. So the
+ * requests of a query and the bytes of each grow alike, and the word set (197 MB) gets the 64 shards that it
+ * was measured with.
  */
 const SHARD_UNIT_BYTES = 48_000
 const MOST_SHARDS = 4096
@@ -64,8 +66,8 @@ const FEWEST_ROWS_PER_SHARD = 256
 /** What a row takes besides its vector, id, fields and payload: row numbers and indexes. */
 const ROW_BYTES = 90
 /**
- * Probes for a recall of .95 over the root of the number of shards, measured on the word set with 64 shards. Other data
- * differ: what counts is the recall that a build measures.
+ * Probes for a recall of .95 over the root of the number of shards, measured on the word set with 64 shards.
+ * Other data differ: what counts is the recall that a build measures.
  */
 const PROBES_PER_ROOT: Readonly<Record<SnapshotPlan["layout"], number>> = {
   affinity: 0.62,
@@ -145,14 +147,19 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
   }
 }
 
-/** As many shards as each has units of {@link SHARD_UNIT_BYTES}, as a power of two, none too small to be worth a request. */
+/**
+ * As many shards as each has units of {@link SHARD_UNIT_BYTES}, as a power of two, none too small to be worth
+ * a request.
+ */
 function chooseShards(rows: number, sizeBytes: number): number {
   const wanted = 2 ** Math.round(Math.log2(Math.sqrt(Math.max(1, sizeBytes / SHARD_UNIT_BYTES))))
   const most = 2 ** Math.floor(Math.log2(Math.max(1, rows / FEWEST_ROWS_PER_SHARD)))
   return Math.min(wanted, most, MOST_SHARDS)
 }
 
-/** The first that takes the vectors and searches a shard of them fast; failing that, the last that takes them. */
+/**
+ * The first that takes the vectors and searches a shard of them fast; failing that, the last that takes them.
+ */
 function chooseBackend(dim: number, vectorBytesPerShard: number): BackendName {
   const able = allBackends().filter(({ limits }) => dim <= limits.dim)
   const fast = able.find(({ figures }) => vectorBytesPerShard <= figures.vectorBytes)

@@ -1,6 +1,6 @@
 /**
- * The layout of all rows of an input, as it is made in a thread of its own. Rows are in shared memory, so that other threads
- * can take part.
+ * The layout of all rows of an input, as it is made in a thread of its own. Rows are in shared memory, so
+ * that other threads can take part.
  */
 
 import type { Copies } from "../../sharding/cluster/layout/judge.js"
@@ -59,7 +59,10 @@ interface Prepared {
   readonly split: Split
 }
 
-/** Divides the rows and brings them into the space, in place: `vectors` then begins with the rows that make the layout. */
+/**
+ * Divides the rows and brings them into the space, in place: `vectors` then begins with the rows that make
+ * the layout.
+ */
 function prepare({ vectors, dim, metric, shards, queries }: LayoutTask): Prepared {
   const rows = vectors.length / dim
   // As many rows as shards must be left.
@@ -94,7 +97,10 @@ function inReadingOrder(layout: Layout, { built, validation }: Split): LaidOut {
   for (const [i, row] of validation.entries()) home[row] = layout.validationHome[i]!
   return { kind, judged, centroids, points, routing, home, copies: layout.copies && copiesOf(layout.copies) }
 
-  /** Held-out rows have no copies, and the others keep their order, so only the places where lists begin change. */
+  /**
+   * Held-out rows have no copies, and the others keep their order, so only the places where lists begin
+   * change.
+   */
   function copiesOf({ start, shard }: Copies): Copies {
     const counts = new Int32Array(rows + 1)
     for (const [i, row] of built.entries()) counts[row + 1] = start[i + 1]! - start[i]!

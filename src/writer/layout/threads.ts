@@ -1,6 +1,6 @@
 /**
- * Worker threads that share the steps of a layout with the thread that makes it. That one is busy or asleep until a step is done, so
- * all that passes between them goes through memory that they share.
+ * Worker threads that share the steps of a layout with the thread that makes it. That one is busy or asleep
+ * until a step is done, so all that passes between them goes through memory that they share.
  */
 import { join } from "node:path"
 import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads"
@@ -17,7 +17,10 @@ export interface Shift {
 const TAKEN = 0
 const FINISHED = 1
 
-/** Starts workers: `threads` threads, this one included, until `end` is called. They also end with this thread. */
+/**
+ * Starts workers: `threads` threads, this one included, until `end` is called. They also end with this
+ * thread.
+ */
 export async function startWorkers(threads: number): Promise<Workers & { end(): Promise<void> }> {
   const helpers = await Promise.all(Array.from({ length: threads - 1 }, startHelper))
   return {

@@ -1,6 +1,7 @@
 /**
- * Thresholds of `targetRecall` where the layout was made of a sample: its own held-out rows know only those of their neighbours that are
- * in the sample, the queries of the certificate know their neighbours among all rows.
+ * Thresholds of `targetRecall` where the layout was made of a sample: its own held-out rows know only those
+ * of their neighbours that are in the sample, the queries of the certificate know their neighbours among all
+ * rows.
  */
 import { setImmediate } from "node:timers/promises"
 import type { Certified } from "../../recall/certificate.js"
@@ -17,7 +18,10 @@ export interface SampledLayout {
   withRouting(routing: Routing): Strategy
 }
 
-/** Fewer rows that choose would leave some fifty unfamiliar ones, and thresholds that say more of chance than of the rows. */
+/**
+ * Fewer rows that choose would leave some fifty unfamiliar ones, and thresholds that say more of chance than
+ * of the rows.
+ */
 const FEWEST_CHOOSING_ROWS = 200
 
 /** How many of `count` held-out rows choose thresholds: every second, or none. */

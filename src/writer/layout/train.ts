@@ -15,8 +15,10 @@ import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { Reservoir } from "../../vectors/random.js"
-import { contextOf, inSharedMemory, type Job, splitGivenQueries } from "../job.js"
+import { inSharedMemory } from "../../vectors/shared-memory.js"
+import { contextOf, type Job } from "../job.js"
 import { createBadRows } from "../rows/bad-rows.js"
+import { splitGivenQueries } from "../rows/given-queries.js"
 import {
   heldOutCount,
   heldOutRows,
@@ -28,13 +30,9 @@ import {
 import { type Assignment, assignmentBy } from "../rows/partition.js"
 import { remembered, spooled } from "../rows/spool.js"
 import { noRows, validRows } from "../rows/valid-rows.js"
-import {
-  type LayoutInputRows,
-  type LayoutRows,
-  layoutAssignment,
-  readLayoutRows,
-  runLayout,
-} from "./layout.js"
+import { layoutAssignment } from "./assignment.js"
+import { type LayoutRows, readLayoutRows } from "./input.js"
+import { type LayoutInputRows, runLayout } from "./run.js"
 import type { SampledLayout } from "./thresholds.js"
 
 /** The part of the memory limit that the input may take to be kept from its first reading to the second. */
@@ -53,7 +51,10 @@ export interface Trained {
   readonly notes: readonly string[]
 }
 
-/** Training takes a reading of its own, so what can be read only once is kept on disk, and what is small in memory. */
+/**
+ * Training takes a reading of its own, so what can be read only once is kept on disk, and what is small in
+ * memory.
+ */
 export function readableTwice({ source, options, scratch }: Job, sharding: TrainedOptions): Source {
   if (!source.repeatable) return spooled(source, scratch, "spool")
   // Where a layout by affinity may be made, all rows are in memory as it is.
@@ -141,7 +142,10 @@ async function trainLayout(
   return { assignment, rows, kept, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
 }
 
-/** The rows that a layout is made of, without the held-out ones: those of all rows are kept to be placed by it, in the first reading. */
+/**
+ * The rows that a layout is made of, without the held-out ones: those of all rows are kept to be placed by
+ * it, in the first reading.
+ */
 function layoutParts(
   { vectors, rowNumbers, dim, rows }: LayoutRows,
   heldOut: Float64Array,
@@ -167,7 +171,10 @@ export async function untrainedStrategy(job: Job, dim: number): Promise<Strategy
   }
 }
 
-/** Reads the whole input and keeps a uniform sample of its vectors (reservoir sampling), the same for the same seed. */
+/**
+ * Reads the whole input and keeps a uniform sample of its vectors (reservoir sampling), the same for the same
+ * seed.
+ */
 async function sampleVectors(
   batches: AsyncIterable<RecordBatch>,
   { sampleRows, seed }: TrainedOptions,

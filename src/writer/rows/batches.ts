@@ -1,9 +1,9 @@
 /**
  * Operations on record batches, and their form in the scratch store.
  *
- * A block file is a sequence of batches: two little-endian 32-bit lengths in bytes, all but the vectors in V8's structured clone format (which
- * keeps typed arrays and 64-bit integers as they are), and the vectors as they lie in memory, which are most of it. Such files
- * live for one run on one host.
+ * A block file is a sequence of batches: two little-endian 32-bit lengths in bytes, all but the vectors in
+ * V8's structured clone format (which keeps typed arrays and 64-bit integers as they are), and the vectors as
+ * they lie in memory, which are most of it. Such files live for one run on one host.
  */
 import { deserialize, serialize } from "node:v8"
 import { corrupt } from "../../errors.js"
@@ -47,7 +47,10 @@ function takeIds(ids: IdColumn, rows: ArrayLike<number>): IdColumn {
   return { type: "int64", values: BigInt64Array.from(rows, (row) => ids.values[row]!) }
 }
 
-/** The rows of all batches, of which there is at least one; all must have the same dimension, id type and fields. */
+/**
+ * The rows of all batches, of which there is at least one; all must have the same dimension, id type and
+ * fields.
+ */
 export function concatBatches(batches: readonly RecordBatch[]): Columns {
   const [first] = batches as readonly [RecordBatch]
   const rows = batches.reduce((sum, batch) => sum + batch.rows, 0)
@@ -72,7 +75,10 @@ export function concatBatches(batches: readonly RecordBatch[]): Columns {
 /** Joined batches are not larger, by {@link batchBytes}, unless one was before. */
 const JOINED_BYTES = 4 * 2 ** 20
 
-/** The same rows in fewer batches, each of one file, since small ones take long to write and read. Without shards that rows were given. */
+/**
+ * The same rows in fewer batches, each of one file, since small ones take long to write and read. Without
+ * shards that rows were given.
+ */
 export function* joinBatches(batches: readonly RecordBatch[]): Generator<RecordBatch> {
   let run: RecordBatch[] = []
   let runBytes = 0
@@ -161,7 +167,10 @@ function* blocksOf(batches: Iterable<RecordBatch>): Generator<Uint8Array> {
 
 const HEAD_BYTES = 8
 
-/** The batches of a block file, in the order they were appended. Throws `NotFound` if it does not exist, `Corrupt` if it was cut. */
+/**
+ * The batches of a block file, in the order they were appended. Throws `NotFound` if it does not exist,
+ * `Corrupt` if it was cut.
+ */
 export async function* readBlocks(scratch: Scratch, name: string): AsyncGenerator<RecordBatch> {
   const reader = await scratch.read(name)
   const path = scratch.path(name)

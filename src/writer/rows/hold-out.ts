@@ -1,9 +1,9 @@
 /**
- * Rows that are held out of all that learns, so that recall can be measured with them: chosen by a hash of their number in reading
- * order, stored like all others, and known to nothing else of the build.
+ * Rows that are held out of all that learns, so that recall can be measured with them: chosen by a hash of
+ * their number in reading order, stored like all others, and known to nothing else of the build.
  *
- * How many rows there are is known at the end only, so a collector keeps as many as may be needed while the rows go by. Once the number is
- * known the same rows can also be named: that is how training leaves them out.
+ * How many rows there are is known at the end only, so a collector keeps as many as may be needed while the
+ * rows go by. Once the number is known the same rows can also be named: that is how training leaves them out.
  */
 import { idKey } from "../../recall/id-key.js"
 import type { RecordBatch } from "../../records.js"
@@ -49,7 +49,10 @@ class LowestHashes<T> {
     this.#salt = saltOf("certificate", seed)
   }
 
-  /** Rows are offered in order, so that of equal hashes the first row stays. `itemOf` is called if the row is kept. */
+  /**
+   * Rows are offered in order, so that of equal hashes the first row stays. `itemOf` is called if the row is
+   * kept.
+   */
   offer(row: number, itemOf: () => T): void {
     const hash = hash32(row, this.#salt)
     const { entries } = this
@@ -131,7 +134,10 @@ export function sampleWithout(
   return left
 }
 
-/** Moves all but the held-out rows to the front, in place and in order. Returns both parts, the first as a view. */
+/**
+ * Moves all but the held-out rows to the front, in place and in order. Returns both parts, the first as a
+ * view.
+ */
 export function takeHeldOut(
   vectors: Float32Array,
   dim: number,
@@ -149,7 +155,10 @@ export function takeHeldOut(
   return { left: vectors.subarray(0, end * dim), heldOut: taken }
 }
 
-/** A layout of the rows that are left, with the held-out ones put back: each has the home that routing ranks first, and no copies. */
+/**
+ * A layout of the rows that are left, with the held-out ones put back: each has the home that routing ranks
+ * first, and no copies.
+ */
 export function withHeldOut(laidOut: LaidOut, heldOut: Float64Array, vectors: Float32Array): LaidOut {
   const { preparation, descriptors, beta } = laidOut.routing
   const homes = homesByScore(prepareRows(preparation, vectors), descriptors, beta)

@@ -1,11 +1,12 @@
 /**
  * Finds ids that occur more than once in the whole snapshot, in bounded memory.
  *
- * Rows with the same id may fall into different shards, so no shard can find them alone. While rows are partitioned,
- * (hash of the id, where it went) is appended to one of 256 bucket files by the hash's first byte; equal ids meet in the
- * same bucket. Afterwards each bucket is sorted by itself. Equal 64-bit hashes are only suspects: their ids are read
- * back from the spill and compared. A row that is stored more than once has an entry for each copy, all with its
- * position in the input: those are no duplicates. The id locator is made from the same buckets (locator.ts).
+ * Rows with the same id may fall into different shards, so no shard can find them alone. While rows are
+ * partitioned, (hash of the id, where it went) is appended to one of 256 bucket files by the hash's first
+ * byte; equal ids meet in the same bucket. Afterwards each bucket is sorted by itself. Equal 64-bit hashes
+ * are only suspects: their ids are read back from the spill and compared. A row that is stored more than once
+ * has an entry for each copy, all with its position in the input: those are no duplicates. The id locator is
+ * made from the same buckets (locator.ts).
  */
 import { invalidInput } from "../../errors.js"
 import { type Id, type RecordBatch, rowPlace } from "../../records.js"
@@ -83,8 +84,9 @@ export interface Duplicates {
 }
 
 /**
- * Decides which rows lose against others with the same id, from the `buckets` of an id log. Throws `InvalidInput`, naming the id and both rows, if
- * `mode` is "fail" and there are any. Memory grows with the number of duplicates only.
+ * Decides which rows lose against others with the same id, from the `buckets` of an id log. Throws
+ * `InvalidInput`, naming the id and both rows, if `mode` is "fail" and there are any. Memory grows with the
+ * number of duplicates only.
  */
 export async function findDuplicates(
   scratch: Scratch,

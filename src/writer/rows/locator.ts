@@ -1,5 +1,6 @@
 /**
- * Writes the id locator from the bucket files of the id log, in the memory of one bucket. Of a row with copies it names the home.
+ * Writes the id locator from the bucket files of the id log, in the memory of one bucket. Of a row with
+ * copies it names the home.
  *
  * Buckets are by the first byte of the hash, so the sorted buckets one after another are all entries sorted.
  */

@@ -1,9 +1,9 @@
 /**
- * Figures of the vectors' lengths, gathered while rows stream by. A change of model, or of how vectors are normalised,
- * shows in them without anything being searched.
+ * Figures of the vectors' lengths, gathered while rows stream by. A change of model, or of how vectors are
+ * normalised, shows in them without anything being searched.
  *
- * Rows are counted as they are partitioned, so a row that is dropped as a duplicate later is among them: which ones are
- * is not known before the end, and they are few.
+ * Rows are counted as they are partitioned, so a row that is dropped as a duplicate later is among them:
+ * which ones are is not known before the end, and they are few.
  */
 import type { NormFigures } from "../../manifest/manifest.js"
 import { Reservoir } from "../../vectors/random.js"

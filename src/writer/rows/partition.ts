@@ -1,5 +1,6 @@
 /**
- * The partition stage: every row goes to the spill file of its shard. Memory is bounded whatever the number of rows.
+ * The partition stage: every row goes to the spill file of its shard. Memory is bounded whatever the number
+ * of rows.
  */
 import { throwIfAborted } from "../../errors.js"
 import type { NormFigures } from "../../manifest/manifest.js"
@@ -11,7 +12,10 @@ import type { Scratch } from "../scratch.js"
 import { appendBlocks, batchBytes, joinBatches, takeRows } from "./batches.js"
 import { createNorms } from "./norms.js"
 
-/** Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many shards. */
+/**
+ * Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many
+ * shards.
+ */
 const PENDING_BYTES = 64 * 2 ** 20
 
 /** Says which shards the rows of an input go to, in the order in which they are read. */
@@ -21,7 +25,10 @@ export interface Assignment {
   assign(batch: RecordBatch): RowShards
 }
 
-/** The shards of the rows of a batch, row by row: the home of each first, then those of its copies, all different. */
+/**
+ * The shards of the rows of a batch, row by row: the home of each first, then those of its copies, all
+ * different.
+ */
 export interface RowShards {
   /** For each of `shards`, which row of the batch goes there; absent if each row has just its home. */
   readonly rows: Int32Array | undefined
@@ -52,7 +59,10 @@ export interface PartitionOptions {
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   /** Where the spill files are. */
   readonly scratch: Scratch
-  /** Told of each batch in order, with the shards of its rows, and the position that each row has in their spills. */
+  /**
+   * Told of each batch in order, with the shards of its rows, and the position that each row has in their
+   * spills.
+   */
   readonly onAssigned: (batch: RecordBatch, rowShards: RowShards, positions: Float64Array) => Promise<void>
   /** Told the rows done so far. */
   readonly onRows: (rows: number) => void

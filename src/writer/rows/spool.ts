@@ -1,10 +1,16 @@
-/** Sources that are read a second time: what the first reading yields is kept, in the scratch store or in memory. */
+/**
+ * Sources that are read a second time: what the first reading yields is kept, in the scratch store or in
+ * memory.
+ */
 import type { RecordBatch } from "../../records.js"
 import type { ReadOptions, Source } from "../../sources/source.js"
 import type { Scratch } from "../scratch.js"
 import { appendBlocks, type PackedBatch, packBatch, readBlocks, unpackBatch } from "./batches.js"
 
-/** A source that can be read only once, to be read to its end once and then as often as wanted. The scratch file `name` must not exist yet. */
+/**
+ * A source that can be read only once, to be read to its end once and then as often as wanted. The scratch
+ * file `name` must not exist yet.
+ */
 export function spooled(source: Source, scratch: Scratch, name: string): Source {
   let kept = false
   const badRows: Error[] = []
@@ -36,8 +42,9 @@ export function spooled(source: Source, scratch: Scratch, name: string): Source 
 }
 
 /**
- * A repeatable source that need not be decoded twice if it is small: what its first reading yields is kept in memory, if that is `mostBytes`
- * at most and no row is bad, and the next one hands it out and lets it go. All further readings are those of the source.
+ * A repeatable source that need not be decoded twice if it is small: what its first reading yields is kept in
+ * memory, if that is `mostBytes` at most and no row is bad, and the next one hands it out and lets it go. All
+ * further readings are those of the source.
  */
 export function remembered(source: Source, mostBytes: number): Source {
   let kept: PackedBatch[] | undefined

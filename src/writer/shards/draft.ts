@@ -1,4 +1,7 @@
-/** Makes the index files of one shard in the scratch store: the part of a shard's task that takes processor time. */
+/**
+ * Makes the index files of one shard in the scratch store: the part of a shard's task that takes processor
+ * time.
+ */
 import { createHash } from "node:crypto"
 import { mkdir, readdir, stat } from "node:fs/promises"
 import { join, relative, sep } from "node:path"

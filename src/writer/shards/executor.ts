@@ -1,6 +1,6 @@
 /**
- * Runs the tasks of all shards. The executor decides where and when; what is done is the task's, so that a snapshot does not
- * depend on who built it.
+ * Runs the tasks of all shards. The executor decides where and when; what is done is the task's, so that a
+ * snapshot does not depend on who built it.
  */
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
@@ -16,8 +16,8 @@ import type { DraftReply, DraftRequest, DraftWork } from "./worker.js"
 
 export interface ShardExecutor {
   /**
-   * Runs all tasks, begun in the order of `tasks`. After the first failure, or when the signal fires, no other task is begun;
-   * it settles when those that were begun have ended.
+   * Runs all tasks, begun in the order of `tasks`. After the first failure, or when the signal fires, no
+   * other task is begun; it settles when those that were begun have ended.
    */
   run(plan: ShardPlan, tasks: readonly ShardTask[], calls: ExecutorCalls): Promise<void>
 }
@@ -38,8 +38,9 @@ export interface ThreadOptions {
 }
 
 /**
- * Shards are drafted in threads and uploaded by this one: through the caller's store, with its retries, its limits and its
- * counting of requests. That store may be any object, so it could not be opened again in a thread.
+ * Shards are drafted in threads and uploaded by this one: through the caller's store, with its retries, its
+ * limits and its counting of requests. That store may be any object, so it could not be opened again in a
+ * thread.
  */
 export function threadExecutor({
   scratch,

@@ -10,7 +10,10 @@ export interface ShardResults {
   entries(): readonly ShardEntry[]
 }
 
-/** Keeps the entries; what a shard knows of the nearest rows goes into `neighbours` at once, since it is large. */
+/**
+ * Keeps the entries; what a shard knows of the nearest rows goes into `neighbours` at once, since it is
+ * large.
+ */
 export function createShardResults(neighbours: Pick<NeighbourLists, "add"> | undefined): ShardResults {
   const known = new Map<number, ShardEntry>()
   return {

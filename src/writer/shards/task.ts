@@ -1,8 +1,9 @@
 /**
  * One shard's share of a build: from the rows in its spill to a stored shard.
  *
- * A task depends on nothing but its arguments and the scratch store, and writes under a fresh attempt number. So it can run
- * in threads, processes or machines, again after a failure, and twice at the same time. Arguments and results are plain data.
+ * A task depends on nothing but its arguments and the scratch store, and writes under a fresh attempt number.
+ * So it can run in threads, processes or machines, again after a failure, and twice at the same time.
+ * Arguments and results are plain data.
  */
 import type { ShardEntry } from "../../manifest/manifest.js"
 import type { CertificateQueries, NeighbourHint, ShardNeighbours } from "../../recall/certificate.js"
@@ -55,8 +56,8 @@ export interface TaskPlace {
 }
 
 /**
- * Drafts a shard and uploads its files. The spill stays, so that the task can be run again; the files of the draft are removed
- * from the scratch store once they are stored.
+ * Drafts a shard and uploads its files. The spill stays, so that the task can be run again; the files of the
+ * draft are removed from the scratch store once they are stored.
  */
 export async function runShardTask(
   plan: ShardPlan,

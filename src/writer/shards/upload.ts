@@ -7,8 +7,8 @@ import { draftFolder, type ShardDraft } from "./draft.js"
 import type { ShardPlan, ShardTask, TaskPlace } from "./task.js"
 
 /**
- * Returns what the manifest says of the shard. An object that is there already is a `Conflict`: attempts have numbers of their
- * own.
+ * Returns what the manifest says of the shard. An object that is there already is a `Conflict`: attempts have
+ * numbers of their own.
  */
 export async function uploadDraft(
   { run }: Pick<ShardPlan, "run">,
