@@ -30,9 +30,6 @@ export type ShardingOptions = Parameters<KnownType["resolve"]>[0]
 /** Options of a strategy: checked, complete and frozen. */
 export type ResolvedSharding = ReturnType<KnownType["resolve"]>
 
-/** The strategy of a build that names none. */
-export const DEFAULT_STRATEGY = "cluster" satisfies StrategyName
-
 export const STRATEGY_NAMES: readonly StrategyName[] = STRATEGIES.map(({ name }) => name)
 
 const types = new Map<string, KnownType>(STRATEGIES.map((type) => [type.name, type]))
