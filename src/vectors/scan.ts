@@ -1,23 +1,21 @@
 /**
  * Exact search by looking at every row.
  *
- * The compiled kernel goes over the rows in float32 and keeps all that could be among the nearest by its error bound
- * (kernel/bounds.ts); their distances are then computed anew as distance.ts does, in float64. So the answer is to the last bit
- * that of the plain loop, which runs where the kernel cannot.
+ * The compiled kernel goes over the rows in float32 and keeps all that could be among the nearest by its
+ * error bound (kernel/bounds.ts); their distances are then computed anew as distance.ts does, in float64. So
+ * the answer is to the last bit that of the plain loop, which runs where the kernel cannot.
  */
 import { cosineDistance, dotDistance } from "./distance.js"
 import { codeError, distanceLimit, LENGTH_MAX, LENGTH_MIN, productError } from "./kernel/bounds.js"
 import {
   CODED_TOGETHER,
   codeLength,
-  codePlace,
+  codeOffset,
+  codeStart,
   codesLength,
-  GUARD_BYTES,
-  KernelMemory,
-  pack,
-  packedLength,
-  scratchMemory,
-} from "./kernel/memory.js"
+  roundToIntegers,
+} from "./kernel/codes.js"
+import { GUARD_BYTES, KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
 import { innerProducts, squaredDistances } from "./kernel/plain.js"
 import type { Metric } from "./metric.js"
 import { type RankedRows, SmallestDistinct, TopK } from "./topk.js"
@@ -41,15 +39,16 @@ export interface ScanTable {
   readonly vectors: Float32Array
   readonly norms: RowNorms
   /**
-   * If rows were also rounded to bytes: length of the largest difference that made, under `cosine` relative to the row. Then
-   * the kernel passes over those, a quarter of the memory.
+   * If rows were also rounded to bytes: length of the largest difference that made, under `cosine` relative
+   * to the row. Then the kernel passes over those, a quarter of the memory.
    */
   readonly residual: number | undefined
 }
 
 /**
- * Prepares row-major `vectors` for scanning. They must not change afterwards. `norms`: if they are known from before. Scans
- * are fastest over vectors in memory from {@link allocateVectors}; others are copied piece by piece by every scan.
+ * Prepares row-major `vectors` for scanning. They must not change afterwards. `norms`: if they are known from
+ * before. Scans are fastest over vectors in memory from {@link allocateVectors}; others are copied piece by
+ * piece by every scan.
  */
 export function createScanTable(
   metric: Metric,
@@ -85,13 +84,13 @@ function rowNorms(metric: Metric, vectors: Float32Array, dim: number): RowNorms 
 
 // Elements become integers of at most this size.
 const CODE_MAX = 127
-// Where single elements are much larger than the rest, bytes are too coarse, and too many rows would have to be looked at
-// again. Relative to the longest row.
+// Where single elements are much larger than the rest, bytes are too coarse, and too many rows would have to
+// be looked at again. Relative to the longest row.
 const RESIDUAL_MAX = 0.02
 
 /**
- * Writes every row, under cosine scaled to length 1, as bytes and a weight. Returns the length of the largest difference;
- * undefined if that is too much for the codes to be of use.
+ * Writes every row, under cosine scaled to length 1, as bytes and a weight. Returns the length of the largest
+ * difference; undefined if that is too much for the codes to be of use.
  */
 function roundToCodes(
   { memory, layout }: Home,
@@ -114,13 +113,13 @@ function roundToCodes(
     const perElement = largestElement === 0 ? 0 : CODE_MAX / largestElement
     weights[row] = perElement === 0 ? 0 : unit / perElement
     const weight = weights[row]!
-    const place = layout.codes + codePlace(row, 0, dim)
+    const place = layout.codes + codeStart(row, dim)
     let squared = 0
     for (let i = 0; i < dim; i++) {
       const element = vectors[start + i]!
       // Rounds: a positive number is truncated.
       const code = ((element * perElement + CODE_MAX + 0.5) | 0) - CODE_MAX
-      codes[place + (i >> 3) * 8 * CODED_TOGETHER + (i & 7)] = code
+      codes[place + codeOffset(i)] = code
       const difference = element * unit - weight * code
       squared += difference * difference
     }
@@ -211,8 +210,8 @@ interface Home {
 const homes = new WeakMap<ArrayBufferLike, Home>()
 
 /**
- * Zeroed memory for `rows × dim` vectors of a table of this metric, where the compiled kernel can scan them in place; ordinary memory where that
- * cannot be had. {@link vectorMemoryBytes} is what it takes.
+ * Zeroed memory for `rows × dim` vectors of a table of this metric, where the compiled kernel can scan them
+ * in place; ordinary memory where that cannot be had. {@link vectorMemoryBytes} is what it takes.
  */
 export function allocateVectors(metric: Metric, rows: number, dim: number): Float32Array {
   const layout = layoutFor(rows, dim, metric !== "l2", IN_PLACE)
@@ -228,14 +227,16 @@ export function vectorMemoryBytes(metric: Metric, rows: number, dim: number): nu
 }
 
 export interface ScanOptions {
-  /** Only rows whose bit is set: row r is bit `r % 8`, the lowest first, of byte `⌊r / 8⌋`. Default: all rows. */
+  /**
+   * Only rows whose bit is set: row r is bit `r % 8`, the lowest first, of byte `⌊r / 8⌋`. Default: all rows.
+   */
   readonly allowed?: Uint8Array | undefined
 }
 
 /**
- * The nearest `k` rows of the table (all, if there are fewer) with their public distances, nearest first; equal
- * distances by row number, which is the rank. `query` has `table.dim` finite values and, under `cosine`, is not zero.
- * Throws `InvalidInput` unless k is an integer of 1 or more.
+ * The nearest `k` rows of the table (all, if there are fewer) with their public distances, nearest first;
+ * equal distances by row number, which is the rank. `query` has `table.dim` finite values and, under
+ * `cosine`, is not zero. Throws `InvalidInput` unless k is an integer of 1 or more.
  */
 export function scan(
   table: ScanTable,
@@ -264,8 +265,8 @@ export interface NearestOptions {
   /** For each query a distance beyond which rows are left out, which saves time. */
   readonly within?: ArrayLike<number> | undefined
   /**
-   * Where rows may be copies of one another: only rows as near as the `distinct`-th of all different distances are wanted, which saves
-   * time. Of those the nearest k are found for sure; others may come, too.
+   * Where rows may be copies of one another: only rows as near as the `distinct`-th of all different
+   * distances are wanted, which saves time. Of those the nearest k are found for sure; others may come, too.
    */
   readonly distinct?: number | undefined
 }
@@ -277,7 +278,8 @@ export class NearestRows {
   #seen = 0
 
   /**
-   * `queries`: row-major, each as {@link scan} wants it. Throws `InvalidInput` unless k is an integer of 1 or more.
+   * `queries`: row-major, each as {@link scan} wants it. Throws `InvalidInput` unless k is an integer of 1 or
+   * more.
    */
   constructor(
     metric: Metric,
@@ -305,14 +307,17 @@ export class NearestRows {
     this.#seen += table.rows
   }
 
-  /** The answer for each query, nearest first. To be called once, at the end; tables of {@link allocateVectors} must not have changed. */
+  /**
+   * The answer for each query, nearest first. To be called once, at the end; tables of {@link
+   * allocateVectors} must not have changed.
+   */
   takeSorted(): RankedRows[] {
     return this.#queries.map((query) => query.takeSorted())
   }
 }
 
-// Rows per step of the plain loop: enough to make the calls cheap, few enough for their distances to stay in the
-// first-level cache.
+// Rows per step of the plain loop: enough to make the calls cheap, few enough for their distances to stay in
+// the first-level cache.
 const ROWS_PER_STEP = 512
 
 /** One query and the nearest rows to it so far. */
@@ -373,7 +378,10 @@ class QueryState {
     return Math.min(this.#within, this.#distinct?.worst ?? Infinity, this.#top.worst)
   }
 
-  /** Largest score in the kernel that such a row may have: by scores of the kernel, and by distances known exactly. */
+  /**
+   * Largest score in the kernel that such a row may have: by scores of the kernel, and by distances known
+   * exactly.
+   */
   limit(dim: number): number {
     const worst = this.#worst
     switch (this.#metric) {
@@ -405,7 +413,10 @@ class QueryState {
     if (count > 0) this.#runs.push({ end: this.#rows.length, table, firstRank })
   }
 
-  /** Computes the distances of the candidates, the likeliest first, as long as they may be among the rows that are wanted. */
+  /**
+   * Computes the distances of the candidates, the likeliest first, as long as they may be among the rows that
+   * are wanted.
+   */
   settle(): void {
     if (this.#rows.length === 0) return
     const candidates: Candidate[] = []
@@ -483,8 +494,8 @@ interface Candidate {
 }
 
 /**
- * Candidates as the kernel has put them into its memory: from `at` on, in numbers of four bytes, `count` pairs of a row, counted
- * from `firstRow`, and its score over `scale`.
+ * Candidates as the kernel has put them into its memory: from `at` on, in numbers of four bytes, `count`
+ * pairs of a row, counted from `firstRow`, and its score over `scale`.
  */
 interface Found {
   readonly at: number
@@ -505,17 +516,9 @@ interface QueryCodes {
 
 function roundQuery(vector: Float32Array): QueryCodes {
   const integers = new Int16Array(codeLength(vector.length))
-  // Sums of products with codes must stay within 32 bits.
-  const most = Math.min(2 ** 15 - 1, Math.floor((2 ** 31 - 1) / (CODE_MAX * integers.length)))
-  let largest = 0
-  for (let i = 0; i < vector.length; i++) largest = Math.max(largest, Math.abs(vector[i]!))
-  const scale = largest === 0 ? 1 : largest / most
+  const scale = roundToIntegers(vector, CODE_MAX, integers)
   let squared = 0
-  for (let i = 0; i < vector.length; i++) {
-    const element = vector[i]!
-    integers[i] = Math.round(element / scale)
-    squared += (element - scale * integers[i]!) ** 2
-  }
+  for (let i = 0; i < vector.length; i++) squared += (vector[i]! - scale * integers[i]!) ** 2
   return { integers, scale, residual: Math.sqrt(squared) }
 }
 
@@ -523,7 +526,10 @@ function isAllowed(allowed: Uint8Array | undefined, row: number): boolean {
   return allowed === undefined || ((allowed[row >> 3]! >> (row & 7)) & 1) === 1
 }
 
-/** False, with nothing done, where there is no kernel memory to be had. `seen`: rows that the queries' thresholds come from. */
+/**
+ * False, with nothing done, where there is no kernel memory to be had. `seen`: rows that the queries'
+ * thresholds come from.
+ */
 function addByKernel(
   table: ScanTable,
   firstRank: number,
@@ -620,7 +626,10 @@ function scaleOf({ residual }: ScanTable, query: QueryState): number {
   return residual === undefined ? 1 : query.codes.scale
 }
 
-/** Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap and of the codes at an eight. */
+/**
+ * Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap and of the codes
+ * at an eight.
+ */
 function tileRows({ layout }: Home, { dim, residual }: ScanTable, queries: number): number {
   // A single query passes over each row once, so that for it the cache is of no account.
   const rowBytes = residual === undefined ? 4 * dim : codeLength(dim)

@@ -183,52 +183,32 @@ function createOtelObserver(
 ): ReaderObserver & { readonly stop: () => void } {
   const meter = metrics.getMeter(SCOPE, VERSION)
   const ofRoot: Attributes = { "vecsnap.root": root }
-  const duration = meter.createHistogram("vecsnap.search.duration", {
-    description: "Duration of searches, by outcome",
-    unit: "s",
-    advice: { explicitBucketBoundaries: DURATION_BOUNDS },
-  })
-  const searchShards = meter.createHistogram("vecsnap.search.shards", {
-    description: "Shards asked per query",
-    unit: "{shard}",
-    advice: { explicitBucketBoundaries: SHARD_BOUNDS },
-  })
-  const opens = meter.createCounter("vecsnap.shard.opens", {
-    description: "Shards opened",
-    unit: "{shard}",
-  })
-  const downloads = meter.createCounter("vecsnap.shard.downloads", {
-    description: "Shards downloaded",
-    unit: "{shard}",
-  })
-  const downloadBytes = meter.createCounter("vecsnap.shard.download.bytes", {
-    description: "Bytes of shards downloaded",
-    unit: "By",
-  })
-  const refreshes = meter.createCounter("vecsnap.refreshes", {
-    description: "Refreshes, by outcome",
-    unit: "{refresh}",
-  })
-  const errors = meter.createCounter("vecsnap.errors", {
-    description: "Errors, by operation and tag",
-    unit: "{error}",
-  })
-  const age = meter.createObservableGauge("vecsnap.snapshot.age", {
-    description: "Time since the live snapshot was published",
-    unit: "s",
-  })
-  const openShards = meter.createObservableGauge("vecsnap.open_shards", {
-    description: "Shards that are open",
-    unit: "{shard}",
-  })
-  const queueLength = meter.createObservableGauge("vecsnap.queue.length", {
-    description: "Searches of shards that wait for their turn",
-    unit: "{search}",
-  })
-  const unlikeShare = meter.createObservableGauge("vecsnap.search.unlike_share", {
-    description: "Share of the latest queries that are unlike the rows",
-    unit: "1",
-  })
+  const histogram = (name: string, unit: string, bounds: number[], description: string) =>
+    meter.createHistogram(name, { description, unit, advice: { explicitBucketBoundaries: bounds } })
+  const counter = (name: string, unit: string, description: string) =>
+    meter.createCounter(name, { description, unit })
+  const gauge = (name: string, unit: string, description: string) =>
+    meter.createObservableGauge(name, { description, unit })
+  const duration = histogram(
+    "vecsnap.search.duration",
+    "s",
+    DURATION_BOUNDS,
+    "Duration of searches, by outcome",
+  )
+  const searchShards = histogram("vecsnap.search.shards", "{shard}", SHARD_BOUNDS, "Shards asked per query")
+  const opens = counter("vecsnap.shard.opens", "{shard}", "Shards opened")
+  const downloads = counter("vecsnap.shard.downloads", "{shard}", "Shards downloaded")
+  const downloadBytes = counter("vecsnap.shard.download.bytes", "By", "Bytes of shards downloaded")
+  const refreshes = counter("vecsnap.refreshes", "{refresh}", "Refreshes, by outcome")
+  const errors = counter("vecsnap.errors", "{error}", "Errors, by operation and tag")
+  const age = gauge("vecsnap.snapshot.age", "s", "Time since the live snapshot was published")
+  const openShards = gauge("vecsnap.open_shards", "{shard}", "Shards that are open")
+  const queueLength = gauge("vecsnap.queue.length", "{search}", "Searches of shards that wait for their turn")
+  const unlikeShare = gauge(
+    "vecsnap.search.unlike_share",
+    "1",
+    "Share of the latest queries that are unlike the rows",
+  )
   const observables = [age, openShards, queueLength, unlikeShare]
   const observe = (result: BatchObservableResult): void => {
     const now = gauges()

@@ -1,11 +1,21 @@
 /**
  * The compiled kernel and the memories that it works in.
  *
- * A WebAssembly memory cannot shrink, so every table that is to be freed some day has one to itself, of its size, which goes
- * when the garbage collector finds it unused; an instance of the kernel costs little. What lies elsewhere is copied through
- * one scratch memory per thread. See docs/decisions/0007-kernel.md.
+ * A WebAssembly memory cannot shrink, so every table that is to be freed some day has one to itself, of its
+ * size, which goes when the garbage collector finds it unused; an instance of the kernel costs little. What
+ * lies elsewhere is copied through one scratch memory per thread. See docs/decisions/0007-kernel.md.
  */
 import { readFileSync } from "node:fs"
+
+/** Queries of a scan, and where what it finds goes. */
+export type ScanSearch = readonly [
+  queries: number,
+  queryCount: number,
+  thresholds: number,
+  counts: number,
+  candidates: number,
+  capacity: number,
+]
 
 /** What assembly/kernel.ts exports; all arguments are byte offsets or counts. */
 interface KernelExports {
@@ -15,25 +25,9 @@ interface KernelExports {
     dim: number,
     weights: number,
     allowed: number,
-    queries: number,
-    queryCount: number,
-    thresholds: number,
-    counts: number,
-    candidates: number,
-    capacity: number,
+    ...search: ScanSearch
   ): void
-  scanDistances(
-    base: number,
-    rows: number,
-    dim: number,
-    allowed: number,
-    queries: number,
-    queryCount: number,
-    thresholds: number,
-    counts: number,
-    candidates: number,
-    capacity: number,
-  ): void
+  scanDistances(base: number, rows: number, dim: number, allowed: number, ...search: ScanSearch): void
   scanCodes(
     base: number,
     rows: number,
@@ -118,8 +112,8 @@ export class KernelMemory {
   }
 
   /**
-   * Undefined without a compiled kernel, for more than 4 GiB, and where the system refuses: a memory reserves 10 GiB of
-   * address space, which `ulimit -v` may not allow.
+   * Undefined without a compiled kernel, for more than 4 GiB, and where the system refuses: a memory reserves
+   * 10 GiB of address space, which `ulimit -v` may not allow.
    */
   static create(sizeBytes: number): KernelMemory | undefined {
     const module = kernelModule()
@@ -152,7 +146,10 @@ export class KernelMemory {
     return this.#current().bytes
   }
 
-  /** Makes the memory at least this large; arrays taken from it before are empty then. False if that cannot be. */
+  /**
+   * Makes the memory at least this large; arrays taken from it before are empty then. False if that cannot
+   * be.
+   */
   grow(sizeBytes: number): boolean {
     const missing = Math.ceil((sizeBytes - this.sizeBytes) / PAGE_BYTES)
     if (missing <= 0) return true
@@ -182,8 +179,8 @@ export class KernelMemory {
 let scratch: KernelMemory | undefined
 
 /**
- * This thread's scratch memory with at least so many bytes; its content is whatever the last user left. Undefined as for
- * {@link KernelMemory.create}.
+ * This thread's scratch memory with at least so many bytes; its content is whatever the last user left.
+ * Undefined as for {@link KernelMemory.create}.
  */
 export function scratchMemory(sizeBytes: number): KernelMemory | undefined {
   scratch ??= KernelMemory.create(sizeBytes)
@@ -192,20 +189,6 @@ export function scratchMemory(sizeBytes: number): KernelMemory | undefined {
 
 /** Floats per query or point as the kernel takes them. */
 export const packedLength = (dim: number): number => Math.ceil(dim / 4) * 4
-
-/** Rows of bytes lie mixed in groups of so many, see `scoreEight` in assembly/kernel.ts. */
-export const CODED_TOGETHER = 8
-
-/** Bytes per row of codes: those beyond `dim` are 0. */
-export const codeLength = (dim: number): number => Math.ceil(dim / 8) * 8
-
-/** Bytes that the codes of so many rows take. */
-export const codesLength = (rows: number, dim: number): number =>
-  Math.ceil(rows / CODED_TOGETHER) * CODED_TOGETHER * codeLength(dim)
-
-/** Where the byte of an element lies among the codes of all rows. */
-export const codePlace = (row: number, element: number, dim: number): number =>
-  (row - (row & 7)) * codeLength(dim) + (element - (element & 7)) * 8 + (row & 7) * 8 + (element & 7)
 
 /** Writes a query or point, from `start` on, as assembly/kernel.ts says. */
 export function pack(

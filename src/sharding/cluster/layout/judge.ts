@@ -3,6 +3,7 @@
 import {
   createScoring,
   type Descriptors,
+  LEAST_QUERIES,
   type Routings,
   rankShards,
   type ScoringTable,
@@ -93,9 +94,6 @@ export interface Judged {
   /** Mean recall at 1, 2, 4 and 8 probes. */
   readonly judged: number
 }
-
-/** Fewer queries are not worth a copy of all descriptors. */
-const LEAST_QUERIES = 256
 
 /**
  * The β that is best for the queries, the smaller one in a tie, by routing them to the homes of their true neighbours. With workers the queries

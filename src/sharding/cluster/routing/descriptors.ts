@@ -4,8 +4,8 @@
  */
 import type { Metric } from "../../../vectors/metric.js"
 import { forEachBlock } from "../space/compare.js"
-import { createPoints, type Points, type SpaceRows, sliceRows, squaredLength } from "../space/space.js"
-import { divide, newFloats, newShorts, someOf, type Workers } from "../space/workers.js"
+import { createPoints, type Points, type SpaceRows, squaredLength } from "../space/space.js"
+import { divide, newFloats, newShorts, partOfRows, type Workers } from "../space/workers.js"
 
 export interface Descriptors {
   readonly metric: Metric
@@ -198,9 +198,7 @@ export function routeAll(
     (from, to) => ({
       kind: "route",
       table,
-      ...(members === undefined
-        ? { queries: sliceRows(queries, from, to), members }
-        : { queries, members: someOf(members, from, to) }),
+      ...partOfRows(queries, members, from, to),
       routings: {
         ...routings,
         queries: to - from,
@@ -209,24 +207,25 @@ export function routeAll(
         familiarity: routings.familiarity.subarray(from, to),
       },
     }),
-    () => routePart({ table, queries, members, routings }),
+    () => routePart({ table, rows: queries, members, routings }),
   )
   return routings
 }
 
 /** Fewer queries are not worth a copy of all descriptors. */
-const LEAST_QUERIES = 256
+export const LEAST_QUERIES = 256
 
 /** Some of the queries to route, and where their ranks go; without scores if there is no room for them. */
 export interface RoutePart {
   readonly kind: "route"
   readonly table: ScoringTable
-  readonly queries: SpaceRows
+  /** The queries, or those of which `members` names some. */
+  readonly rows: SpaceRows
   readonly members: ArrayLike<number> | undefined
   readonly routings: Routings
 }
 
-export function routePart({ table, queries, members, routings }: Omit<RoutePart, "kind">): void {
+export function routePart({ table, rows: queries, members, routings }: Omit<RoutePart, "kind">): void {
   const { shown, ranked, scores: kept, familiarity } = routings
   const withScores = kept.length > 0
   const scores = new Float64Array(table.shards)

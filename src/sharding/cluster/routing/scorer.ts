@@ -2,7 +2,14 @@
  * The scores of all shards for one query after another, as a reader needs them: descriptors and what belongs to them stay in kernel
  * memory, as bytes, so that a query costs a pass over them and one over their similarities.
  */
-import { codeLength, codePlace, codesLength, KernelMemory } from "../../../vectors/kernel/memory.js"
+import {
+  codeLength,
+  codeOffset,
+  codeStart,
+  codesLength,
+  roundToIntegers,
+} from "../../../vectors/kernel/codes.js"
+import { KernelMemory } from "../../../vectors/kernel/memory.js"
 import { innerProducts } from "../../../vectors/kernel/plain.js"
 import { allocate } from "../space/compare.js"
 import {
@@ -55,7 +62,8 @@ function createKernelScorer(table: ScoringTable, stored: FourBits): ShardScorer 
   const { codes, scales, most } = fourBitCodes(stored, dim)
   const own = new Int8Array(floats.buffer, codesAt)
   for (let point = 0; point < count; point++) {
-    for (let i = 0; i < dim; i++) own[codePlace(point, i, dim)] = codes[point * dim + i]!
+    const place = codeStart(point, dim)
+    for (let i = 0; i < dim; i++) own[place + codeOffset(i)] = codes[point * dim + i]!
   }
   floats.set(scales, weightsAt! / 4)
   floats.fill(Infinity, biasesAt! / 4, biasesAt! / 4 + padded)
@@ -65,12 +73,9 @@ function createKernelScorer(table: ScoringTable, stored: FourBits): ShardScorer 
   integers.set(start, startsAt! / 4)
   const similarities = floats.subarray(scoresAt! / 4, scoresAt! / 4 + count)
   const sums = floats.subarray(sumsAt! / 4, sumsAt! / 4 + shards)
-  const largestCode = Math.min(2 ** 15 - 1, Math.floor((2 ** 31 - 1) / (most * bytes)))
+  const rounded = shorts.subarray(queryAt! / 2, queryAt! / 2 + bytes)
   return (query, scores) => {
-    let largest = 0
-    for (let i = 0; i < dim; i++) largest = Math.max(largest, Math.abs(query[i]!))
-    const step = largest / largestCode || 1
-    for (let i = 0; i < dim; i++) shorts[queryAt! / 2 + i] = Math.round(query[i]! / step)
+    const step = roundToIntegers(query, most, rounded)
     exports.scoreCodes(codesAt, count, bytes, weightsAt!, queryAt!, scoresAt!)
     // biome-ignore format: one line says it best
     const familiarity = exports.sumExponentials(scoresAt!, count, step, biasesAt!, offsetsAt!, beta, startsAt!, shards, sumsAt!)

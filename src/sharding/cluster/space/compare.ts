@@ -2,10 +2,16 @@
  * The products that a layout spends nearly all of its time in, on the compiled kernel where there is one: rows against
  * points of the space, and rows against each other with the best few kept.
  */
-import { GUARD_BYTES, KernelMemory, pack, packedLength } from "../../../vectors/kernel/memory.js"
+import {
+  GUARD_BYTES,
+  KernelMemory,
+  pack,
+  packedLength,
+  type ScanSearch,
+} from "../../../vectors/kernel/memory.js"
 import { innerProducts, squaredDistances } from "../../../vectors/kernel/plain.js"
-import { gatherRows, type Points, type SpaceRows, sliceRows, squaredLength } from "./space.js"
-import { divide, newFloats, newInts, someOf, type Workers } from "./workers.js"
+import { gatherRows, type Points, type SpaceRows, squaredLength } from "./space.js"
+import { divide, newFloats, newInts, partOfRows, someOf, type Workers } from "./workers.js"
 
 /** Kernel memories that nobody uses just now. They only grow, and there are as many as callbacks are nested. */
 const idle: KernelMemory[] = []
@@ -194,9 +200,7 @@ export function closestPoints(
     (from, to) => ({
       kind: "closest",
       points,
-      ...(members === undefined
-        ? { rows: sliceRows(rows, from, to), members }
-        : { rows, members: someOf(members, from, to) }),
+      ...partOfRows(rows, members, from, to),
       closest: {
         point: closest.point.subarray(from, to),
         similarity: closest.similarity.subarray(from, to),
@@ -301,36 +305,9 @@ export function offerNearest(
         if (candidates === undefined) input.set(rows.vectors.subarray(from * dim, to * dim))
         else gatherRows(rows, candidates, from, to, input)
         counts.fill(0)
-        if (metric === "l2") {
-          const { scanDistances } = exports
-          scanDistances(
-            rowsAt,
-            to - from,
-            dim,
-            0,
-            queriesAt!,
-            some,
-            thresholdsAt!,
-            countsAt!,
-            foundAt!,
-            chunk,
-          )
-        } else {
-          const { scanProducts } = exports
-          scanProducts(
-            rowsAt,
-            to - from,
-            dim,
-            0,
-            0,
-            queriesAt!,
-            some,
-            thresholdsAt!,
-            countsAt!,
-            foundAt!,
-            chunk,
-          )
-        }
+        const found: ScanSearch = [queriesAt!, some, thresholdsAt!, countsAt!, foundAt!, chunk]
+        if (metric === "l2") exports.scanDistances(rowsAt, to - from, dim, 0, ...found)
+        else exports.scanProducts(rowsAt, to - from, dim, 0, 0, ...found)
         for (let i = 0; i < some; i++) {
           const query = queryIds[first + i]!
           let at = foundAt! / 4 + i * 2 * chunk
@@ -348,15 +325,8 @@ export function offerNearest(
   }
 }
 
-function offerPlainly(
-  lists: NearestLists,
-  queries: SpaceRows,
-  queryIds: ArrayLike<number>,
-  rows: SpaceRows,
-  candidates: Int32Array | undefined,
-  count: number,
-  same: boolean,
-): void {
+/** As {@link offerNearest}, without the kernel. */
+const offerPlainly: typeof offerNearest = (lists, queries, queryIds, rows, candidates, count, same) => {
   const { dim, metric } = rows
   const chunk = Math.min(CANDIDATES_AT_ONCE, count)
   const gathered = new Float32Array(chunk * dim)

@@ -4,6 +4,8 @@
  *
  * Parts are posted to threads: what is large must be in shared memory, and what a part has of its own must be small.
  */
+import { type SpaceRows, sliceRows } from "./space.js"
+
 /** A part of a step, plain data with large arrays in shared memory: one of those that `parts.ts` knows how to do, by its kind. */
 export interface Part {
   readonly kind: string
@@ -47,6 +49,17 @@ export const newInts = (length: number, workers?: Workers): Int32Array =>
   workers === undefined ? new Int32Array(length) : new Int32Array(new SharedArrayBuffer(4 * length))
 export const newShorts = (length: number, workers?: Workers): Uint16Array =>
   workers === undefined ? new Uint16Array(length) : new Uint16Array(new SharedArrayBuffer(2 * length))
+
+/** Rows for a part: some of their `members`, or of all rows as a view, which needs no numbers. */
+export function partOfRows(
+  rows: SpaceRows,
+  members: ArrayLike<number> | undefined,
+  from: number,
+  to: number,
+): { readonly rows: SpaceRows; readonly members: Int32Array | undefined } {
+  if (members === undefined) return { rows: sliceRows(rows, from, to), members }
+  return { rows, members: someOf(members, from, to) }
+}
 
 /** Some of `members`, copied, or of all rows by their numbers; not a view, which would be posted with all that it is a view of. */
 export function someOf(members: ArrayLike<number> | undefined, from: number, to: number): Int32Array {
