@@ -97,6 +97,6 @@ describe("imports", () => {
       [],
     )
     expect(loaded).toContain("src/sharding/registry.ts")
-    expect(loadedBy(["src/writer/layout/run.ts"])).toContain(`${LAYOUT}layout.ts`)
+    expect(loadedBy(["src/writer/layout/input.ts"])).toContain(`${LAYOUT}layout.ts`)
   })
 })
