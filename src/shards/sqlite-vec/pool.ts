@@ -13,7 +13,6 @@ import type {
   ShardSpec,
 } from "../backend.js"
 import { toStoredIds } from "../checks.js"
-import { MEMORY_BYTES_DEFAULT } from "../options.js"
 import type { ShardQuery } from "../query.js"
 import { readAll } from "../read-all.js"
 import type { ShardSource } from "../source.js"
