@@ -46,5 +46,3 @@ export function resolveIndexOptions<const Table extends IndexOptionTable>(
   return Object.fromEntries(resolved) as { readonly [Name in keyof Table]: number }
 }
 
-/** Default of `PoolOptions.memoryBytes`: 1 GiB. */
-export const MEMORY_BYTES_DEFAULT = 2 ** 30
