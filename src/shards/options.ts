@@ -45,4 +45,3 @@ export function resolveIndexOptions<const Table extends IndexOptionTable>(
   })
   return Object.fromEntries(resolved) as { readonly [Name in keyof Table]: number }
 }
-
