@@ -19,6 +19,8 @@ afterAll(() => rm(directory, { recursive: true }))
 
 const packagesOf = (...command: string[]) => packagesLoadedBy([fromRoot("dist/cli/main.js"), ...command])
 const SDK_OR_CEL = /^(@aws|@smithy|@bufbuild)/
+/** What trains a layout. */
+const TRAINING = /^ml-/
 
 describe("start-up", () => {
   it("of --version loads what reads arguments, and no more", async () => {
@@ -30,7 +32,7 @@ describe("start-up", () => {
     async (command) => {
       const packages = await packagesOf(command, directory)
       expect(packages).toContain("zod")
-      expect(packages.filter((name) => SDK_OR_CEL.test(name))).toEqual([])
+      expect(packages.filter((name) => SDK_OR_CEL.test(name) || TRAINING.test(name))).toEqual([])
     },
   )
 
@@ -43,6 +45,28 @@ describe("start-up", () => {
     ])
     expect(packages).toContain("zod")
     expect(packages.filter((name) => SDK_OR_CEL.test(name))).toEqual([])
+  })
+
+  it("of a build loads what trains it, and of a query it does not", async () => {
+    const index = JSON.stringify(pathToFileURL(fromRoot("dist/src/index.js")))
+    const program = (work: string) => [
+      "--input-type=module",
+      "--eval",
+      `import * as vecsnap from ${index}; ${work}`,
+    ]
+    const [root, cacheDir] = [join(directory, "built"), join(directory, "cache")].map((path) =>
+      JSON.stringify(path),
+    )
+    const build = `const rows = Array.from({ length: 50 }, (_, n) => ({ id: String(n), vector: [n % 7, n % 5, n, 1] }))
+      await vecsnap.buildSnapshot(rows, { to: ${root}, sharding: { strategy: "cluster", shards: 3, layout: "plain" } })`
+    const query = `const reader = await vecsnap.openSnapshot(${root}, { cacheDir: ${cacheDir} })
+      const { hits } = await reader.search([1, 1, 1, 1], { k: 1, probes: 1 })
+      if (hits.length !== 1) throw new Error("nothing was found")
+      await reader.close()`
+    const training = async (work: string) =>
+      (await packagesLoadedBy(program(work))).filter((name) => TRAINING.test(name))
+    expect(await training(build)).toContain("ml-kmeans")
+    expect(await training(query)).toEqual([])
   })
 
   it("of a store in S3 loads the AWS SDK at its first call, which shows that these tests see it", async () => {

@@ -1,11 +1,14 @@
 /**
- * K-means: seeds by k-means++, refined by Lloyd's iterations on the kernel. Spherical under cosine and dot: rows count by
- * direction alone. The same sample, options and seed give the same centroids.
+ * K-means: first centres by ml-kmeans, refined by Lloyd's iterations on the kernel. Spherical under cosine and dot: rows count
+ * by direction alone. The same sample, options and seed give the same centroids.
+ *
+ * Loaded when a build trains, and only then.
  */
 
 import { xxh3 } from "@node-rs/xxhash"
+import { kmeans } from "ml-kmeans"
 import { invalidInput } from "../../../errors.js"
-import { inverseNorm, inverseNorms, squaredDistance } from "../../../vectors/distance.js"
+import { inverseNorm, inverseNorms } from "../../../vectors/distance.js"
 import { bestPoints, createPointTable } from "../../../vectors/kernel.js"
 import type { Metric } from "../../../vectors/metric.js"
 import { createRandom, type Random } from "../../../vectors/random.js"
@@ -182,23 +185,19 @@ function refillEmptyClusters(
 // K-means++ costs clusters × rows × dim, and takes one seed after the other. So more than a few clusters are seeded in
 // levels: a few first, then each of them is divided, which is many times less work for 1024 clusters.
 const MOST_SEEDS_AT_ONCE = 16
+const MOST_SEED_ROWS = 4096
 const SEED_ROWS_PER_CLUSTER = 16
-const FEWEST_SEED_ROWS = 512
 
 function seedCentroids(sample: Float32Array, weights: Float64Array, options: TrainingOptions): Float32Array {
   const { clusters, dim } = options
   const random = createRandom(options.seed)
-  const most = seedRowsFor(clusters)
+  const most = Math.max(MOST_SEED_ROWS, SEED_ROWS_PER_CLUSTER * clusters)
   const rows = distinctRows(sample, weights, dim, most, random)
   const seeds = rows.length > clusters ? seedByLevels(rows, clusters, dim, random) : rows
   const centroids = new Float32Array(clusters * dim)
   for (let cluster = 0; cluster < clusters; cluster++)
     centroids.set(seeds[cluster % seeds.length]!, cluster * dim)
   return centroids
-}
-
-function seedRowsFor(clusters: number): number {
-  return Math.max(FEWEST_SEED_ROWS, SEED_ROWS_PER_CLUSTER * clusters)
 }
 
 /** At most `most` different rows, times their weights, in random order. */
@@ -237,7 +236,7 @@ function seedByLevels(
   if (rows.length <= clusters) return [...rows]
   const groups =
     clusters <= MOST_SEEDS_AT_ONCE ? clusters : Math.min(MOST_SEEDS_AT_ONCE, Math.ceil(Math.sqrt(clusters)))
-  const seeds = kMeansPlusPlus(rows.slice(0, seedRowsFor(groups)), groups, random)
+  const seeds = firstCentres(rows.slice(0, MOST_SEED_ROWS), groups, random)
   if (groups === clusters) return seeds
 
   const members = nearestGroups(rows, seeds, dim)
@@ -249,31 +248,13 @@ function seedByLevels(
 }
 
 /**
- * K-means++ (Arthur and Vassilvitskii, 2007): the first seed is any row, each further one a row drawn with a weight of its
- * squared distance to the nearest seed so far. `rows` are distinct, and more than `clusters`.
+ * Seeds by k-means++ (Arthur and Vassilvitskii, 2007), each moved to the mean of its rows. `rows` are distinct, and more
+ * than `clusters`.
  */
-function kMeansPlusPlus(rows: readonly Float32Array[], clusters: number, random: Random): Float32Array[] {
-  const seeds = [rows[random.below(rows.length)]!]
-  const nearest = new Float64Array(rows.length).fill(Number.POSITIVE_INFINITY)
-  while (seeds.length < clusters) {
-    const newest = seeds.at(-1)!
-    let total = 0
-    for (const [row, elements] of rows.entries()) {
-      const distance = squaredDistance(elements, newest)
-      if (distance < nearest[row]!) nearest[row] = distance
-      total += nearest[row]!
-    }
-    let left = random.float() * total
-    let chosen = 0
-    // Rows that are seeds weigh nothing. Rounding may leave a rest: then it is the last row that weighs something.
-    for (let row = 0; row < nearest.length && left >= 0; row++) {
-      if (nearest[row] === 0) continue
-      chosen = row
-      left -= nearest[row]!
-    }
-    seeds.push(rows[chosen]!)
-  }
-  return seeds
+function firstCentres(rows: readonly Float32Array[], clusters: number, random: Random): number[][] {
+  const points = rows.map((row) => Array.from(row))
+  const seed = random.below(2 ** 31)
+  return kmeans(points, clusters, { initialization: "kmeans++", maxIterations: 1, seed }).centroids
 }
 
 /** The rows nearest to each seed. */
