@@ -1,9 +1,9 @@
 /**
- * The recall certificate of a build: where the nearest rows of some queries lie, and how many shards their routes probe before they
- * are found.
+ * The recall certificate of a build: where the nearest rows of some queries lie, and how many shards their
+ * routes probe before they are found.
  *
- * The rows are gone over by the tasks that build the shards, which have them in memory anyway: each finds the nearest of its own, and
- * the lists of all shards are merged here as they come.
+ * The rows are gone over by the tasks that build the shards, which have them in memory anyway: each finds the
+ * nearest of its own, and the lists of all shards are merged here as they come.
  */
 import { setImmediate } from "node:timers/promises"
 import { strategyType } from "../sharding/registry.js"
@@ -42,7 +42,10 @@ export interface NeighbourHint {
   readonly within: Float64Array
 }
 
-/** The nearest rows of one shard to each query, as far as they are not beyond a hint: `count × CERTIFIED_NEIGHBOURS`, nearest first, Infinity where there are fewer. */
+/**
+ * The nearest rows of one shard to each query, as far as they are not beyond a hint: `count ×
+ * CERTIFIED_NEIGHBOURS`, nearest first, Infinity where there are fewer.
+ */
 export interface ShardNeighbours {
   readonly distances: Float64Array
   /** {@link idKey}s. */
@@ -99,11 +102,17 @@ export interface NeighbourLists {
   add(shard: number, nearest: ShardNeighbours): void
   /** Of each query, nearest first. */
   readonly lists: readonly (readonly Neighbour[])[]
-  /** For each query the distance of the last place so far, Infinity while there are free ones: no row beyond it will be in the list. */
+  /**
+   * For each query the distance of the last place so far, Infinity while there are free ones: no row beyond
+   * it will be in the list.
+   */
   readonly within: Float64Array
 }
 
-/** The nearest rows over all shards: by distance, then shard, then id, as searches order their hits. Copies are one row. */
+/**
+ * The nearest rows over all shards: by distance, then shard, then id, as searches order their hits. Copies
+ * are one row.
+ */
 export function createNeighbourLists(queries: number): NeighbourLists {
   const lists: Neighbour[][] = Array.from({ length: queries }, () => [])
   const within = new Float64Array(queries).fill(Infinity)

@@ -1,8 +1,8 @@
 /**
  * Recall by the number of shards probed, from where the true neighbours of some queries lie. Pure.
  *
- * What is looked at is which shards are probed, as if each of them then found all that it holds: that is so for exact shards. A
- * neighbour that several shards hold is found by the first of them.
+ * What is looked at is which shards are probed, as if each of them then found all that it holds: that is so
+ * for exact shards. A neighbour that several shards hold is found by the first of them.
  */
 
 import { type ReachedRanks, type ShardingDescription, TARGET_K } from "../sharding/strategy.js"
@@ -31,7 +31,10 @@ export function reachedRanks({ route, holders }: ProbedQuery): ReachedRanks {
   )
 }
 
-/** The share of the `k` nearest neighbours that the first `probes` shards hold. The query has one neighbour at least. */
+/**
+ * The share of the `k` nearest neighbours that the first `probes` shards hold. The query has one neighbour at
+ * least.
+ */
 export function recallOf(reached: ReachedRanks, k: number, probes: number): number {
   const wanted = Math.min(k, reached.length)
   let found = 0
@@ -50,10 +53,11 @@ export interface Estimate {
 const Z = 1.96
 
 /**
- * Mean of shares, each of them of `k` things, with Wilson's interval (E. B. Wilson, "Probable inference", 1927) for as many independent
- * trials as would scatter like the shares do: n_eff = mean (1 - mean) / variance of the mean, at most `k` for each share (L. Kish's design
- * effect). Shares that are all 1, or all 0, count as one trial each. So the interval stays within 0 and 1 and has a width
- * also where nothing scatters.
+ * Mean of shares, each of them of `k` things, with Wilson's interval (E. B. Wilson, "Probable inference",
+ * 1927) for as many independent trials as would scatter like the shares do: n_eff = mean (1 - mean) /
+ * variance of the mean, at most `k` for each share (L. Kish's design effect). Shares that are all 1, or all
+ * 0, count as one trial each. So the interval stays within 0 and 1 and has a width also where nothing
+ * scatters.
  */
 export function estimate(shares: ArrayLike<number>, k: number): Estimate {
   const n = shares.length
@@ -170,7 +174,9 @@ export interface CertifiedQueries {
   readonly demand?: number | undefined
   /** Whether the given queries also chose the thresholds of `targetRecall`, so that they suit these best. */
   readonly choseThresholds?: boolean | undefined
-  /** Rows that chose the thresholds of `targetRecall`: targets are measured with the others, curves with all. */
+  /**
+   * Rows that chose the thresholds of `targetRecall`: targets are measured with the others, curves with all.
+   */
   readonly choosing?: number | undefined
 }
 
@@ -186,18 +192,24 @@ export interface RecallCertificate {
   /** Rows that each query was compared with: all, but for a row that is a query itself. */
   readonly rows: number
   /**
-   * `vector`: shards are ranked for the query's vector. `row`: the strategy needs a shard or a context named, so each row was looked for in
-   * its own shard, and more probes find no more.
+   * `vector`: shards are ranked for the query's vector. `row`: the strategy needs a shard or a context named,
+   * so each row was looked for in its own shard, and more probes find no more.
    */
   readonly routedBy: "vector" | "row"
   /** Rising; the last is the number of shards that hold rows. */
   readonly probes: readonly number[]
   readonly curves: readonly RecallCurve[]
-  /** `rule`: each query stops by itself; `fixed`: the fewest measured probes whose lower bound meets the target. */
+  /**
+   * `rule`: each query stops by itself; `fixed`: the fewest measured probes whose lower bound meets the
+   * target.
+   */
   readonly stopping: "rule" | "fixed"
   /** About the ten nearest. Empty if queries name their shards themselves. */
   readonly targets: readonly TargetFigures[]
-  /** Recall inside approximate shards as they measured it when they were built, which all figures here leave out. */
+  /**
+   * Recall inside approximate shards as they measured it when they were built, which all figures here leave
+   * out.
+   */
   readonly insideShards?: { readonly mean: number; readonly least: number } | undefined
   /** Sentences for people: what to be careful about. */
   readonly notes: readonly string[]
@@ -220,8 +232,8 @@ export function certifiedRecall(
 }
 
 /**
- * The fewest measured probes whose lower bound of recall of the ten nearest meets a target, with the recall they have; all
- * shards if none does.
+ * The fewest measured probes whose lower bound of recall of the ten nearest meets a target, with the recall
+ * they have; all shards if none does.
  */
 export function fixedProbes(
   { probes, curves }: Pick<RecallCertificate, "probes" | "curves">,

@@ -8,12 +8,14 @@ import { checkVector } from "../vectors/validate.js"
 /** Fewer would say nothing. */
 const FEWEST_QUERIES = 20
 
-/** Queries as a user has them: vectors of `dim` numbers, or a source that has them as the vectors of its rows. */
+/**
+ * Queries as a user has them: vectors of `dim` numbers, or a source that has them as the vectors of its rows.
+ */
 export type QueryInput = Source | readonly ArrayLike<number>[]
 
 /**
- * All queries, `count × dim`. Throws `InvalidInput` if there are fewer than 20, or if one has another dimension or can't be compared under the
- * metric.
+ * All queries, `count × dim`. Throws `InvalidInput` if there are fewer than 20, or if one has another
+ * dimension or can't be compared under the metric.
  */
 export async function readQueries(
   input: QueryInput,

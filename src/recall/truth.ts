@@ -1,4 +1,6 @@
-/** The rows of a snapshot as its shards hold them: a sample to search for, and the true neighbours of queries. */
+/**
+ * The rows of a snapshot as its shards hold them: a sample to search for, and the true neighbours of queries.
+ */
 import { join } from "node:path"
 import { throwIfAborted } from "../errors.js"
 import type { IdColumn, StoredRecord } from "../records.js"
@@ -96,7 +98,10 @@ export async function sampleRows(
   return lowest()
 }
 
-/** The nearest rows of all shards to each query, exactly, whatever the index of the shards. `own`: keys of queries that are rows. */
+/**
+ * The nearest rows of all shards to each query, exactly, whatever the index of the shards. `own`: keys of
+ * queries that are rows.
+ */
 export async function trueNeighbours(
   scan: ShardScan,
   { dim, metric }: Pick<Snapshot["schema"], "dim" | "metric">,

@@ -2,8 +2,8 @@
 import { xxh3 } from "@node-rs/xxhash"
 
 /**
- * XXH3-64 with seed 0 of a string's UTF-8, of bytes, or of an integer's 8 bytes with sign, little-endian. Throws
- * `RangeError` for an integer that does not fit in them.
+ * XXH3-64 with seed 0 of a string's UTF-8, of bytes, or of an integer's 8 bytes with sign, little-endian.
+ * Throws `RangeError` for an integer that does not fit in them.
  */
 export function hashValue(value: bigint | string | Uint8Array): bigint {
   if (typeof value !== "bigint") return xxh3.xxh64(value)

@@ -1,9 +1,10 @@
 /**
- * The `lsh` strategy: random hyperplanes through the origin. The sides on which a vector lies are the bits of its code,
- * and the code modulo K is its shard: near directions often share a code, and nothing needs to be trained.
+ * The `lsh` strategy: random hyperplanes through the origin. The sides on which a vector lies are the bits of
+ * its code, and the code modulo K is its shard: near directions often share a code, and nothing needs to be
+ * trained.
  *
- * Hyperplanes see directions only. That suits `cosine`. It serves `l2` and `dot` if the vectors have about the same
- * length and are centred around the origin; else `cluster` finds more with as many probes.
+ * Hyperplanes see directions only. That suits `cosine`. It serves `l2` and `dot` if the vectors have about
+ * the same length and are centred around the origin; else `cluster` finds more with as many probes.
  */
 
 import type { NpyArray } from "../vectors/npy.js"
@@ -23,8 +24,8 @@ export interface LshOptions {
   /** Default 1. */
   readonly seed?: number
   /**
-   * Order of the neighbouring buckets: "margin" (default), flips of one or more bits by how little the query would have
-   * to move; "bit", flips of single bits from the lowest up, as shardyfusion does.
+   * Order of the neighbouring buckets: "margin" (default), flips of one or more bits by how little the query
+   * would have to move; "bit", flips of single bits from the lowest up, as shardyfusion does.
    */
   readonly probeOrder?: "margin" | "bit"
 }
@@ -88,7 +89,10 @@ export interface LshTable {
   readonly normals: NpyArray["data"]
   /** 1 / length of each normal. */
   readonly inverseNorms: Float64Array
-  /** 2^bit modulo the number of shards: codes are only ever needed modulo that, so they never outgrow a number. */
+  /**
+   * 2^bit modulo the number of shards: codes are only ever needed modulo that, so they never outgrow a
+   * number.
+   */
   readonly bitShards: Float64Array
 }
 
@@ -116,7 +120,10 @@ function product(table: LshTable, bit: number, vectors: Float32Array, start: num
   return sum
 }
 
-/** Shard of the vector that starts at `start`: bit i is set if its product with normal i is positive, 0 is not. */
+/**
+ * Shard of the vector that starts at `start`: bit i is set if its product with normal i is positive, 0 is
+ * not.
+ */
 function lshShard(table: LshTable, vectors: Float32Array, start: number): number {
   let shard = 0
   for (let bit = 0; bit < table.bits; bit++) {
@@ -149,18 +156,22 @@ export function lshCode(table: LshTable, vector: Float32Array): LshCode {
   return { shard: shard % shards, steps, margins }
 }
 
-/** Buckets of a query, best first: its own, then those with one bit flipped, from the lowest bit up: shardyfusion's order. */
+/**
+ * Buckets of a query, best first: its own, then those with one bit flipped, from the lowest bit up:
+ * shardyfusion's order.
+ */
 export function* bucketsByBit({ shard, steps }: LshCode, shards: number): Generator<RankedShard> {
   yield { shard, score: 0 }
   for (const [bit, step] of steps.entries()) yield { shard: (shard + step) % shards, score: bit + 1 }
 }
 
 /**
- * All buckets by rising sum of the margins that are crossed: the less a query would have to move to fall into a bucket,
- * the likelier its neighbours lie there. The query-directed probing of Lv et al., "Multi-Probe LSH", VLDB 2007, 4.4 and
- * 4.5; they sum squares, while plain sums found as much or more on word vectors. Sets of flipped bits come from a heap:
- * with margins sorted, it starts with the nearest bit alone, and each set taken out leaves two: its last bit replaced by
- * the next one, and the next one added. Every set comes once.
+ * All buckets by rising sum of the margins that are crossed: the less a query would have to move to fall into
+ * a bucket, the likelier its neighbours lie there. The query-directed probing of Lv et al., "Multi-Probe
+ * LSH", VLDB 2007, 4.4 and 4.5; they sum squares, while plain sums found as much or more on word vectors.
+ * Sets of flipped bits come from a heap: with margins sorted, it starts with the nearest bit alone, and each
+ * set taken out leaves two: its last bit replaced by the next one, and the next one added. Every set comes
+ * once.
  */
 export function* bucketsByMargin({ shard, steps, margins }: LshCode, shards: number): Generator<RankedShard> {
   yield { shard, score: 0 }
@@ -218,12 +229,14 @@ function popFlipSet(heap: FlipSet[]): FlipSet {
   return top
 }
 
-// With K shards, drawing K × (ln K + a few) buckets at random meets every shard; this is beyond that for any K.
+// With K shards, drawing K × (ln K + a few) buckets at random meets every shard; this is beyond that for any
+// K.
 const BUCKETS_PER_SHARD = 32
 
 /**
- * The first `limit` different shards of `buckets` that hold rows. If the buckets run out, or lead nowhere new for long,
- * the other shards with rows follow by number, with score Infinity: who asks for all shards gets all.
+ * The first `limit` different shards of `buckets` that hold rows. If the buckets run out, or lead nowhere new
+ * for long, the other shards with rows follow by number, with score Infinity: who asks for all shards gets
+ * all.
  */
 function collectShards(
   buckets: Iterable<RankedShard>,

@@ -1,6 +1,6 @@
 /**
- * Options of strategies. Each strategy declares its own once, in a table; the library, the command line, `vecsnap.yaml`
- * and its JSON Schema all go by that. Plain data and functions, quick to import.
+ * Options of strategies. Each strategy declares its own once, in a table; the library, the command line,
+ * `vecsnap.yaml` and its JSON Schema all go by that. Plain data and functions, quick to import.
  */
 import { invalidInput, type VecsnapError } from "../errors.js"
 
@@ -17,8 +17,8 @@ export interface OptionDeclaration<T = unknown> {
   /** The options that it consists of, if it is an object. */
   readonly parts?: readonly string[]
   /**
-   * Checks the value given, `undefined` for none, and fills in the default. `earlier` are the options that stand before
-   * this one, resolved. Throws `InvalidInput`.
+   * Checks the value given, `undefined` for none, and fills in the default. `earlier` are the options that
+   * stand before this one, resolved. Throws `InvalidInput`.
    */
   resolve(value: unknown, option: string, earlier: Values): T
 }

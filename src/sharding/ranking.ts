@@ -6,8 +6,8 @@ import { vectorProblem } from "../vectors/validate.js"
 import type { Effort, NamedShards, Present, RankedShard, RoutedQuery, StrategyContext } from "./strategy.js"
 
 /**
- * Shards that a query names, which go before all that a strategy would choose: each once, in the order given, those without
- * rows left out. Throws `InvalidInput` for an empty list, or a shard that does not exist.
+ * Shards that a query names, which go before all that a strategy would choose: each once, in the order given,
+ * those without rows left out. Throws `InvalidInput` for an empty list, or a shard that does not exist.
  */
 export function namedShards(
   named: NamedShards["shards"],
@@ -42,8 +42,8 @@ function unranked(shards: readonly number[]): readonly RankedShard[] {
 }
 
 /**
- * How many shards to search: the number given or else the strategy's, Infinity for "all". Throws `InvalidInput` unless it
- * is an integer of 1 or more.
+ * How many shards to search: the number given or else the strategy's, Infinity for "all". Throws
+ * `InvalidInput` unless it is an integer of 1 or more.
  */
 export function probeLimit({ probes, targetRecall }: Effort, defaultProbes: number): number {
   if (targetRecall !== undefined)

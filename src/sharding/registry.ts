@@ -1,6 +1,6 @@
 /**
- * All strategies. One more is a file of its own and a line in {@link STRATEGIES}: names in manifests, types, the command
- * line, `vecsnap.yaml` and its JSON Schema go by that.
+ * All strategies. One more is a file of its own and a line in {@link STRATEGIES}: names in manifests, types,
+ * the command line, `vecsnap.yaml` and its JSON Schema go by that.
  */
 import { corrupt, invalidInput, isVecsnapError, unsupported } from "../errors.js"
 import { hyphened } from "../wording.js"
@@ -43,8 +43,8 @@ export const strategyTypes = (): readonly KnownType[] => [...types.values()]
 export const isStrategyName = (name: unknown): name is StrategyName => types.has(name as string)
 
 /**
- * What there is to know of the strategies of a name, as options or a manifest have it. Throws `InvalidInput` if there is
- * none of that name.
+ * What there is to know of the strategies of a name, as options or a manifest have it. Throws `InvalidInput`
+ * if there is none of that name.
  */
 export function strategyType(name: unknown): KnownType {
   const type = types.get(name as string)
@@ -62,8 +62,9 @@ export function registerStrategy<Name extends string, Options, Resolved extends 
 }
 
 /**
- * Checks options as a user gave them, from code or a configuration file. Throws `InvalidInput` naming the option, what
- * was expected and what was found; an option that the strategy does not have is refused too, since it is likely a typo.
+ * Checks options as a user gave them, from code or a configuration file. Throws `InvalidInput` naming the
+ * option, what was expected and what was found; an option that the strategy does not have is refused too,
+ * since it is likely a typo.
  */
 export function resolveSharding(options: ShardingOptions): ResolvedSharding {
   const given = options as unknown
@@ -75,8 +76,8 @@ export function resolveSharding(options: ShardingOptions): ResolvedSharding {
 }
 
 /**
- * The options that a manifest recorded. Options unknown to this version are ignored, as everywhere in a manifest.
- * Throws `Corrupt` if one is missing or wrong.
+ * The options that a manifest recorded. Options unknown to this version are ignored, as everywhere in a
+ * manifest. Throws `Corrupt` if one is missing or wrong.
  */
 export function resolveDescription(description: ShardingDescription): ResolvedSharding {
   const { shards } = description
@@ -102,8 +103,8 @@ export async function createStrategy(resolved: ResolvedOptions, context: Strateg
 }
 
 /**
- * Trains a strategy on a uniform sample of the rows. Takes seconds to minutes of this thread. Throws `InvalidInput` if the
- * sample has fewer rows than there are shards.
+ * Trains a strategy on a uniform sample of the rows. Takes seconds to minutes of this thread. Throws
+ * `InvalidInput` if the sample has fewer rows than there are shards.
  */
 export async function trainStrategy(
   resolved: TrainedOptions,
@@ -114,8 +115,9 @@ export async function trainStrategy(
 }
 
 /**
- * A trained strategy with the routing of another snapshot, whose artifacts these are, so that shards keep their meaning.
- * Throws `InvalidInput` if they do not fit, `Unsupported` if this strategy cannot take over any.
+ * A trained strategy with the routing of another snapshot, whose artifacts these are, so that shards keep
+ * their meaning. Throws `InvalidInput` if they do not fit, `Unsupported` if this strategy cannot take over
+ * any.
  */
 export async function adoptStrategy(
   resolved: TrainedOptions,
@@ -129,8 +131,8 @@ export async function adoptStrategy(
 }
 
 /**
- * The strategy that a manifest describes. Its `artifacts()` are the arrays given, by file name. Throws `Corrupt` if
- * options or artifacts are missing or do not fit the snapshot.
+ * The strategy that a manifest describes. Its `artifacts()` are the arrays given, by file name. Throws
+ * `Corrupt` if options or artifacts are missing or do not fit the snapshot.
  */
 export async function restoreStrategy(
   description: ShardingDescription,

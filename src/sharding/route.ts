@@ -11,8 +11,8 @@ export interface RoutedSnapshot {
   readonly strategy: Strategy
   readonly present: Present
   /**
-   * How many probes a recall takes by the snapshot's certificate, and the recall that they had; absent if there is none,
-   * or if its queries named their shards.
+   * How many probes a recall takes by the snapshot's certificate, and the recall that they had; absent if
+   * there is none, or if its queries named their shards.
    */
   readonly certified?:
     | ((targetRecall: number) => { readonly probes: number; readonly recall: number })
@@ -30,8 +30,8 @@ export interface RouteChoice {
 const CHOICES = ["probes", "targetRecall", "shards"] as const
 
 /**
- * Throws `InvalidInput` unless at most one of probes, target and shards is given, and the target is a share; and
- * `Unsupported` for a target if the routing of the snapshot was not measured.
+ * Throws `InvalidInput` unless at most one of probes, target and shards is given, and the target is a share;
+ * and `Unsupported` for a target if the routing of the snapshot was not measured.
  */
 export function checkRoute({ run, strategy, certified }: RoutedSnapshot, choice: RouteChoice): void {
   const { targetRecall } = choice
@@ -57,7 +57,10 @@ export function checkRoute({ run, strategy, certified }: RoutedSnapshot, choice:
   )
 }
 
-/** The shards that hold rows and that a query goes to, best first. The choice must have passed {@link checkRoute}. */
+/**
+ * The shards that hold rows and that a query goes to, best first. The choice must have passed {@link
+ * checkRoute}.
+ */
 export function routeQuery(
   { strategy, present, certified }: RoutedSnapshot,
   vector: Float32Array | undefined,
@@ -72,8 +75,8 @@ export function routeQuery(
 }
 
 /**
- * Queries that go to each shard, by the shard: places in `routes`, rising. Each shard is so asked once, whatever the
- * number of queries that need it.
+ * Queries that go to each shard, by the shard: places in `routes`, rising. Each shard is so asked once,
+ * whatever the number of queries that need it.
  */
 export function queriesByShard(
   routes: readonly (readonly number[])[],

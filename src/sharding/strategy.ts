@@ -1,9 +1,10 @@
 /**
  * The strategy contract: how records and queries find shards. Data plus pure functions, no I/O.
  *
- * A {@link StrategyType} says what there is to know of a strategy before there is one: its name, its traits and its
- * options. It makes strategies in one of two ways: for the writer from options (and a sample, if it is trained), for the
- * reader from the manifest's description and its `.npy` artifacts. Both then behave alike. See registry.ts for all types.
+ * A {@link StrategyType} says what there is to know of a strategy before there is one: its name, its traits
+ * and its options. It makes strategies in one of two ways: for the writer from options (and a sample, if it
+ * is trained), for the reader from the manifest's description and its `.npy` artifacts. Both then behave
+ * alike. See registry.ts for all types.
  */
 import type { FieldType, FieldValue, RecordBatch } from "../records.js"
 import type { Metric } from "../vectors/metric.js"
@@ -18,17 +19,19 @@ export interface StrategyType<
 > {
   readonly name: Name
   /**
-   * What tells where a query goes: `vector`, shards are ranked for its vector; `context`, values of fields that come with
-   * it; `shards`, nothing, so that every query must name its shards.
+   * What tells where a query goes: `vector`, shards are ranked for its vector; `context`, values of fields
+   * that come with it; `shards`, nothing, so that every query must name its shards.
    */
   readonly queriesBy: "vector" | "context" | "shards"
-  /** Whether it must see a sample before it can assign any row. Its options are then {@link TrainedOptions}. */
+  /**
+   * Whether it must see a sample before it can assign any row. Its options are then {@link TrainedOptions}.
+   */
   readonly trained: boolean
   /** All options besides `strategy`, in the order in which they are told to people. */
   readonly options: OptionTable
   /**
-   * Checks options, which may come from anywhere, fills in defaults, copies and freezes. Throws `InvalidInput` naming the
-   * option, what was expected and what was found.
+   * Checks options, which may come from anywhere, fills in defaults, copies and freezes. Throws
+   * `InvalidInput` naming the option, what was expected and what was found.
    */
   resolve(options: Options): Resolved
   /** Options as a manifest of any version describes them; default: as they are, with the number of shards. */
@@ -51,19 +54,23 @@ export interface TrainedOptions<Name extends string = string> extends ResolvedOp
 /** Makes strategies of one type. */
 export interface StrategyMaker<Resolved> {
   /**
-   * From options. `training` is there if the type is trained. Throws `InvalidInput` if they do not suit the declared
-   * fields, or the sample has fewer rows than there are shards.
+   * From options. `training` is there if the type is trained. Throws `InvalidInput` if they do not suit the
+   * declared fields, or the sample has fewer rows than there are shards.
    */
   create(
     resolved: Resolved,
     context: StrategyContext,
     training?: StrategyTraining,
   ): Strategy | Promise<Strategy>
-  /** From a manifest: `artifacts` are the arrays that are given, by file name. Throws `Corrupt` if they do not fit. */
+  /**
+   * From a manifest: `artifacts` are the arrays that are given, by file name. Throws `Corrupt` if they do not
+   * fit.
+   */
   restore(resolved: Resolved, context: StrategyContext, artifacts: RoutingArtifacts): Strategy
   /**
-   * From options and the artifacts of another snapshot of the same type and as many shards, so that shards keep their
-   * meaning and nothing is trained. Only if the type is trained. Throws `InvalidInput` if they do not fit.
+   * From options and the artifacts of another snapshot of the same type and as many shards, so that shards
+   * keep their meaning and nothing is trained. Only if the type is trained. Throws `InvalidInput` if they do
+   * not fit.
    */
   adopt?(resolved: Resolved, context: StrategyContext, artifacts: RoutingArtifacts): Strategy
 }
@@ -102,13 +109,15 @@ export interface Strategy {
   /** Whether its routing was measured, so that {@link Strategy.rank} takes a target recall. */
   readonly measured: boolean
 
-  /** Shard of each row of the batch. Throws `InvalidInput` naming file and row if a row has no valid shard. */
+  /**
+   * Shard of each row of the batch. Throws `InvalidInput` naming file and row if a row has no valid shard.
+   */
   assign(batch: RecordBatch): Int32Array
 
   /**
-   * The shards to search, best first, each once. Pure: `present` tells which shards hold rows, so that empty ones never
-   * use up a probe. Throws `InvalidInput` if the selection lacks what the strategy needs, or names a shard that does not
-   * exist.
+   * The shards to search, best first, each once. Pure: `present` tells which shards hold rows, so that empty
+   * ones never use up a probe. Throws `InvalidInput` if the selection lacks what the strategy needs, or names
+   * a shard that does not exist.
    */
   rank(selection: Selection, present: Present): Ranking
 
@@ -121,7 +130,10 @@ export interface Strategy {
 /** Whether a shard holds rows. */
 export type Present = (shard: number) => boolean
 
-/** Which shards a query goes to: those that it names, or those that the strategy chooses, as many as the effort says. */
+/**
+ * Which shards a query goes to: those that it names, or those that the strategy chooses, as many as the
+ * effort says.
+ */
 export type Selection = NamedShards | ChosenShards
 
 export interface NamedShards {
@@ -151,23 +163,35 @@ export type Effort =
     }
   | {
       readonly probes?: undefined
-      /** As many as this recall of the ten nearest takes, above 0 and at most 1. Only if the strategy is measured. */
+      /**
+       * As many as this recall of the ten nearest takes, above 0 and at most 1. Only if the strategy is
+       * measured.
+       */
       readonly targetRecall: number
     }
 
 /** The number of neighbours that a target recall is about. */
 export const TARGET_K = 10
 
-/** For each true neighbour of a query, nearest first, how many shards are probed before the first one that holds it. */
+/**
+ * For each true neighbour of a query, nearest first, how many shards are probed before the first one that
+ * holds it.
+ */
 export type ReachedRanks = Int32Array
 
 export interface Ranking {
   readonly shards: readonly RankedShard[]
   /** For a target recall: the mean recall that held-out queries reached with the same rule. */
   readonly expectedRecall?: number
-  /** Whether the query is less familiar than 19 of 20 rows; absent if no rows were held out, or no ranking was needed. */
+  /**
+   * Whether the query is less familiar than 19 of 20 rows; absent if no rows were held out, or no ranking was
+   * needed.
+   */
   readonly unlike?: boolean
-  /** How many shards a target takes of this query, which need not be ranked again; absent if no ranking was needed. */
+  /**
+   * How many shards a target takes of this query, which need not be ranked again; absent if no ranking was
+   * needed.
+   */
   readonly probesFor?: (targetRecall: number) => number
 }
 

@@ -52,7 +52,7 @@ function innerProduct(a: Float32Array, b: Float32Array): number {
 }
 
 /** Squared Euclidean distance of two vectors of the same length, in float64. */
-export function squaredDistance(a: Float32Array, b: Float32Array): number {
+function squaredDistance(a: Float32Array, b: Float32Array): number {
   let sum = 0
   for (let i = 0; i < a.length; i++) {
     const difference = a[i]! - b[i]!

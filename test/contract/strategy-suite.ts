@@ -53,7 +53,9 @@ function stored(strategy: Strategy) {
 const shardsOf = (strategy: Strategy, selection: Selection, present = everyShard as (s: number) => boolean) =>
   strategy.rank(selection, present).shards.map(({ shard }) => shard)
 
-/** `options`: of the strategy, with 4 shards or more. The fields of its records are `tier`, a whole number. */
+/**
+ * `options`: of the strategy, with 4 shards or more. The fields of its records are `tier`, a whole number.
+ */
 export function describeStrategy(title: string, options: ShardingOptions): void {
   const { queriesBy, trained } = strategyType(options.strategy)
 

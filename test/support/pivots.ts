@@ -1,6 +1,7 @@
 /**
- * A strategy that is trained and not one of vecsnap's, to show that it takes no more than another: one file, and one line that
- * registers it. Its training takes the first rows of the sample as pivots; rows and queries go to the nearest ones.
+ * A strategy that is trained and not one of vecsnap's, to show that it takes no more than another: one file,
+ * and one line that registers it. Its training takes the first rows of the sample as pivots; rows and queries
+ * go to the nearest ones.
  */
 import { checkedArtifact } from "../../src/sharding/artifacts.js"
 import { PROBES, resolveTable, SEED, SHARDS } from "../../src/sharding/options.js"

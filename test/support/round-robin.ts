@@ -1,6 +1,7 @@
 /**
- * A strategy that nobody should use, to show what it takes to add one: this file, and one line that registers it. Rows are dealt
- * to shards in turn; a query begins at a shard that its vector chooses, so that queries spread too.
+ * A strategy that nobody should use, to show what it takes to add one: this file, and one line that registers
+ * it. Rows are dealt to shards in turn; a query begins at a shard that its vector chooses, so that queries
+ * spread too.
  */
 import { PROBES, resolveTable, SHARDS } from "../../src/sharding/options.js"
 import { namedShards, presentShards, probeLimit, queryVector } from "../../src/sharding/ranking.js"

@@ -1,4 +1,7 @@
-/** The `cel` strategy and its options, without what it takes to make one: CEL is loaded for builds and readers only. */
+/**
+ * The `cel` strategy and its options, without what it takes to make one: CEL is loaded for builds and readers
+ * only.
+ */
 import { MAX_SHARDS, type OptionDeclaration, SHARDS, show, wrongOption, wrongText } from "../options.js"
 import type { StrategyType } from "../strategy.js"
 

@@ -1,7 +1,7 @@
 /**
- * The `cel` strategy: a CEL expression over the declared fields gives the shard, for records from their fields and for
- * queries from their context. One query, one shard. The expression's result is the number of the shard or, with routing
- * values, looked up among them.
+ * The `cel` strategy: a CEL expression over the declared fields gives the shard, for records from their
+ * fields and for queries from their context. One query, one shard. The expression's result is the number of
+ * the shard or, with routing values, looked up among them.
  */
 import { invalidInput } from "../../errors.js"
 import { type FieldValue, rowPlace } from "../../records.js"

@@ -28,10 +28,10 @@ export interface ClusterOptions {
   /** Seed of every random choice; default 1. */
   readonly seed?: number
   /**
-   * "plain": k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to 128
-   * descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies of rows that many
-   * others are near to. "auto" (default): "affinity" up to a million rows, as far as `memoryLimit` allows, otherwise
-   * "fast"; "plain" for fewer than 2,000 rows.
+   * "plain": k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to
+   * 128 descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies
+   * of rows that many others are near to. "auto" (default): "affinity" up to a million rows, as far as
+   * `memoryLimit` allows, otherwise "fast"; "plain" for fewer than 2,000 rows.
    */
   readonly layout?: LayoutName
   /** Copies of rows in further shards, where the layout is `affinity`. */

@@ -3,14 +3,14 @@
  *
  * - `l2`: records and queries are compared with centroids by Euclidean distance.
  * - `cosine`: by angle alone, whatever the lengths.
- * - `dot`: records by angle, queries by inner product with centroids that are as long as their records reach. To assign
- *   records by inner product would send most of them to the longest centroids. Distance, the other candidate, puts the
- *   long vectors, which answer most queries, into many small shards: where lengths vary much, the largest of 64 shards
- *   then had 13 times the average (3 times by angle), and 8 probes found 0.46 of the ten best (0.63 by angle). Where
- *   lengths vary little the two are alike.
+ * - `dot`: records by angle, queries by inner product with centroids that are as long as their records reach.
+ *   To assign records by inner product would send most of them to the longest centroids. Distance, the other
+ *   candidate, puts the long vectors, which answer most queries, into many small shards: where lengths vary
+ *   much, the largest of 64 shards then had 13 times the average (3 times by angle), and 8 probes found 0.46
+ *   of the ten best (0.63 by angle). Where lengths vary little the two are alike.
  *
- * With a layout (`affinity`, `fast`) records and queries go by descriptors instead; see docs/layout.md. Centroids are
- * there then for `diff` and for builds that keep the routing of an older one.
+ * With a layout (`affinity`, `fast`) records and queries go by descriptors instead; see docs/layout.md.
+ * Centroids are there then for `diff` and for builds that keep the routing of an older one.
  */
 
 import { corrupt, invalidInput } from "../../errors.js"
@@ -70,8 +70,8 @@ function restoreRouting(
 }
 
 /**
- * A trained strategy from centroids that are at hand, `shards × dim`, so that nothing needs to be trained. Throws
- * `InvalidInput` if they have another shape or values that are not finite.
+ * A trained strategy from centroids that are at hand, `shards × dim`, so that nothing needs to be trained.
+ * Throws `InvalidInput` if they have another shape or values that are not finite.
  */
 export function clusterFromCentroids(
   resolved: ResolvedCluster,

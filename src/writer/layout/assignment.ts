@@ -3,7 +3,7 @@
  * readings together is the number of a row in reading order.
  */
 import { invalidInput } from "../../errors.js"
-import { createPricedPlacement } from "../../sharding/cluster/layout/prices.js"
+import { createPricedAssignment } from "../../sharding/cluster/layout/prices.js"
 import { prepareRows } from "../../sharding/cluster/space/space.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import type { Assignment } from "../rows/partition.js"
@@ -21,7 +21,7 @@ export function layoutAssignment(
   sourceName: string,
 ): Assignment {
   const { home, copies, points, routing } = laidOut
-  const priced = points && createPricedPlacement(points, rows)
+  const priced = points && createPricedAssignment(points, rows)
   let next = 0
   return {
     strategy,
@@ -36,7 +36,7 @@ export function layoutAssignment(
       }
       if (priced !== undefined) {
         const inSpace = prepareRows(routing.preparation, batch.vectors.slice())
-        return { rows: undefined, shards: priced.place(inSpace) }
+        return { rows: undefined, shards: priced.assign(inSpace) }
       }
       if (copies === undefined) return { rows: undefined, shards: home.subarray(from, next) }
       const stored = batch.rows + copies.start[next]! - copies.start[from]!

@@ -1,7 +1,10 @@
 import type { FieldValue, RecordBatch } from "../../../src/records.js"
 import { createRandom } from "../../../src/vectors/random.js"
 
-/** A batch of rows with these vectors, from rows 1, 2, … of "test.parquet"; ids are of no concern to strategies. */
+/**
+ * A batch of rows with these vectors, from rows 1, 2, … of "test.parquet"; ids are of no concern to
+ * strategies.
+ */
 export function batchOf(
   vectors: Float32Array,
   dim: number,

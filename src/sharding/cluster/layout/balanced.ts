@@ -26,8 +26,8 @@ export interface CapacityOptions {
 }
 
 /**
- * The point of each of `members`. Every row goes to the most similar point that has room, rows with the largest margin between
- * their best two first. A row that finds none goes where least is.
+ * The point of each of `members`. Every row goes to the most similar point that has room, rows with the
+ * largest margin between their best two first. A row that finds none goes where least is.
  *
  * Only a row whose first choice is full is compared with all points, then: preferences of all rows would take
  * 8 × points bytes a row.
@@ -44,11 +44,12 @@ export function assignWithCapacity(
   const waiting: number[] = []
   const assigned = new Int32Array(order.length)
   const most = Math.floor(capacity)
-  const place = (row: number, shard: number) => {
+  const put = (row: number, shard: number) => {
     assigned[row] = shard
     load[shard]! += weights?.[row] ?? 1
   }
-  // Rows that wait are compared together, but get their places in the order of all: one that waits may not be overtaken.
+  // Rows that wait are compared together, but get their places in the order of all: one that waits may not be
+  // overtaken.
   const settle = () => {
     if (waiting.length === 0) return
     const ids = members === undefined ? waiting : waiting.map((row) => members[row]!)
@@ -56,7 +57,7 @@ export function assignWithCapacity(
       for (let i = from; i < to; i++) {
         const row = waiting[i]!
         const own = similarities.subarray((i - from) * stride, (i - from) * stride + points.count)
-        place(row, bestWithRoom(own, load, weights?.[row] ?? 1, most))
+        put(row, bestWithRoom(own, load, weights?.[row] ?? 1, most))
       }
     })
     waiting.length = 0
@@ -64,7 +65,7 @@ export function assignWithCapacity(
   for (const row of order) {
     const weight = weights?.[row] ?? 1
     if (waiting.length === 0 && load[point[row]!]! + weight <= most) {
-      place(row, point[row]!)
+      put(row, point[row]!)
       continue
     }
     waiting.push(row)

@@ -1,7 +1,8 @@
 /**
- * Many small clusters of rows, "cells". Rows find the closest of few cells by looking at all; of more, through a tree of two
- * levels: the centroids are divided into groups, and a row looks at those of the few groups that are nearest to it. So the
- * cost of training and of assigning grows with the square root of the number of cells.
+ * Many small clusters of rows, "cells". Rows find the closest of few cells by looking at all; of more,
+ * through a tree of two levels: the centroids are divided into groups, and a row looks at those of the few
+ * groups that are nearest to it. So the cost of training and of assigning grows with the square root of the
+ * number of cells.
  */
 
 import { type Closest, closestPoints, forEachBlock, takeLargest } from "../space/compare.js"

@@ -1,6 +1,7 @@
 /**
- * K-means for layouts: the sample and the start are the first rows of a hash order, rounds are those of Lloyd. Under
- * `cosine` and `dot` rows count by direction and centroids have length 1 (spherical k-means, Dhillon and Modha, 2001).
+ * K-means for layouts: the sample and the start are the first rows of a hash order, rounds are those of
+ * Lloyd. Under `cosine` and `dot` rows count by direction and centroids have length 1 (spherical k-means,
+ * Dhillon and Modha, 2001).
  */
 import type { Metric } from "../../../vectors/metric.js"
 import { type Closest, closestPoints } from "../space/compare.js"
@@ -30,8 +31,8 @@ export interface ClusterOptions {
 const GATHERED_BYTES = 2 ** 25
 
 /**
- * Some rows (all if absent) as rows of their own, one after another, as far as there is room for them: to look at them again and again where
- * they lie apart would mostly be waiting for memory.
+ * Some rows (all if absent) as rows of their own, one after another, as far as there is room for them: to
+ * look at them again and again where they lie apart would mostly be waiting for memory.
  */
 export function gatherMembers(
   rows: SpaceRows,
@@ -54,8 +55,8 @@ export type Search = (
 ) => Pick<Closest, "point" | "similarity">
 
 /**
- * Centroids (`clusters × dim`) of `members` (all rows if absent). Fewer members than clusters leave the centroids that
- * are too many equal to others: nothing is closest to them. No members: zeros.
+ * Centroids (`clusters × dim`) of `members` (all rows if absent). Fewer members than clusters leave the
+ * centroids that are too many equal to others: nothing is closest to them. No members: zeros.
  */
 export function trainClusters(
   rows: SpaceRows,
@@ -120,7 +121,9 @@ export function sumByGroup(
   return { sums, counts }
 }
 
-/** An empty cluster takes the row of the sample that fits worst where it is, the next one the second worst. */
+/**
+ * An empty cluster takes the row of the sample that fits worst where it is, the next one the second worst.
+ */
 function refillEmpty(
   { vectors, dim }: SpaceRows,
   { sums, counts }: GroupSums,
@@ -139,7 +142,10 @@ function refillEmpty(
   }
 }
 
-/** Means of the sums into `centroids`, of length 1 unless the metric is `l2`. A group without rows keeps its centroid. */
+/**
+ * Means of the sums into `centroids`, of length 1 unless the metric is `l2`. A group without rows keeps its
+ * centroid.
+ */
 export function toCentroids({ sums, counts }: GroupSums, metric: Metric, centroids: Float32Array): void {
   const dim = centroids.length / counts.length
   for (let group = 0; group < counts.length; group++) {

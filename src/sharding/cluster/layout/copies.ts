@@ -1,6 +1,7 @@
 /**
- * Copies by demand: a copy of a row is worth what it lifts the rows (and queries) that have it as a neighbour, which meet
- * it at an earlier probe. Few rows are neighbours of many, so that a fifth more storage goes a long way.
+ * Copies by demand: a copy of a row is worth what it lifts the rows (and queries) that have it as a
+ * neighbour, which meet it at an earlier probe. Few rows are neighbours of many, so that a fifth more storage
+ * goes a long way.
  */
 
 import { groupMembers, orderByFalling } from "../space/order.js"
@@ -14,7 +15,9 @@ export const DEMAND_RANKS = Math.max(...JUDGED_PROBES)
 /** A shard may hold this much more than budget × the average. */
 const CAPACITY = 1.2
 
-/** Copies that are worth something: in order of rows, of each row in the order in which they were found to be. */
+/**
+ * Copies that are worth something: in order of rows, of each row in the order in which they were found to be.
+ */
 export interface Proposals {
   readonly row: Int32Array
   readonly shard: Uint16Array
@@ -96,8 +99,9 @@ function grow<T extends Int32Array | Uint16Array | Float32Array>(from: T, into: 
 }
 
 /**
- * Takes proposals by falling gain until rows and copies together are `budget` times the rows, skipping shards that
- * hold 1.2 × budget × the average. `heldOutHome`: shards of rows that come later, which take room but have no copies.
+ * Takes proposals by falling gain until rows and copies together are `budget` times the rows, skipping shards
+ * that hold 1.2 × budget × the average. `heldOutHome`: shards of rows that come later, which take room but
+ * have no copies.
  */
 export function grantCopies(
   home: ArrayLike<number>,

@@ -14,7 +14,10 @@ const ROWS_PER_DESCRIPTOR = 10
 export const DEMAND_DESCRIPTORS = 32
 const ITERATIONS = 6
 
-/** Sub-centroids of the rows of each shard, in float32. A shard without rows gets a zero one that stands for none. */
+/**
+ * Sub-centroids of the rows of each shard, in float32. A shard without rows gets a zero one that stands for
+ * none.
+ */
 export function describeShards(
   rows: SpaceRows,
   shardOf: ArrayLike<number>,
@@ -85,7 +88,10 @@ export const describe = (
   workers?: Workers,
 ) => describeShards(rows, shardOf, shards, DESCRIPTORS, saltOf("descriptors", seed), workers)
 
-/** Under `dot` rows are grouped by angle, but a query's products are estimated by the mean of the rows as they are. */
+/**
+ * Under `dot` rows are grouped by angle, but a query's products are estimated by the mean of the rows as they
+ * are.
+ */
 function toMeans(
   rows: SpaceRows,
   members: ArrayLike<number> | undefined,

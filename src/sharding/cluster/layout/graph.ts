@@ -1,7 +1,8 @@
 /**
- * The neighbour graph: for every row its 16 most similar rows, nearly. Rows are divided into cells of about 330, and each
- * cell's rows are compared with those of the 16 nearest cells; twice, with other seeds, since a pair that the borders
- * of one clustering cut apart is mostly together in the other. Exact search would cost the square of the rows.
+ * The neighbour graph: for every row its 16 most similar rows, nearly. Rows are divided into cells of about
+ * 330, and each cell's rows are compared with those of the 16 nearest cells; twice, with other seeds, since a
+ * pair that the borders of one clustering cut apart is mostly together in the other. Exact search would cost
+ * the square of the rows.
  *
  * Workers shares the cells of one clustering (no two of them write the same row), then those of the next one.
  */
@@ -87,7 +88,9 @@ function nearestCells(
   return near
 }
 
-/** Lists for {@link searchCells} to fill: 128 bytes a row while the graph is made, 64 once scores are dropped. */
+/**
+ * Lists for {@link searchCells} to fill: 128 bytes a row while the graph is made, 64 once scores are dropped.
+ */
 export function createNeighbourLists(rows: number, shared = false): NearestLists {
   return createNearestLists(rows, Math.max(1, Math.min(NEIGHBOURS, rows - 1)), shared)
 }
@@ -151,14 +154,17 @@ export interface CellsPart {
   readonly lists: NearestLists
 }
 
-/** Who has a row among its neighbours: of row r `wantedBy[start[r] … start[r + 1])`, rising. 64 bytes a row. */
+/**
+ * Who has a row among its neighbours: of row r `wantedBy[start[r] … start[r + 1])`, rising. 64 bytes a row.
+ */
 export interface ReverseGraph {
   readonly start: Int32Array
   readonly wantedBy: Int32Array
 }
 
 /**
- * Turns lists of wanted rows around. `lists` are numbered through: `rows` neighbour lists, then those of queries, say.
+ * Turns lists of wanted rows around. `lists` are numbered through: `rows` neighbour lists, then those of
+ * queries, say.
  */
 export function reverseLists(
   rows: number,

@@ -7,7 +7,8 @@ import type { Truth } from "./judge.js"
 const SCORE_WEIGHT = 0.5
 
 /**
- * The shard that holds most of a row's neighbours, of equal ones the one that scores best. `home` are the shards of the rows that `truth` names.
+ * The shard that holds most of a row's neighbours, of equal ones the one that scores best. `home` are the
+ * shards of the rows that `truth` names.
  */
 export function homesByVotes(
   rows: SpaceRows,

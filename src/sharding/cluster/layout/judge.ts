@@ -38,7 +38,10 @@ export interface Copies {
   readonly shard: Uint16Array
 }
 
-/** The number of shards probed before the one that is probed first of those that hold a row; `shards` if none is. */
+/**
+ * The number of shards probed before the one that is probed first of those that hold a row; `shards` if none
+ * is.
+ */
 function reachedAt({ home, copies, shards }: Membership, row: number, position: ArrayLike<number>): number {
   if (row < 0) return shards
   let first = position[home[row]!]!
@@ -51,8 +54,8 @@ function reachedAt({ home, copies, shards }: Membership, row: number, position: 
 }
 
 /**
- * For each query and rank, the share of its true neighbours that this shard is the first to hold: `queries × shards`.
- * `routings` must show all shards. Neighbours that are missing (-1) do not count.
+ * For each query and rank, the share of its true neighbours that this shard is the first to hold: `queries ×
+ * shards`. `routings` must show all shards. Neighbours that are missing (-1) do not count.
  */
 export function gainsByRank(
   routings: Routings,
@@ -96,8 +99,8 @@ export interface Judged {
 }
 
 /**
- * The β that is best for the queries, the smaller one in a tie, by routing them to the homes of their true neighbours. With workers the queries
- * must be in shared memory.
+ * The β that is best for the queries, the smaller one in a tie, by routing them to the homes of their true
+ * neighbours. With workers the queries must be in shared memory.
  */
 export function tuneBeta(
   descriptors: Descriptors,

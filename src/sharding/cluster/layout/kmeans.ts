@@ -1,6 +1,6 @@
 /**
- * K-means: first centres by ml-kmeans, refined by Lloyd's iterations on the kernel. Spherical under cosine and dot: rows count
- * by direction alone. The same sample, options and seed give the same centroids.
+ * K-means: first centres by ml-kmeans, refined by Lloyd's iterations on the kernel. Spherical under cosine
+ * and dot: rows count by direction alone. The same sample, options and seed give the same centroids.
  *
  * Loaded when a build trains, and only then.
  */
@@ -35,7 +35,10 @@ export interface TrainingProgress {
 }
 
 export interface TrainedCentroids {
-  /** `clusters × dim`, row-major. Of length 1 under cosine; under dot, of the mean inner product with their rows. */
+  /**
+   * `clusters × dim`, row-major. Of length 1 under cosine; under dot, of the mean inner product with their
+   * rows.
+   */
   readonly centroids: Float32Array
   /** Rounds that were done. */
   readonly iterations: number
@@ -47,8 +50,9 @@ export interface TrainedCentroids {
 const SETTLED_SHARE = 0.001
 
 /**
- * Centroids of `sample` (row-major, not changed). Throws `InvalidInput` if it has fewer rows than `clusters`. If it has
- * fewer distinct rows, some centroids are equal: their shards, but for the first of each, stay empty.
+ * Centroids of `sample` (row-major, not changed). Throws `InvalidInput` if it has fewer rows than `clusters`.
+ * If it has fewer distinct rows, some centroids are equal: their shards, but for the first of each, stay
+ * empty.
  */
 export function trainCentroids(sample: Float32Array, options: TrainingOptions): TrainedCentroids {
   const { metric, dim, clusters } = options
@@ -84,8 +88,8 @@ export function trainCentroids(sample: Float32Array, options: TrainingOptions): 
 }
 
 /**
- * Gives centroids of length 1 the mean inner product of their rows with them as length: the inner product of a query
- * with such a centroid estimates those with its rows. A centroid without rows keeps its length.
+ * Gives centroids of length 1 the mean inner product of their rows with them as length: the inner product of
+ * a query with such a centroid estimates those with its rows. A centroid without rows keeps its length.
  */
 function scaleToReach(centroids: Float32Array, sample: Float32Array, dim: number): void {
   const assigned = bestPoints(sample, assignmentTable("dot", centroids, dim))
@@ -97,7 +101,8 @@ function scaleToReach(centroids: Float32Array, sample: Float32Array, dim: number
   const counts = countRows(assigned, reach.length)
   for (let cluster = 0; cluster < reach.length; cluster++) {
     const length = reach[cluster]! / counts[cluster]!
-    // Not positive only where all rows point away from every centroid; turning this one round would help nobody.
+    // Not positive only where all rows point away from every centroid; turning this one round would help
+    // nobody.
     if (!(length > 0)) continue
     for (let i = cluster * dim; i < (cluster + 1) * dim; i++) centroids[i] = centroids[i]! * length
   }
@@ -144,8 +149,9 @@ function scaleToUnitLength(centroids: Float32Array, dim: number): void {
 const SAME_POINT = 1e-6
 
 /**
- * Gives every empty cluster one row, in `assigned`: the farthest row of the largest cluster, of the second largest for
- * the next one, and so on. A cluster whose rows are all equal cannot be split and gives none. Whether any was given.
+ * Gives every empty cluster one row, in `assigned`: the farthest row of the largest cluster, of the second
+ * largest for the next one, and so on. A cluster whose rows are all equal cannot be split and gives none.
+ * Whether any was given.
  */
 function refillEmptyClusters(
   assigned: Int32Array,
@@ -182,8 +188,9 @@ function refillEmptyClusters(
   return donors.length > 0
 }
 
-// K-means++ costs clusters × rows × dim, and takes one seed after the other. So more than a few clusters are seeded in
-// levels: a few first, then each of them is divided, which is many times less work for 1024 clusters.
+// K-means++ costs clusters × rows × dim, and takes one seed after the other. So more than a few clusters are
+// seeded in levels: a few first, then each of them is divided, which is many times less work for 1024
+// clusters.
 const MOST_SEEDS_AT_ONCE = 16
 const MOST_SEED_ROWS = 4096
 const SEED_ROWS_PER_CLUSTER = 16
@@ -248,8 +255,8 @@ function seedByLevels(
 }
 
 /**
- * Seeds by k-means++ (Arthur and Vassilvitskii, 2007), each moved to the mean of its rows. `rows` are distinct, and more
- * than `clusters`.
+ * Seeds by k-means++ (Arthur and Vassilvitskii, 2007), each moved to the mean of its rows. `rows` are
+ * distinct, and more than `clusters`.
  */
 function firstCentres(rows: readonly Float32Array[], clusters: number, random: Random): number[][] {
   const points = rows.map((row) => Array.from(row))
@@ -278,8 +285,9 @@ function nearestGroups(
 }
 
 /**
- * Divides `total` among groups by size: one for each that is not empty, then the next always to the group with most
- * rows per seed, none beyond the group's size. `total` is not more than the sum of sizes nor less than their number.
+ * Divides `total` among groups by size: one for each that is not empty, then the next always to the group
+ * with most rows per seed, none beyond the group's size. `total` is not more than the sum of sizes nor less
+ * than their number.
  */
 function apportion(sizes: readonly number[], total: number): number[] {
   const shares = sizes.map((size) => Math.min(size, 1))

@@ -1,6 +1,6 @@
 /**
- * Layout B, second half: label propagation (Raghavan, Albert and Kumara, 2007) with a floor and a capacity. Each row moves
- * to the shard that holds most of its neighbours, of whom it is one counted too.
+ * Layout B, second half: label propagation (Raghavan, Albert and Kumara, 2007) with a floor and a capacity.
+ * Each row moves to the shard that holds most of its neighbours, of whom it is one counted too.
  */
 
 import { hashOrder, saltOf } from "../space/hash.js"

@@ -1,7 +1,8 @@
 /**
- * Where rows go: the layout of `cluster` snapshots, from rows to routing. All of it is deterministic for a seed and holds the
- * rows once: besides them it takes 64 bytes a row for neighbour lists (128 while they are made), 64 for the same
- * turned around, and some 60 more, see {@link affinityBytes}. A `fast` layout may be made of a sample.
+ * Where rows go: the layout of `cluster` snapshots, from rows to routing. All of it is deterministic for a
+ * seed and holds the rows once: besides them it takes 64 bytes a row for neighbour lists (128 while they are
+ * made), 64 for the same turned around, and some 60 more, see {@link affinityBytes}. A `fast` layout may be
+ * made of a sample.
  */
 import { invalidInput } from "../../../errors.js"
 import {
@@ -25,7 +26,7 @@ import { homesByVotes } from "./insert.js"
 import { type Copies, gainsByRank, type Membership, type Truth, tuneBeta } from "./judge.js"
 import { propagateLabels } from "./labels.js"
 import { packedLayout } from "./packing.js"
-import { createPricedPlacement, type PricedPoints, priceShards } from "./prices.js"
+import { createPricedAssignment, type PricedPoints, priceShards } from "./prices.js"
 import { createTrials, learnGains, measureStopping } from "./thresholds.js"
 
 /** Ids of shards are 16 bits wide here. */
@@ -35,7 +36,10 @@ export interface LayoutInput {
   readonly preparation: Preparation
   /** Rows that the layout is made of, in the space. */
   readonly rows: SpaceRows
-  /** Held-out rows, which choose and measure and are inserted at the end. May be none; then nothing is measured. */
+  /**
+   * Held-out rows, which choose and measure and are inserted at the end. May be none; then nothing is
+   * measured.
+   */
   readonly validation: SpaceRows
   /** Prepared real queries, if there are any. */
   readonly queries?: {
@@ -49,8 +53,8 @@ export interface LayoutInput {
 export interface LayoutOptions {
   readonly shards: number
   /**
-   * `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph or copies, and may be
-   * made of a sample of the rows.
+   * `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph or
+   * copies, and may be made of a sample of the rows.
    */
   readonly layout: "affinity" | "fast"
   /** Rows stored over rows: 1 for no copies. Default 1.2. */
@@ -95,27 +99,36 @@ export interface Layout {
 /** Neighbours that recall is measured on, and those of a query that its demand counts. */
 const TRUE_NEIGHBOURS = 10
 /**
- * Neighbours of each held-out row that the gain table of a `fast` layout is learned from. Gains, as β, need to be right in order only, since
- * thresholds are measured; and 2,000 rows with the few neighbours that a sample has of their ten best say too little of far ranks.
+ * Neighbours of each held-out row that the gain table of a `fast` layout is learned from. Gains, as β, need
+ * to be right in order only, since thresholds are measured; and 2,000 rows with the few neighbours that a
+ * sample has of their ten best say too little of far ranks.
  */
 const LEARNED_NEIGHBOURS = 30
 const DEMANDED_NEIGHBOURS = 100
-/** Rows that the gain table is learned from at most; fewer for many shards, since each takes 10 bytes a shard. */
+/**
+ * Rows that the gain table is learned from at most; fewer for many shards, since each takes 10 bytes a shard.
+ */
 const SAMPLE_ROWS = 40_000
 const SAMPLE_SCORES = 2 ** 23
-/** Rows of the largest shard over the average, before copies and validation rows: no packed layout may have more. */
+/**
+ * Rows of the largest shard over the average, before copies and validation rows: no packed layout may have
+ * more.
+ */
 const MOST_OF_AVERAGE = 1.12
 const PLAIN_ROUNDS = 12
 /** Plain k-means sees this many rows at most, or so many a shard where that is more. */
 const PLAIN_SAMPLE_ROWS = 32_768
 const PLAIN_SAMPLE_ROWS_PER_SHARD = 256
 
-/** Bytes that an `affinity` layout takes at the peak, rows included. Blocks and tables of a fixed size are 64 MiB. */
+/**
+ * Bytes that an `affinity` layout takes at the peak, rows included. Blocks and tables of a fixed size are 64
+ * MiB.
+ */
 export const affinityBytes = (rows: number, dim: number): number => 2 ** 26 + rows * (4 * dim + 200)
 
 /**
- * Throws `InvalidInput` unless `shards` is from 1 to 65,536, the budget from 1 to 16, and rows and validation rows have the
- * dimension of the preparation.
+ * Throws `InvalidInput` unless `shards` is from 1 to 65,536, the budget from 1 to 16, and rows and validation
+ * rows have the dimension of the preparation.
  */
 export function createLayout(input: LayoutInput, options: LayoutOptions): Layout {
   const { rows, validation, preparation, queries } = input
@@ -147,7 +160,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const balancedHome =
     points === undefined
       ? balancedLayout(rows, shards, plain, seed, workers)
-      : createPricedPlacement(points, rows.rows).place(rows)
+      : createPricedAssignment(points, rows.rows).assign(rows)
   const balanced = describeLayout(input, balancedHome, truth, shards, seed, workers)
   let chosen: Described = balanced
   let packed: Described | undefined
@@ -262,8 +275,8 @@ interface Described {
 }
 
 /**
- * Descriptors as they are after packing, with the β that suits them. Where a single centroid a shard serves held-out rows
- * better (it may where lengths vary much under `dot`), that is taken instead.
+ * Descriptors as they are after packing, with the β that suits them. Where a single centroid a shard serves
+ * held-out rows better (it may where lengths vary much under `dot`), that is taken instead.
  */
 function describeLayout(
   { rows, validation }: LayoutInput,

@@ -1,6 +1,7 @@
 /**
- * Layout B, first half: many small cells of rows, packed into shards so that neighbours lie together: a partition of the
- * graph of cells, improved by moves and swaps within a floor and a capacity (in the manner of Kernighan and Lin, 1970).
+ * Layout B, first half: many small cells of rows, packed into shards so that neighbours lie together: a
+ * partition of the graph of cells, improved by moves and swaps within a floor and a capacity (in the manner
+ * of Kernighan and Lin, 1970).
  */
 
 import { saltOf } from "../space/hash.js"
@@ -18,10 +19,15 @@ const START_ROUNDS = 10
 const FLOOR = 0.85
 const CAPACITY = 1.1
 const SWEEPS = 30
-/** Affinities of cells with shards take 4 bytes each: 128 MB at most, with fewer cells a shard beyond 1,024 shards. */
+/**
+ * Affinities of cells with shards take 4 bytes each: 128 MB at most, with fewer cells a shard beyond 1,024
+ * shards.
+ */
 const AFFINITIES = 2 ** 25
 
-/** The graph of cells, both directions together, no loops: edges of cell c are `start[c] … start[c + 1] - 1`. */
+/**
+ * The graph of cells, both directions together, no loops: edges of cell c are `start[c] … start[c + 1] - 1`.
+ */
 export interface CellGraph {
   readonly start: Int32Array
   /** Rising for each cell. */
@@ -171,9 +177,9 @@ function transposed({ start, to, pairs }: CellGraph): CellGraph {
 }
 
 /**
- * First fills the shards below the floor (a floor that only forbids leaving does not lift a shard that starts below it),
- * then moves one cell, or swaps two, whenever more pairs then lie inside shards and every load stays within floor and
- * capacity. The number of changes.
+ * First fills the shards below the floor (a floor that only forbids leaving does not lift a shard that starts
+ * below it), then moves one cell, or swaps two, whenever more pairs then lie inside shards and every load
+ * stays within floor and capacity. The number of changes.
  */
 export function packCells(graph: CellGraph, packing: Packing): number {
   const { start, to, pairs } = graph

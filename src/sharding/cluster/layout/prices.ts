@@ -1,6 +1,7 @@
 /**
- * Balanced shards for rows that stream by: every shard has a price that is taken from its similarity to a row, so that each row can be
- * placed by itself and yet no shard gets too many. Prices are those of an auction (Bertsekas, 1988) among sampled rows.
+ * Balanced shards for rows that stream by: every shard has a price that is taken from its similarity to a
+ * row, so that each row can be placed by itself and yet no shard gets too many. Prices are those of an
+ * auction (Bertsekas, 1988) among sampled rows.
  */
 
 import { closestPoints, forEachBlock } from "../space/compare.js"
@@ -12,7 +13,10 @@ import { gatherMembers } from "./clusters.js"
 
 /** Rows of the largest shard over the average. */
 const CAPACITY = 1.1
-/** A shard that has more of the average raises its price until it has `AIM`: to stop at the capacity would take ten times the rounds. */
+/**
+ * A shard that has more of the average raises its price until it has `AIM`: to stop at the capacity would
+ * take ten times the rounds.
+ */
 const OVERFULL = 1.08
 const AIM = 1.02
 const ROUNDS = 30
@@ -24,9 +28,9 @@ const BIDDERS_PER_SHARD = 256
 export type PricedPoints = Points & { readonly bias: Float32Array }
 
 /**
- * Prices for centroids (`shards × dim`) under which shards get at most 1.08 of the average of rows (in the space), or hardly
- * more: in each round an overfull shard raises its price until those of its rows leave that have the least
- * reason to stay.
+ * Prices for centroids (`shards × dim`) under which shards get at most 1.08 of the average of rows (in the
+ * space), or hardly more: in each round an overfull shard raises its price until those of its rows leave that
+ * have the least reason to stay.
  */
 export function priceShards(
   rows: SpaceRows,
@@ -60,19 +64,19 @@ export function priceShards(
   return points
 }
 
-/** Places rows one after another; a full shard takes no more. */
-export interface PricedPlacement {
+/** Assigns rows one after another; a full shard takes no more. */
+export interface PricedAssignment {
   /** The shards of some rows in the space. */
-  place(rows: SpaceRows): Int32Array
+  assign(rows: SpaceRows): Int32Array
 }
 
 /** For `rows` rows in all. */
-export function createPricedPlacement(points: PricedPoints, rows: number): PricedPlacement {
+export function createPricedAssignment(points: PricedPoints, rows: number): PricedAssignment {
   const shards = points.count
   const load = new Float64Array(shards)
   const capacity = Math.ceil((CAPACITY * rows) / shards)
   return {
-    place(some) {
+    assign(some) {
       const { point } = closestPoints(some, points)
       const homeless: number[] = []
       for (const [row, shard] of point.entries()) {

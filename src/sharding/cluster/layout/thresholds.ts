@@ -1,7 +1,7 @@
 /**
- * What {@link probesFor} goes by, learned when a layout is made: the expected gains from rows with their neighbour lists, the
- * thresholds from held-out queries, for familiar and unfamiliar ones apart. An average over all would hide those that are
- * unlike the rows.
+ * What {@link probesFor} goes by, learned when a layout is made: the expected gains from rows with their
+ * neighbour lists, the thresholds from held-out queries, for familiar and unfamiliar ones apart. An average
+ * over all would hide those that are unlike the rows.
  */
 import { type ReachedRanks, TARGET_K } from "../../strategy.js"
 import type { Routings } from "../routing/descriptors.js"
@@ -19,20 +19,27 @@ import {
 
 const [RANK_BINS, SCORE_BINS, OCTILES] = GAIN_SHAPE
 /**
- * A bin of few observations leans on the mean of its rank and score, which counts as so many more, and that one likewise on the
- * mean of its score. Without the latter thin bins at far ranks would hold chance, or zeros that no threshold tells apart.
+ * A bin of few observations leans on the mean of its rank and score, which counts as so many more, and that
+ * one likewise on the mean of its score. Without the latter thin bins at far ranks would hold chance, or
+ * zeros that no threshold tells apart.
  */
 const LEANING = 20
 
-/** Standard errors that are taken off a measured recall before it is compared with a target: 95 % of promises hold. */
+/**
+ * Standard errors that are taken off a measured recall before it is compared with a target: 95 % of promises
+ * hold.
+ */
 const STANDARD_ERRORS = 1.65
 /**
- * Queries that a promise is thought to be checked with. Their mean scatters too, so that a promise about it takes the errors of
- * both means: those of `n` queries that choose and of these make √(1 + n / 2000) times the error of the former.
+ * Queries that a promise is thought to be checked with. Their mean scatters too, so that a promise about it
+ * takes the errors of both means: those of `n` queries that choose and of these make √(1 + n / 2000) times
+ * the error of the former.
  */
 const CHECKED_QUERIES = 2000
 
-/** The part of held-out queries that counts as unfamiliar, and the one below which a query is unlike the rows. */
+/**
+ * The part of held-out queries that counts as unfamiliar, and the one below which a query is unlike the rows.
+ */
 const UNFAMILIAR_SHARE = 0.25
 const UNLIKE_SHARE = 0.05
 
@@ -113,13 +120,18 @@ export function createTrials(table: GainTable, routings: Routings, gained: Float
   return { queries, shards, expected, gained, familiarity }
 }
 
-/** A query whose true neighbours are known: how a router ranks its shards, and at which rank each neighbour is met first. */
+/**
+ * A query whose true neighbours are known: how a router ranks its shards, and at which rank each neighbour is
+ * met first.
+ */
 export interface TriedQuery {
   readonly ranked: RankedQuery
   readonly reached: ReachedRanks
 }
 
-/** Trials of queries on a stored snapshot of `shards` shards; a ranking may leave out those that hold no rows. */
+/**
+ * Trials of queries on a stored snapshot of `shards` shards; a ranking may leave out those that hold no rows.
+ */
 export function trialsOf(table: GainTable, queries: readonly TriedQuery[], shards: number): Trials {
   const expected = new Float32Array(queries.length * shards)
   const gained = new Float32Array(queries.length * shards)
@@ -173,7 +185,10 @@ export function tryThresholds(
 /** Float sums of tenths miss 1 by a little. */
 const ROUNDING = 1e-6
 
-/** The largest threshold whose recall, less `standardErrors` of it, is at least the target. 0 probes all shards. */
+/**
+ * The largest threshold whose recall, less `standardErrors` of it, is at least the target. 0 probes all
+ * shards.
+ */
 export function largestThreshold(
   trials: Trials,
   target: number,
@@ -192,8 +207,9 @@ export function largestThreshold(
 }
 
 /**
- * Measures thresholds for all targets on held-out queries that were no demand for copies (those that were reach
- * .02 more than others will). `apart` as for {@link chooseThresholds}. `rows` are held-out rows, which say what is familiar.
+ * Measures thresholds for all targets on held-out queries that were no demand for copies (those that were
+ * reach .02 more than others will). `apart` as for {@link chooseThresholds}. `rows` are held-out rows, which
+ * say what is familiar.
  */
 export function measureStopping(
   table: GainTable,
@@ -209,8 +225,9 @@ export function measureStopping(
 }
 
 /**
- * The largest thresholds with which the queries of the trials meet each target, by the lower bound. `apart` false: one threshold for all
- * of them, for a sample of real queries, which holds its unfamiliar ones in the share that they have.
+ * The largest thresholds with which the queries of the trials meet each target, by the lower bound. `apart`
+ * false: one threshold for all of them, for a sample of real queries, which holds its unfamiliar ones in the
+ * share that they have.
  */
 export function chooseThresholds(
   trials: Trials,

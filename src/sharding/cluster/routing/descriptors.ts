@@ -1,6 +1,7 @@
 /**
- * Routing descriptors: up to 128 sub-centroids of every shard, in 4 bits, each with the number of rows it stands for. A shard's
- * score for a query is Σ n exp(β similarity): how many of its rows may be expected near the query.
+ * Routing descriptors: up to 128 sub-centroids of every shard, in 4 bits, each with the number of rows it
+ * stands for. A shard's score for a query is Σ n exp(β similarity): how many of its rows may be expected near
+ * the query.
  */
 import type { Metric } from "../../../vectors/metric.js"
 import { forEachBlock } from "../space/compare.js"
@@ -104,15 +105,18 @@ export function createScoring(descriptors: Descriptors, beta: number): ScoringTa
   }
 }
 
-/** Terms smaller than the largest by this factor's exponent are left out: together they are below float32's rounding. */
+/**
+ * Terms smaller than the largest by this factor's exponent are left out: together they are below float32's
+ * rounding.
+ */
 const NEGLIGIBLE = 24
 /** Table entries of {@link expOfMinus} for a difference of 1. */
 const STEPS = 64
 const POWERS = Float64Array.from({ length: NEGLIGIBLE * STEPS + 1 }, (_, i) => Math.exp(-i / STEPS))
 
 /**
- * `exp(-x)` for 0 ≤ x < 24 with a relative error below 3e-9, several times as fast as `Math.exp`, of which routing would need
- * thousands a query: a table, and the exponential series to the third power for the rest.
+ * `exp(-x)` for 0 ≤ x < 24 with a relative error below 3e-9, several times as fast as `Math.exp`, of which
+ * routing would need thousands a query: a table, and the exponential series to the third power for the rest.
  */
 function expOfMinus(x: number): number {
   const step = (x * STEPS) | 0
@@ -120,7 +124,10 @@ function expOfMinus(x: number): number {
   return POWERS[step]! * (1 - rest * (1 - rest * (1 / 2 - rest / 6)))
 }
 
-/** Scores of all shards from a query's similarities to all descriptors, up to a factor that is the same for all. */
+/**
+ * Scores of all shards from a query's similarities to all descriptors, up to a factor that is the same for
+ * all.
+ */
 export function shardScores(
   { shards, start, logCounts, points }: ScoringTable,
   beta: number,
@@ -171,8 +178,9 @@ export interface Routings {
 }
 
 /**
- * Routes rows or prepared queries: `members` of them, all if absent. `shown` ranks are kept, all shards by default; with
- * `withScores` false only the order is (2 bytes a rank). With workers the queries must be in shared memory.
+ * Routes rows or prepared queries: `members` of them, all if absent. `shown` ranks are kept, all shards by
+ * default; with `withScores` false only the order is (2 bytes a rank). With workers the queries must be in
+ * shared memory.
  */
 export function routeAll(
   table: ScoringTable,

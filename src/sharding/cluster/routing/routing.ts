@@ -1,6 +1,6 @@
 /**
- * What a router needs when it is asked: descriptors, and the rule for how many shards to probe. As arrays that lie in `.npy`
- * files of a snapshot, and as a function that ranks shards.
+ * What a router needs when it is asked: descriptors, and the rule for how many shards to probe. As arrays
+ * that lie in `.npy` files of a snapshot, and as a function that ranks shards.
  */
 import { corrupt, invalidInput } from "../../../errors.js"
 import { METRICS, type Metric } from "../../../vectors/metric.js"
@@ -29,14 +29,14 @@ export interface RoutingArray {
  *
  * | file | type, shape | what |
  * |---|---|---|
- * | `descriptors.npy` | i4, D × ⌈d / 8⌉ | 8 components of 4 bits in an int32, lowest bits first, two's complement, -7 to 7 |
+ * | `descriptors.npy` | i4, D × ⌈d / 8⌉ | 8 components an int32, lowest bits first, two's complement, -7 to 7 |
  * | `descriptor-scales.npy` | f4, D | multiplies the components |
  * | `descriptor-counts.npy` | i4, D | rows that each stands for |
  * | `descriptor-starts.npy` | i4, K + 1 | those of shard s are start[s] … start[s + 1] - 1 |
  * | `routing-space.npy` | f8, d + 2 | β, the scale of rows, the origin that is taken from queries (l2) |
  * | `gains.npy` | f4, 11 × 32 × 8 | expected gain by rank, score and familiarity |
  * | `familiarity.npy` | f4, 9 | the edges of the octiles, then those of unfamiliar and of unlike queries |
- * | `thresholds.npy` | f4, 2 × 2 × 101 | thresholds for unfamiliar and familiar queries by target .5, .505 … 1; then the recall reached |
+ * | `thresholds.npy` | f4, 2 × 2 × 101 | by target .5, .505 … 1: thresholds, recall reached; each unfamiliar, familiar |
  */
 export const ROUTING_FILES = {
   descriptors: "descriptors.npy",
@@ -78,15 +78,15 @@ export function packRouting({ preparation, descriptors, beta, stopping }: Routin
 }
 
 /**
- * Whether a snapshot's routing artifacts have descriptors: those of older versions and of other strategies only have
- * centroids.
+ * Whether a snapshot's routing artifacts have descriptors: those of older versions and of other strategies
+ * only have centroids.
  */
 export const hasDescriptors = (arrays: Readonly<Record<string, unknown>>): boolean =>
   ROUTING_FILES.descriptors in arrays
 
 /**
- * Reads {@link packRouting}'s arrays back. Throws `Corrupt`, naming the file, where one is missing, or its type, shape or
- * values are not as they must be for `shards` shards of dimension `dim`.
+ * Reads {@link packRouting}'s arrays back. Throws `Corrupt`, naming the file, where one is missing, or its
+ * type, shape or values are not as they must be for `shards` shards of dimension `dim`.
  */
 export function unpackRouting(
   arrays: Readonly<Record<string, AnyNpyArray | undefined>>,
@@ -183,8 +183,8 @@ function check(
 export interface DescriptorRouter {
   readonly routing: Routing
   /**
-   * All shards, best first. `query` is as given by the caller, of finite numbers. Throws `InvalidInput` if it has another
-   * dimension.
+   * All shards, best first. `query` is as given by the caller, of finite numbers. Throws `InvalidInput` if it
+   * has another dimension.
    */
   route(query: Float32Array): RankedQuery
 }

@@ -1,6 +1,7 @@
 /**
- * The scores of all shards for one query after another, as a reader needs them: descriptors and what belongs to them stay in kernel
- * memory, as bytes, so that a query costs a pass over them and one over their similarities.
+ * The scores of all shards for one query after another, as a reader needs them: descriptors and what belongs
+ * to them stay in kernel memory, as bytes, so that a query costs a pass over them and one over their
+ * similarities.
  */
 import {
   codeLength,
@@ -22,9 +23,10 @@ import {
 } from "./descriptors.js"
 
 /**
- * Takes a prepared query, puts the scores of all shards into `scores`, and returns the query's largest similarity to any
- * descriptor. The kernel rounds the query to 16 bits (fewer above a dimension of 9,000), which changes a similarity by at
- * most √dim · largest component / 2^16 times the length of the descriptor, and computes exponentials in float32.
+ * Takes a prepared query, puts the scores of all shards into `scores`, and returns the query's largest
+ * similarity to any descriptor. The kernel rounds the query to 16 bits (fewer above a dimension of 9,000),
+ * which changes a similarity by at most √dim · largest component / 2^16 times the length of the descriptor,
+ * and computes exponentials in float32.
  */
 export type ShardScorer = (query: Float32Array, scores: Float64Array) => number
 

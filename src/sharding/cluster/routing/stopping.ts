@@ -1,8 +1,10 @@
 /**
- * How many shards to probe for a recall that is asked for: until the expected gain of the next one falls below a threshold.
+ * How many shards to probe for a recall that is asked for: until the expected gain of the next one falls
+ * below a threshold.
  *
- * The expected gain is a table over the rank of the shard, its score and how familiar the query is (its best similarity to
- * any descriptor). The table and the thresholds are learned when a layout is made: see layout/thresholds.ts.
+ * The expected gain is a table over the rank of the shard, its score and how familiar the query is (its best
+ * similarity to any descriptor). The table and the thresholds are learned when a layout is made: see
+ * layout/thresholds.ts.
  */
 import type { Present } from "../../strategy.js"
 
@@ -53,7 +55,10 @@ export function expectedGains(
   }
 }
 
-/** How many shards are probed: the first always, the next as long as its expected gain is not below the threshold. */
+/**
+ * How many shards are probed: the first always, the next as long as its expected gain is not below the
+ * threshold.
+ */
 export function probesAbove(expected: Float32Array, from: number, shards: number, threshold: number): number {
   let probes = 1
   while (probes < shards && expected[from + probes]! >= threshold) probes++
@@ -82,8 +87,8 @@ export interface RankedQuery {
 
 /** Before probes are counted: a shard without rows gains nothing. */
 export function withoutAbsent(query: RankedQuery, present: Present): RankedQuery {
+  if (query.shards.every((shard) => present(shard))) return query // nothing is copied where all hold rows
   const ranks = [...query.shards.keys()].filter((rank) => present(query.shards[rank]!))
-  if (ranks.length === query.shards.length) return query
   return {
     shards: Uint16Array.from(ranks, (rank) => query.shards[rank]!),
     scores: Float32Array.from(ranks, (rank) => query.scores[rank]!),
@@ -98,8 +103,9 @@ export interface Probes {
 }
 
 /**
- * How many of a query's shards to probe for a target between 0 and 1. Between two measured targets the threshold (and
- * the recall expected) is interpolated; below the least one, .5, that one's is used. More for a higher target, never less.
+ * How many of a query's shards to probe for a target between 0 and 1. Between two measured targets the
+ * threshold (and the recall expected) is interpolated; below the least one, .5, that one's is used. More for
+ * a higher target, never less.
  */
 export function probesFor(rule: StoppingRule, query: RankedQuery, target: number): Probes {
   const side = query.familiarity < rule.unfamiliarBelow ? 0 : TARGETS.length

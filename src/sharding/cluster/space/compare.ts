@@ -1,6 +1,6 @@
 /**
- * The products that a layout spends nearly all of its time in, on the compiled kernel where there is one: rows against
- * points of the space, and rows against each other with the best few kept.
+ * The products that a layout spends nearly all of its time in, on the compiled kernel where there is one:
+ * rows against points of the space, and rows against each other with the best few kept.
  */
 import {
   GUARD_BYTES,
@@ -13,7 +13,9 @@ import { innerProducts, squaredDistances } from "../../../vectors/kernel/plain.j
 import { gatherRows, type Points, type SpaceRows, squaredLength } from "./space.js"
 import { divide, newFloats, newInts, partOfRows, someOf, type Workers } from "./workers.js"
 
-/** Kernel memories that nobody uses just now. They only grow, and there are as many as callbacks are nested. */
+/**
+ * Kernel memories that nobody uses just now. They only grow, and there are as many as callbacks are nested.
+ */
 const idle: KernelMemory[] = []
 
 /** Undefined without a compiled kernel. Give it back to `idle`. */
@@ -41,18 +43,22 @@ export interface Block {
   /** `(to - from) × stride`, if all similarities are asked for: the first `points.count` of each are good. */
   readonly similarities: Float32Array
   readonly stride: number
-  /** Otherwise, for each row: the most similar point (of equal ones the first), and the two largest similarities. */
+  /**
+   * Otherwise, for each row: the most similar point (of equal ones the first), and the two largest
+   * similarities.
+   */
   readonly nearest: Int32Array
   readonly best: Float32Array
   readonly second: Float32Array
 }
 
-// A block's rows, and its similarities where there are any, should stay in a core's cache; so should some of the points.
+// A block's rows, and its similarities where there are any, should stay in a core's cache; so should some of
+// the points.
 const BLOCK_NUMBERS = 2 ** 16
 
 /**
- * Compares rows with points, `x · p - bias(p)`, in float32, a block of rows after the other. `members` are the
- * rows, in that order; all rows if absent. `all`: every similarity of each row, not just the best ones.
+ * Compares rows with points, `x · p - bias(p)`, in float32, a block of rows after the other. `members` are
+ * the rows, in that order; all rows if absent. `all`: every similarity of each row, not just the best ones.
  */
 export function forEachBlock(
   rows: SpaceRows,
@@ -79,8 +85,9 @@ export function forEachBlock(
       [number]
     const { floats, integers, exports } = memory
     const view = (i: number) => floats.subarray(starts[i]! / 4, starts[i]! / 4 + lengths[i]!)
-    // The kernel gives bias - x · p, smaller is better. With points and biases negated that is the similarity, which
-    // then need not be gone over again; but it looks for the smallest, so only where those are not asked for.
+    // The kernel gives bias - x · p, smaller is better. With points and biases negated that is the
+    // similarity, which then need not be gone over again; but it looks for the smallest, so only where those
+    // are not asked for.
     const sign = all ? -1 : 1
     const packed = view(0).fill(0)
     const bias = view(1).fill(sign * Infinity)
@@ -171,7 +178,10 @@ function forEachPlainBlock(
 export interface Closest {
   /** The most similar point of each row; of equal ones the first. */
   readonly point: Int32Array
-  /** How similar. Under `l2` less half the squared length of the row, so that rows can be compared with one another. */
+  /**
+   * How similar. Under `l2` less half the squared length of the row, so that rows can be compared with one
+   * another.
+   */
   readonly similarity: Float32Array
   /** By how much more than the second most similar; Infinity with one point. */
   readonly margin: Float32Array
@@ -180,7 +190,10 @@ export interface Closest {
 /** Fewer rows are not worth a message to another thread. */
 const LEAST_ROWS = 1024
 
-/** The most similar point for each of `members` (all rows if absent). With workers the rows must be in shared memory. */
+/**
+ * The most similar point for each of `members` (all rows if absent). With workers the rows must be in shared
+ * memory.
+ */
 export function closestPoints(
   rows: SpaceRows,
   points: Points,
@@ -233,7 +246,10 @@ export function findClosest({ rows, points, members, closest }: Omit<ClosestPart
   })
 }
 
-/** Writes the places of the `count` largest of `values` into `out` from `at` on, best first. Overwrites `values`. */
+/**
+ * Writes the places of the `count` largest of `values` into `out` from `at` on, best first. Overwrites
+ * `values`.
+ */
 export function takeLargest(values: Float32Array, count: number, out: Int32Array, at: number): void {
   for (let i = 0; i < count; i++) {
     let best = 0
@@ -263,9 +279,9 @@ const CANDIDATES_AT_ONCE = 512
 const QUERIES_AT_ONCE = 512
 
 /**
- * Compares queries with candidates and keeps the best. Query i is number `queryIds[i]` of `queries`, and its list is
- * list `lists[queryIds[i]]`. Candidates are rows, the first `count` of `candidates`, or all rows if absent. `same`: queries are
- * rows too; a row is then no candidate for itself.
+ * Compares queries with candidates and keeps the best. Query i is number `queryIds[i]` of `queries`, and its
+ * list is list `lists[queryIds[i]]`. Candidates are rows, the first `count` of `candidates`, or all rows if
+ * absent. `same`: queries are rows too; a row is then no candidate for itself.
  */
 export function offerNearest(
   lists: NearestLists,
@@ -349,7 +365,9 @@ const offerPlainly: typeof offerNearest = (lists, queries, queryIds, rows, candi
   }
 }
 
-/** Puts a row into a list if it is better than the last one and not there yet; of equals what was there stays. */
+/**
+ * Puts a row into a list if it is better than the last one and not there yet; of equals what was there stays.
+ */
 function offer({ k, ids, scores }: NearestLists, list: number, id: number, score: number): void {
   const first = list * k
   const last = first + k - 1
@@ -369,8 +387,9 @@ function offer({ k, ids, scores }: NearestLists, list: number, id: number, score
 const LEAST_QUERIES = 64
 
 /**
- * The k nearest rows of every query, exactly (in float32), best first: `queries × k` ids, -1 where there are fewer rows.
- * `same`: queries are the rows, and no row is its own neighbour. With workers both must be in shared memory.
+ * The k nearest rows of every query, exactly (in float32), best first: `queries × k` ids, -1 where there are
+ * fewer rows. `same`: queries are the rows, and no row is its own neighbour. With workers both must be in
+ * shared memory.
  */
 export function exactNeighbours(
   queries: SpaceRows,

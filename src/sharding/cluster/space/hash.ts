@@ -1,6 +1,6 @@
 /**
- * Every random choice of the layout is an order or a number from one hash of an index: the same in every language, on
- * every machine, and for rows in whatever order they are worked on.
+ * Every random choice of the layout is an order or a number from one hash of an index: the same in every
+ * language, on every machine, and for rows in whatever order they are worked on.
  */
 
 /** Murmur3's finaliser (Austin Appleby) over index and salt: a bijection of 0 … 2^32 - 1 for every salt. */
@@ -21,7 +21,9 @@ export function unhash32(hash: number, salt: number): number {
   return (x - Math.imul(salt, 0x9e3779b9)) >>> 0
 }
 
-/** 0 … count - 1 by rising hash. There are no ties, so hashes are sorted alone and turned back into indexes. */
+/**
+ * 0 … count - 1 by rising hash. There are no ties, so hashes are sorted alone and turned back into indexes.
+ */
 export function hashOrder(count: number, salt: number): Uint32Array {
   const order = new Uint32Array(count)
   for (let index = 0; index < count; index++) order[index] = hash32(index, salt)
@@ -57,8 +59,8 @@ export interface Split {
 export const HELD_OUT_ROWS = 2000
 
 /**
- * Holds out `heldOut` rows, by default a twentieth and 2,000 at most: the first by hash, after those that the caller
- * `skipped` for tests of its own (which are in neither part).
+ * Holds out `heldOut` rows, by default a twentieth and 2,000 at most: the first by hash, after those that the
+ * caller `skipped` for tests of its own (which are in neither part).
  */
 export function splitRows(
   rows: number,

@@ -4,15 +4,15 @@ const RADIX_BITS = 11
 const BUCKETS = 1 << RADIX_BITS
 
 /**
- * 0 … keys.length - 1 by falling key, equal ones in rising order: a radix sort over the bits of the float32s, in time
- * and memory (12 bytes per key) proportional to their number. Keys must not be NaN.
+ * 0 … keys.length - 1 by falling key, equal ones in rising order: a radix sort over the bits of the float32s,
+ * in time and memory (12 bytes per key) proportional to their number. Keys must not be NaN.
  */
 export function orderByFalling(keys: Float32Array): Uint32Array {
   const count = keys.length
   const bits = new Uint32Array(keys.slice().buffer)
   for (let i = 0; i < count; i++) {
-    // Floats sort like unsigned integers once negative ones are inverted and the sign bit of the others is set; this
-    // is that, inverted again for falling order. -0 sorts as 0, its equal.
+    // Floats sort like unsigned integers once negative ones are inverted and the sign bit of the others is
+    // set; this is that, inverted again for falling order. -0 sorts as 0, its equal.
     const word = bits[i]! === 0x80000000 ? 0 : bits[i]!
     bits[i] = word & 0x80000000 ? word : ~word & 0x7fffffff
   }
@@ -33,7 +33,10 @@ export function orderByFalling(keys: Float32Array): Uint32Array {
   return order
 }
 
-/** Where each group's members lie in `members`: those of group g are `members[start[g] … start[g + 1])`, rising. */
+/**
+ * Where each group's members lie in `members`: those of group g are `members[start[g] … start[g + 1])`,
+ * rising.
+ */
 export interface Groups {
   readonly start: Int32Array
   readonly members: Int32Array

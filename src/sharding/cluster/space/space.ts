@@ -1,5 +1,6 @@
 /**
- * Vectors as a layout computes with them, so that one formula serves every metric: larger `x · p - bias(p)` is nearer.
+ * Vectors as a layout computes with them, so that one formula serves every metric: larger `x · p - bias(p)`
+ * is nearer.
  *
  * | metric | rows | queries | bias(p) |
  * |---|---|---|---|

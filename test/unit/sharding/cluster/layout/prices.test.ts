@@ -1,5 +1,5 @@
 import { expect, test } from "vitest"
-import { createPricedPlacement, priceShards } from "../../../../../src/sharding/cluster/layout/prices.js"
+import { createPricedAssignment, priceShards } from "../../../../../src/sharding/cluster/layout/prices.js"
 import { closestPoints } from "../../../../../src/sharding/cluster/space/compare.js"
 import { createPoints, type SpaceRows } from "../../../../../src/sharding/cluster/space/space.js"
 import { METRICS } from "../../../../../src/vectors/metric.js"
@@ -38,15 +38,15 @@ test.each(METRICS)(
 test("rows are placed one by one or all at once alike, and a full shard takes no more", () => {
   const rows = inSpace(groups(3000, DIM, 40, 0.6), DIM, "cosine")
   const points = priceShards(rows, rows.vectors.slice(0, SHARDS * DIM), 1)
-  const whole = createPricedPlacement(points, 3000).place(rows)
-  const stepwise = createPricedPlacement(points, 3000)
+  const whole = createPricedAssignment(points, 3000).assign(rows)
+  const stepwise = createPricedAssignment(points, 3000)
   const parts = [0, 1, 500, 3000].slice(1).map((to, i) => {
-    return stepwise.place(part(rows, [0, 1, 500][i]!, to))
+    return stepwise.assign(part(rows, [0, 1, 500][i]!, to))
   })
   expect(parts.flatMap((shards) => [...shards])).toEqual([...whole])
   // Equal rows want to go to the same shard, whatever the prices are.
   const equal = inSpace(new Float32Array(600 * DIM).fill(0.5), DIM, "cosine")
-  const counts = countsOf(createPricedPlacement(points, 600).place(equal), SHARDS)
+  const counts = countsOf(createPricedAssignment(points, 600).assign(equal), SHARDS)
   expect(counts.reduce((sum, count) => sum + count)).toBe(600)
   expect(Math.max(...counts)).toBe(110)
 })

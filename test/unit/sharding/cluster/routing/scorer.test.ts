@@ -29,7 +29,10 @@ function makeDescriptors(metric: Metric, dim: number, sizes: readonly number[], 
   return { metric, dim, shards: sizes.length, start, vectors, counts }
 }
 
-/** By definition: Σ n exp(β similarity) of each shard, and the largest similarity; of a descriptor of no rows n is ½. */
+/**
+ * By definition: Σ n exp(β similarity) of each shard, and the largest similarity; of a descriptor of no rows
+ * n is ½.
+ */
 function byDefinition({ points, start, shards, logCounts, beta }: ScoringTable, query: Float32Array) {
   const similarities = Array.from({ length: points.count }, (_, point) => {
     const products = query.map((value, i) => value * points.vectors[point * points.dim + i]!)
@@ -71,7 +74,8 @@ describe.each(["simd", "plain"] as const)("the scorer of the %s kernel", (kernel
           const expected = byDefinition(table, vector)
           expect(familiarity).toBeCloseTo(expected.familiarity, 3)
           for (const [shard, wanted] of expected.scores.entries()) {
-            // An exponent is off by β times the rounding of a similarity; terms far below the largest are left out.
+            // An exponent is off by β times the rounding of a similarity; terms far below the largest are
+            // left out.
             if (wanted > 1e-5) expect(scores[shard]! / wanted).toBeCloseTo(1, 2)
             else expect(scores[shard]).toBeLessThan(1.1e-5)
           }
