@@ -103,7 +103,10 @@ export interface IndexDescription {
 export interface PoolOptions {
   /** Worker threads, where the backend uses any; default: see `readerDefaults`. */
   readonly workers?: number | undefined
-  /** Bytes of vectors held in memory over all open shards, where the backend holds any; default: see `readerDefaults`. */
+  /**
+   * Bytes of vectors held in memory over all open shards, where the backend holds any; default: see
+   * `readerDefaults`.
+   */
   readonly memoryBytes?: number | undefined
 }
 

@@ -15,8 +15,8 @@ import { METRICS, type Metric } from "../vectors/metric.js"
 
 export interface WriterOptions {
   /**
-   * Default: the strategy `cluster`, with as many shards as `planSnapshot` proposes for the input, which must be one that can be
-   * read more than once; then the default of `backend` is what it proposes, too.
+   * Default: the strategy `cluster`, with as many shards as `planSnapshot` proposes for the input, which must
+   * be one that can be read more than once; then the default of `backend` is what it proposes, too.
    */
   readonly sharding?: ShardingOptions
   /** Default "cosine". */
@@ -58,8 +58,8 @@ export interface WriterOptions {
   /**
    * Bytes that a build may take for a layout, rows included; default 1 GiB, or half of the memory of the
    * container or machine if that is less. Where `affinity` needs more, `fast` is made instead, and the report
-   * says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that it
-   * is decoded once. The memory that other stages take does not depend on the number of rows.
+   * says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that
+   * it is decoded once. The memory that other stages take does not depend on the number of rows.
    */
   readonly memoryLimit?: number
   /**
