@@ -89,16 +89,50 @@ export function addReaderOptions(command: Command): Command {
 }
 
 /**
+ * The variable that holds a key of one's own (SSE-C), in base64; there is no flag and no key of a file for
+ * it.
+ */
+const CUSTOMER_KEY = "VECSNAP_SSE_C_KEY"
+
+/**
  * Store settings from flags, then the configuration. Credentials come from the environment or the AWS
  * profile.
  */
-export function storeOptions(flags: StorageFlags, config: Config): StoreOptions {
+export function storeOptions(
+  flags: StorageFlags,
+  config: Config,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): StoreOptions {
+  const { storage = {} } = config
   const s3 = withoutUndefined({
-    endpoint: flags.endpoint ?? config.storage?.endpoint,
-    region: flags.region ?? config.storage?.region,
-    forcePathStyle: flags.pathStyle ?? config.storage?.["path-style"],
+    endpoint: flags.endpoint ?? storage.endpoint,
+    region: flags.region ?? storage.region,
+    forcePathStyle: flags.pathStyle ?? storage["path-style"],
+    proxy: storage.proxy,
+    caFile: storage["ca-file"],
+    encryption: encryptionOf(storage, env[CUSTOMER_KEY]),
+    storageClass: storage["storage-class"],
+    acl: storage.acl,
+    requesterPays: storage["requester-pays"],
+    headers: storage.headers,
   })
   return Object.keys(s3).length === 0 ? {} : { s3 }
+}
+
+type Encryption = NonNullable<StoreOptions["s3"]>["encryption"]
+
+function encryptionOf(
+  { encryption, "kms-key": keyId }: NonNullable<Config["storage"]>,
+  customerKey: string | undefined,
+): Encryption {
+  if (customerKey) {
+    if (encryption !== undefined || keyId !== undefined)
+      throw usageError(`${CUSTOMER_KEY} does not go with storage.encryption and storage.kms-key`)
+    return { type: "customer-key", key: Buffer.from(customerKey, "base64") }
+  }
+  if (keyId === undefined) return encryption && { type: encryption }
+  if (encryption === "AES256") throw usageError("storage.kms-key does not go with storage.encryption: AES256")
+  return { type: encryption ?? "aws:kms", keyId }
 }
 
 /** Root of the snapshots: the argument, else `to` of the configuration. */

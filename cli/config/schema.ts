@@ -1,8 +1,9 @@
 /**
- * The keys of `vecsnap.yaml`, their types and what they mean. Keys are named like the flags of `vecsnap build`.
+ * The keys of `vecsnap.yaml`, their types and what they mean. Keys are named like the flags of `vecsnap
+ * build`.
  *
- * Defaults are not applied here: an absent key is absent, so that a flag and then the library decide. Those in the
- * descriptions are for people and for editors.
+ * Defaults are not applied here: an absent key is absent, so that a flag and then the library decide. Those
+ * in the descriptions are for people and for editors.
  */
 import { z } from "zod"
 import {
@@ -123,6 +124,8 @@ const index = z.strictObject(
   ),
 )
 
+const ENCRYPTIONS = ["AES256", "aws:kms", "aws:kms:dsse"] as const
+
 const storage = z.strictObject({
   endpoint: text.optional().describe("S3: address of the server. Default: AWS_ENDPOINT_URL_S3, else AWS."),
   region: text.optional().describe("S3: region. Default: from the environment or the AWS profile."),
@@ -131,6 +134,25 @@ const storage = z.strictObject({
     .describe(
       "S3: bucket in the path rather than in the host name. Default: true with an endpoint of its own.",
     ),
+  proxy: text
+    .optional()
+    .describe("S3: proxy on the way, http://host:port. Default: as HTTPS_PROXY and NO_PROXY say."),
+  "ca-file": text
+    .optional()
+    .describe("S3: PEM file of authorities to trust beside Node's own. Default: AWS_CA_BUNDLE."),
+  encryption: oneOf(ENCRYPTIONS)
+    .optional()
+    .describe("S3: how the store encrypts what is written. Default: by the bucket's own rule."),
+  "kms-key": text.optional().describe("S3: key of KMS to encrypt with; means encryption: aws:kms."),
+  "storage-class": text.optional().describe("S3: storage class of what is written. Default: the bucket's."),
+  acl: text.optional().describe("S3: ACL of what is written, as in bucket-owner-full-control."),
+  "requester-pays": flag
+    .optional()
+    .describe("S3: whether we, not the bucket's owner, pay for requests. Default: false."),
+  headers: z
+    .record(z.string(), text, "a map of header names to texts")
+    .optional()
+    .describe("S3: headers of every request."),
 })
 
 // A gate with one limit needs it: `skew: {}` would look like a gate and be none.

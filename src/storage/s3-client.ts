@@ -1,11 +1,15 @@
 /**
  * The AWS SDK's client, set up for all S3-compatible stores.
  */
+import { readFile } from "node:fs/promises"
+import { rootCertificates } from "node:tls"
 import { S3Client } from "@aws-sdk/client-s3"
 import { loadConfig } from "@smithy/core/config"
 import { assertMilliseconds, invalidInput } from "../errors.js"
+import { fileError } from "./files.js"
 import { S3Connections } from "./s3-connections.js"
 import { watchExchanges } from "./s3-exchange.js"
+import type { RequestSettings, S3Encryption } from "./s3-parameters.js"
 
 export interface S3Credentials {
   readonly accessKeyId: string
@@ -19,7 +23,7 @@ export interface S3Credentials {
  * How to reach an S3-compatible store. What is left out is looked for where the AWS SDK looks: environment
  * variables (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL_S3` ...), then the profile in `~/.aws`.
  */
-export interface S3Settings {
+export interface S3Settings extends RequestSettings {
   /** For stores other than AWS, as in "http://127.0.0.1:9000". */
   readonly endpoint?: string
   /** Default where none is found and there is an endpoint: "us-east-1", which most other stores accept. */
@@ -39,6 +43,32 @@ export interface S3Settings {
    * signed SHA-256.
    */
   readonly requestChecksums?: "when-required" | "when-supported"
+  /**
+   * How the store is to encrypt what is written. Default: as the bucket's own rule says. With a key of your
+   * own, reading needs it too.
+   */
+  readonly encryption?: S3Encryption
+  /**
+   * Of what is written, as in "STANDARD_IA". Default: the bucket's. An archive can't be read at once, so is
+   * no choice.
+   */
+  readonly storageClass?: string
+  /** Of what is written, as in "bucket-owner-full-control". Default: none. */
+  readonly acl?: string
+  /** Whether we, not the owner of the bucket, pay for requests. Default false. */
+  readonly requesterPays?: boolean
+  /** Headers of every request, which are signed with it. Default: none. */
+  readonly headers?: Readonly<Record<string, string>>
+  /**
+   * The proxy on the way, as in "http://proxy:3128", with user name and password if it asks for them.
+   * Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. `false`: none.
+   */
+  readonly proxy?: string | false
+  /**
+   * A PEM file of authorities to trust beside Node's own, for a store or a proxy with a private one. Default:
+   * `AWS_CA_BUNDLE`. (`NODE_EXTRA_CA_CERTS` does it for all of a process.)
+   */
+  readonly caFile?: string
   /** For setting up a connection. Default 10,000 ms. */
   readonly connectTimeoutMs?: number
   /**
@@ -72,7 +102,7 @@ export interface S3Access {
  * not make sense.
  */
 export async function createS3Client(settings: S3Settings, anew = false): Promise<S3Access> {
-  const connections = openConnections(settings)
+  const connections = await openConnections(settings)
   const { credentials } = settings
   const endpoint = settings.endpoint ?? (await configuredEndpoint())
   if (endpoint !== undefined) assertEndpoint(endpoint)
@@ -97,15 +127,41 @@ export async function createS3Client(settings: S3Settings, anew = false): Promis
     expectContinueHeader: false,
     requestHandler: connections,
   })
+  addHeaders(client, settings.headers ?? {})
   watchExchanges(client)
   return { client, connections }
 }
 
-function openConnections(settings: S3Settings): S3Connections {
+/** Before the request is signed, so that they are part of what is. */
+function addHeaders(client: S3Client, headers: Readonly<Record<string, string>>): void {
+  client.middlewareStack.add(
+    (next) => (args) => {
+      Object.assign((args.request as { headers: object }).headers, headers)
+      return next(args)
+    },
+    { step: "build", name: "addHeaders" },
+  )
+}
+
+/** What Node trusts, and what is in the file. */
+async function authoritiesWith(file: string): Promise<readonly string[]> {
+  const extra = process.env.NODE_EXTRA_CA_CERTS
+  const read = (path: string): Promise<string> =>
+    readFile(path, "utf8").catch((error) => {
+      throw fileError("read certificates from", path, error)
+    })
+  // Node's own list takes the place of what it read at its start.
+  return [...rootCertificates, ...(extra ? [await read(extra)] : []), await read(file)]
+}
+
+async function openConnections(settings: S3Settings): Promise<S3Connections> {
+  const caFile = settings.caFile ?? (process.env.AWS_CA_BUNDLE || undefined)
   const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs } = settings
   for (const [name, value] of Object.entries({ connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs }))
     if (value !== undefined) assertMilliseconds(`s3.${name}`, value)
   return new S3Connections({
+    proxy: settings.proxy,
+    authorities: caFile === undefined ? undefined : await authoritiesWith(caFile),
     connectTimeoutMs: connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
     firstByteTimeoutMs: firstByteTimeoutMs ?? FIRST_BYTE_TIMEOUT_MS,
     idleTimeoutMs: idleTimeoutMs ?? IDLE_TIMEOUT_MS,

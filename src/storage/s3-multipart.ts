@@ -61,7 +61,8 @@ export interface MultipartUpload {
   readonly target: { readonly Bucket: string; readonly Key: string }
   readonly source: BodySource
   readonly parts: readonly Part[]
-  readonly contentType: string
+  /** Of the object that is made: its type, how it is stored. */
+  readonly creation: { readonly ContentType: string }
   /** Sends a write with the caller's precondition. */
   readonly conditionally: <T>(write: (precondition: Precondition) => Promise<T>) => Promise<T>
   /** Bounds the pieces of files in memory, over all uploads. */
@@ -76,8 +77,8 @@ export interface MultipartUpload {
  * that fails too, the error says so, since parts that stay cost money unseen.
  */
 export async function uploadInParts(upload: MultipartUpload): Promise<string | undefined> {
-  const { send, target, contentType, conditionally, signal } = upload
-  const create = new CreateMultipartUploadCommand({ ...target, ContentType: contentType })
+  const { send, target, creation, conditionally, signal } = upload
+  const create = new CreateMultipartUploadCommand({ ...target, ...creation })
   const { UploadId } = await send(PUT_OBJECT, signal, (client, options) => client.send(create, options))
   if (UploadId === undefined) throw unsupported("the store began an upload in parts without giving it an id")
   try {

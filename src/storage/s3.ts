@@ -42,6 +42,7 @@ import {
 import { createS3Client, type S3Access, type S3Settings } from "./s3-client.js"
 import { isConnectionFailure, s3Error } from "./s3-errors.js"
 import { type Precondition, planParts, type S3Send, uploadInParts } from "./s3-multipart.js"
+import { parametersOf, type S3Parameters } from "./s3-parameters.js"
 import type {
   CallOptions,
   ChangedObject,
@@ -91,6 +92,7 @@ class S3Store implements ObjectStore {
   /** Empty, or ends with "/". */
   readonly #prefix: string
   readonly #settings: S3Settings
+  readonly #parameters: S3Parameters
   readonly #retry: Retry
   readonly #pieces = createSemaphore(PIECES_IN_MEMORY)
   #access: Promise<S3Access> | undefined
@@ -102,6 +104,7 @@ class S3Store implements ObjectStore {
     this.#bucket = bucket
     this.#prefix = prefix === "" ? "" : `${prefix}/`
     this.#settings = settings
+    this.#parameters = parametersOf(settings)
     this.#retry = retry
   }
 
@@ -202,9 +205,9 @@ class S3Store implements ObjectStore {
         return uploadInParts({
           send,
           target,
+          creation: { ...this.#parameters.write, ContentType: contentType },
           source,
           parts: planParts(source.sizeBytes, partBytes),
-          contentType,
           conditionally: (write) => this.#conditionally(key, options, write),
           pieces: this.#pieces,
           retry: this.#retry,
@@ -214,7 +217,13 @@ class S3Store implements ObjectStore {
       const putWhole = async () => {
         const Body = await source.read(0, source.sizeBytes)
         const output = await this.#conditionally(key, options, (precondition) => {
-          const command = new PutObjectCommand({ ...target, ...precondition, Body, ContentType: contentType })
+          const command = new PutObjectCommand({
+            ...target,
+            ...this.#parameters.write,
+            ...precondition,
+            Body,
+            ContentType: contentType,
+          })
           return send("s3:PutObject", signal, (client, sendOptions) => client.send(command, sendOptions))
         })
         return output.ETag
@@ -232,6 +241,7 @@ class S3Store implements ObjectStore {
     let token: string | undefined
     do {
       const command = new ListObjectsV2Command({
+        ...this.#parameters.all,
         Bucket: this.#bucket,
         Prefix: this.#prefix + prefix,
         ...(token !== undefined && { ContinuationToken: token }),
@@ -252,6 +262,7 @@ class S3Store implements ObjectStore {
     const failures: DeleteFailure[] = []
     for (let i = 0; i < objects.length; i += DELETE_BATCH) {
       const command = new DeleteObjectsCommand({
+        ...this.#parameters.all,
         Bucket: this.#bucket,
         Delete: { Objects: objects.slice(i, i + DELETE_BATCH), Quiet: true },
       })
@@ -277,7 +288,8 @@ class S3Store implements ObjectStore {
 
   #target(key: string): { readonly Bucket: string; readonly Key: string } {
     assertKey(key)
-    return { Bucket: this.#bucket, Key: this.#prefix + key }
+    const { all, object } = this.#parameters
+    return { Bucket: this.#bucket, Key: this.#prefix + key, ...all, ...object }
   }
 
   #connect(): Promise<S3Access> {

@@ -50,7 +50,7 @@ describe("faults name file, key and the value found", () => {
     ["sharding: { shard: 4 }", "vecsnap.yaml: unknown key sharding.shard: did you mean sharding.shards?"],
     [
       "storage: { password: x }",
-      "vecsnap.yaml: unknown key storage.password: expected one of endpoint, region, path-style",
+      "vecsnap.yaml: unknown key storage.password: expected one of endpoint, region, path-style, proxy, ca-file, encryption, kms-key, storage-class, acl, requester-pays, headers",
     ],
     ["metric: euclid", 'vecsnap.yaml: metric: expected one of cosine, l2, dot, found "euclid"'],
     [

@@ -120,6 +120,39 @@ test("flags override the storage settings of the configuration, one by one", () 
   expect(storeOptions({}, {})).toEqual({})
 })
 
+test("the configuration says how objects are stored and which way requests go", () => {
+  const storage = {
+    proxy: "http://proxy:3128",
+    "ca-file": "ca.pem",
+    "kms-key": "key",
+    "storage-class": "STANDARD_IA",
+    acl: "bucket-owner-full-control",
+    "requester-pays": true,
+    headers: { "x-tenant": "ours" },
+  }
+  expect(storeOptions({}, { storage })).toEqual({
+    s3: {
+      proxy: "http://proxy:3128",
+      caFile: "ca.pem",
+      encryption: { type: "aws:kms", keyId: "key" },
+      storageClass: "STANDARD_IA",
+      acl: "bucket-owner-full-control",
+      requesterPays: true,
+      headers: { "x-tenant": "ours" },
+    },
+  })
+  expect(storeOptions({}, { storage: { encryption: "AES256" } })).toEqual({
+    s3: { encryption: { type: "AES256" } },
+  })
+})
+
+test("a key of one's own comes from the environment alone", () => {
+  const key = Buffer.alloc(32, 7)
+  const env = { VECSNAP_SSE_C_KEY: key.toString("base64") }
+  expect(storeOptions({}, {}, env)).toEqual({ s3: { encryption: { type: "customer-key", key } } })
+  expect(() => storeOptions({}, { storage: { "kms-key": "key" } }, env)).toThrow("VECSNAP_SSE_C_KEY")
+})
+
 test("durations have a unit", () => {
   expect(["90s", "30m", "1.5h", "2d", "0s"].map(parseDuration)).toEqual([90, 1800, 5400, 172_800, 0])
   for (const text of ["6", "", "6 h", "-1h", "h", "6w", "1e3s", ".5h", "9999999999d"])

@@ -337,6 +337,93 @@ describe("S3 store, requests", () => {
     expect(seen.map(({ url }) => url.split("?")[0])).toEqual(["/bucket/root/a%20b%2B%C3%A9", "/bucket/key"])
   })
 
+  const requestsWith = async (settings: Partial<S3Settings>) => {
+    answers = [
+      (response, { method, url }) =>
+        ok({}, url.includes("uploads") ? REPLY_TO_CREATE : method === "GET" ? "<ListBucketResult/>" : "<x/>")(
+          response,
+          { method, url, headers: {}, body: Buffer.alloc(0) },
+        ),
+    ]
+    const store = open({ partBytes: 5 * MIB, ...settings })
+    await store.put("small", new Uint8Array(1))
+    await store.put("large", new Uint8Array(6 * MIB)).catch(() => {})
+    await store.get("small")
+    await store.head("small")
+    await store.delete(["small"])
+    for await (const _ of store.list("")) break
+    return {
+      /** Names of the requests that had the header, with its value. */
+      having: (name: string) =>
+        seen
+          .filter(({ headers }) => headers[name] !== undefined)
+          .map((request) => `${nameOf(request)} ${request.headers[name]}`)
+          .filter((text, i, all) => all.indexOf(text) === i)
+          .sort(),
+      signed: (name: string) =>
+        seen.every(({ headers }) =>
+          new RegExp(`SignedHeaders=[^,]*\\b${name}\\b`).test(headers.authorization!),
+        ),
+    }
+  }
+  const REPLY_TO_CREATE =
+    "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>"
+  const nameOf = ({ method, url }: Seen) =>
+    url.includes("list-type")
+      ? "list"
+      : url.includes("delete")
+        ? "delete"
+        : url.includes("uploads")
+          ? "create"
+          : url.includes("uploadId")
+            ? { PUT: "part", POST: "complete", DELETE: "abort" }[method]!
+            : method.toLowerCase()
+
+  it("pays for requests where asked to", async () => {
+    const { having } = await requestsWith({ requesterPays: true })
+    expect(having("x-amz-request-payer")).toEqual(
+      ["put", "create", "part", "complete", "get", "head", "delete", "list"]
+        .map((name) => `${name} requester`)
+        .sort(),
+    )
+  })
+
+  it("encrypts by keys of the store or of KMS, in the class and for the owner that are asked for", async () => {
+    const { having } = await requestsWith({
+      encryption: { type: "aws:kms", keyId: "key-of-kms" },
+      storageClass: "STANDARD_IA",
+      acl: "bucket-owner-full-control",
+    })
+    expect(having("x-amz-server-side-encryption")).toEqual(["create aws:kms", "put aws:kms"])
+    expect(having("x-amz-server-side-encryption-aws-kms-key-id")).toEqual([
+      "create key-of-kms",
+      "put key-of-kms",
+    ])
+    expect(having("x-amz-storage-class")).toEqual(["create STANDARD_IA", "put STANDARD_IA"])
+    expect(having("x-amz-acl")).toEqual(["create bucket-owner-full-control", "put bucket-owner-full-control"])
+  })
+
+  it("encrypts by a key of our own, which goes with reads, too", async () => {
+    const key = Buffer.alloc(32, 7)
+    const { having } = await requestsWith({ encryption: { type: "customer-key", key } })
+    expect(having("x-amz-server-side-encryption-customer-key")).toEqual(
+      ["put", "create", "part", "complete", "get", "head"]
+        .map((name) => `${name} ${key.toString("base64")}`)
+        .sort(),
+    )
+    expect(having("x-amz-server-side-encryption-customer-key-md5")).toHaveLength(6)
+    expect(() => open({ encryption: { type: "customer-key", key: key.subarray(1) } })).toThrow(
+      /has 31 bytes, expected 32/,
+    )
+  })
+
+  it("adds headers to each request, signed, but none of its own", async () => {
+    const { having, signed } = await requestsWith({ headers: { "x-tenant": "ours" } })
+    expect(having("x-tenant")).toHaveLength(8)
+    expect(signed("x-tenant")).toBe(true)
+    expect(() => open({ headers: { Authorization: "mine" } })).toThrow(/option s3.headers has Authorization/)
+  })
+
   it("tries an ETag without its quotes when it does not match with them", async () => {
     answers = [status(412, "PreconditionFailed"), ok({ etag: '"new"' })]
     expect(await open().put("key", new Uint8Array(1), { ifMatch: '"old"' })).toEqual({ etag: '"new"' })
