@@ -7,6 +7,7 @@ import { type HistoryEntry, listManifests } from "../manifest/history.js"
 import { PIN_PREFIX, parseKey } from "../manifest/keys.js"
 import type { Manifest } from "../manifest/manifest.js"
 import { type Publication, publicationsOf } from "../manifest/pointer.js"
+import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 
 /** A snapshot of the history: what its manifest says, or why it can't be read. */
@@ -37,7 +38,7 @@ export interface History {
   readonly unpublished: readonly (HistorySnapshot & Pick<HistoryEntry, "createdAt">)[]
 }
 
-export interface HistoryOptions extends CallOptions {
+export interface HistoryOptions extends RootCallOptions {
   /** Publications read, newest first; default: all that the pointer remembers, 101 at most. */
   readonly limit?: number
 }
@@ -49,38 +50,38 @@ const CONCURRENCY = 8
  * Reads the history of a root. Throws `NotFound` if nothing was ever built there. A damaged manifest hides no
  * other.
  */
-export async function readHistory(
-  store: ObjectStore,
-  { limit = Number.POSITIVE_INFINITY, signal }: HistoryOptions = {},
-): Promise<History> {
-  const pointer = await readPointer(store, { signal })
-  const stored = await listManifests(store, { signal })
-  if (pointer === undefined && stored.length === 0) throw nothingPublished(store)
-  const pins = await readPins(store, { signal })
-  const publications = pointer ? publicationsOf(pointer) : []
-  const known = new Set(publications.map(({ run }) => run))
+export async function readHistory(root: Root, options: HistoryOptions = {}): Promise<History> {
+  return withRoot(root, options, async (store) => {
+    const { limit = Number.POSITIVE_INFINITY, signal } = options
+    const pointer = await readPointer(store, { signal })
+    const stored = await listManifests(store, { signal })
+    if (pointer === undefined && stored.length === 0) throw nothingPublished(store)
+    const pins = await readPins(store, { signal })
+    const publications = pointer ? publicationsOf(pointer) : []
+    const known = new Set(publications.map(({ run }) => run))
 
-  const read = async (run: string, key: string): Promise<HistorySnapshot> => ({
-    run,
-    key,
-    pinned: pins.has(run),
-    ...(await readOrExplain(store, key, { signal })),
+    const read = async (run: string, key: string): Promise<HistorySnapshot> => ({
+      run,
+      key,
+      pinned: pins.has(run),
+      ...(await readOrExplain(store, key, { signal })),
+    })
+    const unpublished = stored.filter(({ run }) => !known.has(run)).slice(0, limit)
+    return {
+      live: publications[0],
+      publications: await inLanes(publications.slice(0, limit), CONCURRENCY, async (publication, _, i) => ({
+        ...(await read(publication.run, publication.manifest)),
+        publication,
+        live: i === 0,
+        replacedBy: publications[i - 1],
+      })),
+      total: publications.length,
+      unpublished: await inLanes(unpublished, CONCURRENCY, async ({ run, key, createdAt }) => ({
+        ...(await read(run, key)),
+        createdAt,
+      })),
+    }
   })
-  const unpublished = stored.filter(({ run }) => !known.has(run)).slice(0, limit)
-  return {
-    live: publications[0],
-    publications: await inLanes(publications.slice(0, limit), CONCURRENCY, async (publication, _, i) => ({
-      ...(await read(publication.run, publication.manifest)),
-      publication,
-      live: i === 0,
-      replacedBy: publications[i - 1],
-    })),
-    total: publications.length,
-    unpublished: await inLanes(unpublished, CONCURRENCY, async ({ run, key, createdAt }) => ({
-      ...(await read(run, key)),
-      createdAt,
-    })),
-  }
 }
 
 async function readPins(store: ObjectStore, options: CallOptions): Promise<ReadonlySet<string>> {

@@ -12,9 +12,10 @@ import { beingRemoved, readPointer } from "../manifest/current.js"
 import { decodeDocument, encodeDocument, isUnreadable, runId, time } from "../manifest/document.js"
 import { assertRunId, findManifest } from "../manifest/history.js"
 import { PIN_PREFIX, parseKey, pinKey } from "../manifest/keys.js"
+import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 
-export interface PinOptions extends CallOptions {
+export interface PinOptions extends RootCallOptions {
   /** Why it is pinned; for people. */
   readonly note?: string | undefined
 }
@@ -48,47 +49,51 @@ const encodePin = ({ run, pinnedAt, note, confirmed }: Pin): Buffer =>
  * Throws `NotFound` if there is no such snapshot or a collection is removing it, `InvalidInput` if `run` is
  * not the id of a run, `Conflict` if another changed the pin meanwhile; what was pinned before stays pinned.
  */
-export async function pin(store: ObjectStore, run: string, options: PinOptions = {}): Promise<Pin> {
-  assertRunId("run", run)
-  const { signal } = options
-  const note = options.note?.slice(0, MAX_NOTE_CHARACTERS)
-  const key = pinKey(run)
-  const contentType = "application/json"
-  const made = { run, pinnedAt: new Date(), note, confirmed: true }
-  const before = await store.get(key, { signal, maxBytes: MAX_BYTES })
-  // A pin that is confirmed protects already: it must not be taken back for a moment.
-  if (before !== undefined && decodePin(before.body, key).confirmed) {
-    await store.put(key, encodePin(made), { ifMatch: before.etag, contentType, signal })
+export async function pin(root: Root, run: string, options: PinOptions = {}): Promise<Pin> {
+  return withRoot(root, options, async (store) => {
+    assertRunId("run", run)
+    const { signal } = options
+    const note = options.note?.slice(0, MAX_NOTE_CHARACTERS)
+    const key = pinKey(run)
+    const contentType = "application/json"
+    const made = { run, pinnedAt: new Date(), note, confirmed: true }
+    const before = await store.get(key, { signal, maxBytes: MAX_BYTES })
+    // A pin that is confirmed protects already: it must not be taken back for a moment.
+    if (before !== undefined && decodePin(before.body, key).confirmed) {
+      await store.put(key, encodePin(made), { ifMatch: before.etag, contentType, signal })
+      return made
+    }
+    const { key: manifest } = await findManifest(store, run, { signal })
+    const precondition = before === undefined ? { ifAbsent: true } : { ifMatch: before.etag }
+    // If this fails from here on, what is written stays: by now another may have confirmed it, and a store
+    // can't be asked to remove only what is ours. A pin that is not confirmed protects for the grace period
+    // only.
+    const { etag } = await store.put(key, encodePin({ ...made, confirmed: false }), {
+      ...precondition,
+      contentType,
+      signal,
+    })
+    const live = await readPointer(store, { signal })
+    if (live?.condemned.includes(run) || (await store.head(manifest, { signal })) === undefined)
+      throw beingRemoved(store, run)
+    await store.put(key, encodePin(made), { ifMatch: etag, contentType, signal })
     return made
-  }
-  const { key: manifest } = await findManifest(store, run, { signal })
-  const precondition = before === undefined ? { ifAbsent: true } : { ifMatch: before.etag }
-  // If this fails from here on, what is written stays: by now another may have confirmed it, and a store
-  // can't be asked to remove only what is ours. A pin that is not confirmed protects for the grace period
-  // only.
-  const { etag } = await store.put(key, encodePin({ ...made, confirmed: false }), {
-    ...precondition,
-    contentType,
-    signal,
   })
-  const live = await readPointer(store, { signal })
-  if (live?.condemned.includes(run) || (await store.head(manifest, { signal })) === undefined)
-    throw beingRemoved(store, run)
-  await store.put(key, encodePin(made), { ifMatch: etag, contentType, signal })
-  return made
 }
 
 /**
  * Ends the protection. False if the run was not pinned. Throws `InvalidInput` if `run` is not the id of a
  * run, `Unavailable` if the store refuses.
  */
-export async function unpin(store: ObjectStore, run: string, options?: CallOptions): Promise<boolean> {
-  assertRunId("run", run)
-  const key = pinKey(run)
-  if ((await store.head(key, options)) === undefined) return false
-  const [failure] = await store.delete([key], options)
-  if (failure === undefined) return true
-  throw unavailable(`${store.url}/${key} could not be removed: ${failure.reason}`, { key })
+export async function unpin(root: Root, run: string, options: RootCallOptions = {}): Promise<boolean> {
+  return withRoot(root, options, async (store) => {
+    assertRunId("run", run)
+    const key = pinKey(run)
+    if ((await store.head(key, options)) === undefined) return false
+    const [failure] = await store.delete([key], options)
+    if (failure === undefined) return true
+    throw unavailable(`${store.url}/${key} could not be removed: ${failure.reason}`, { key })
+  })
 }
 
 /** A pin as it was found. */

@@ -4,9 +4,9 @@ import { nothingPublished, readManifest, readPointer } from "../manifest/current
 import { assertRunId } from "../manifest/history.js"
 import { type Pointer, type Publication, publicationsOf } from "../manifest/pointer.js"
 import { type Published, publishManifest } from "../manifest/publish.js"
-import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 
-export interface RollbackOptions extends CallOptions {
+export interface RollbackOptions extends RootCallOptions {
   /** Run to go back (or forward) to; it must have been published before. */
   readonly to?: string
   /** Snapshots to go back by, in the order in which they were first published; default 1. Not with `to`. */
@@ -20,18 +20,20 @@ export interface RollbackOptions extends CallOptions {
  * Throws `NotFound` if there is no such snapshot (any more), `Corrupt` if files of it are missing, `Conflict`
  * if somebody publishes at the same moment; nothing has changed then.
  */
-export async function rollback(store: ObjectStore, options: RollbackOptions = {}): Promise<Published> {
-  const { signal } = options
-  const live = await readPointer(store, { signal })
-  if (live === undefined) throw nothingPublished(store)
-  const target = rollbackTarget(live, options, store.url)
-  const manifest = await readManifest(store, target.manifest, { signal }).catch((error) => {
-    if (!isVecsnapError(error, "NotFound")) throw error
-    throw notFound(`snapshot ${target.run} at ${store.url} was collected: its manifest is gone`, {
-      run: target.run,
+export async function rollback(root: Root, options: RollbackOptions = {}): Promise<Published> {
+  return withRoot(root, options, async (store) => {
+    const { signal } = options
+    const live = await readPointer(store, { signal })
+    if (live === undefined) throw nothingPublished(store)
+    const target = rollbackTarget(live, options, store.url)
+    const manifest = await readManifest(store, target.manifest, { signal }).catch((error) => {
+      if (!isVecsnapError(error, "NotFound")) throw error
+      throw notFound(`snapshot ${target.run} at ${store.url} was collected: its manifest is gone`, {
+        run: target.run,
+      })
     })
+    return publishManifest(store, target.manifest, manifest, { action: "rollback", expected: live, signal })
   })
-  return publishManifest(store, target.manifest, manifest, { action: "rollback", expected: live, signal })
 }
 
 /** Which publication a rollback goes to. Pure; throws `InvalidInput` or `NotFound`. */

@@ -7,7 +7,7 @@ import {
   type StoredRunRecord,
 } from "../manifest/run-record.js"
 import { storeTime } from "../manifest/store-time.js"
-import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import { isDead } from "./gc/rules.js"
 
 export interface RunInfo {
@@ -25,23 +25,25 @@ export interface RunInfo {
 }
 
 /** All runs whose records are there, those that started last first. */
-export async function listRuns(store: ObjectStore, options: CallOptions = {}): Promise<readonly RunInfo[]> {
-  const live = await readPointer(store, options)
-  // Who may only read is told by this machine's clock.
-  const now = await storeTime(store, options).catch(() => new Date())
-  const runs: RunInfo[] = []
-  for await (const found of listRunRecords(store, options)) {
-    const { run, record, problem, lastModified } = found
-    runs.push({
-      run,
-      state: stateOf(found, now),
-      live: live?.run === run,
-      renewedAt: lastModified,
-      ...(record && { record }),
-      ...(problem !== undefined && { problem }),
-    })
-  }
-  return runs.sort((a, b) => startOf(b) - startOf(a))
+export async function listRuns(root: Root, options: RootCallOptions = {}): Promise<readonly RunInfo[]> {
+  return withRoot(root, options, async (store) => {
+    const live = await readPointer(store, options)
+    // Who may only read is told by this machine's clock.
+    const now = await storeTime(store, options).catch(() => new Date())
+    const runs: RunInfo[] = []
+    for await (const found of listRunRecords(store, options)) {
+      const { run, record, problem, lastModified } = found
+      runs.push({
+        run,
+        state: stateOf(found, now),
+        live: live?.run === run,
+        renewedAt: lastModified,
+        ...(record && { record }),
+        ...(problem !== undefined && { problem }),
+      })
+    }
+    return runs.sort((a, b) => startOf(b) - startOf(a))
+  })
 }
 
 const startOf = ({ record, renewedAt }: RunInfo): number => (record?.startedAt ?? renewedAt).getTime()

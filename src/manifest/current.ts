@@ -2,6 +2,7 @@
 import { corrupt, isVecsnapError, notFound, type VecsnapError } from "../errors.js"
 import type { SnapshotAddress } from "../snapshot/format.js"
 import type { Snapshot } from "../snapshot/snapshot.js"
+import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
 import { decodeManifest, MANIFEST_MAX_BYTES } from "./codec.js"
 import { POINTER_KEY } from "./keys.js"
@@ -18,11 +19,13 @@ export interface LivePointer extends StoredPointer {
 
 /** The pointer, or `undefined` if nothing was ever published at this root. */
 export async function readPointer(
-  store: ObjectStore,
-  options?: CallOptions,
+  root: Root,
+  options: RootCallOptions = {},
 ): Promise<LivePointer | undefined> {
-  const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
-  return object && pointerAsRead(object)
+  return withRoot(root, options, async (store) => {
+    const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
+    return object && pointerAsRead(object)
+  })
 }
 
 /** A pointer whose bytes are no pointer: which version of the object that is, and what is wrong with it. */
@@ -63,14 +66,16 @@ export const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
 
 /** The manifest under a key that something names. Throws `NotFound` if it is gone. */
 export async function readManifest(
-  store: ObjectStore,
+  root: Root,
   key: string,
-  options?: CallOptions,
+  options: RootCallOptions = {},
 ): Promise<Manifest> {
-  const object = await store.get(key, { ...options, maxBytes: MANIFEST_MAX_BYTES })
-  if (object === undefined)
-    throw notFound(`${store.url} has no ${key}, which it should have`, { url: store.url, key })
-  return decodeManifest(object.body, key)
+  return withRoot(root, options, async (store) => {
+    const object = await store.get(key, { ...options, maxBytes: MANIFEST_MAX_BYTES })
+    if (object === undefined)
+      throw notFound(`${store.url} has no ${key}, which it should have`, { url: store.url, key })
+    return decodeManifest(object.body, key)
+  })
 }
 
 export interface LiveSnapshot {
@@ -79,10 +84,12 @@ export interface LiveSnapshot {
 }
 
 /** Pointer and manifest of the live snapshot. Throws `NotFound` if nothing is published. */
-export async function readLive(store: ObjectStore, options?: CallOptions): Promise<LiveSnapshot> {
-  const pointer = await readPointer(store, options)
-  if (pointer === undefined) throw nothingPublished(store)
-  return readSnapshot(store, pointer, options)
+export async function readLive(root: Root, options: RootCallOptions = {}): Promise<LiveSnapshot> {
+  return withRoot(root, options, async (store) => {
+    const pointer = await readPointer(store, options)
+    if (pointer === undefined) throw nothingPublished(store)
+    return readSnapshot(store, pointer, options)
+  })
 }
 
 /** What there is to say where a root has no pointer. */

@@ -1,6 +1,6 @@
 /** Snapshots that were built at a root, whether live or not. Lists, so it is not for readers. */
 import { invalidInput, notFound } from "../errors.js"
-import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import { isRunId, MANIFEST_PREFIX, parseKey } from "./keys.js"
 
 export interface HistoryEntry {
@@ -11,29 +11,33 @@ export interface HistoryEntry {
 
 /** All manifests at the root, newest first. */
 export async function listManifests(
-  store: ObjectStore,
-  options?: CallOptions,
+  root: Root,
+  options: RootCallOptions = {},
 ): Promise<readonly HistoryEntry[]> {
-  const found: HistoryEntry[] = []
-  for await (const { key } of store.list(MANIFEST_PREFIX, options)) {
-    const parsed = parseKey(key)
-    if (parsed?.kind === "manifest") found.push({ key, run: parsed.run, createdAt: parsed.time })
-  }
-  return found.reverse()
+  return withRoot(root, options, async (store) => {
+    const found: HistoryEntry[] = []
+    for await (const { key } of store.list(MANIFEST_PREFIX, options)) {
+      const parsed = parseKey(key)
+      if (parsed?.kind === "manifest") found.push({ key, run: parsed.run, createdAt: parsed.time })
+    }
+    return found.reverse()
+  })
 }
 
 /**
  * The manifest of a run. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run.
  */
 export async function findManifest(
-  store: ObjectStore,
+  root: Root,
   run: string,
-  options?: CallOptions,
+  options: RootCallOptions = {},
 ): Promise<HistoryEntry> {
-  assertRunId("run", run)
-  const found = (await listManifests(store, options)).find((entry) => entry.run === run)
-  if (found !== undefined) return found
-  throw notFound(`${store.url} has no snapshot of run ${run}`, { url: store.url, run })
+  return withRoot(root, options, async (store) => {
+    assertRunId("run", run)
+    const found = (await listManifests(store, options)).find((entry) => entry.run === run)
+    if (found !== undefined) return found
+    throw notFound(`${store.url} has no snapshot of run ${run}`, { url: store.url, run })
+  })
 }
 
 /** Throws `InvalidInput`, naming the option, unless `run` has the form of a run id. */

@@ -6,6 +6,7 @@ import { abortable } from "../async/abortable.js"
 import { silentLogger } from "../logger.js"
 import type { Id, Json } from "../records.js"
 import { openStore } from "../storage/open.js"
+import { assertRoot } from "../storage/root.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, type RequestCounts, withCounting } from "../storage/with-counting.js"
 import { createCallScope } from "./calls/call-scope.js"
@@ -53,6 +54,7 @@ export async function openSnapshot<Payload = Json>(
   from: string | ObjectStore,
   options: OpenOptions<Payload> = {},
 ): Promise<Reader<Payload>> {
+  assertRoot(from)
   // Below the retries and the limits: what they do is counted here.
   const attempts = options.store?.counts ?? createCounts()
   const opened =

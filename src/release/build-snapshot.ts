@@ -13,6 +13,7 @@ import type { Manifest } from "../manifest/manifest.js"
 import { type Published, publishManifest } from "../manifest/publish.js"
 import type { RunCounts } from "../manifest/run-record.js"
 import { openStore } from "../storage/open.js"
+import { assertRoot } from "../storage/root.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, withCounting } from "../storage/with-counting.js"
 import { type ActiveRun, startRun } from "../writer/active-run.js"
@@ -34,6 +35,7 @@ import { observeBuild } from "./telemetry.js"
  * the temporary directory is gone.
  */
 export async function buildSnapshot(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
+  assertRoot(options.to)
   const url = typeof options.to === "string" ? options.to : options.to.url
   return observeBuild(url, () => runBuild(input, options))
 }

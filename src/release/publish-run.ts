@@ -7,11 +7,11 @@ import type { Manifest } from "../manifest/manifest.js"
 import { liveOf } from "../manifest/pointer.js"
 import { assertExpected, type ExpectedLive, type Published, publishManifest } from "../manifest/publish.js"
 import { notePublished } from "../manifest/run-record.js"
-import type { CallOptions, ObjectStore } from "../storage/store.js"
+import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import { checkGates } from "./gates/check.js"
 import { checkGateOptions, type GateName, type GateOptions, type GateResult } from "./gates/options.js"
 
-export interface PublishRunOptions extends CallOptions {
+export interface PublishRunOptions extends RootCallOptions {
   /** Limits that the snapshot must keep, as for a build. */
   readonly gates?: GateOptions
   /** Gates that may refuse all the same. */
@@ -36,35 +36,37 @@ export interface PublishedRun extends Published {
  * `Corrupt` if files of it are missing; nothing has changed then. If it is live already, nothing happens.
  */
 export async function publishRun(
-  store: ObjectStore,
+  root: Root,
   run: string,
   options: PublishRunOptions = {},
 ): Promise<PublishedRun> {
-  const { force = false, logger = silentLogger, signal } = options
-  checkGateOptions(options.gates, options.allow)
-  const { key } = await findManifest(store, run, { signal })
-  const manifest = await readManifest(store, key, { signal })
-  const pointer = await readPointer(store, { signal })
-  if (pointer?.run === run) return { publication: liveOf(pointer), replaced: run, gates: [] }
-  const expected = force ? pointer : baseOf(manifest)
-  assertExpected(store, run, pointer, expected)
-  const live = pointer && (await readSnapshot(store, pointer, { signal })).manifest
-  const gates = await checkGates({
-    store,
-    candidate: manifest,
-    live,
-    options: options.gates,
-    allow: options.allow,
-    logger,
-    tempDir: options.tempDir,
-    signal,
+  return withRoot(root, options, async (store) => {
+    const { force = false, logger = silentLogger, signal } = options
+    checkGateOptions(options.gates, options.allow)
+    const { key } = await findManifest(store, run, { signal })
+    const manifest = await readManifest(store, key, { signal })
+    const pointer = await readPointer(store, { signal })
+    if (pointer?.run === run) return { publication: liveOf(pointer), replaced: run, gates: [] }
+    const expected = force ? pointer : baseOf(manifest)
+    assertExpected(store, run, pointer, expected)
+    const live = pointer && (await readSnapshot(store, pointer, { signal })).manifest
+    const gates = await checkGates({
+      store,
+      candidate: manifest,
+      live,
+      options: options.gates,
+      allow: options.allow,
+      logger,
+      tempDir: options.tempDir,
+      signal,
+    })
+    const published = await publishManifest(store, key, manifest, { action: "publish", expected, signal })
+    // What there is to know is in the pointer; the record tells it once more.
+    await notePublished(store, run, { signal }).catch((error) =>
+      logger.warn({ run, error: messageOf(error) }, "run record not written"),
+    )
+    return { ...published, gates }
   })
-  const published = await publishManifest(store, key, manifest, { action: "publish", expected, signal })
-  // What there is to know is in the pointer; the record tells it once more.
-  await notePublished(store, run, { signal }).catch((error) =>
-    logger.warn({ run, error: messageOf(error) }, "run record not written"),
-  )
-  return { ...published, gates }
 }
 
 /** What a run may replace: what was live when it started. */

@@ -23,6 +23,7 @@ import { withShard } from "../../shards/with-shard.js"
 import { download } from "../../snapshot/content.js"
 import { shardFiles, shardSpecOf } from "../../snapshot/snapshot.js"
 import { withDirectory } from "../../storage/files.js"
+import { type Root, type RootOptions, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { asTempFault, makeTempDir } from "../../storage/temp-dir.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
@@ -34,7 +35,7 @@ import { addRow, compareBuckets, type RowChange } from "./rows.js"
 
 const LIMIT_DEFAULT = 10
 
-export interface DiffOptions {
+export interface DiffOptions extends RootOptions {
   /** Ids kept of each kind of change, the lowest; default 10. */
   readonly limit?: number | undefined
   /** Told every row that is not the same in both, in no particular order. */
@@ -101,63 +102,65 @@ export interface SnapshotDiff {
  * the store does not answer, `InvalidInput` for what is no run id.
  */
 export async function diffSnapshots(
-  store: ObjectStore,
+  root: Root,
   beforeName: string,
   afterName: string,
   options: DiffOptions = {},
 ): Promise<SnapshotDiff> {
-  const { limit = LIMIT_DEFAULT, onRow, tempDir, rowsPerBucket = ROWS_PER_BUCKET, signal } = options
-  assertWholeNumber("limit", limit, 0)
-  assertWholeNumber("rowsPerBucket", rowsPerBucket, 1)
-  const before = await readNamed(store, beforeName, signal)
-  const after = await readNamed(store, afterName, signal)
-  const arrays = {
-    before: await readArtifacts(store, before, { signal }),
-    after: await readArtifacts(store, after, { signal }),
-  }
-  const same = sameShards(before, after)
-  const copied = before.copies !== undefined || after.copies !== undefined
-  const allSame = same.size === before.shards.length && same.size === after.shards.length
-  const leftOut: ReadonlySet<number> = copied && !allSame ? new Set() : same
-  // Copies are where no routing sends a row.
-  const oldRouting =
-    !copied && canReroute(before, after)
-      ? await restoreStrategy(before.sharding, arrays.before, before.schema)
-      : undefined
+  return withRoot(root, options, async (store) => {
+    const { limit = LIMIT_DEFAULT, onRow, tempDir, rowsPerBucket = ROWS_PER_BUCKET, signal } = options
+    assertWholeNumber("limit", limit, 0)
+    assertWholeNumber("rowsPerBucket", rowsPerBucket, 1)
+    const before = await readNamed(store, beforeName, signal)
+    const after = await readNamed(store, afterName, signal)
+    const arrays = {
+      before: await readArtifacts(store, before, { signal }),
+      after: await readArtifacts(store, after, { signal }),
+    }
+    const same = sameShards(before, after)
+    const copied = before.copies !== undefined || after.copies !== undefined
+    const allSame = same.size === before.shards.length && same.size === after.shards.length
+    const leftOut: ReadonlySet<number> = copied && !allSame ? new Set() : same
+    // Copies are where no routing sends a row.
+    const oldRouting =
+      !copied && canReroute(before, after)
+        ? await restoreStrategy(before.sharding, arrays.before, before.schema)
+        : undefined
 
-  const dir = await makeTempDir(tempDir, "vecsnap-diff")
-  try {
-    const bits = bucketBits(Math.max(storedRows(before), storedRows(after)), rowsPerBucket)
-    const left = await collectRows(store, before, leftOut, { dir, name: "before", bits, signal })
-    const right = await collectRows(store, after, leftOut, { dir, name: "after", bits, signal, oldRouting })
-    const tally = createTally(limit)
-    for (let bucket = 0; bucket < left.buckets.count; bucket++) {
-      const changes = compareBuckets(await left.buckets.read(bucket), await right.buckets.read(bucket), {
-        before: before.schema.id,
-        after: after.schema.id,
-      })
-      for (const change of changes) {
-        tally.add(change)
-        await onRow?.(change)
+    const dir = await makeTempDir(tempDir, "vecsnap-diff")
+    try {
+      const bits = bucketBits(Math.max(storedRows(before), storedRows(after)), rowsPerBucket)
+      const left = await collectRows(store, before, leftOut, { dir, name: "before", bits, signal })
+      const right = await collectRows(store, after, leftOut, { dir, name: "after", bits, signal, oldRouting })
+      const tally = createTally(limit)
+      for (let bucket = 0; bucket < left.buckets.count; bucket++) {
+        const changes = compareBuckets(await left.buckets.read(bucket), await right.buckets.read(bucket), {
+          before: before.schema.id,
+          after: after.schema.id,
+        })
+        for (const change of changes) {
+          tally.add(change)
+          await onRow?.(change)
+        }
       }
+      return {
+        url: store.url,
+        before: figuresOf(before),
+        after: figuresOf(after),
+        rows: tally.result(after.rows),
+        shards: { same: same.size, read: left.shards + right.shards },
+        routing: {
+          centroids: centroidShifts(before, after, arrays),
+          elsewhere: oldRouting && right.elsewhere,
+        },
+        parameters: changedParameters(before, after),
+      }
+    } catch (error) {
+      throw asTempFault(tempDir ?? tmpdir(), dir, error)
+    } finally {
+      await rm(dir, { recursive: true, force: true })
     }
-    return {
-      url: store.url,
-      before: figuresOf(before),
-      after: figuresOf(after),
-      rows: tally.result(after.rows),
-      shards: { same: same.size, read: left.shards + right.shards },
-      routing: {
-        centroids: centroidShifts(before, after, arrays),
-        elsewhere: oldRouting && right.elsewhere,
-      },
-      parameters: changedParameters(before, after),
-    }
-  } catch (error) {
-    throw asTempFault(tempDir ?? tmpdir(), dir, error)
-  } finally {
-    await rm(dir, { recursive: true, force: true })
-  }
+  })
 }
 
 /** The manifest of a run, of what is live, or of what was live before that. */

@@ -1,5 +1,5 @@
 import { aborted, assertWholeNumber, throwIfAborted } from "../../errors.js"
-import type { ObjectStore } from "../../storage/store.js"
+import { type Root, type RootOptions, withRoot } from "../../storage/root.js"
 import { judgeError, type StoreCheck } from "./checks/check.js"
 import { cleanUp, judgeCleanup } from "./checks/cleanup.js"
 import { CHECKS } from "./checks/registry.js"
@@ -7,7 +7,7 @@ import { type Check, type CheckName, type Diagnosis, diagnosisOf, type Judgement
 import { withinLimit } from "./time-limit.js"
 import { createTrial, type Trial } from "./trial.js"
 
-export interface DoctorOptions {
+export interface DoctorOptions extends RootOptions {
   /** Leaves out what writes much: a listing of more than a page, and an upload in parts. Default false. */
   readonly quick?: boolean
   /** Of each check, in milliseconds. Default 30,000. */
@@ -27,35 +27,37 @@ const DEFAULT_CHECK_TIMEOUT_MS = 30_000
  * `Aborted` when the signal fires, after cleaning up; its details then have `remaining`, the number of
  * objects that may be left, and their `prefix`.
  */
-export async function diagnoseStore(store: ObjectStore, options: DoctorOptions = {}): Promise<Diagnosis> {
-  const { signal, onCheck, quick = false, checkTimeoutMs = DEFAULT_CHECK_TIMEOUT_MS } = options
-  assertWholeNumber("checkTimeoutMs", checkTimeoutMs, 1)
-  throwIfAborted(signal)
-  const trial = createTrial(store)
-  const checks: Check[] = []
-  const report = (name: CheckName, judgement: Judgement): void => {
-    const check = { name, ...judgement }
-    checks.push(check)
-    onCheck?.(check)
-  }
-  try {
-    for (const check of CHECKS) {
-      const reason = reasonToSkip(check, checks, trial, quick)
-      report(
-        check.name,
-        reason === undefined
-          ? await make(check, trial, checkTimeoutMs, signal)
-          : { verdict: "skipped", finding: reason },
-      )
+export async function diagnoseStore(root: Root, options: DoctorOptions = {}): Promise<Diagnosis> {
+  return withRoot(root, options, async (store) => {
+    const { signal, onCheck, quick = false, checkTimeoutMs = DEFAULT_CHECK_TIMEOUT_MS } = options
+    assertWholeNumber("checkTimeoutMs", checkTimeoutMs, 1)
+    throwIfAborted(signal)
+    const trial = createTrial(store)
+    const checks: Check[] = []
+    const report = (name: CheckName, judgement: Judgement): void => {
+      const check = { name, ...judgement }
+      checks.push(check)
+      onCheck?.(check)
     }
-  } catch (error) {
-    const { remaining, prefix } = await cleanUp(trial, checkTimeoutMs)
-    if (!signal?.aborted) throw error
-    const left = remaining === 0 ? "" : `; ${remaining} objects may be left below ${prefix}`
-    throw aborted(`doctor was stopped${left}`, { remaining, prefix }, signal.reason)
-  }
-  report("cleanup", judgeCleanup(await cleanUp(trial, checkTimeoutMs)))
-  return diagnosisOf(store.url, checks)
+    try {
+      for (const check of CHECKS) {
+        const reason = reasonToSkip(check, checks, trial, quick)
+        report(
+          check.name,
+          reason === undefined
+            ? await make(check, trial, checkTimeoutMs, signal)
+            : { verdict: "skipped", finding: reason },
+        )
+      }
+    } catch (error) {
+      const { remaining, prefix } = await cleanUp(trial, checkTimeoutMs)
+      if (!signal?.aborted) throw error
+      const left = remaining === 0 ? "" : `; ${remaining} objects may be left below ${prefix}`
+      throw aborted(`doctor was stopped${left}`, { remaining, prefix }, signal.reason)
+    }
+    report("cleanup", judgeCleanup(await cleanUp(trial, checkTimeoutMs)))
+    return diagnosisOf(store.url, checks)
+  })
 }
 
 /** Why a check is not made, if it is not. */

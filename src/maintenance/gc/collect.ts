@@ -12,6 +12,7 @@
 import { conflict, isLasting, isVecsnapError, type VecsnapError } from "../../errors.js"
 import { readPointer } from "../../manifest/current.js"
 import { storeTime } from "../../manifest/store-time.js"
+import { type Root, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { condemn, endDeadRuns } from "./condemn.js"
 import { ATTEMPTS, type Job } from "./job.js"
@@ -35,16 +36,18 @@ import { createTally } from "./tally.js"
  * `Conflict` if the pointer changed again and again, `Aborted` between two batches if the signal fires. It
  * may be stopped anywhere: the next collection goes on.
  */
-export async function collect(store: ObjectStore, options: CollectOptions = {}): Promise<CollectReport> {
-  const job: Job = { store, options: resolveCollectOptions(options), tally: createTally() }
-  let restarts = 0
-  for (;;) {
-    const outcome = await collectOnce(job)
-    if (outcome === "changed") {
-      if (++restarts === ATTEMPTS) throw keepsChanging(store)
-      job.options.logger.info({ url: store.url, restarts }, "the root changed: the collection starts over")
-    } else if (outcome !== "more") return outcome
-  }
+export async function collect(root: Root, options: CollectOptions = {}): Promise<CollectReport> {
+  return withRoot(root, options, async (store) => {
+    const job: Job = { store, options: resolveCollectOptions(options), tally: createTally() }
+    let restarts = 0
+    for (;;) {
+      const outcome = await collectOnce(job)
+      if (outcome === "changed") {
+        if (++restarts === ATTEMPTS) throw keepsChanging(store)
+        job.options.logger.info({ url: store.url, restarts }, "the root changed: the collection starts over")
+      } else if (outcome !== "more") return outcome
+    }
+  })
 }
 
 /**

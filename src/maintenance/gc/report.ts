@@ -2,10 +2,11 @@
 import { assertWholeNumber, invalidInput } from "../../errors.js"
 import { type Logger, silentLogger } from "../../logger.js"
 import type { ParsedKey } from "../../manifest/keys.js"
+import type { RootCallOptions } from "../../storage/root.js"
 import type { CallOptions } from "../../storage/store.js"
 import type { Retention } from "./rules.js"
 
-export interface CollectOptions extends CallOptions {
+export interface CollectOptions extends RootCallOptions {
   /** Whether to remove what may go. Default false: the report tells what would be removed. */
   readonly yes?: boolean
   /** Snapshots that were live last, the live one included, that are kept; 1 to 100, default 3. */

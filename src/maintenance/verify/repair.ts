@@ -9,11 +9,12 @@ import { POINTER_KEY, runKey } from "../../manifest/keys.js"
 import { type Pointer, type Publication, publicationsOf } from "../../manifest/pointer.js"
 import { publishManifest, replaceDamagedPointer } from "../../manifest/publish.js"
 import { readRunRecord } from "../../manifest/run-record.js"
+import { type Root, type RootOptions, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Verifier } from "./snapshot.js"
 import { type DepthOptions, withVerifier } from "./verify.js"
 
-export interface RepairOptions extends DepthOptions {
+export interface RepairOptions extends DepthOptions, RootOptions {
   /**
    * Run whose snapshot is to become live, whatever is known of it; default: the newest intact one that was
    * published.
@@ -61,37 +62,39 @@ export interface RepairReport {
  * Throws `NotFound` if there is no snapshot at all, `Corrupt` if none that may be chosen is intact,
  * `Conflict` if the pointer changed meanwhile; otherwise as `verifyRoot`.
  */
-export async function repairPointer(store: ObjectStore, options: RepairOptions = {}): Promise<RepairReport> {
-  const { snapshot, onPlan, signal } = options
-  const { url } = store
-  const found = await inspectPointer(store, { signal })
-  const live = found !== undefined && "run" in found ? found : undefined
-  return withVerifier(store, options, async (verifier) => {
-    const problem = live
-      ? await problemOf(verifier, live.manifest)
-      : found && "problem" in found
-        ? found.problem
-        : `${POINTER_KEY} is missing`
-    if (live !== undefined && problem === undefined)
-      return { url, before: live.run, now: live.run, plan: undefined }
+export async function repairPointer(root: Root, options: RepairOptions = {}): Promise<RepairReport> {
+  return withRoot(root, options, async (store) => {
+    const { snapshot, onPlan, signal } = options
+    const { url } = store
+    const found = await inspectPointer(store, { signal })
+    const live = found !== undefined && "run" in found ? found : undefined
+    return withVerifier(store, options, async (verifier) => {
+      const problem = live
+        ? await problemOf(verifier, live.manifest)
+        : found && "problem" in found
+          ? found.problem
+          : `${POINTER_KEY} is missing`
+      if (live !== undefined && problem === undefined)
+        return { url, before: live.run, now: live.run, plan: undefined }
 
-    const rejected: RejectedSnapshot[] = []
-    for await (const candidate of candidates(store, live, snapshot, rejected, signal)) {
-      const { run, key, knownPublished } = candidate
-      const { snapshot: checked, faults } = await verifier.check(key)
-      if (checked === undefined || faults.length > 0) {
-        rejected.push({ run, reason: faults[0]!.message })
-        continue
+      const rejected: RejectedSnapshot[] = []
+      for await (const candidate of candidates(store, live, snapshot, rejected, signal)) {
+        const { run, key, knownPublished } = candidate
+        const { snapshot: checked, faults } = await verifier.check(key)
+        if (checked === undefined || faults.length > 0) {
+          rejected.push({ run, reason: faults[0]!.message })
+          continue
+        }
+        onPlan?.({ problem: problem!, from: live?.run, to: run, knownPublished, rejected })
+        if (found !== undefined && "problem" in found)
+          await replaceDamagedPointer(store, found.etag, key, checked, { signal })
+        else await publishManifest(store, key, checked, { action: "repair", expected: live, signal })
+        const plan = { problem: problem!, from: live?.run, to: run, knownPublished, rejected }
+        return { url, before: live?.run, now: run, plan }
       }
-      onPlan?.({ problem: problem!, from: live?.run, to: run, knownPublished, rejected })
-      if (found !== undefined && "problem" in found)
-        await replaceDamagedPointer(store, found.etag, key, checked, { signal })
-      else await publishManifest(store, key, checked, { action: "repair", expected: live, signal })
-      const plan = { problem: problem!, from: live?.run, to: run, knownPublished, rejected }
-      return { url, before: live?.run, now: run, plan }
-    }
-    if (rejected.length === 0 && found === undefined) throw nothingPublished(store)
-    throw nothingIntact(store, problem!, rejected)
+      if (rejected.length === 0 && found === undefined) throw nothingPublished(store)
+      throw nothingIntact(store, problem!, rejected)
+    })
   })
 }
 

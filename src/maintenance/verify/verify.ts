@@ -7,6 +7,7 @@ import { inspectPointer, nothingPublished } from "../../manifest/current.js"
 import { vecsnapFormat } from "../../manifest/format.js"
 import { findManifest, listManifests } from "../../manifest/history.js"
 import { POINTER_KEY, parseKey } from "../../manifest/keys.js"
+import { type Root, type RootOptions, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { withTempDir } from "../../storage/temp-dir.js"
 import { type Checked, createVerifier, type Found, type SnapshotCheck, type Verifier } from "./snapshot.js"
@@ -22,7 +23,7 @@ export interface DepthOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-export interface VerifyOptions extends DepthOptions {
+export interface VerifyOptions extends DepthOptions, RootOptions {
   /** "live" (default), "all" snapshots at the root, or that of one run, by its id. */
   readonly snapshot?: "live" | "all" | (string & {}) | undefined
 }
@@ -64,40 +65,42 @@ export interface VerifyReport {
  * answer, `Unsupported` if a later version of vecsnap wrote the pointer or a manifest, or a backend's package
  * is not installed.
  */
-export async function verifyRoot(store: ObjectStore, options: VerifyOptions = {}): Promise<VerifyReport> {
-  const { snapshot = "live", signal } = options
-  const pointer = await inspectPointer(store, { signal })
-  const damage = pointer !== undefined && "problem" in pointer ? pointer.problem : undefined
-  const live = pointer !== undefined && "run" in pointer ? pointer : undefined
-  const keys: string[] = []
-  if (snapshot === "all") {
-    keys.push(...(await listManifests(store, { signal })).map(({ key }) => key))
-    // A manifest that the pointer names and that is gone.
-    if (live && !keys.includes(live.manifest)) keys.unshift(live.manifest)
-  } else if (snapshot !== "live") keys.push((await findManifest(store, snapshot, { signal })).key)
-  else if (live) keys.push(live.manifest)
-  if (keys.length === 0 && damage === undefined) throw nothingPublished(store)
+export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promise<VerifyReport> {
+  return withRoot(root, options, async (store) => {
+    const { snapshot = "live", signal } = options
+    const pointer = await inspectPointer(store, { signal })
+    const damage = pointer !== undefined && "problem" in pointer ? pointer.problem : undefined
+    const live = pointer !== undefined && "run" in pointer ? pointer : undefined
+    const keys: string[] = []
+    if (snapshot === "all") {
+      keys.push(...(await listManifests(store, { signal })).map(({ key }) => key))
+      // A manifest that the pointer names and that is gone.
+      if (live && !keys.includes(live.manifest)) keys.unshift(live.manifest)
+    } else if (snapshot !== "live") keys.push((await findManifest(store, snapshot, { signal })).key)
+    else if (live) keys.push(live.manifest)
+    if (keys.length === 0 && damage === undefined) throw nothingPublished(store)
 
-  return withVerifier(store, options, async (verifier) => {
-    const checks: SnapshotCheck[] = []
-    for (const key of keys) checks.push(await verifier.check(key))
-    const faults = mergeFaults(checks, live?.manifest, damage)
-    const { objects, ...checked } = verifier.checked()
-    return {
-      url: store.url,
-      deep: options.deep === true,
-      intact: faults.length === 0,
-      live: live?.run,
-      snapshots: checks.map((check) => ({
-        run: runOf(check.key),
-        manifest: check.key,
-        live: check.key === live?.manifest,
-        intact: check.faults.length === 0,
-        rows: check.snapshot?.rows,
-      })),
-      faults,
-      checked: { ...checked, objects: objects + (pointer === undefined ? 0 : 1) },
-    }
+    return withVerifier(store, options, async (verifier) => {
+      const checks: SnapshotCheck[] = []
+      for (const key of keys) checks.push(await verifier.check(key))
+      const faults = mergeFaults(checks, live?.manifest, damage)
+      const { objects, ...checked } = verifier.checked()
+      return {
+        url: store.url,
+        deep: options.deep === true,
+        intact: faults.length === 0,
+        live: live?.run,
+        snapshots: checks.map((check) => ({
+          run: runOf(check.key),
+          manifest: check.key,
+          live: check.key === live?.manifest,
+          intact: check.faults.length === 0,
+          rows: check.snapshot?.rows,
+        })),
+        faults,
+        checked: { ...checked, objects: objects + (pointer === undefined ? 0 : 1) },
+      }
+    })
   })
 }
 

@@ -22,7 +22,8 @@ import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.
 import { strategyType } from "../../sharding/registry.js"
 import { TARGET_K } from "../../sharding/strategy.js"
 import type { Snapshot } from "../../snapshot/snapshot.js"
-import { openStore, type StoreOptions } from "../../storage/open.js"
+import type { StoreOptions } from "../../storage/open.js"
+import { type Root, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { withTempDir } from "../../storage/temp-dir.js"
 
@@ -92,32 +93,28 @@ const AT_ONCE = 64
  * Throws `InvalidInput` for options or queries that can't be, `Unsupported` for real queries of a strategy whose queries name their
  * shards, `NotFound` if there is no such snapshot.
  */
-export async function evaluateSnapshot(
-  from: string | ObjectStore,
-  options: EvaluateOptions = {},
-): Promise<Evaluation> {
+export async function evaluateSnapshot(from: Root, options: EvaluateOptions = {}): Promise<Evaluation> {
   checkOptions(options)
-  const opened = typeof from === "string" ? openStore(from, options.store) : undefined
-  const store = opened ?? (from as ObjectStore)
-  const measure = async (dir: string): Promise<Evaluation> => {
-    const { signal } = options
-    const { snapshot } =
-      options.snapshot === undefined
-        ? await readLiveSnapshot(store, { signal })
-        : await findSnapshot(store, options.snapshot, { signal })
-    await using reader = await openSnapshot(store, {
-      snapshot: snapshot.run,
-      cacheDir: join(dir, "cache"),
-      logger: options.logger ?? silentLogger,
-      ...(options.signal && { signal: options.signal }),
-    })
-    return await evaluate(store, snapshot, reader, dir, options)
-  }
-  try {
-    return await withTempDir(options.tempDir, "vecsnap-eval", measure)
-  } finally {
-    opened?.close()
-  }
+  return withRoot(from, options, async (store) => {
+    const measure = async (dir: string): Promise<Evaluation> => {
+      const { signal } = options
+      const { snapshot } =
+        options.snapshot === undefined
+          ? await readLiveSnapshot(store, { signal })
+          : await findSnapshot(store, options.snapshot, { signal })
+      await using reader = await openSnapshot(store, {
+        snapshot: snapshot.run,
+        cacheDir: join(dir, "cache"),
+        logger: options.logger ?? silentLogger,
+        ...(options.signal && { signal: options.signal }),
+      })
+      return await evaluate(store, snapshot, reader, dir, options)
+    }
+    try {
+      return await withTempDir(options.tempDir, "vecsnap-eval", measure)
+    } finally {
+    }
+  })
 }
 
 function checkOptions({ ks = [], probes = [], targets = [], sample, seed }: EvaluateOptions): void {
