@@ -46,6 +46,9 @@ export interface Block {
   readonly table: ScanTable
 }
 
+/** What does not fit into a page lies in others, which several rows can be made to lead to. */
+const LONG_TEXTS = 256
+
 interface Chunk {
   readonly id: bigint
   readonly firstRow: number
@@ -77,7 +80,7 @@ export function openShardFile(Sqlite: typeof Database, file: string, spec: Shard
       db.exec("BEGIN")
       checkSize(db, file, sizeBytes)
       checkSchema(db, file, spec)
-      return new SqliteShard(db, file, spec)
+      return new SqliteShard(db, file, spec, sizeBytes)
     } catch (error) {
       db.close()
       throw error
@@ -92,6 +95,10 @@ class SqliteShard implements OpenShard {
   readonly #selectVectors: Database.Statement
   readonly #selectRecord: Database.Statement
   readonly #selectPosition: Database.Statement
+  readonly #sizeBytes: number
+  /** Rows whose texts are long, once they were read, and the sum of these. */
+  readonly #longRows = new Set<number>()
+  #longTexts = 0
   #loaded: ScanTable | undefined
   // Of each chunk, by its first row, where vectors are read from the file: small, and costlier to compute
   // than a scan.
@@ -101,9 +108,11 @@ class SqliteShard implements OpenShard {
     db: Database.Database,
     readonly file: string,
     readonly spec: ShardSpec,
+    sizeBytes: number,
   ) {
     this.#db = db
-    this.rows = readRowCount(db, file, spec)
+    this.#sizeBytes = sizeBytes
+    this.rows = readRowCount(db, file, spec, sizeBytes)
     this.#chunks = readChunks(db, file, this.rows)
     this.#selectVectors = db.prepare(SELECT_CHUNK_VECTORS).pluck()
     this.#selectRecord = db.prepare(selectRecordSql(spec)).raw()
@@ -113,7 +122,31 @@ class SqliteShard implements OpenShard {
   readRecord(row: number): readonly unknown[] {
     const record = reading(this.file, () => this.#selectRecord.get(BigInt(row + 1)))
     if (!Array.isArray(record)) throw corrupt(`${this.file}: row ${row + 1} is missing`, { file: this.file })
+    this.#checkLength(row, record)
     return record
+  }
+
+  /**
+   * Rows of a sound file do not share what they hold, so that all of them together are shorter than the file.
+   * In a hostile one many may lead to the same pages, and an answer would be as large as their number makes
+   * it.
+   */
+  #checkLength(row: number, record: readonly unknown[]): void {
+    const length = record.reduce(
+      (sum: number, value) => sum + (typeof value === "string" ? value.length : 0),
+      0,
+    )
+    if (length < LONG_TEXTS || this.#longRows.has(row)) return
+    if (this.#longTexts + length > this.#sizeBytes) {
+      throw corrupt(
+        `${this.file}: its records are longer than its ${this.#sizeBytes} bytes: they share pages`,
+        {
+          file: this.file,
+        },
+      )
+    }
+    this.#longRows.add(row)
+    this.#longTexts += length
   }
 
   findRow(id: string | bigint): number | undefined {
@@ -240,7 +273,7 @@ function checkSchema(db: Database.Database, file: string, spec: ShardSpec): void
 }
 
 /** The number of rows that the file says it has, once it is clear that the file belongs to the snapshot. */
-function readRowCount(db: Database.Database, file: string, spec: ShardSpec): number {
+function readRowCount(db: Database.Database, file: string, spec: ShardSpec, sizeBytes: number): number {
   const meta = new Map(db.prepare(SELECT_META).raw().all() as [string, string][])
   const format = `${meta.get("format")} ${meta.get("version")}`
   if (format !== `${FORMAT} ${VERSION}`) {
@@ -254,6 +287,13 @@ function readRowCount(db: Database.Database, file: string, spec: ShardSpec): num
   }
   checkFacts(file, facts, spec)
   const rows = Number(meta.get("rows"))
+  // Before anything is counted up to that number: pages may lead to one another without end.
+  if (rows * spec.dim * 4 > sizeBytes) {
+    throw corrupt(
+      `${file}: expected ${meta.get("rows")} records numbered from 1, but ${sizeBytes} bytes have no room for their vectors`,
+      { file },
+    )
+  }
   const extent = db
     .prepare(SELECT_EXTENT)
     .raw()

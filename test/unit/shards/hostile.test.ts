@@ -55,6 +55,51 @@ async function changed(sql: string): Promise<string> {
   return file
 }
 
+/**
+ * A shard of some rows with equally long payloads, of which only the first one's is in the file: the cells of
+ * the others lead to the same overflow pages.
+ */
+async function sharingOneText(rows: number): Promise<string> {
+  const dir = join(root, `${copies++}`)
+  await mkdir(dir)
+  await buildShard(rowsOf(noiseRows(rows, 8), SPEC), dir, SPEC)
+  const file = join(dir, "shard.db")
+  const db = new Sqlite(file)
+  const pageBytes = db.pragma("page_size", { simple: true }) as number
+  // What a cell of a table keeps of a long payload, at least; the rest is in pages of their own.
+  const least = Math.floor(((pageBytes - 12) * 32) / 255) - 23
+  const text = JSON.stringify("x".repeat(least + (pageBytes - 4) * 24))
+  for (let position = 1; position <= rows; position++)
+    db.prepare("UPDATE records SET payload = ? WHERE position = ?").run(text, position)
+  db.close()
+  const bytes = await readFile(file)
+
+  const overflows: number[] = []
+  let overflowPages = 0
+  for (let page = pageBytes; page < bytes.length; page += pageBytes) {
+    if (bytes[page] !== 0x0d || bytes.readUInt16BE(page + 3) !== rows) continue
+    for (let cell = 0; cell < rows; cell++) {
+      const start = page + bytes.readUInt16BE(page + 8 + 2 * cell)
+      // Its size, in three bytes if it is long, and then the row's number in one.
+      if (bytes[start]! < 128 || bytes[start + 1]! < 128) continue
+      const size = ((bytes[start]! & 127) << 14) | ((bytes[start + 1]! & 127) << 7) | bytes[start + 2]!
+      if (size < text.length) continue
+      const kept = least + ((size - least) % (pageBytes - 4))
+      const local = kept <= pageBytes - 35 ? kept : least
+      overflows.push(start + 4 + local)
+      overflowPages = Math.ceil((size - local) / (pageBytes - 4))
+    }
+  }
+  expect(overflows).toHaveLength(rows)
+  const firsts = overflows.map((at) => bytes.readUInt32BE(at))
+  const first = Math.min(...firsts)
+  for (const at of overflows) bytes.writeUInt32BE(first, at)
+  const pages = first + overflowPages - 1
+  bytes.writeUInt32BE(pages, 28)
+  await writeFile(file, bytes.subarray(0, pages * pageBytes))
+  return file
+}
+
 const REPLACE_RECORDS = "DROP TABLE records"
 
 describe("a hostile SQLite file", () => {
@@ -142,6 +187,23 @@ describe("a hostile SQLite file", () => {
       expect.objectContaining({
         tag: "Corrupt",
         message: expect.stringMatching(/a string for its field "n"/),
+      }),
+    )
+  })
+
+  it("whose rows share the pages of one text is Corrupt, however small it is", async () => {
+    const file = await sharingOneText(6)
+    expect(() => read(file)).toThrow(
+      expect.objectContaining({ tag: "Corrupt", message: expect.stringMatching(/they share pages/) }),
+    )
+  })
+
+  it("with more rows than it has room for is Corrupt before they are counted", async () => {
+    const file = await changed("UPDATE meta SET value = '9007199254740000' WHERE key = 'rows'")
+    expect(() => read(file)).toThrow(
+      expect.objectContaining({
+        tag: "Corrupt",
+        message: expect.stringMatching(/no room for their vectors/),
       }),
     )
   })
