@@ -228,7 +228,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     this.#telemetry.close()
     await this.#follower.close()
     await this.#calls.settled()
-    await this.#shards.close()
+    await this.#shards.close(this.#calls.aborted)
     await this.#lease?.end()
     this.#releaseStore()
   }

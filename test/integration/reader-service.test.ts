@@ -1,6 +1,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { Worker } from "node:worker_threads"
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest"
 import {
   type BuildOptions,
   buildSnapshot,
@@ -26,6 +27,7 @@ beforeAll(async () => {
 })
 afterAll(() => server.close())
 beforeEach(() => server.clearFaults())
+afterEach(() => vi.restoreAllMocks())
 
 /** A root with one snapshot on a server that can be asked to misbehave. */
 async function withRoot(
@@ -184,6 +186,24 @@ describe("a reader in a service", () => {
       await refused
       expect(await reader.health()).toMatchObject({ status: "unhealthy", reasons: ["this reader is closed"] })
     }))
+
+  it.each([0, 1])(
+    "ends when it is closed so, though its search workers neither answer nor end, %i opened",
+    (opened) =>
+      withRoot(async ({ open }) => {
+        const reader = await open({ workers: 1 })
+        if (opened > 0) await reader.search(QUERY, ALL)
+        // As a worker within a statement that has no end.
+        vi.spyOn(Worker.prototype, "postMessage").mockImplementation(() => {})
+        vi.spyOn(Worker.prototype, "terminate").mockImplementation(() => new Promise(() => {}))
+        const asked = vi.mocked(Worker.prototype.postMessage)
+        const refused = expect(reader.search(QUERY, ALL)).rejects.toMatchObject({ tag: "Closed" })
+        await vi.waitFor(() => expect(asked).toHaveBeenCalled())
+        const closing = reader.close()
+        await reader.close({ abort: true })
+        await Promise.all([refused, closing])
+      }),
+  )
 
   it("goes degraded, unhealthy and healthy again with its pointer and its age", () =>
     withRoot(async ({ url, store, open, build }) => {

@@ -119,6 +119,11 @@ export class Calls {
     this.#ended = true
   }
 
+  /** Fires when what runs is to stop. */
+  get aborted(): AbortSignal {
+    return this.#endOfCalls.signal
+  }
+
   /** Stops what runs. */
   abort(): void {
     this.#endOfCalls.abort()

@@ -5,6 +5,7 @@
 
 import { abortable } from "../../async/abortable.js"
 import { createSemaphore, type Semaphore } from "../../async/semaphore.js"
+import { settledWithin } from "../../async/settled-within.js"
 import { isVecsnapError, throwIfAborted } from "../../errors.js"
 import type { Logger } from "../../logger.js"
 import type { ShardPool, ShardReader } from "../../shards/backend.js"
@@ -17,6 +18,9 @@ import type { SnapshotState } from "../state.js"
 import { createShardCache, type ShardCache } from "./shard-cache.js"
 import { createShardFiles, type ShardFiles, type ShardFilesOptions } from "./shard-files.js"
 import { type WarmOptions, type WarmResult, warmShards } from "./warm.js"
+
+/** How long shards may take to be given back by calls that were aborted. */
+const ABORTED_MS = 2000
 
 export interface OpenShardsOptions extends ShardFilesOptions {
   readonly maxOpenShards: number
@@ -85,8 +89,13 @@ export class OpenShards {
     return { open, opens, bytes, waiting, downloads, cacheProblem: problem }
   }
 
-  async close(): Promise<void> {
-    await this.#cache.close()
+  /**
+   * Waits for the shards that are in use; once `signal` has fired only for a moment more: a damaged one may
+   * keep a search worker busy for ever.
+   */
+  async close(signal: AbortSignal): Promise<void> {
+    const drained = this.#cache.close()
+    await abortable(drained, signal).catch(() => settledWithin(drained, ABORTED_MS))
     await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
     await this.#files.close()
   }

@@ -1,4 +1,5 @@
 import { Worker } from "node:worker_threads"
+import { settledWithin } from "../../async/settled-within.js"
 import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"
 import type { CallName, Calls, NumberedReply, NumberedRequest, Reply } from "./protocol.js"
 
@@ -7,6 +8,9 @@ import type { CallName, Calls, NumberedReply, NumberedRequest, Reply } from "./p
 // and then all at once.
 const BATCH_MAX = 4
 const BATCHES_IN_FLIGHT_MAX = 4
+
+/** How long a thread that is told to end may take before it is left to itself. */
+const TERMINATION_MS = 2000
 
 interface Waiting {
   readonly request: NumberedRequest
@@ -129,6 +133,8 @@ export class WorkerSlot {
     this.load.fileBytes = 0
     this.load.vectorBytes = 0
     for (const { reject } of waiting) reject(error)
-    await worker?.terminate()
+    // A thread within native code ends when that does, which may be never. It must not keep the process
+    // alive.
+    if (worker !== undefined && !(await settledWithin(worker.terminate(), TERMINATION_MS))) worker.unref()
   }
 }

@@ -1,4 +1,7 @@
-/** Objects at a root by somebody who may write some of them: each is reported, and stops nobody from looking at the rest. */
+/**
+ * Objects at a root by somebody who may write some of them: each is reported, and stops nobody from looking
+ * at the rest.
+ */
 import { describe, expect, it } from "vitest"
 import { collect, listRuns, readHistory } from "../../../src/index.js"
 import { manifestKey, pinKey, readerKey, runKey } from "../../../src/manifest/keys.js"
