@@ -1,4 +1,6 @@
-/** Waits until `work` has ended, well or badly, but no longer than `ms` milliseconds. Whether it has ended. */
+/**
+ * Waits until `work` has ended, well or badly, but no longer than `ms` milliseconds. Whether it has ended.
+ */
 export async function settledWithin(work: Promise<unknown>, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<boolean>((resolve) => {

@@ -1,17 +1,18 @@
 /**
- * Parquet files and SQL over files, through DuckDB, which is optional. Nothing is downloaded: extensions are off, so SQL
- * reads local files only.
+ * Parquet files and SQL over files, through DuckDB, which is optional. Nothing is downloaded: extensions are
+ * off, so SQL reads local files only.
  *
  * Things to know of `@duckdb/node-api` 1.5.6, all found by trial:
  *
  * - When a streaming query fails on its way, `fetchChunk` says nothing and the rows just end. Only
  *   {@link DuckDBResult.isStreaming} turns false. See {@link assertComplete}.
- * - Lists of FLOAT and DOUBLE can be read without a copy, from the child of their vector. Where a list or an element is
+ * - Lists of FLOAT and DOUBLE can be read without a copy, from the child of their vector. Where a list or an
+ * element is
  *   NULL, that memory holds stale values.
  * - The files of a result stay open until it is collected, unless the connection runs something else.
  */
 import { randomUUID } from "node:crypto"
-import { rm } from "node:fs/promises"
+import { mkdir, rm } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import type {
@@ -29,6 +30,7 @@ import type {
 import { aborted, invalidInput, isVecsnapError, messageOf, throwIfAborted } from "../../errors.js"
 import { parseJson } from "../../json.js"
 import { withPackage } from "../../packages.js"
+import { fileError, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
 import { quoted, shortened } from "../../wording.js"
 import type { FileReader, FileReadOptions, FileSchema, RawColumns } from "../columns.js"
 import type { FileFormat, LocalFile } from "../format.js"
@@ -97,7 +99,9 @@ async function countParquetRows({
 const pathLiteral = (path: string): string =>
   `'${path.replace(/[*?[]/g, (character) => `[${character}]`).replaceAll("'", "''")}'`
 
-/** A file as a table of SQL: DuckDB takes names like "year=2024" in a path for columns, unless told otherwise. */
+/**
+ * A file as a table of SQL: DuckDB takes names like "year=2024" in a path for columns, unless told otherwise.
+ */
 const parquetTable = (path: string): string => `read_parquet(${pathLiteral(path)}, hive_partitioning = false)`
 
 /** Of which DuckDB makes a chunk, at most. */
@@ -157,8 +161,8 @@ async function namesInFile(
 }
 
 /**
- * What a chunk of rows takes, by the sizes that the file says its columns have. Throws `InvalidInput` if that is more than
- * may be in memory.
+ * What a chunk of rows takes, by the sizes that the file says its columns have. Throws `InvalidInput` if that
+ * is more than may be in memory.
  */
 async function bytesOfChunk(
   connection: DuckDBConnection,
@@ -195,7 +199,7 @@ export function queryReader(duckdb: DuckDB, name: string, sql: string, tempDir: 
     file: name,
     unit: "row",
     text: false,
-    read: (options) => readQuery(duckdb, name, async () => ({ sql }), tempDir, options),
+    read: (options) => readQuery(duckdb, name, async () => ({ sql, isGiven: true }), tempDir, options),
   }
 }
 
@@ -205,6 +209,8 @@ interface Query {
   readonly names?: readonly string[]
   /** At most. */
   readonly threads?: number
+  /** Whether users wrote it. */
+  readonly isGiven?: boolean
 }
 
 const INTERRUPT_MS = 20
@@ -221,6 +227,10 @@ async function* readQuery(
   { signal, memoryLimit }: FileReadOptions,
 ): AsyncGenerator<RawColumns> {
   const spill = join(tempDir, `vecsnap-duckdb-${randomUUID()}`)
+  // DuckDB would make it for everybody to read.
+  await mkdir(spill, { recursive: true, mode: OWNER_ONLY_DIRECTORY }).catch((error) => {
+    throw fileError("make", spill, error)
+  })
   const instance = await duckdb.DuckDBInstance.create(":memory:", {
     memory_limit: `${Math.ceil(Math.max(LEAST_MEMORY, memoryLimit) / 2 ** 20)}MiB`,
     temp_directory: spill,
@@ -231,7 +241,8 @@ async function* readQuery(
   })
   const connection = await instance.connect()
   let interrupting: NodeJS.Timeout | undefined
-  // An interrupt that comes before the query has started is lost, so it is said until there is nothing left to end.
+  // An interrupt that comes before the query has started is lost, so it is said until there is nothing left
+  // to end.
   const interrupt = () => {
     connection.interrupt()
     interrupting ??= setInterval(() => connection.interrupt(), INTERRUPT_MS)
@@ -240,11 +251,12 @@ async function* readQuery(
   let next: ReturnType<typeof fetchAhead> | undefined
   try {
     throwIfAborted(signal)
-    const { sql, names: given, threads = MOST_THREADS } = await plan(connection)
+    const { sql, names: given, threads = MOST_THREADS, isGiven } = await plan(connection)
     await connection.run(`SET threads = ${Math.min(threads, MOST_THREADS, availableParallelism())}`)
     await connection.run("SET lock_configuration = true")
     throwIfAborted(signal)
     const statement = await prepareSelect(duckdb, connection, sql)
+    if (isGiven) await assertReadsOnly(connection, sql)
     const result = await statement.stream()
     const names = given ?? result.deduplicatedColumnNames()
     const types = result.columnTypes()
@@ -278,7 +290,10 @@ async function* readQuery(
   }
 }
 
-/** The next rows, which DuckDB decodes while those before are dealt with. Its failure is that of whoever awaits it. */
+/**
+ * The next rows, which DuckDB decodes while those before are dealt with. Its failure is that of whoever
+ * awaits it.
+ */
 function fetchAhead(result: DuckDBResult): Promise<DuckDBDataChunk | null> {
   const chunk = result.fetchChunk()
   chunk.catch(() => {})
@@ -298,7 +313,37 @@ async function prepareSelect(duckdb: DuckDB, connection: DuckDBConnection, sql: 
   throw invalidInput(`expected a SELECT statement, got ${got}`, { sql, got })
 }
 
-/** Throws if the rows ended by a failure. Its message is not at hand, so the query runs once more without its rows. */
+/** Functions that a SELECT can call to have DuckDB write files of its own, where they say. */
+const WRITING = new Set(["ENABLE_LOGGING", "ENABLE_PROFILING"])
+
+/** A step of a plan, as EXPLAIN has it. */
+interface Step {
+  readonly name: string
+  readonly children: readonly Step[]
+}
+
+/**
+ * Throws for a SELECT that would write files. It is looked for in its plan, since text may be put together.
+ */
+async function assertReadsOnly(connection: DuckDBConnection, sql: string): Promise<void> {
+  const [row] = (await connection.runAndReadAll(`EXPLAIN (FORMAT json) ${sql}`)).getRows()
+  const steps = JSON.parse(String(row?.[1])) as Step[]
+  for (let step = steps.pop(); step !== undefined; step = steps.pop()) {
+    if (WRITING.has(step.name.trim()))
+      throw invalidInput(
+        `expected a SELECT that writes nothing, got one with ${step.name.trim().toLowerCase()}()`,
+        {
+          sql,
+        },
+      )
+    steps.push(...step.children)
+  }
+}
+
+/**
+ * Throws if the rows ended by a failure. Its message is not at hand, so the query runs once more without its
+ * rows.
+ */
 async function assertComplete(
   connection: DuckDBConnection,
   result: DuckDBResult,
@@ -393,7 +438,10 @@ interface ListParts {
   getEntryLength(row: number): number
 }
 
-/** Lists as views, without a copy; `undefined` where an element may be NULL, or has a type without such memory. */
+/**
+ * Lists as views, without a copy; `undefined` where an element may be NULL, or has a type without such
+ * memory.
+ */
 function floatViews(
   duckdb: DuckDB,
   vector: DuckDBVector,
@@ -420,7 +468,9 @@ function decimalsAsNumbers(value: DuckDBValue): (number | null)[] | null {
   return list?.items.map((item) => (item === null ? null : Number(String(item)))) ?? null
 }
 
-/** A value as JSON would have it. Dates and times become ISO 8601 text; binary data stays as it is at the top. */
+/**
+ * A value as JSON would have it. Dates and times become ISO 8601 text; binary data stays as it is at the top.
+ */
 function plain(duckdb: DuckDB, value: DuckDBValue): unknown {
   if (value === null || typeof value !== "object") return value
   if (value instanceof duckdb.DuckDBListValue || value instanceof duckdb.DuckDBArrayValue)

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process"
-import { mkdir, readdir, readFile, readlink, writeFile } from "node:fs/promises"
+import { mkdir, readdir, readFile, readlink, stat, writeFile } from "node:fs/promises"
+import { join } from "node:path"
 import { text } from "node:stream/consumers"
 import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
@@ -7,6 +8,7 @@ import { gzipSync } from "node:zlib"
 import * as arrow from "apache-arrow"
 import { describe, expect, it } from "vitest"
 import type { FieldType, IdType } from "../../../src/records.js"
+import { queryReader } from "../../../src/sources/formats/duckdb.js"
 import { globPattern } from "../../../src/sources/inputs.js"
 import { openSource, type SourceOptions } from "../../../src/sources/open.js"
 import type { SourceFormat } from "../../../src/sources/registry.js"
@@ -118,6 +120,14 @@ describe("SQL", () => {
     ["SELEC 1", /SQL cannot be read: .*syntax error at or near "SELEC"/],
     ["SELECT * FROM 's3://bucket/x.parquet'", /SQL cannot be read: .*requires the extension httpfs/],
     ["SELECT * FROM 'nowhere/*.parquet'", /SQL cannot be read: .*No files found/],
+    [
+      "SELECT 1 AS id, [1.5] AS vector FROM system.main.enable_logging('QueryLog', storage = 'file', storage_path = '/nowhere')",
+      "writes nothing, got one with enable_logging()",
+    ],
+    [
+      "SELECT * FROM query('SELECT 1 AS id, [1.5] AS vector FROM enable' || '_profiling(save_location=''/nowhere/p'')')",
+      "writes nothing, got one with enable_profiling()",
+    ],
   ])("refuses %s", async (sql, message) => {
     const failure = await failureOf(readSql(sql))
     expect(failure.tag).toBe("InvalidInput")
@@ -470,4 +480,15 @@ describe("reading that ends early", () => {
       expect(await openFiles()).toEqual([])
     },
   )
+})
+
+it("what DuckDB spills lies in a directory of its owner's", async () => {
+  const duckdb = await import("@duckdb/node-api")
+  const tempDir = dir.path("spill")
+  const reader = queryReader(duckdb, "SQL", "SELECT range AS id FROM range(10)", tempDir)
+  for await (const _ of reader.read({ memoryLimit: 2 ** 28 } as Parameters<typeof reader.read>[0])) {
+    const [name] = await readdir(tempDir)
+    expect((await stat(join(tempDir, name!))).mode & 0o777).toBe(0o700)
+  }
+  expect(await readdir(tempDir)).toEqual([])
 })
