@@ -10,6 +10,7 @@ import {
   unsupported,
   type VecsnapError,
 } from "../errors.js"
+import { shortened } from "../wording.js"
 import { errorCode } from "./files.js"
 import { adviceFor } from "./s3-advice.js"
 import { type Exchange, exchangeOf } from "./s3-exchange.js"
@@ -159,6 +160,10 @@ function classify(failure: Failure, { bucket, action, renewable = false }: S3Req
   }
 }
 
+/** Of what a store says, which may be anything. */
+const CODE_LENGTH = 100
+const MESSAGE_LENGTH = 1000
+
 function failureOf(error: unknown): Failure {
   if (!(error instanceof Error)) {
     return { status: undefined, code: "unknown error", message: String(error), exchange: undefined }
@@ -166,7 +171,12 @@ function failureOf(error: unknown): Failure {
   const { $metadata: metadata } = error as { readonly $metadata?: { readonly httpStatusCode?: number } }
   const code = error.name === "Error" ? (errorCode(error) ?? settingFault(error)) : error.name
   const message = code === "TimeoutError" ? silence(error.message) : withoutCommand(error.message)
-  return { status: metadata?.httpStatusCode, code, message, exchange: exchangeOf(error) }
+  return {
+    status: metadata?.httpStatusCode,
+    code: shortened(code, CODE_LENGTH),
+    message: shortened(message, MESSAGE_LENGTH),
+    exchange: exchangeOf(error),
+  }
 }
 
 /** What did not come in time, in the words of our options for the SDK's. */

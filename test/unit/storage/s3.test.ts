@@ -280,6 +280,25 @@ describe("S3 store, errors", () => {
     expect(await says("AKIAIOSFODNN7EXAMPLE", "t")).toContain("a password of key … and token t")
   })
 
+  it("hides secrets in the code of an answer too, and tells no more of it than fits in a sentence", async () => {
+    const repeats: Answer = (response, { headers }) => {
+      const key = /Credential=([^/]+)/.exec(headers.authorization ?? "")?.[1]
+      const said = `<Code>No ${key} ${headers["x-amz-security-token"]} ${"c".repeat(1e5)}</Code><Message>${"m".repeat(1e5)}</Message>`
+      response.writeHead(403, { "content-type": "application/xml" }).end(`<Error>${said}</Error>`)
+    }
+    answers = [repeats]
+    const credentials = {
+      accessKeyId: "AKIAIOSFODNN7EXAMPLE",
+      secretAccessKey: SECRET,
+      sessionToken: "token-do-not-tell",
+    }
+    const error = await failure(open({ credentials }).get("key"))
+    expect(error.message).toContain("failed with No … …")
+    expect(error.message.length).toBeLessThan(2000)
+    const { inspect } = await import("node:util")
+    expect(inspect(error, { depth: 20, showHidden: true })).not.toMatch(/do-not-tell|AKIAIOSFODNN7EXAMPLE/)
+  })
+
   it("keeps secrets and request headers to itself", async () => {
     answers = [status(403, "SignatureDoesNotMatch")]
     const credentials = { accessKeyId: "key-id", secretAccessKey: SECRET, sessionToken: "token-do-not-tell" }
