@@ -15,7 +15,7 @@
  * | 9    | `Closed`       | used after it was closed                                       |
  * | 10   |                | `vecsnap health`: degraded                                     |
  * | 11   |                | `vecsnap health`: unhealthy                                    |
- * | 130  | `Aborted`      | stopped by SIGINT (Ctrl-C); 143 if by SIGTERM                  |
+ * | 130  | `Aborted`      | stopped by SIGINT (Ctrl-C); 143 if by SIGTERM, 129 by SIGHUP   |
  *
  * Monitors know 1 for a warning and 2 for what is critical, but these have a meaning here already: a mistyped
  * flag must not look like a sick snapshot. docs/operations.md has the line that maps the codes.
@@ -39,8 +39,9 @@ export const EXIT_CODES: Readonly<Record<ErrorTag, number>> = {
   Aborted: 130,
 }
 
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const
 /** Exit code after a signal: 128 + its number, as shells have it. */
-export const signalExitCode = (signal: unknown): number => (signal === "SIGTERM" ? 143 : 130)
+export const signalExitCode = (signal: unknown): number => SIGNALS[signal as keyof typeof SIGNALS] ?? 130
 
 /** The table above for `vecsnap --help`. */
 export const EXIT_CODES_HELP = `Exit codes:

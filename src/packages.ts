@@ -1,4 +1,4 @@
-import { unsupported } from "./errors.js"
+import { messageOf, unsupported } from "./errors.js"
 
 /**
  * Runs `load`, which imports (and tries out) an optional package. If that fails, throws `Unsupported` with the package to
@@ -12,10 +12,16 @@ export async function withPackage<T>(
   try {
     return await load()
   } catch (cause) {
-    throw unsupported(
-      `${user} needs the package "${packageName}", which could not be loaded: npm install ${packageName}`,
-      { package: packageName },
-      cause,
-    )
+    const said = isBroken(cause)
+      ? `which is installed but does not load here (${firstLine(messageOf(cause))}): install it anew on this system, with this Node`
+      : `which could not be loaded: npm install ${packageName}`
+    throw unsupported(`${user} needs the package "${packageName}", ${said}`, { package: packageName }, cause)
   }
 }
+
+/** Whether the package is there, but its native part is for another Node, system or processor, or was never compiled. */
+const isBroken = (cause: unknown): boolean =>
+  (cause as { readonly code?: unknown }).code === "ERR_DLOPEN_FAILED" ||
+  /NODE_MODULE_VERSION|bindings file|invalid ELF|GLIBC|architecture/i.test(messageOf(cause))
+
+const firstLine = (text: string): string => text.split("\n", 1)[0]!

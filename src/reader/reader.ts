@@ -3,12 +3,14 @@
  * calls and runs them, `follow/` opens what is live, `shards/` opens shards, `report/` says how it goes.
  */
 import { abortable } from "../async/abortable.js"
+import { invalidInput } from "../errors.js"
 import { silentLogger } from "../logger.js"
 import type { Id, Json } from "../records.js"
 import { openStore } from "../storage/open.js"
 import { assertRoot } from "../storage/root.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, type RequestCounts, withCounting } from "../storage/with-counting.js"
+import { kindOf } from "../wording.js"
 import { createCallScope } from "./calls/call-scope.js"
 import { Calls } from "./calls/calls.js"
 
@@ -152,6 +154,8 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     options: SearchOptions = {},
   ): Promise<readonly SearchResult<Payload>[]> {
     // A copy, because the search may begin later and the caller may reuse the array.
+    if (!Array.isArray(vectors))
+      throw invalidInput(`the query vectors are ${kindOf(vectors)}, expected a list`)
     const queries = vectors.map((vector) => (isList(vector) ? vector.slice() : vector))
     const results = await this.#telemetry.search(() =>
       this.#calls.run("search", options, ({ state, useShard, recentQueries }, signal, failOnMissing) => {

@@ -42,7 +42,7 @@ export async function searchState(
 ): Promise<readonly SearchResult[]> {
   const { k = DEFAULT_K, partial = "fail" } = options
   if (!Number.isSafeInteger(k) || k < 1)
-    throw invalidInput(`k is ${k}, expected a whole number from 1`, { k })
+    throw invalidInput(`k is ${JSON.stringify(k)}, expected a whole number from 1`, { k })
   checkRoute(state.routed, options)
   const queries = vectors.map((vector, index) => {
     const name = vectors.length > 1 ? `query vector ${index}` : undefined

@@ -18,6 +18,10 @@
  * its file. Either way step 4 fails with ENOENT, and the former holder starts again. So nobody changes a file
  * between a successful step 4 and the step 3 before it.
  *
+ * A lock that comes with an image, in a lower layer of overlayfs, can be renamed by nobody (EXDEV), since its token is a
+ * directory. Whoever meets one goes on with another lock, named like it with a "+" at the end, and so does everybody else who
+ * sees that layer.
+ *
  * Removing goes the other way, out of its place into the token, so only its arrival is tied to the name
  * `held-<nonce>`: it could come late only from a thread that the kernel paused for longer than
  * {@link STALE_MS} within one rename.
@@ -54,11 +58,27 @@ export interface ReplaceLock {
  * @param newNonce gives a file name that was never given before, in any process
  */
 export function createReplaceLock(directory: string, newNonce: () => string): ReplaceLock {
-  const freeToken = join(directory, "free")
+  /** Of this lock: the directory as it was given, or with one "+" for each lower layer that holds one. */
+  let at = directory
   // The calls of one process queue here, in order, and do not poll against each other.
   const queue: Semaphore = createSemaphore(1)
 
-  async function take(held: string, signal: AbortSignal | undefined): Promise<void> {
+  /** Takes the token, and returns what it is called then. */
+  async function take(nonce: string, signal: AbortSignal | undefined): Promise<string> {
+    for (;;) {
+      const held = join(at, `held-${nonce}`)
+      try {
+        await takeAs(held, signal)
+        return held
+      } catch (error) {
+        if (errorCode(error) !== "EXDEV") throw error
+        at += "+"
+      }
+    }
+  }
+
+  async function takeAs(held: string, signal: AbortSignal | undefined): Promise<void> {
+    const freeToken = join(at, "free")
     let seen: string | undefined
     let seenSinceMs = 0
     for (;;) {
@@ -72,14 +92,14 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
         seen = holder
         seenSinceMs = nowMs
       } else if (nowMs - seenSinceMs > STALE_MS) {
-        if ((await moved(join(directory, holder), held)) && (await emptied(held))) return
+        if ((await moved(join(at, holder), held)) && (await emptied(held))) return
       }
       await sleep(Math.random() * POLL_MS_MAX)
     }
   }
 
   async function currentHolder(): Promise<string | undefined> {
-    const entries = await listed(directory)
+    const entries = await listed(at)
     return entries?.find((entry) => entry.startsWith("held-"))
   }
 
@@ -87,10 +107,10 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
   // many try, and however late, there is one token. (A listing taken while the token moves may show none;
   // then this fails too.)
   async function createToken(): Promise<boolean> {
-    const prepared = `${directory}-${newNonce()}`
+    const prepared = `${at}-${newNonce()}`
     await mkdir(join(prepared, "free"), { recursive: true })
     try {
-      await rename(prepared, directory)
+      await rename(prepared, at)
       return true
     } catch (error) {
       await rmdir(join(prepared, "free"))
@@ -105,9 +125,8 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
     hold: (task, signal) =>
       queue.run(async () => {
         const nonce = newNonce()
-        const held = join(directory, `held-${nonce}`)
+        const held = await take(nonce, signal)
         const staged = join(held, nonce)
-        await take(held, signal)
         try {
           return await task({
             stage: (temporary) => moved(temporary, staged),
@@ -117,7 +136,7 @@ export function createReplaceLock(directory: string, newNonce: () => string): Re
         } finally {
           await rm(staged, { force: true })
           // Not found: it was stolen, and is another's now.
-          await moved(held, freeToken)
+          await moved(held, join(at, "free"))
         }
       }, signal),
   }

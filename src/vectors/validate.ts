@@ -6,8 +6,12 @@ import { kindOf } from "../wording.js"
 import type { Metric } from "./metric.js"
 import { unpackVector } from "./packed.js"
 
+/** What callers without types may give: null, a text, an object. */
+const isList = (vector: unknown): boolean => Array.isArray(vector) || ArrayBuffer.isView(vector)
+
 /** What is wrong with a vector, in words that follow "the vector"; `undefined` if nothing is. */
 export function vectorProblem(vector: ArrayLike<number>, dim: number, metric: Metric): string | undefined {
+  if (!isList(vector)) return `is ${kindOf(vector)}, expected ${dim} numbers`
   if (vector.length !== dim) return `has ${vector.length} values, expected ${dim}`
   if (vector instanceof Float32Array && isUsable(vector, 0, dim, metric)) return undefined
   let isZero = true

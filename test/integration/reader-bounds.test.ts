@@ -1,6 +1,7 @@
 import { readdir, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
+import { unavailable } from "../../src/errors.js"
 import {
   buildSnapshot,
   type Health,
@@ -219,6 +220,68 @@ describe("closing", () => {
       expect((await running).hits).toHaveLength(3)
       await closing
       expect(reader.stats().openShards).toBe(0)
+    }))
+})
+
+describe("a disk that is too small for all shards that are open", () => {
+  /** A store whose downloads find no room while the reader has a shard open. */
+  const crowded = (store: ObjectStore, reader: () => Reader): ObjectStore => ({
+    ...store,
+    getFile: async (key, path, options) => {
+      if (SHARD_FILE.test(key) && reader().stats().openShards > 1) {
+        throw unavailable("no space left on the device", { path, code: "ENOSPC" })
+      }
+      return store.getFile(key, path, options)
+    },
+  })
+
+  it("is searched all the same: shards that nobody uses make way", () =>
+    withRoot(async ({ gate, cacheDir }) => {
+      const store = crowded(gate.store, () => reader)
+      await using reader: Reader = await openSnapshot(store, { cacheDir, workers: 1 })
+      for (const shard of [0, 1, 2, 0]) {
+        expect(await reader.search(QUERY, one(shard))).toMatchObject({ complete: true })
+        expect(reader.stats().openShards).toBe(1)
+      }
+      // Those that are in use cannot.
+      await expect(reader.search(QUERY, ALL)).rejects.toMatchObject({
+        tag: "Unavailable",
+        details: { code: "ENOSPC" },
+      })
+    }))
+})
+
+describe("a reader in a program without types", () => {
+  it("says what is wrong with a query that is none, and with k as text", () =>
+    withRoot(async ({ open }) => {
+      await using reader = await open()
+      const search = (...args: unknown[]) =>
+        (reader.search as (...all: unknown[]) => Promise<unknown>)(...args)
+      for (const [query, kind] of [
+        [null, "null"],
+        ["1,2", "a string"],
+        [{ 0: 1 }, "an object"],
+        [undefined, "undefined"],
+      ]) {
+        await expect(search(query)).rejects.toMatchObject({
+          tag: "InvalidInput",
+          message: `the query vector is ${kind}, expected 4 numbers`,
+        })
+      }
+      await expect(reader.searchMany(null as never)).rejects.toMatchObject({ tag: "InvalidInput" })
+      await expect(search(QUERY, { k: "5" })).rejects.toThrow('k is "5", expected a whole number from 1')
+    }))
+})
+
+describe("a test runner that has replaced all timers", () => {
+  afterEach(() => vi.useRealTimers())
+
+  it("does not stop searches", () =>
+    withRoot(async ({ open }) => {
+      vi.useFakeTimers()
+      await using reader = await open()
+      expect(await reader.search(QUERY, ALL)).toMatchObject({ complete: true })
+      expect(await reader.get([RECORDS[1]!.id])).toHaveLength(1)
     }))
 })
 

@@ -23,7 +23,19 @@
  * Files are not synced to the device: after a power failure a file may be short, which every claim notices by
  * its size.
  */
-import { lstat, mkdir, readdir, realpath, rename, rm, statfs, utimes, writeFile } from "node:fs/promises"
+import {
+  access,
+  constants,
+  lstat,
+  mkdir,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  statfs,
+  utimes,
+  writeFile,
+} from "node:fs/promises"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { isOwnerGone, newOwnerName, RENEW_MS } from "../../async/owner.js"
@@ -153,11 +165,15 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
         await fill(partial)
         const lease = `${USE}${newOwnerName()}`
         await onDisk("write", partial, writeFile(join(partial, lease), "", { flag: "wx" }))
-        const placed = await place(partial, content)
-        if (placed) addedBytes += needBytes
-        const claimed = placed ? toClaim(dir, join(dir, lease)) : await claim(content)
-        if (claimed === undefined) throw unavailable(`${dir} was removed just now`, { path: dir })
-        return claimed
+        for (;;) {
+          if (await place(partial, content)) {
+            addedBytes += needBytes
+            return toClaim(dir, join(dir, lease))
+          }
+          const claimed = await claim(content)
+          // Else what another process had put there was evicted just now: ours is still to be had.
+          if (claimed !== undefined) return claimed
+        }
       } finally {
         addingBytes -= needBytes
       }
@@ -191,7 +207,11 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
       await rename(dir, gone)
     } catch (error) {
       if (errorCode(error) === "ENOENT") return false
-      throw fileError("remove", dir, error)
+      // A directory of an image's lower layer (overlayfs) cannot be renamed. To remove it piece by piece is as good for all
+      // but who claims it at this moment, who then finds files missing and downloads them.
+      if (errorCode(error) !== "EXDEV") throw fileError("remove", dir, error)
+      await onDisk("remove", dir, rm(dir, { recursive: true, force: true }))
+      return true
     }
     await rm(gone, { recursive: true, force: true }).catch(() => {})
     return true
@@ -359,9 +379,17 @@ async function isComplete(dir: string, { files }: Content): Promise<boolean> {
     const path = join(realDir, name)
     const info = await lstat(path).catch(() => undefined)
     if (!info?.isFile() || info.size !== size || (await resolved(path)) !== path) return false
+    // Those of an image may be another user's: what cannot be read is as good as missing.
+    if (!(await isReadable(path))) return false
   }
   return true
 }
+
+const isReadable = (path: string): Promise<boolean> =>
+  access(path, constants.R_OK).then(
+    () => true,
+    () => false,
+  )
 
 /** Whether there is a directory, not a link to one. */
 async function isDirectory(path: string): Promise<boolean> {

@@ -12,6 +12,7 @@ import type { ShardPool, ShardReader } from "../../shards/backend.js"
 import { type BackendName, backendByName } from "../../shards/registry.js"
 import type { ShardSource } from "../../shards/source.js"
 import type { SnapshotShard } from "../../snapshot/snapshot.js"
+import { errorCode } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { SnapshotState } from "../state.js"
@@ -34,6 +35,14 @@ export interface OpenShardsOptions extends ShardFilesOptions {
   readonly memoryBytes?: number | undefined
   readonly logger: Logger
   readonly telemetry: Pick<Telemetry, "open" | "download">
+}
+
+/** What open shards may be the cause of, since their files stay on the disk and are open. */
+const CODES_OF_ROOM = new Set<unknown>(["ENOSPC", "EDQUOT", "EMFILE", "ENFILE"])
+
+const isForRoom = (error: unknown): boolean => {
+  if (isVecsnapError(error)) return CODES_OF_ROOM.has(error.details.code)
+  return CODES_OF_ROOM.has(errorCode(error))
 }
 
 export class OpenShards {
@@ -110,7 +119,7 @@ export class OpenShards {
     const key = state.contents.get(shard)!
     const repairBefore = this.#repairs.get(key)
     try {
-      return await this.#useOpen(state, shard, work, signal)
+      return await this.#useWithRoom(state, shard, work, signal)
     } catch (error) {
       if (!isVecsnapError(error, "Corrupt")) throw error
       this.#options.logger.warn({ err: error, shard }, "a shard is damaged: downloading it again")
@@ -121,6 +130,25 @@ export class OpenShards {
       this.#repairs.set(key, this.#drop(key, state.shards.get(shard)!))
     }
     await this.#repairs.get(key)
+    return this.#useOpen(state, shard, work, signal)
+  }
+
+  /** Uses a shard; if the disk is full or files run out, once more without the shards that are open for nobody. */
+  async #useWithRoom<T>(
+    state: SnapshotState,
+    shard: number,
+    work: (reader: ShardReader) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    try {
+      return await this.#useOpen(state, shard, work, signal)
+    } catch (error) {
+      if (!isForRoom(error) || !(await this.#cache.closeIdle())) throw error
+      this.#options.logger.warn(
+        { err: error, shard },
+        "there is no room for a shard: closed those that nobody uses",
+      )
+    }
     return this.#useOpen(state, shard, work, signal)
   }
 

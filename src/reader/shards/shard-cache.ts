@@ -45,6 +45,11 @@ export interface ShardCache {
   ): Promise<T>
   /** Closes what is not among `keys`, as soon as it is not in use. */
   retain(keys: ReadonlySet<string>): void
+  /**
+   * Closes all that nobody uses, and resolves when they are closed. Returns whether there were any. For who finds no room on the
+   * disk, or no file left to open, since open shards hold both.
+   */
+  closeIdle(): Promise<boolean>
   /** Closes one shard as soon as it is not in use; who asks for it from now on opens it anew. */
   discard(key: string): void
   /** Closes all. Resolves when every handle is closed, those in use included. */
@@ -204,15 +209,15 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
     while (bytes > maxBytes && idle.size > 0) retire(idle.pop()!)
   }
 
-  function retire(handle: Handle): void {
-    if (handle.retired) return
+  function retire(handle: Handle): Promise<void> | undefined {
+    if (handle.retired) return undefined
     handle.retired = true
     current.delete(handle.key)
     idle.delete(handle.key)
-    if (handle.users === 0) closeHandle(handle)
+    return handle.users === 0 ? closeHandle(handle) : undefined
   }
 
-  function closeHandle(handle: Handle): void {
+  function closeHandle(handle: Handle): Promise<void> {
     closing++
     bytes -= handle.opened?.bytes ?? 0
     // Without effect once it is open.
@@ -223,7 +228,7 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
       serve()
     }
     // An error on opening was told to those who asked; one on closing concerns nobody.
-    handle.opening.then((reader) => reader.close()).then(settled, settled)
+    return handle.opening.then((reader) => reader.close()).then(settled, settled)
   }
 
   return {
@@ -237,6 +242,11 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
     },
     retain(keys) {
       for (const [key, handle] of [...current]) if (!keys.has(key)) retire(handle)
+    },
+    async closeIdle() {
+      const idlers = [...idle.values()]
+      await Promise.all(idlers.map(retire))
+      return idlers.length > 0
     },
     discard(key) {
       const handle = current.get(key)

@@ -1,3 +1,5 @@
+// Not the global one, which test runners replace by one that waits for the test to move the clock.
+import { setImmediate } from "node:timers"
 import { Worker } from "node:worker_threads"
 import { settledWithin } from "../../async/settled-within.js"
 import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"

@@ -1,42 +1,44 @@
-import { homedir } from "node:os"
+import { mkdirSync } from "node:fs"
+import { stat } from "node:fs/promises"
 import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { checkOptions } from "../../../src/reader/options.js"
+import { withTempDir } from "../../support/stores.js"
 
-afterEach(() => {
-  vi.unstubAllEnvs()
-})
-
-describe("options of a reader", () => {
-  it("have defaults", () => {
-    vi.stubEnv("XDG_CACHE_HOME", "/caches")
-    expect(checkOptions({})).toEqual({
-      cacheDir: join("/caches", "vecsnap"),
-      maxOpenShards: 256,
-      concurrency: 64,
-      maxQueued: 1000,
-      queueTimeoutMs: 10_000,
-    })
-    vi.stubEnv("XDG_CACHE_HOME", undefined)
-    expect(checkOptions({}).cacheDir).toBe(join(homedir(), ".cache", "vecsnap"))
-  })
-
-  it("are taken as they are given", () => {
-    const bounds = { cacheDir: "/here", maxOpenShards: 1, concurrency: 1, maxQueued: 0, queueTimeoutMs: 1 }
-    expect(checkOptions({ ...bounds, timeoutMs: 1, maxAgeSeconds: 0.5, snapshot: "abc" })).toEqual(bounds)
-  })
+describe("the default cache directory", () => {
+  afterEach(() => vi.unstubAllEnvs())
 
   it.each([
-    [{ maxOpenShards: 0 }, "maxOpenShards"],
-    [{ concurrency: 1.5 }, "concurrency"],
-    [{ queueTimeoutMs: 0 }, "queueTimeoutMs"],
-    [{ timeoutMs: Number.NaN }, "timeoutMs"],
-    [{ maxAgeSeconds: 0 }, "maxAgeSeconds"],
-    [{ cacheBytes: 0 }, "cacheBytes"],
-    [{ snapshot: "abc", autoRefresh: { everySeconds: 60 } }, "autoRefresh does not go with option snapshot"],
-  ])("refuse %o, by name", (options, name) => {
-    expect(() => checkOptions(options)).toThrow(
-      expect.objectContaining({ tag: "InvalidInput", message: expect.stringContaining(name) }),
-    )
+    ["/caches", "/home/me", "/caches/vecsnap"],
+    [undefined, "/home/me", "/home/me/.cache/vecsnap"],
+    // Neither is a place: it would be the working directory.
+    ["", "/home/me", "/home/me/.cache/vecsnap"],
+    ["caches", "/home/me", "/home/me/.cache/vecsnap"],
+  ])("with XDG_CACHE_HOME %j and HOME %j is %s", (cache, home, expected) => {
+    vi.stubEnv("XDG_CACHE_HOME", cache)
+    vi.stubEnv("HOME", home)
+    expect(checkOptions({}).cacheDir).toBe(expected)
   })
+
+  it("of a user without a home is a directory of their own among the temporary files", () =>
+    withTempDir(async (dir) => {
+      vi.stubEnv("XDG_CACHE_HOME", "")
+      vi.stubEnv("HOME", "")
+      vi.stubEnv("TMPDIR", dir)
+      const expected = join(dir, `vecsnap-cache-of-${process.getuid?.()}`)
+      expect(checkOptions({}).cacheDir).toBe(expected)
+      expect((await stat(expected)).mode & 0o777).toBe(0o700)
+      expect(checkOptions({}).cacheDir).toBe(expected)
+    }))
+
+  it("is not one that others could have filled", () =>
+    withTempDir(async (dir) => {
+      vi.stubEnv("XDG_CACHE_HOME", "")
+      vi.stubEnv("HOME", "")
+      vi.stubEnv("TMPDIR", dir)
+      const planted = join(dir, `vecsnap-cache-of-${process.getuid?.()}`)
+      mkdirSync(planted)
+      await import("node:fs/promises").then(({ chmod }) => chmod(planted, 0o777))
+      expect(() => checkOptions({})).toThrow(/is not ours alone; choose one with cacheDir$/)
+    }))
 })
