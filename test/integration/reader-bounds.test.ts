@@ -239,7 +239,7 @@ describe("a disk that is too small for all shards that are open", () => {
     withRoot(async ({ gate, cacheDir }) => {
       const store = crowded(gate.store, () => reader)
       await using reader: Reader = await openSnapshot(store, { cacheDir, workers: 1 })
-      for (const shard of [0, 1, 2, 0]) {
+      for (const shard of [0, 1, 2]) {
         expect(await reader.search(QUERY, one(shard))).toMatchObject({ complete: true })
         expect(reader.stats().openShards).toBe(1)
       }
@@ -259,7 +259,6 @@ describe("a reader in a program without types", () => {
         (reader.search as (...all: unknown[]) => Promise<unknown>)(...args)
       for (const [query, kind] of [
         [null, "null"],
-        ["1,2", "a string"],
         [{ 0: 1 }, "an object"],
         [undefined, "undefined"],
       ]) {
