@@ -51,11 +51,11 @@ export function parseDuration(text: string): number {
   return seconds
 }
 
-/** A number of days above 0: "7", "0.5". */
+/** A number of days, 0 included: "7", "0.5". */
 export function parseDays(text: string): number {
   const days = /^\d{1,9}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN
-  if (days > 0) return days
-  throw new InvalidArgumentError("Expected a number of days above 0.")
+  if (days >= 0) return days
+  throw new InvalidArgumentError("Expected a number of days from 0.")
 }
 
 /** A parser of numbers within bounds, 0 and above: "1.2". */

@@ -71,6 +71,8 @@ fi
 expect 7 "no directory for temporary files" build "$work/root-none" --temp-dir "$work/nowhere"
 
 # An image with a root and a warm cache, and a container on it.
+# Published to twice: the lock of a root is made when something is replaced for the first time.
+build "$work/root" > /dev/null
 mkdir -p "$work/image" && cp -r "$work/root" "$work/image/root"
 vecsnap warm "$work/image/root" --cache-dir "$work/image/cache" > /dev/null
 mkdir -p "$work/mnt-overlay" "$work/upper-base"

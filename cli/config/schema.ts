@@ -35,10 +35,6 @@ const numberFrom = (least: number): z.ZodNumber => {
   const expected = `a number from ${least}`
   return z.number(expected).min(least, expected)
 }
-const numberAbove = (limit: number): z.ZodNumber => {
-  const expected = `a number above ${limit}`
-  return z.number(expected).gt(limit, expected)
-}
 const numberBetween = (least: number, most: number): z.ZodNumber => {
   const expected = `a number from ${least} to ${most}`
   return z.number(expected).min(least, expected).max(most, expected)
@@ -228,10 +224,10 @@ const retention = z.strictObject({
     .describe(
       "Published snapshots kept, the live one included; 1 to 100. Default: 3. A build collects if it is set.",
     ),
-  "keep-days": numberAbove(0)
+  "keep-days": numberFrom(0)
     .optional()
     .describe("Snapshots built within so many days are kept too. A build collects if it is set."),
-  "keep-unpublished-days": numberAbove(0)
+  "keep-unpublished-days": numberFrom(0)
     .optional()
     .describe("Days that snapshots which were never published are kept. Default: 7."),
   grace: duration

@@ -24,7 +24,7 @@ export interface AutoRefresh {
   /**
    * Share by which that varies at random, from 0 to 1, so that many readers don't come at once; default 0.1.
    */
-  readonly jitter?: number
+  readonly jitter?: number | undefined
 }
 
 export interface OpenOptions<Payload = Json> {
@@ -32,113 +32,113 @@ export interface OpenOptions<Payload = Json> {
    * Local directory for downloaded shards; shared by processes and kept across restarts.
    * Default: `vecsnap` in the user's cache directory (`$XDG_CACHE_HOME`, else `~/.cache`).
    */
-  readonly cacheDir?: string
+  readonly cacheDir?: string | undefined
   /**
    * Bytes of downloaded shards in `cacheDir`, at most; default 20 GiB, or half of what it holds and the disk
    * has free, whichever is less. Beyond, the least recently used are removed, never those that this or
    * another process has open.
    */
-  readonly cacheBytes?: number
+  readonly cacheBytes?: number | undefined
   /**
    * What to do when `cacheDir` cannot be written: "fail" (default), or "temporary": go on with a private
    * temporary directory, which `close` removes. Shards that are in `cacheDir` already are used either way.
    */
-  readonly whenCacheFails?: "fail" | "temporary"
+  readonly whenCacheFails?: "fail" | "temporary" | undefined
   /**
    * Shards open at the same time, at most; default 256, or a quarter of `ulimit -n` if that is less. Least
    * recently used ones are closed.
    */
-  readonly maxOpenShards?: number
+  readonly maxOpenShards?: number | undefined
   /**
    * Memory of open shards, in bytes: beyond, idle ones are closed, least recently used first. Default: no
    * bound.
    */
-  readonly openShardBytes?: number
+  readonly openShardBytes?: number | undefined
   /** Closes shards that no search has used for so long, in seconds. Default: never. */
-  readonly idleSeconds?: number
+  readonly idleSeconds?: number | undefined
   /**
    * Vectors held in memory over all open shards, in bytes; default 1 GiB, or a quarter of the memory of the container or
    * machine if that is less. Beyond, shards are scanned from disk.
    */
-  readonly memoryBytes?: number
+  readonly memoryBytes?: number | undefined
   /** Threads that search; default: the number of cores, at most 8, and one for each 128 MiB of memory. */
-  readonly workers?: number
+  readonly workers?: number | undefined
   /**
    * Shards downloaded, opened or searched at the same time, over all calls; default 64, or an eighth of
    * `ulimit -n` if that is less. As a call needs a shard at least, no more calls than this run at a time;
    * others wait in order.
    */
-  readonly concurrency?: number
+  readonly concurrency?: number | undefined
   /** Calls (`search`, `searchMany`, `get`) that may wait; default 1,000. Beyond: `Unavailable`, at once. */
-  readonly maxQueued?: number
+  readonly maxQueued?: number | undefined
   /**
    * The longest that a call waits for its turn, in milliseconds; default 10,000. Then it is `Unavailable`.
    */
-  readonly queueTimeoutMs?: number
+  readonly queueTimeoutMs?: number | undefined
   /**
    * Time limit of `openSnapshot` as a whole, retries included, in milliseconds; default 120,000. Then it
    * throws `Aborted`. Single requests that stall are tried again long before; see `store.s3`.
    */
-  readonly openTimeoutMs?: number
+  readonly openTimeoutMs?: number | undefined
   /** Time limit of every call, in milliseconds, for waiting, downloading and searching; default: none. */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /**
    * Opens the snapshot of this run, whether live or not, and stays with it. If it is not the live one, it is
    * looked for among the manifests: the only case in which a reader lists, so that it needs permission to.
    */
-  readonly snapshot?: string
+  readonly snapshot?: string | undefined
   /**
    * Protects the snapshot from collection for as long as it is open, by a small object below `readers/` that
    * is renewed while the reader lives and lapses `seconds` (1 to 86,400, default 300) after it died. Needs
    * permission to write and delete there. Default: none; then the grace period of the collection must be
    * longer than a reader stays with one snapshot.
    */
-  readonly lease?: boolean | { readonly seconds: number }
+  readonly lease?: boolean | { readonly seconds: number } | undefined
   /** Refreshes in the background; default: never. */
-  readonly autoRefresh?: AutoRefresh
+  readonly autoRefresh?: AutoRefresh | undefined
   /**
    * Age of the snapshot, in seconds since it was published, beyond which `health` reports it; default: none.
    */
-  readonly maxAgeSeconds?: number
+  readonly maxAgeSeconds?: number | undefined
   /** Applied to the payload of each hit and record, unless it has none. */
-  readonly payloadSchema?: PayloadSchema<Payload>
-  readonly store?: StoreOptions
-  readonly signal?: AbortSignal
-  readonly logger?: Logger
+  readonly payloadSchema?: PayloadSchema<Payload> | undefined
+  readonly store?: StoreOptions | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly logger?: Logger | undefined
 }
 
 /** How a query finds its shards; see the strategies. At most one of `probes` and `shards`. */
 export interface RouteOptions {
   /** Shards to search: a number (of those that hold rows), or "all"; default: the snapshot's. */
-  readonly probes?: number | "all"
+  readonly probes?: number | "all" | undefined
   /** These shards and no others; required by `explicit` snapshots. "all" searches every shard. */
-  readonly shards?: readonly number[] | "all"
+  readonly shards?: readonly number[] | "all" | undefined
   /** For `cel` snapshots: values of the expression's variables. */
-  readonly context?: Readonly<Record<string, FieldValue>>
+  readonly context?: Readonly<Record<string, FieldValue>> | undefined
 }
 
 export interface SearchOptions extends RouteOptions {
   /** Hits wanted; default 10. */
-  readonly k?: number
+  readonly k?: number | undefined
   /** Whether a shard that fails fails the search (default), or is left out and named in the answer. */
-  readonly partial?: "fail" | "allow"
+  readonly partial?: "fail" | "allow" | undefined
   /**
    * Share of the true nearest ten that is wanted on average, above 0 and at most 1, instead of `probes` or
    * `shards`: each query then goes to as many shards as it takes by what the build has measured: a number of
    * its own with a layout, else the same fixed number for all, by the recall certificate. `Unsupported` if
    * the snapshot has neither.
    */
-  readonly targetRecall?: number
+  readonly targetRecall?: number | undefined
   /** Time limit of this call in milliseconds; default: the reader's. */
-  readonly timeoutMs?: number
-  readonly signal?: AbortSignal
+  readonly timeoutMs?: number | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 /** Which shards may hold the ids; if neither is given, the snapshot's locator is asked. */
 export interface GetOptions extends Pick<RouteOptions, "shards" | "context"> {
   /** Time limit of this call in milliseconds; default: the reader's. */
-  readonly timeoutMs?: number
-  readonly signal?: AbortSignal
+  readonly timeoutMs?: number | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 /**
@@ -327,14 +327,14 @@ export interface HealthOptions {
    * Also asks the smallest shard for one row, which downloads and opens it if need be, in 10 seconds at most: for who has made
    * no searches to judge by. Default false.
    */
-  readonly trial?: boolean
+  readonly trial?: boolean | undefined
   /** Ends the trial, with `Aborted`. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface CloseOptions {
   /** Stop what runs, which then throws `Closed`, instead of waiting for it; default false. */
-  readonly abort?: boolean
+  readonly abort?: boolean | undefined
 }
 
 export interface ReaderStats {

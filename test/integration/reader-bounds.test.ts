@@ -254,7 +254,10 @@ describe("a disk that is too small for all shards that are open", () => {
 describe("a reader in a program without types", () => {
   it("says what is wrong with a query that is none, and with k as text", () =>
     withRoot(async ({ open }) => {
-      await using reader = await open()
+      // What a caller has not set is undefined: that compiles, and is as good as absent.
+      await using reader = await open({ maxOpenShards: undefined, signal: undefined, autoRefresh: undefined })
+      const unset = { k: undefined, partial: undefined, timeoutMs: undefined, signal: undefined }
+      expect((await reader.search(QUERY, { ...unset, shards: [0] })).hits).toHaveLength(10)
       const search = (...args: unknown[]) =>
         (reader.search as (...all: unknown[]) => Promise<unknown>)(...args)
       for (const [query, kind] of [

@@ -7,12 +7,12 @@ import type { ShardFiles } from "./shard-files.js"
 
 export interface WarmOptions {
   /** Shards to download; default all that hold rows. */
-  readonly shards?: readonly number[] | "all"
+  readonly shards?: readonly number[] | "all" | undefined
   /**
    * Whether copies that are there already are read and compared with their checksums; default false: sizes
    * only.
    */
-  readonly verify?: boolean
+  readonly verify?: boolean | undefined
   readonly signal?: AbortSignal | undefined
 }
 
