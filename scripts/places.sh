@@ -61,6 +61,10 @@ if tmpfs "$work/mnt-cache" 4m; then
   expect 7 "a cache on a disk that is too small for one search says so" search "$work/root" --cache-dir "$work/mnt-cache"
   expect 11 "health with a cache on a full disk" bash -c 'cat /dev/zero > "$2/fill" 2>/dev/null; find "$2" -mindepth 1 -maxdepth 1 ! -name fill -exec rm -r {} +; cat /dev/zero >> "$2/fill" 2>/dev/null; node "$0" health "$1" --cache-dir "$2"' \
     "$cli" "$work/root" "$work/mnt-cache"
+  tmpfs "$work/mnt-root" 24m
+  build "$work/mnt-root/root" > /dev/null; build "$work/mnt-root/root" > /dev/null; sleep 2
+  cat /dev/zero > "$work/mnt-root/fill" 2>/dev/null
+  expect 0 "a collection on a full root makes room" vecsnap gc "$work/mnt-root/root" --yes --keep-last 1 --grace 1s
   tmpfs "$work/mnt-temp" 64m
   expect 0 "64 MiB for temporary files: a small build" build "$work/root-temp" --temp-dir "$work/mnt-temp"
   tmpfs "$work/mnt-full" 1m

@@ -12,7 +12,7 @@
  * - A key cannot be another key's directory: "a" and "a/b" do not fit together here, unlike on object
  *   storage.
  */
-import { randomUUID } from "node:crypto"
+import { randomBytes, randomUUID } from "node:crypto"
 import { type BigIntStats, constants } from "node:fs"
 import {
   copyFile,
@@ -22,9 +22,11 @@ import {
   mkdir,
   open,
   readdir,
+  rename,
   rmdir,
   stat,
   unlink,
+  writeFile,
 } from "node:fs/promises"
 import { dirname, join, resolve } from "node:path"
 import { conflict, corrupt, invalidInput, isVecsnapError, throwIfAborted, unsupported } from "../errors.js"
@@ -60,6 +62,11 @@ const PRIVATE_DIRECTORY = ".vecsnap"
 /** A temporary file this old belongs to a process that died: no copy of a shard takes as long. */
 const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000
 const STATS_IN_FLIGHT = 32
+/**
+ * Kept on the disk for when it is full: a collection replaces the pointer before it removes anything, and that must not fail for
+ * want of a few blocks.
+ */
+const RESERVE_BYTES = 64 * 1024
 const COPY_BYTES = 2 ** 20
 
 /**
@@ -75,6 +82,7 @@ class LocalStore implements ObjectStore {
   readonly url: string
   readonly #root: string
   readonly #temporaries: string
+  readonly #reserve: string
   readonly #lock: ReplaceLock
   #swept: Promise<void> | undefined
 
@@ -82,6 +90,7 @@ class LocalStore implements ObjectStore {
     this.url = url
     this.#root = root
     this.#temporaries = join(root, PRIVATE_DIRECTORY, "tmp")
+    this.#reserve = join(root, PRIVATE_DIRECTORY, "reserve")
     this.#lock = createReplaceLock(join(root, PRIVATE_DIRECTORY, "lock"), randomUUID)
   }
 
@@ -160,8 +169,12 @@ class LocalStore implements ObjectStore {
     throwIfAborted(options.signal)
     await this.#prepare()
     for (;;) {
-      const etag = await this.#tryPut(key, path, body, options)
-      if (etag !== undefined) return { etag }
+      try {
+        const etag = await this.#tryPut(key, path, body, options)
+        if (etag !== undefined) return { etag }
+      } catch (error) {
+        if (!(await this.#makesRoom(body, error))) throw error
+      }
     }
   }
 
@@ -303,12 +316,22 @@ class LocalStore implements ObjectStore {
     }
   }
 
+  /** Whether a small object failed for a full disk, and there was a reserve to give up for it. */
+  async #makesRoom(body: PutBody, error: unknown): Promise<boolean> {
+    const isSmall = body instanceof Uint8Array && body.byteLength <= RESERVE_BYTES / 2
+    if (!isSmall || !isVecsnapError(error) || error.details.code !== "ENOSPC") return false
+    return unlink(this.#reserve).then(
+      () => true,
+      () => false,
+    )
+  }
+
   /** Makes room for temporary files; once per store, also removes those of processes that died. */
   async #prepare(): Promise<void> {
     await this.#assertNoLinks()
     try {
       await mkdir(this.#temporaries, { recursive: true })
-      this.#swept ??= removeAbandoned(this.#temporaries)
+      this.#swept ??= removeAbandoned(this.#temporaries).then(() => keepReserve(this.#reserve))
       await this.#swept
     } catch (error) {
       throw fileError("create", this.#temporaries, error)
@@ -324,6 +347,17 @@ function isPrivate(name: string): boolean {
 // Files of other origin may have names that no key has; they are not objects.
 function canBeKey(name: string): boolean {
   return isKey(name.endsWith("/") ? `${name}x` : name)
+}
+
+/** Best effort: a disk that has no room for it now may have later. */
+async function keepReserve(path: string): Promise<void> {
+  const held = await stat(path).catch(() => undefined)
+  if (held?.size === RESERVE_BYTES) return
+  const aside = `${path}-${randomUUID()}`
+  // Random, so that no file system stores less than that.
+  await writeFile(aside, randomBytes(RESERVE_BYTES), { flag: "wx", mode: 0o600 })
+    .then(() => rename(aside, path))
+    .catch(() => unlink(aside).catch(() => undefined))
 }
 
 async function removeAbandoned(directory: string): Promise<void> {
