@@ -92,7 +92,7 @@ export async function withBody<T>(body: PutBody, use: (source: BodySource) => Pr
   }
   const { file } = body
   const handle = await open(file, "r").catch((error) => {
-    throw bodyError("read", file, error)
+    throw namedError("read", file, error)
   })
   try {
     const stat = await handle.stat()
@@ -106,8 +106,8 @@ export async function withBody<T>(body: PutBody, use: (source: BodySource) => Pr
   }
 }
 
-/** An error about a file that somebody asks to upload: whoever names one that is not there is to blame. */
-export function bodyError(action: string, file: string, error: unknown): VecsnapError {
+/** An error about a file to upload, or to download to: whoever names one where there is nothing is to blame. */
+export function namedError(action: string, file: string, error: unknown): VecsnapError {
   if (errorCode(error) !== "ENOENT") return fileError(action, file, error)
   return invalidInput(
     `cannot ${action} ${file}: no such file or directory`,
@@ -152,7 +152,7 @@ export async function createFile<T>(
   mode?: number,
 ): Promise<T> {
   const handle = await open(path, "wx", mode).catch((error) => {
-    throw fileError("create", path, error)
+    throw namedError("create", path, error)
   })
   try {
     const result = await write(handle)

@@ -30,7 +30,7 @@ import {
 } from "node:fs/promises"
 import { dirname, join, resolve } from "node:path"
 import { conflict, corrupt, invalidInput, isVecsnapError, throwIfAborted, unsupported } from "../errors.js"
-import { bodyError, createFile, errorCode, fileError, OWNER_ONLY, readRange } from "./files.js"
+import { createFile, errorCode, fileError, namedError, OWNER_ONLY, readRange } from "./files.js"
 import { createReplaceLock, type ReplaceLock } from "./local-lock.js"
 import {
   assertExpectedSize,
@@ -384,7 +384,7 @@ async function writeTemporary(path: string, body: PutBody): Promise<string> {
       await copyFile(body.file, path, constants.COPYFILE_FICLONE).catch((error) => {
         // The target has just been created.
         throw errorCode(error) === "ENOENT"
-          ? bodyError("read", body.file, error)
+          ? namedError("read", body.file, error)
           : fileError(`copy ${body.file} to`, path, error)
       })
       await handle.chmod(mode)
