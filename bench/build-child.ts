@@ -1,6 +1,6 @@
 /**
- * Builds a snapshot in a process of its own, so that its peak memory is the build's and nothing else's. Takes a JSON
- * request as its argument, prints a JSON answer.
+ * Builds a snapshot in a process of its own, so that its peak memory is the build's and nothing else's. Takes
+ * a JSON request as its argument, prints a JSON answer.
  */
 import {
   type BackendName,

@@ -1,6 +1,6 @@
 /**
- * Builds one LanceDB table with one index over the rows of a file, in a process of its own. Takes a JSON request as its
- * argument, prints a JSON answer.
+ * Builds one LanceDB table with one index over the rows of a file, in a process of its own. Takes a JSON
+ * request as its argument, prints a JSON answer.
  */
 import { connect, Index } from "@lancedb/lancedb"
 import { type RecordBatch, Table } from "apache-arrow"

@@ -1,12 +1,13 @@
 /**
- * Building a snapshot of 64 shards against building one LanceDB table of the same Parquet file, on disk, each in a process of its own:
+ * Building a snapshot of 64 shards against building one LanceDB table of the same Parquet file, on disk, each
+ * in a process of its own:
  *
  * ```
  * npm run words:full && npm run bench:build [-- --times 10] [--only fast,IVF_FLAT] [--input rows.parquet]
  * ```
  *
- * Prints time, processor time, peak memory and bytes, and how the times compare. `--times`: so many times the rows, moved a little. The input has the columns
- * `id` and `vector`; the word set if none is given.
+ * Prints time, processor time, peak memory and bytes, and how the times compare. `--times`: so many times the
+ * rows, moved a little. The input has the columns `id` and `vector`; the word set if none is given.
  */
 import { execFile } from "node:child_process"
 import { createReadStream } from "node:fs"

@@ -5,9 +5,9 @@
  * npm run words:full && npm run servers:install && npm run bench:core
  * ```
  *
- * Prints, for each backend: build time by stage and peak memory; whether a search of all shards equals brute force;
- * requests and bytes of a cold query. Then recall@10 against probes on 1,000 rows that the build never saw. The peer in
- * the same run is brute force over all rows on one thread.
+ * Prints, for each backend: build time by stage and peak memory; whether a search of all shards equals brute
+ * force; requests and bytes of a cold query. Then recall@10 against probes on 1,000 rows that the build never
+ * saw. The peer in the same run is brute force over all rows on one thread.
  */
 import { join } from "node:path"
 import { type BackendName, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"

@@ -1,10 +1,11 @@
 /**
  * Vectors of other kinds than words, the same for a seed:
  *
- * - `clustered`: overlapping anisotropic clusters. One cluster for 400 rows, of unequal weight; centres are Gaussian, and a
- *   row is its cluster's centre plus noise along five directions of the cluster's own and a little along all axes.
- * - `smooth`: no clusters. Six coordinates, uniform, pass through 96 slow waves of random direction and phase, with 2 % noise: a
- *   curved sheet of six dimensions.
+ * - `clustered`: overlapping anisotropic clusters. One cluster for 400 rows, of unequal weight; centres are
+ *   Gaussian, and a row is its cluster's centre plus noise along five directions of the cluster's own and a
+ *   little along all axes.
+ * - `smooth`: no clusters. Six coordinates, uniform, pass through 96 slow waves of random direction and
+ *   phase, with 2 % noise: a curved sheet of six dimensions.
  */
 import { createRandom } from "../src/vectors/random.js"
 

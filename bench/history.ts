@@ -1,6 +1,6 @@
 /**
- * What benchmarks have measured, one line of JSON per run in bench/history.jsonl, so that a change for the worse is seen
- * and dated. The file is part of the repository; a run adds to the end of it.
+ * What benchmarks have measured, one line of JSON per run in bench/history.jsonl, so that a change for the
+ * worse is seen and dated. The file is part of the repository; a run adds to the end of it.
  */
 import { execFileSync } from "node:child_process"
 import { appendFileSync } from "node:fs"
@@ -21,7 +21,10 @@ export interface RunFacts {
   readonly cpu: string
   readonly cores: number
   readonly memoryGiB: number
-  /** Processes that wanted a core on average in the last minute of the run: more than `cores`, and others took part. */
+  /**
+   * Processes that wanted a core on average in the last minute of the run: more than `cores`, and others took
+   * part.
+   */
   readonly load: number
 }
 

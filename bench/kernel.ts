@@ -5,11 +5,13 @@
  * npm run bench:kernel
  * ```
  *
- * Scans of 20,000 rows, top 10: the compiled kernel over a table in its own memory, over one elsewhere (copied piece by piece),
- * and for 64 queries at a time; the plain loop; sqlite-vec's own search; usearch's exact search where that package is to be found
- * (it is no dependency: `npm install --no-save usearch`, or elsewhere with NODE_PATH). Beside them, how fast this machine reads memory
- * and what share of that the scan reaches. Then rows assigned to points: the kernel, the plain loop, and a loop over arrays of
- * arrays as JavaScript packages for k-means have them. Every figure is the median of interleaved rounds: what else the machine does hits all alike.
+ * Scans of 20,000 rows, top 10: the compiled kernel over a table in its own memory, over one elsewhere
+ * (copied piece by piece), and for 64 queries at a time; the plain loop; sqlite-vec's own search; usearch's
+ * exact search where that package is to be found (it is no dependency: `npm install --no-save usearch`, or
+ * elsewhere with NODE_PATH). Beside them, how fast this machine reads memory and what share of that the scan
+ * reaches. Then rows assigned to points: the kernel, the plain loop, and a loop over arrays of arrays as
+ * JavaScript packages for k-means have them. Every figure is the median of interleaved rounds: what else the
+ * machine does hits all alike.
  */
 import { createRequire } from "node:module"
 import Sqlite from "better-sqlite3"

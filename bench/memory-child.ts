@@ -1,4 +1,7 @@
-/** Opens all shards of a snapshot in a process of its own; prints by how much its resident memory grew, in bytes. */
+/**
+ * Opens all shards of a snapshot in a process of its own; prints by how much its resident memory grew, in
+ * bytes.
+ */
 import { openSnapshot } from "../src/index.js"
 
 const [url, cacheDir] = process.argv.slice(2) as [string, string]

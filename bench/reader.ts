@@ -1,13 +1,13 @@
 /**
- * The reader on the full word set in 64 cluster shards, against one unsharded LanceDB table of the same vectors at equal
- * recall, in the same run.
+ * The reader on the full word set in 64 cluster shards, against one unsharded LanceDB table of the same
+ * vectors at equal recall, in the same run.
  *
  * ```
  * npm run words:full && npm run servers:install && npm run bench:reader
  * ```
  *
- * 1,000 rows are held out of both and serve as queries. Ours searches 8 probes; LanceDB, with an IVF_FLAT index of √N
- * partitions on local disk, as many partitions as it needs for the same recall@10.
+ * 1,000 rows are held out of both and serve as queries. Ours searches 8 probes; LanceDB, with an IVF_FLAT
+ * index of √N partitions on local disk, as many partitions as it needs for the same recall@10.
  */
 import { execFile } from "node:child_process"
 import { join } from "node:path"

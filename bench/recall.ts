@@ -1,17 +1,18 @@
 /**
- * Recall against probes of all layouts and strategies, and of every step on the way to them, by the library and without a
- * snapshot. Where the data is the full word set, the figures of the reference trial stand next to ours.
+ * Recall against probes of all layouts and strategies, and of every step on the way to them, by the library
+ * and without a snapshot. Where the data is the full word set, the figures of the reference trial stand next
+ * to ours.
  *
  * ```
  * npm run words:full && npm run bench:recall
- * node dist/bench/recall.js [words | clustered | smooth | vectors.npy | rows.parquet] [--shards 64] [--rows N]
+ * node dist/bench/recall.js [words | clustered | smooth | vectors.npy | x.parquet] [--shards K] [--rows N]
  *   [--budgets 1.1,1.2] [--seed 1] [--noise .8]
  * ```
  *
- * `clustered` and `smooth` are made by generate.ts, 100,000 × 96 unless `--rows` says otherwise. Cosine only. 2,000 test rows are
- * held out of everything; queries unlike the rows are means of two rows with noise. `rows`, `unlike`: recall reached / mean
- * probes, "two" with thresholds by the mean, "bound" by the lower bound as builds have them, "fixed" the number of
- * probes that would do if it were known.
+ * `clustered` and `smooth` are made by generate.ts, 100,000 × 96 unless `--rows` says otherwise. Cosine only.
+ * 2,000 test rows are held out of everything; queries unlike the rows are means of two rows with noise.
+ * `rows`, `unlike`: recall reached / mean probes, "two" with thresholds by the mean, "bound" by the lower
+ * bound as builds have them, "fixed" the number of probes that would do if it were known.
  */
 import { readFileSync } from "node:fs"
 import { basename } from "node:path"
@@ -225,7 +226,7 @@ function routeByStrategy(strategy: Strategy, queries: SpaceRows, shown = shards)
 }
 const everyShard = Array.from({ length: shards }, (_, shard) => shard)
 
-// ------------------------------------------------------------------------------------------------ split
+// --- split -----------------------------------------------------------------------------------------------
 const loaded = await load()
 let all = prepareRows(
   { metric: "cosine", dim: loaded.dim, origin: new Float32Array(loaded.dim), scale: 1 },
@@ -251,7 +252,7 @@ step("split and exact truth", {
   "truth sum": validationTruth.ids.reduce((sum, id) => sum + id, 0),
 })
 
-// ------------------------------------------------------------------------------------------------ baseline, graph
+// --- baseline, graph -------------------------------------------------------------------------------------
 const byCentroid = (points: Float32Array, queries: SpaceRows) => {
   const start = Int32Array.from({ length: shards + 1 }, (_, i) => i)
   const counts = new Int32Array(shards).fill(1)
@@ -306,7 +307,7 @@ const reverse = reverseLists(rows.rows, [graph])
   step("graph recall on 1,000 rows", { recall: [share(10), share(16)] })
 }
 
-// ------------------------------------------------------------------------------------------------ layouts
+// --- layouts ---------------------------------------------------------------------------------------------
 const single = (home: ArrayLike<number>): Membership => ({ shards, home, copies: undefined })
 const a = balancedLayout(rows, shards, centroids, seed)
 step("A: balanced k-means", { inside: insideShare(graph, a), ...sizes(single(a), rows.rows) })
@@ -345,7 +346,7 @@ const chosen = candidates.reduce((best, next) => (next.judged > best.judged ? ne
 step(`chosen: ${chosen.name}`)
 const { home, homes, scoring, routings } = chosen
 
-// ------------------------------------------------------------------------------------------------ copies, stopping
+// --- copies, stopping ------------------------------------------------------------------------------------
 const few = describeShards(rows, home, shards, DEMAND_DESCRIPTORS, saltOf("demand", seed))
 const fewBeta = tuneBeta(few, validation, validationTruth, home).beta
 const ranks = Math.min(DEMAND_RANKS, shards)

@@ -6,10 +6,11 @@
  * node dist/bench/scale.js 100000 1000000 [--layout fast]
  * ```
  *
- * Rows: by default 100,000, 1,000,000 and 3,414,790. Row i is word i mod 341,479, times 1 plus Gaussian noise of a tenth for each
- * element but for the first copy; DuckDB writes them to Parquet files in .cache/scale as they are made, once. Each build is a
- * process of its own, with as many shards as `vecsnap plan` proposes. For each: build time and peak memory, size, the time
- * until a process without a cache has its first answer, and queries per second with 16 in flight at targetRecall .95.
+ * Rows: by default 100,000, 1,000,000 and 3,414,790. Row i is word i mod 341,479, times 1 plus Gaussian noise
+ * of a tenth for each element but for the first copy; DuckDB writes them to Parquet files in .cache/scale as
+ * they are made, once. Each build is a process of its own, with as many shards as `vecsnap plan` proposes.
+ * For each: build time and peak memory, size, the time until a process without a cache has its first answer,
+ * and queries per second with 16 in flight at targetRecall .95.
  */
 import { existsSync, mkdirSync, renameSync } from "node:fs"
 import { join } from "node:path"

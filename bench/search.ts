@@ -1,19 +1,22 @@
 /**
- * Searches of a snapshot of the full word set (341,479 × 100, cosine) against one LanceDB table at equal recall:
+ * Searches of a snapshot of the full word set (341,479 × 100, cosine) against one LanceDB table at equal
+ * recall:
  *
  * ```
  * npm run words:full && npm run servers:install && npm run bench:search
  * node dist/bench/search.js --layout fast --dir kept --skip-minio
  * ```
  *
- * 2,000 rows are held out of both and serve as queries; what they should find is brute force over all other rows. With the
- * first 1,000 both sides are tuned to recall@10 .90, .95 and .98: ours by `targetRecall`, the peer by the number of IVF_FLAT
- * partitions that it searches. With the other 1,000, queries per second and latencies are measured at 1, 4 and 16 in
- * flight, the sides taking turns; the median of the rounds counts. A cold query has nothing open and nothing on disk.
+ * 2,000 rows are held out of both and serve as queries; what they should find is brute force over all other
+ * rows. With the first 1,000 both sides are tuned to recall@10 .90, .95 and .98: ours by `targetRecall`, the
+ * peer by the number of IVF_FLAT partitions that it searches. With the other 1,000, queries per second and
+ * latencies are measured at 1, 4 and 16 in flight, the sides taking turns; the median of the rounds counts. A
+ * cold query has nothing open and nothing on disk.
  *
- * `--layout` of the snapshot (default: affinity, with 1.2 times the rows). `--dir`: keep snapshot, table and cache there and use
- * them if they are there already. `--partitions 292,584,1168`: the peer's index with the most queries per second at .95
- * counts. `--targets` (.95 must be among them) and `--rounds`: fewer for a shorter run. `--skip-minio`: the local directory alone.
+ * `--layout` of the snapshot (default: affinity, with 1.2 times the rows). `--dir`: keep snapshot, table and
+ * cache there and use them if they are there already. `--partitions 292,584,1168`: the peer's index with the
+ * most queries per second at .95 counts. `--targets` (.95 must be among them) and `--rounds`: fewer for a
+ * shorter run. `--skip-minio`: the local directory alone.
  */
 import { existsSync } from "node:fs"
 import { join } from "node:path"
@@ -57,7 +60,10 @@ const BUDGET = 1.2
 const K = 10
 const HELD_OUT = 2000
 const IN_FLIGHT = [1, 4, 16]
-/** Steps in which our target is raised if it falls short of the recall on the queries that both sides are tuned with. */
+/**
+ * Steps in which our target is raised if it falls short of the recall on the queries that both sides are
+ * tuned with.
+ */
 const TARGET_STEP = 0.0025
 
 const words = await loadWords()
@@ -81,7 +87,10 @@ async function findAll(search: Search, asked: readonly Float32Array[]): Promise<
   return ids
 }
 
-/** The smallest route that reaches a recall: a target where the routing has been measured, else a number of probes. */
+/**
+ * The smallest route that reaches a recall: a target where the routing has been measured, else a number of
+ * probes.
+ */
 async function tune(reader: Reader, wanted: number): Promise<Route> {
   for (let step = 0; ; step++) {
     const route =
@@ -185,10 +194,16 @@ async function bestPeer(dir: string): Promise<{ readonly peer: Peer; readonly pa
   return best!
 }
 
-/** How much longer each request takes where round trips are counted: short ones that merely begin one after another look like a chain. */
+/**
+ * How much longer each request takes where round trips are counted: short ones that merely begin one after
+ * another look like a chain.
+ */
 const HELD_MS = 50
 
-/** A query in a fresh process's situation: what it asks of the store, and once more with slow requests, how often it waits for them. */
+/**
+ * A query in a fresh process's situation: what it asks of the store, and once more with slow requests, how
+ * often it waits for them.
+ */
 async function coldQuery(url: string, store: StoreOptions, route: Route) {
   const { requests: _, ...figures } = await firstAnswer(url, store, route, 0)
   const { requests } = await firstAnswer(url, store, route, HELD_MS)
@@ -231,7 +246,10 @@ async function firstAnswer(url: string, store: StoreOptions, route: Route, heldM
   })
 }
 
-/** How many requests have had to wait for one another: the most of them of which each began after the one before had ended. */
+/**
+ * How many requests have had to wait for one another: the most of them of which each began after the one
+ * before had ended.
+ */
 function longestChain(requests: readonly { readonly startMs: number; readonly endMs: number }[]): number {
   let length = 0
   let freeAtMs = -Infinity

@@ -83,7 +83,10 @@ export interface Load {
   readonly p50Ms: number
   readonly p95Ms: number
   readonly p99Ms: number
-  /** Processor time per query over all threads of the process: what counts where other processes take their share. */
+  /**
+   * Processor time per query over all threads of the process: what counts where other processes take their
+   * share.
+   */
   readonly cpuMs: number
 }
 

@@ -49,8 +49,8 @@ export function withoutRows(
 }
 
 /**
- * Rows held out of a build as queries: the first `count` by a hash of the row number, so that every implementation in any
- * language can take the same ones.
+ * Rows held out of a build as queries: the first `count` by a hash of the row number, so that every
+ * implementation in any language can take the same ones.
  */
 export function heldOutRows(rows: number, count: number): number[] {
   const order = Array.from({ length: rows }, (_, row) => ({ row, hash: hash32(row, 1) }))

@@ -77,12 +77,16 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
     store,
     ...resolveRelease(flags, config),
   })
-  // Names were checked by commander's choices or by the schema of the configuration; the library checks them once more.
+  // Names were checked by commander's choices or by the schema of the configuration; the library checks them
+  // once more.
   const read = resolveSource(inputs, flags, config)
   return { ...read, ...resolveQueries(read.source, flags, config), build: build as BuildRequest["build"] }
 }
 
-/** What is read, and how its columns are understood. Throws `InvalidInput` if nothing is named, or both files and SQL. */
+/**
+ * What is read, and how its columns are understood. Throws `InvalidInput` if nothing is named, or both files
+ * and SQL.
+ */
 export function resolveSource(
   inputs: readonly string[],
   flags: MappingFlags & StorageFlags & Pick<BuildFlags, "memoryLimit">,
@@ -155,9 +159,9 @@ function resolveInput(
 }
 
 /**
- * Sharding from flags and configuration: `cluster` with a number of shards for the input, if neither names a strategy. A setting
- * that the strategy does not know is an error, except that another strategy asked for by a flag leaves behind what the
- * configuration says for its own.
+ * Sharding from flags and configuration: `cluster` with a number of shards for the input, if neither names a
+ * strategy. A setting that the strategy does not know is an error, except that another strategy asked for by
+ * a flag leaves behind what the configuration says for its own.
  */
 export function resolveSharding(flags: ShardingFlags, config: Pick<Config, "sharding">): RequestedSharding {
   const { strategy: configured, ...inFile } = config.sharding ?? {}
@@ -213,8 +217,8 @@ function notForStrategy({ name }: ShardingSetting, strategy: string, isFlag: boo
 }
 
 /**
- * Options of the shard index. One that the backend does not have is an error, except that another backend asked
- * for by a flag leaves behind what the configuration says for its own.
+ * Options of the shard index. One that the backend does not have is an error, except that another backend
+ * asked for by a flag leaves behind what the configuration says for its own.
  */
 export function resolveIndex(
   flags: Pick<BuildFlags, "backend" | "index">,
@@ -250,8 +254,8 @@ function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string,
 type ReleaseRequest = Pick<BuildOptions, "gates" | "allow" | "retention" | "publish" | "leaseSeconds">
 
 /**
- * Gates, retention and publishing. Flags override the configuration, except that `--allow` adds to `gates.allow`: who
- * lets one gate pass tonight must not close those that are always open.
+ * Gates, retention and publishing. Flags override the configuration, except that `--allow` adds to
+ * `gates.allow`: who lets one gate pass tonight must not close those that are always open.
  */
 export function resolveRelease(flags: ReleaseFlags, config: Config): ReleaseRequest {
   const retention = resolveRetention(flags, config)

@@ -5,8 +5,9 @@
 import { EXIT_CODES, EXIT_OK } from "./exit-codes.js"
 import { run } from "./run.js"
 
-// What cannot be printed must not end a build. A log that is full (`2> log`) is passed over, and so is a reader that went away
-// (`| head`); that the result is not there because the disk is full, the exit code says.
+// What cannot be printed must not end a build. A log that is full (`2> log`) is passed over, and so is a
+// reader that went away (`| head`); that the result is not there because the disk is full, the exit code
+// says.
 let unprinted: NodeJS.ErrnoException | undefined
 process.stderr.on("error", () => {})
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {

@@ -5,20 +5,21 @@
  * both values (expected, got), and the `cause` where there is one. Narrow with {@link isVecsnapError}, which
  * also works across worker threads and duplicate installations, unlike `instanceof`.
  *
- * | tag            | what happened                                   | what to do next                         |
- * | -------------- | ----------------------------------------------- | --------------------------------------- |
- * | `InvalidInput` | a record, option or query is wrong              | fix it; the caller's fault alone        |
- * | `NotFound`     | no snapshot, run or object there                | check the URL; build first              |
- * | `Conflict`     | someone else published or wrote meanwhile       | look at what is there, then retry       |
- * | `GateRefused`  | a condition for publishing does not hold        | look at the build, or allow it by name  |
- * | `Corrupt`      | checksum, size or format of stored data is off  | restore the object, or rebuild          |
- * | `Unavailable`  | the store, the machine or a queue fails us now  | retry later; see `details.lasting`      |
- * | `Unsupported`  | not possible with this store, version, snapshot | change the request, or install/upgrade  |
- * | `Closed`       | used after `close()`                            | open again                              |
- * | `Aborted`      | the caller's `AbortSignal` fired, or a timeout  | nothing; it was asked for               |
+ * | tag            | what happened                                   | what to do next                    |
+ * | -------------- | ----------------------------------------------- | ---------------------------------- |
+ * | `InvalidInput` | a record, option or query is wrong              | fix it; the caller's fault alone   |
+ * | `NotFound`     | no snapshot, run or object there                | check the URL; build first         |
+ * | `Conflict`     | someone else published or wrote meanwhile       | look at what is there, then retry  |
+ * | `GateRefused`  | a condition for publishing does not hold        | look at it, or allow it by name    |
+ * | `Corrupt`      | checksum, size or format of stored data is off  | restore the object, or rebuild     |
+ * | `Unavailable`  | the store, the machine or a queue fails us now  | retry later; see `details.lasting` |
+ * | `Unsupported`  | not possible with this store, version, snapshot | change the request, or upgrade     |
+ * | `Closed`       | used after `close()`                            | open again                         |
+ * | `Aborted`      | the caller's `AbortSignal` fired, or a timeout  | nothing; it was asked for          |
  *
- * `Unavailable` with `details.lasting: true` is of what waiting does not mend: a permission that is missing, credentials
- * that are wrong, a directory that is not there. Somebody has to put it right; vecsnap does not try such a call again.
+ * `Unavailable` with `details.lasting: true` is of what waiting does not mend: a permission that is missing,
+ * credentials that are wrong, a directory that is not there. Somebody has to put it right; vecsnap does not
+ * try such a call again.
  */
 export type ErrorTag =
   | "InvalidInput"

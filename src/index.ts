@@ -1,7 +1,8 @@
 /**
  * vecsnap: snapshots of sharded vector indexes on object storage.
  *
- * A nightly job builds a snapshot and makes it live; applications open it, read-only, inside their own process.
+ * A nightly job builds a snapshot and makes it live; applications open it, read-only, inside their own
+ * process.
  *
  * ```ts
  * import { buildSnapshot, openSnapshot, openSource } from "vecsnap"
@@ -27,7 +28,8 @@
  * - `recall/`: true neighbours, curves, the certificate: all that measures.
  * - `sources/`: {@link openSource}, input files to records, a file per format.
  * - `sharding/`: the strategies, pure; `shards/`: the index backends.
- * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`, pure.
+ * - `storage/`: the object store contract and its implementations; `vectors/`: distances, top-k, `.npy`,
+ *   pure.
  * - `async/`: so many at a time, and no longer than wanted.
  * - `errors.ts`: what can go wrong, by what to do next; `records.ts`: what goes in and comes out.
  */

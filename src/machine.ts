@@ -19,7 +19,10 @@ export interface ReaderDefaults {
   readonly workers: number
   /** Shards open at the same time: a quarter of the open files, at most 256. */
   readonly maxOpenShards: number
-  /** Shards in work at the same time, each with a file and a connection: an eighth of the open files, at most 64. */
+  /**
+   * Shards in work at the same time, each with a file and a connection: an eighth of the open files, at most
+   * 64.
+   */
   readonly concurrency: number
 }
 
@@ -36,7 +39,10 @@ export function readerDefaults({ memoryBytes, openFiles, cores }: MachineLimits)
   }
 }
 
-/** What a build may take for a layout and for large rows where nothing is said: half of the memory, at most 1 GiB. */
+/**
+ * What a build may take for a layout and for large rows where nothing is said: half of the memory, at most 1
+ * GiB.
+ */
 export const buildMemoryDefault = ({ memoryBytes }: Pick<MachineLimits, "memoryBytes">): number =>
   share(memoryBytes, 2, GIB)
 

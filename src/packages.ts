@@ -1,8 +1,8 @@
 import { messageOf, unsupported } from "./errors.js"
 
 /**
- * Runs `load`, which imports (and tries out) an optional package. If that fails, throws `Unsupported` with the package to
- * install; `user` is what needs it, "the lancedb backend".
+ * Runs `load`, which imports (and tries out) an optional package. If that fails, throws `Unsupported` with
+ * the package to install; `user` is what needs it, "the lancedb backend".
  */
 export async function withPackage<T>(
   packageName: string,
@@ -19,7 +19,10 @@ export async function withPackage<T>(
   }
 }
 
-/** Whether the package is there, but its native part is for another Node, system or processor, or was never compiled. */
+/**
+ * Whether the package is there, but its native part is for another Node, system or processor, or was never
+ * compiled.
+ */
 const isBroken = (cause: unknown): boolean =>
   (cause as { readonly code?: unknown }).code === "ERR_DLOPEN_FAILED" ||
   /NODE_MODULE_VERSION|bindings file|invalid ELF|GLIBC|architecture/i.test(messageOf(cause))

@@ -1,10 +1,14 @@
 /**
  * Records: what goes into a snapshot and comes back from it.
  *
- * A user hands over {@link VectorRecord} objects or files; inside, everything flows in columnar {@link RecordBatch}es.
+ * A user hands over {@link VectorRecord} objects or files; inside, everything flows in columnar
+ * {@link RecordBatch}es.
  */
 
-/** A snapshot has one id type. Integers are 64-bit; they may be given as `number` (integral, safe) or `bigint`. */
+/**
+ * A snapshot has one id type. Integers are 64-bit; they may be given as `number` (integral, safe) or
+ * `bigint`.
+ */
 export type Id = string | number | bigint
 
 export type IdType = "string" | "int64"
@@ -14,7 +18,9 @@ export const FIELD_TYPES = ["string", "int64", "float64", "bool"] as const
 /** Types of the columns that can be routed and filtered on. */
 export type FieldType = (typeof FIELD_TYPES)[number]
 
-/** A value of a field. `int64` is a `bigint` inside batches; see {@link FieldSpec.wide} for what comes back. */
+/**
+ * A value of a field. `int64` is a `bigint` inside batches; see {@link FieldSpec.wide} for what comes back.
+ */
 export type FieldValue = string | number | bigint | boolean | null
 
 /** Any JSON value, kept as given and handed back with a hit. Integers beyond 2^53 are `bigint`. */
@@ -30,8 +36,9 @@ export type Json =
 export interface VectorRecord {
   readonly id: Id
   /**
-   * `dim` finite numbers; stored as float32. Bytes (`Buffer`, `Uint8Array`) are read by the `vectorEncoding` of
-   * `recordsSource`, else refused, unless they are as many float32 values as the snapshot has that a build replaces.
+   * `dim` finite numbers; stored as float32. Bytes (`Buffer`, `Uint8Array`) are read by the `vectorEncoding`
+   * of `recordsSource`, else refused, unless they are as many float32 values as the snapshot has that a build
+   * replaces.
    */
   readonly vector: ArrayLike<number>
   /** Values of the declared fields; a field that is absent is null. */
@@ -45,8 +52,8 @@ export interface FieldSpec {
   readonly name: string
   readonly type: FieldType
   /**
-   * For `int64`: whether some value of the snapshot lies beyond ±(2^53 - 1). Then all values of the field come back as
-   * `bigint`, else all as `number`; never mixed.
+   * For `int64`: whether some value of the snapshot lies beyond ±(2^53 - 1). Then all values of the field
+   * come back as `bigint`, else all as `number`; never mixed.
    */
   readonly wide?: boolean
 }
@@ -94,7 +101,9 @@ export interface StoredRecord {
   readonly payload: Json
 }
 
-/** Order of ids wherever one is needed: integers by value, strings by UTF-16 code unit, as JavaScript's `<`. */
+/**
+ * Order of ids wherever one is needed: integers by value, strings by UTF-16 code unit, as JavaScript's `<`.
+ */
 export function compareIds(a: Id, b: Id): number {
   return a < b ? -1 : a > b ? 1 : 0
 }

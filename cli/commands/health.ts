@@ -37,8 +37,8 @@ const EXIT_OF: Readonly<Record<Health["status"], number>> = {
 }
 
 /**
- * `vecsnap health`: opens the live snapshot as a service would, asks one shard for a row, and says how it is; the exit
- * code says it too.
+ * `vecsnap health`: opens the live snapshot as a service would, asks one shard for a row, and says how it is;
+ * the exit code says it too.
  */
 export function healthCommand(io: Io, exitWith: (code: number) => void): Command {
   const command = new Command("health")

@@ -49,7 +49,10 @@ export function checkOptions(options: OpenOptions<unknown>): ReaderBounds {
   return { cacheDir, maxOpenShards, concurrency, maxQueued, queueTimeoutMs, openTimeoutMs }
 }
 
-/** What is in the environment of a service or a container may be anything: a cache is never put where nobody would look. */
+/**
+ * What is in the environment of a service or a container may be anything: a cache is never put where nobody
+ * would look.
+ */
 function defaultCacheDir(): string {
   const { XDG_CACHE_HOME } = process.env
   if (XDG_CACHE_HOME !== undefined && isAbsolute(XDG_CACHE_HOME)) return join(XDG_CACHE_HOME, "vecsnap")

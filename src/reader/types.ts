@@ -57,8 +57,8 @@ export interface OpenOptions<Payload = Json> {
   /** Closes shards that no search has used for so long, in seconds. Default: never. */
   readonly idleSeconds?: number | undefined
   /**
-   * Vectors held in memory over all open shards, in bytes; default 1 GiB, or a quarter of the memory of the container or
-   * machine if that is less. Beyond, shards are scanned from disk.
+   * Vectors held in memory over all open shards, in bytes; default 1 GiB, or a quarter of the memory of the
+   * container or machine if that is less. Beyond, shards are scanned from disk.
    */
   readonly memoryBytes?: number | undefined
   /** Threads that search; default: the number of cores, at most 8, and one for each 128 MiB of memory. */
@@ -324,8 +324,8 @@ export interface Reader<Payload = Json> extends AsyncDisposable {
 
 export interface HealthOptions {
   /**
-   * Also asks the smallest shard for one row, which downloads and opens it if need be, in 10 seconds at most: for who has made
-   * no searches to judge by. Default false.
+   * Also asks the smallest shard for one row, which downloads and opens it if need be, in 10 seconds at most:
+   * for who has made no searches to judge by. Default false.
    */
   readonly trial?: boolean | undefined
   /** Ends the trial, with `Aborted`. */

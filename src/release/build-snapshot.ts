@@ -29,10 +29,11 @@ import { observeBuild } from "./telemetry.js"
 /**
  * Builds a snapshot from the input and makes it live.
  *
- * Reads the input once, or twice where the strategy must be trained. Throws `InvalidInput` for bad options, rows or
- * duplicate ids, `Conflict` if another run was published since this one started or if the run was taken for dead, `GateRefused`
- * if the snapshot does not keep the limits of `gates`: then it is stored, but not live. `Unavailable` if the store does not answer, `Aborted` if the signal fires. Whatever is thrown, the snapshot that was live before still is, and
- * the temporary directory is gone.
+ * Reads the input once, or twice where the strategy must be trained. Throws `InvalidInput` for bad options,
+ * rows or duplicate ids, `Conflict` if another run was published since this one started or if the run was
+ * taken for dead, `GateRefused` if the snapshot does not keep the limits of `gates`: then it is stored, but
+ * not live. `Unavailable` if the store does not answer, `Aborted` if the signal fires. Whatever is thrown,
+ * the snapshot that was live before still is, and the temporary directory is gone.
  */
 export async function buildSnapshot(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
   assertRoot(options.to)
@@ -89,8 +90,8 @@ async function buildAndRelease(
     }
   } catch (thrown) {
     await run.end({ error: thrown })
-    // Whatever it was that failed when the lease was lost: that it was lost is what there is to tell. The last record may be what
-    // finds out, as when a collection has taken the files of a build that slept.
+    // Whatever it was that failed when the lease was lost: that it was lost is what there is to tell. The
+    // last record may be what finds out, as when a collection has taken the files of a build that slept.
     throw run.lost.aborted ? run.lost.reason : thrown
   }
 
@@ -119,7 +120,10 @@ async function buildAndRelease(
     return { gates, published }
   }
 
-  /** What is live as this run knows it: if it is something else by now, publishing is refused, unless it is forced. */
+  /**
+   * What is live as this run knows it: if it is something else by now, publishing is refused, unless it is
+   * forced.
+   */
   async function toBeReplaced(): Promise<Manifest | undefined> {
     if (!options.force) return run.base?.manifest
     const pointer = await readPointer(store, { signal })
@@ -164,7 +168,9 @@ const countsOf = ({ manifest }: BuiltSnapshot): RunCounts => ({
   bytes: snapshotBytes(manifest),
 })
 
-/** Tells whether two runs were set up alike, whatever they read. Of secrets there are none in what it covers. */
+/**
+ * Tells whether two runs were set up alike, whatever they read. Of secrets there are none in what it covers.
+ */
 function digestOf({ source, sharding, options }: BuildPlan): string {
   const { metric, backend, onBadRow, maxBadRows, onDuplicate, reuse, locator, model, routingFrom } = options
   const { certificateRows, queries } = options

@@ -15,19 +15,23 @@ export interface BuildOptions extends WriterOptions {
   /** Make the snapshot live; default true. If not, `publishRun` does later. */
   readonly publish?: boolean
   /**
-   * Limits that the snapshot must keep before it becomes live, else `GateRefused` is thrown and nothing is published. Dimension,
-   * metric and model label are compared with the live snapshot even if there are no limits. Not checked without `publish`.
+   * Limits that the snapshot must keep before it becomes live, else `GateRefused` is thrown and nothing is
+   * published. Dimension, metric and model label are compared with the live snapshot even if there are no
+   * limits. Not checked without `publish`.
    */
   readonly gates?: GateOptions
   /** Gates that may refuse all the same. */
   readonly allow?: readonly GateName[]
-  /** Collect what is no longer needed after publishing; default: collect nothing. If that fails, the report tells. */
+  /**
+   * Collect what is no longer needed after publishing; default: collect nothing. If that fails, the report
+   * tells.
+   */
   readonly retention?: RetentionOptions
   /** Publish even if another run was published since this one started. */
   readonly force?: boolean
   /**
-   * The run is taken for dead, and what it wrote is collected in the end, if it gives no sign of life for so long; default 120 s,
-   * at least 30.
+   * The run is taken for dead, and what it wrote is collected in the end, if it gives no sign of life for so
+   * long; default 120 s, at least 30.
    */
   readonly leaseSeconds?: number
 }

@@ -29,11 +29,12 @@ export interface PublishedRun extends Published {
 }
 
 /**
- * Checks the gates of a stored snapshot and makes it live. As a build does, it replaces only what was live when the run started,
- * unless forced.
+ * Checks the gates of a stored snapshot and makes it live. As a build does, it replaces only what was live
+ * when the run started, unless forced.
  *
- * Throws `NotFound` if there is no such snapshot (any more), `GateRefused` if a gate does, `Conflict` if another was published since,
- * `Corrupt` if files of it are missing; nothing has changed then. If it is live already, nothing happens.
+ * Throws `NotFound` if there is no such snapshot (any more), `GateRefused` if a gate does, `Conflict` if
+ * another was published since, `Corrupt` if files of it are missing; nothing has changed then. If it is live
+ * already, nothing happens.
  */
 export async function publishRun(
   root: Root,

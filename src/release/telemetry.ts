@@ -1,6 +1,6 @@
 /**
- * What a build tells of itself through the OpenTelemetry API; docs/metrics.md has the names. A build is a short process: its
- * application must flush the SDK before it exits.
+ * What a build tells of itself through the OpenTelemetry API; docs/metrics.md has the names. A build is a
+ * short process: its application must flush the SDK before it exits.
  */
 import { metrics } from "@opentelemetry/api"
 import { inSpan, SCOPE, tagOf } from "../tracing.js"

@@ -1,6 +1,6 @@
 /**
- * Whether an object is what its manifest says, and its download as a file that is. What is not throws `Corrupt`,
- * naming the object and both values.
+ * Whether an object is what its manifest says, and its download as a file that is. What is not throws
+ * `Corrupt`, naming the object and both values.
  */
 import { mkdir } from "node:fs/promises"
 import { dirname } from "node:path"
@@ -26,8 +26,8 @@ export function assertSha256(key: string, actual: string, expected: string | und
 }
 
 /**
- * Downloads an object to `path`, whose folder is made, and checks it. Returns false if the store does not have
- * it; throws `Corrupt` if it is not what `file` says.
+ * Downloads an object to `path`, whose folder is made, and checks it. Returns false if the store does not
+ * have it; throws `Corrupt` if it is not what `file` says.
  */
 export async function downloadIfThere(
   store: ObjectStore,

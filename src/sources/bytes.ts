@@ -1,4 +1,7 @@
-/** Bytes of text files: decompression by content, and lines. All stream, and close what they read from on any end. */
+/**
+ * Bytes of text files: decompression by content, and lines. All stream, and close what they read from on any
+ * end.
+ */
 import { pipeline, Readable } from "node:stream"
 import { createGunzip } from "node:zlib"
 import { corrupt, invalidInput, messageOf, unsupported } from "../errors.js"
@@ -6,8 +9,8 @@ import { MAGIC_BYTES } from "./format.js"
 import { startsZstd, ZstdStream } from "./zstd.js"
 
 /**
- * Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. Throws `Unsupported` for other
- * compressions.
+ * Plain bytes of what may be gzip or zstd, told by its first bytes. `name` is for messages. Throws
+ * `Unsupported` for other compressions.
  */
 export async function* decompressed(
   bytes: AsyncIterable<Uint8Array>,
@@ -24,7 +27,10 @@ export async function* decompressed(
   }
 }
 
-/** The first bytes, at least `length` of them if there are so many, and all bytes, which must be read or returned. */
+/**
+ * The first bytes, at least `length` of them if there are so many, and all bytes, which must be read or
+ * returned.
+ */
 export async function peek(
   bytes: AsyncIterable<Uint8Array>,
   length: number,
@@ -46,7 +52,10 @@ export async function peek(
   return { head, whole }
 }
 
-/** Compressions that are not read: their first bytes, the endings of their files, and what unpacks them to a pipe. */
+/**
+ * Compressions that are not read: their first bytes, the endings of their files, and what unpacks them to a
+ * pipe.
+ */
 const OTHER_COMPRESSIONS = [
   ["BZh", "bz2", "bzip2", "bzcat"],
   ["\xfd7zXZ", "xz", "xz", "xzcat"],
@@ -56,7 +65,10 @@ const OTHER_COMPRESSIONS = [
   ["\x1f\x9d", "Z", "compress", "zcat"],
 ] as const
 
-/** What is wrong with a file that is compressed in a way that is not read; `undefined` if it is not. Without a head, its name tells. */
+/**
+ * What is wrong with a file that is compressed in a way that is not read; `undefined` if it is not. Without a
+ * head, its name tells.
+ */
 export function compressionProblem(name: string, head: Uint8Array | undefined): string | undefined {
   const start = head === undefined ? undefined : Buffer.from(head).toString("latin1")
   const found = OTHER_COMPRESSIONS.find(([magic, ending]) =>
@@ -130,13 +142,15 @@ function damaged(name: string, compression: string, cause: unknown): Error {
 const NEWLINE = 10
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf])
 
-/** Bytes of one line at most. A file without line breaks is not one of lines, and must not fill the memory. */
+/**
+ * Bytes of one line at most. A file without line breaks is not one of lines, and must not fill the memory.
+ */
 export const MAX_LINE_BYTES = 64 * 2 ** 20
 
 /**
- * The lines of a text, several at a time, without the line feeds (a carriage return before one stays) and without a byte
- * order mark. The last line need not end; after a final line feed there is no further, empty line. Throws `InvalidInput` for a line that is longer
- * than `maxLineBytes`.
+ * The lines of a text, several at a time, without the line feeds (a carriage return before one stays) and
+ * without a byte order mark. The last line need not end; after a final line feed there is no further, empty
+ * line. Throws `InvalidInput` for a line that is longer than `maxLineBytes`.
  */
 export async function* splitLines(
   bytes: AsyncIterable<Uint8Array>,

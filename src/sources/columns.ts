@@ -1,6 +1,6 @@
 /**
- * From named columns, as all file formats have them, to rows: which column is the id, which the vector, which are
- * fields, and that everything else becomes the payload.
+ * From named columns, as all file formats have them, to rows: which column is the id, which the vector, which
+ * are fields, and that everything else becomes the payload.
  */
 import { isUtf8 } from "node:buffer"
 import { invalidInput } from "../errors.js"
@@ -26,8 +26,9 @@ export interface RawColumns {
   /** Names of the columns that a row has. */
   namesOf(row: number): readonly string[]
   /**
-   * Values of a column: JSON values, `undefined` where the row has no such column, `Float32Array` or `Float64Array` for
-   * lists of numbers, `Uint8Array` for binary data. Views into memory of the file's reader are fine.
+   * Values of a column: JSON values, `undefined` where the row has no such column, `Float32Array` or
+   * `Float64Array` for lists of numbers, `Uint8Array` for binary data. Views into memory of the file's reader
+   * are fine.
    */
   column(name: string): (row: number) => unknown
 }
@@ -51,7 +52,10 @@ export interface FileReadOptions {
   readonly signal: AbortSignal | undefined
   /** Takes rows that cannot even be told apart into columns; throws to end the reading. */
   onBadRow(row: number, problem: string): void
-  /** The columns that are needed, of those there are. A reader that can leaves the others unread; it may give them all the same. */
+  /**
+   * The columns that are needed, of those there are. A reader that can leaves the others unread; it may give
+   * them all the same.
+   */
   select(schema: FileSchema): readonly string[]
   /** Bytes of rows that may be in memory at once. */
   readonly memoryLimit: number
@@ -122,7 +126,10 @@ export async function* readBatches(
   }
 }
 
-/** The columns that are read: all, if all that are nothing else make up the payload, or if one of those asked for is not there. */
+/**
+ * The columns that are read: all, if all that are nothing else make up the payload, or if one of those asked
+ * for is not there.
+ */
 function neededColumns(
   { names, vectorNames }: FileSchema,
   mapping: ColumnMapping,
@@ -180,8 +187,9 @@ function vectorCandidates(names: readonly string[], byType: () => readonly strin
 }
 
 /**
- * The column that holds the vectors: the one named so, else the only one that is a list of numbers. `undefined` if there
- * are no rows to tell by. Throws `InvalidInput` that lists the columns if none or several could be it.
+ * The column that holds the vectors: the one named so, else the only one that is a list of numbers.
+ * `undefined` if there are no rows to tell by. Throws `InvalidInput` that lists the columns if none or
+ * several could be it.
  */
 function findVectorColumn(columns: RawColumns, mapping: ColumnMapping, file: string): string | undefined {
   if (columns.rows === 0) return undefined

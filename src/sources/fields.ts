@@ -1,4 +1,6 @@
-/** Options of sources: declared fields, the columns to route and filter on, and what the bytes of vectors are. */
+/**
+ * Options of sources: declared fields, the columns to route and filter on, and what the bytes of vectors are.
+ */
 import { invalidInput } from "../errors.js"
 import { FIELD_TYPES, type FieldType } from "../records.js"
 import { VECTOR_ENCODINGS, type VectorEncoding } from "../vectors/packed.js"

@@ -1,4 +1,7 @@
-/** Formats that are known and not read: told by their names or first bytes, so that an error says what to do instead. */
+/**
+ * Formats that are known and not read: told by their names or first bytes, so that an error says what to do
+ * instead.
+ */
 
 interface ForeignFormat {
   /** As it appears in a sentence. */

@@ -1,6 +1,6 @@
 /**
- * What a format of input files is. Each has one file in formats/ and one line in registry.ts; nothing else knows which
- * formats there are.
+ * What a format of input files is. Each has one file in formats/ and one line in registry.ts; nothing else
+ * knows which formats there are.
  */
 import type { FileReader } from "./columns.js"
 import type { RowIds } from "./ids.js"
@@ -14,9 +14,14 @@ interface FormatFacts<Name extends string> {
   readonly extensions: readonly string[]
   /** Endings that its files share with others: they count only where the first bytes say nothing. */
   readonly sharedExtensions?: readonly string[]
-  /** What its files may begin with, one character per byte (Latin-1), {@link MAGIC_BYTES} at most; empty if anything. */
+  /**
+   * What its files may begin with, one character per byte (Latin-1), {@link MAGIC_BYTES} at most; empty if
+   * anything.
+   */
   readonly magic: readonly string[]
-  /** Loads the package that it needs. Throws `Unsupported`, which names the package, if it is not installed. */
+  /**
+   * Loads the package that it needs. Throws `Unsupported`, which names the package, if it is not installed.
+   */
   load?(): Promise<unknown>
 }
 
@@ -29,10 +34,16 @@ export interface BytesFormat<Name extends string = string> extends FormatFacts<N
 /** Is read at any place, so what is not in a local file is put into one first. */
 export interface FileFormat<Name extends string = string> extends FormatFacts<Name> {
   readonly reads: "file"
-  /** Whether a file holds vectors alone, whose ids come from a file beside it, else are the places of the rows. */
+  /**
+   * Whether a file holds vectors alone, whose ids come from a file beside it, else are the places of the
+   * rows.
+   */
   readonly idsBeside?: boolean
   open(file: LocalFile): Promise<FileReader>
-  /** How many rows a file has, bad ones included, without a reading of them; absent where its files do not say. */
+  /**
+   * How many rows a file has, bad ones included, without a reading of them; absent where its files do not
+   * say.
+   */
   countRows?(file: Pick<LocalFile, "name" | "path" | "tempDir">): Promise<number>
 }
 

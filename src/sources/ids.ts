@@ -1,6 +1,7 @@
 /**
- * Ids of vectors that have none in their own file: the lines of a text, the values of an `.npy` file, or a column of a
- * Parquet or Arrow file. Without such a file they are the places of the rows, from 0, as NumPy counts.
+ * Ids of vectors that have none in their own file: the lines of a text, the values of an `.npy` file, or a
+ * column of a Parquet or Arrow file. Without such a file they are the places of the rows, from 0, as NumPy
+ * counts.
  */
 import { isUtf8 } from "node:buffer"
 import { invalidInput } from "../errors.js"
@@ -15,7 +16,10 @@ export interface RowIds {
   readonly isText: boolean
   /** Whether ids are the places of the rows, for want of others. */
   readonly isCounted: boolean
-  /** The next `count` ids, for rows of `file`; a {@link BadValue} for one that is none. Throws `InvalidInput` if there are fewer. */
+  /**
+   * The next `count` ids, for rows of `file`; a {@link BadValue} for one that is none. Throws `InvalidInput`
+   * if there are fewer.
+   */
   take(count: number, file: string): Promise<readonly unknown[]>
   /** After the last row of all files. Throws `InvalidInput` if ids are left over. */
   end(files: string): Promise<void>

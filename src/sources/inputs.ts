@@ -16,16 +16,19 @@ export type Input =
 
 export interface Expanded {
   readonly inputs: readonly Input[]
-  /** Names of files and folders in the directories that are no input: hidden ones, markers like "_SUCCESS". */
+  /**
+   * Names of files and folders in the directories that are no input: hidden ones, markers like "_SUCCESS".
+   */
   readonly leftOut: readonly string[]
 }
 
 /**
- * The files that `inputs` name, each once, in the order given; those of one glob or directory by name. A directory stands for all
- * files in it and in its folders, but for those that are hidden or begin with "_". Hidden files are matched by no wildcard.
+ * The files that `inputs` name, each once, in the order given; those of one glob or directory by name. A
+ * directory stands for all files in it and in its folders, but for those that are hidden or begin with "_".
+ * Hidden files are matched by no wildcard.
  *
- * Throws `NotFound` for a name that matches nothing, `InvalidInput` for one that can be no input, such as a table whose
- * log says which of its files hold rows (Delta Lake, Iceberg, Hudi).
+ * Throws `NotFound` for a name that matches nothing, `InvalidInput` for one that can be no input, such as a
+ * table whose log says which of its files hold rows (Delta Lake, Iceberg, Hudi).
  */
 export async function expandInputs(
   inputs: readonly string[],
@@ -111,7 +114,10 @@ async function assertNoTables(base: string, files: readonly string[]): Promise<v
   }
 }
 
-/** Paths in a directory, relative to it: of files, and of folders that are left out, which are not looked into. */
+/**
+ * Paths in a directory, relative to it: of files, and of folders that are left out, which are not looked
+ * into.
+ */
 async function* walk(dir: string, prefix: string): AsyncGenerator<string> {
   for (const entry of await entriesOf(dir)) {
     const path = join(dir, entry.name)
@@ -134,8 +140,8 @@ const TABLES: readonly (readonly [RegExp, string, string | undefined])[] = [
 ]
 
 /**
- * Which of the paths in a directory are its files. Throws `InvalidInput` if it is, or holds, a table of which only a log
- * says what its rows are: rows that were deleted are still in its files.
+ * Which of the paths in a directory are its files. Throws `InvalidInput` if it is, or holds, a table of which
+ * only a log says what its rows are: rows that were deleted are still in its files.
  */
 function filesOfDirectory(
   paths: readonly string[],

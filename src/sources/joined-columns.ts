@@ -1,4 +1,7 @@
-/** Vectors with a column for each dimension, as data frames hold them: `emb_0 … emb_767`, named together as `emb_*`. */
+/**
+ * Vectors with a column for each dimension, as data frames hold them: `emb_0 … emb_767`, named together as
+ * `emb_*`.
+ */
 import type { RawColumns } from "./columns.js"
 
 const DECIMAL = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*$/i
@@ -6,7 +9,10 @@ const DECIMAL = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*$/i
 /** Whether the name of a vector column stands for several: it ends with `*`. */
 export const isJoinedName = (name: string): boolean => name.length > 1 && name.endsWith("*")
 
-/** The columns that `name` stands for, by their numbers; none where a number is missing between the first and the last. */
+/**
+ * The columns that `name` stands for, by their numbers; none where a number is missing between the first and
+ * the last.
+ */
 export function joinedNames(names: readonly string[], name: string): readonly string[] {
   const prefix = name.slice(0, -1)
   const numbered = names
@@ -18,7 +24,10 @@ export function joinedNames(names: readonly string[], name: string): readonly st
   return isWhole ? numbered.map(({ member }) => member) : []
 }
 
-/** The columns with those that `name` stands for as one. The same columns if there are none, so that it is missed by its name. */
+/**
+ * The columns with those that `name` stands for as one. The same columns if there are none, so that it is
+ * missed by its name.
+ */
 export function joinColumns(columns: RawColumns, name: string): RawColumns {
   if (columns.rows === 0) return columns
   const members = joinedNames(columns.names ?? columns.namesOf(0), name)
@@ -38,11 +47,16 @@ export function joinColumns(columns: RawColumns, name: string): RawColumns {
   }
 }
 
-/** Cells of text that are numbers as numbers; whatever else as it is, to be found when the vector is checked. */
+/**
+ * Cells of text that are numbers as numbers; whatever else as it is, to be found when the vector is checked.
+ */
 const numberFrom = (value: unknown): unknown =>
   typeof value === "string" && DECIMAL.test(value) ? Number(value) : (value ?? null)
 
-/** Names like `emb_*` for columns of numbers that may be one vector together, so that a message can propose them. */
+/**
+ * Names like `emb_*` for columns of numbers that may be one vector together, so that a message can propose
+ * them.
+ */
 export function joinableNames(columns: RawColumns, names: readonly string[]): readonly string[] {
   const numeric = names.filter(
     (name) => /\d$/.test(name) && typeof numberFrom(columns.column(name)(0)) === "number",

@@ -13,7 +13,10 @@ const [QUOTE, COMMA, OPEN_BRACKET, BACKSLASH, CLOSE_BRACKET, OPEN_BRACE, CLOSE_B
 /** A byte order mark. */
 const MARK = [0xef, 0xbb, 0xbf]
 
-/** The shape of a file that starts with `head`: "[" begins an array, "{" on a line of its own an object on several lines. */
+/**
+ * The shape of a file that starts with `head`: "[" begins an array, "{" on a line of its own an object on
+ * several lines.
+ */
 export function shapeOfJson(head: Buffer): JsonShape {
   const text = head.toString("utf8").replace(/^\ufeff/, "")
   if (/^\s*\[/.test(text)) return "array"
@@ -27,8 +30,9 @@ export interface JsonText {
 }
 
 /**
- * The elements of one array, or values that follow one another, as text that is still to be parsed, several at a time. Throws
- * `InvalidInput` for a value of more bytes than a line may have or for what follows the array, `Corrupt` if the end is missing.
+ * The elements of one array, or values that follow one another, as text that is still to be parsed, several
+ * at a time. Throws `InvalidInput` for a value of more bytes than a line may have or for what follows the
+ * array, `Corrupt` if the end is missing.
  */
 export async function* splitValues(
   bytes: AsyncIterable<Uint8Array>,
@@ -116,8 +120,8 @@ export async function* splitValues(
 }
 
 /**
- * The value at a path like `data[0].embedding` within an object; `undefined` if there is none. A member that is called so
- * goes first.
+ * The value at a path like `data[0].embedding` within an object; `undefined` if there is none. A member that
+ * is called so goes first.
  */
 export function valueAtPath(object: object, path: string): unknown {
   if (Object.hasOwn(object, path)) return (object as Record<string, unknown>)[path]

@@ -1,6 +1,7 @@
 /**
- * The LZ4 frame format, which Arrow uses for compressed buffers (the default of pandas and pyarrow). Decoding takes these
- * few lines; the packages there are have either native code for every platform or no checks of what they read.
+ * The LZ4 frame format, which Arrow uses for compressed buffers (the default of pandas and pyarrow). Decoding
+ * takes these few lines; the packages there are have either native code for every platform or no checks of
+ * what they read.
  *
  * https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md, lz4_Block_format.md
  */

@@ -1,6 +1,6 @@
 /**
- * Vectors that stand one after another in a local file, all of one length, as arrays on disk do (.npy, .fvecs, .fbin); their
- * ids come from elsewhere.
+ * Vectors that stand one after another in a local file, all of one length, as arrays on disk do (.npy,
+ * .fvecs, .fbin); their ids come from elsewhere.
  */
 import { type FileHandle, open } from "node:fs/promises"
 import { corrupt } from "../errors.js"

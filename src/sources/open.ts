@@ -36,30 +36,34 @@ import {
 import type { ReadOptions, Source } from "./source.js"
 
 export interface SourceOptions {
-  /** A SELECT over local files, `select … from 'day/*.parquet' where …`, in DuckDB's dialect; instead of inputs. */
+  /**
+   * A SELECT over local files, `select … from 'day/*.parquet' where …`, in DuckDB's dialect; instead of
+   * inputs.
+   */
   readonly sql?: string | undefined
   /** Default: by the extension of each file, else by its first bytes. Standard input needs it. */
   readonly format?: SourceFormat | undefined
   /** Column of the ids; default "id". */
   readonly idColumn?: string | undefined
   /**
-   * Forces the type of ids; default that of the first row. In CSV and in a text file of ids, where all is text, ids are
-   * integers if the first is one, written without leading zeros.
+   * Forces the type of ids; default that of the first row. In CSV and in a text file of ids, where all is
+   * text, ids are integers if the first is one, written without leading zeros.
    */
   readonly idType?: IdType | undefined
   /**
-   * Column of the vectors; default "vector" or "embedding", else the only column that is a list of numbers. A name that
-   * ends with `*` stands for a column per dimension: "emb_*" for emb_0, emb_1 and so on.
+   * Column of the vectors; default "vector" or "embedding", else the only column that is a list of numbers. A
+   * name that ends with `*` stands for a column per dimension: "emb_*" for emb_0, emb_1 and so on.
    */
   readonly vectorColumn?: string | undefined
   /**
-   * What the bytes of vectors are that come as binary data (Parquet BLOB, Arrow binary), little-endian: "float32", "int8"
-   * or "uint8". Default: float32 where a build replaces a snapshot of that dimension, else such vectors are refused.
+   * What the bytes of vectors are that come as binary data (Parquet BLOB, Arrow binary), little-endian:
+   * "float32", "int8" or "uint8". Default: float32 where a build replaces a snapshot of that dimension, else
+   * such vectors are refused.
    */
   readonly vectorEncoding?: VectorEncoding | undefined
   /**
-   * Takes binary data in all columns but the vectors for UTF-8 text, as some writers of Parquet store text (Impala, old
-   * Spark, ClickHouse); default: it is base64 in payloads, and no id or field.
+   * Takes binary data in all columns but the vectors for UTF-8 text, as some writers of Parquet store text
+   * (Impala, old Spark, ClickHouse); default: it is base64 in payloads, and no id or field.
    */
   readonly binaryAsString?: boolean | undefined
   /** Types of the columns to route and filter on, by name; default none. */
@@ -69,16 +73,16 @@ export interface SourceOptions {
   /** Column of shard numbers, for the `explicit` strategy. */
   readonly shardColumn?: string | undefined
   /**
-   * For vectors that have no ids of their own (`.npy`, `.npz`, `.fvecs` …): a file with their ids in the same order, one per
-   * line, an `.npy` file of integers or texts, or a Parquet or Arrow file with a column `idColumn` or a single one. Default:
-   * the place of each row, from 0, over all files.
+   * For vectors that have no ids of their own (`.npy`, `.npz`, `.fvecs` …): a file with their ids in the same
+   * order, one per line, an `.npy` file of integers or texts, or a Parquet or Arrow file with a column
+   * `idColumn` or a single one. Default: the place of each row, from 0, over all files.
    */
   readonly ids?: string | undefined
   /** Settings of the stores that objects are read from. */
   readonly store?: StoreOptions | undefined
   /**
-   * Bytes of rows that may be in memory at once; default as for a build. Parquet whose rows are too wide for it is refused, with the
-   * name of its largest column.
+   * Bytes of rows that may be in memory at once; default as for a build. Parquet whose rows are too wide for
+   * it is refused, with the name of its largest column.
    */
   readonly memoryLimit?: number | undefined
   /** Directory for objects while they are read, and for what DuckDB spills; default: the system's. */
@@ -86,18 +90,19 @@ export interface SourceOptions {
 }
 
 /**
- * A source that reads `inputs` one after another: paths of files and directories, globs, `s3://` objects and globs of
- * them, or "-" for standard input; or the result of `options.sql`. Formats are those of {@link SOURCE_FORMATS}: Parquet, CSV,
- * JSON Lines (these two also in gzip or zstd), Arrow IPC and Feather, NumPy's `.npy` and `.npz`, `.fvecs`, `.bvecs`, `.fbin`,
- * `.u8bin`, `.i8bin`, and word vectors as text. All stream; objects are downloaded one at a time. docs/inputs.md has the rules.
+ * A source that reads `inputs` one after another: paths of files and directories, globs, `s3://` objects and
+ * globs of them, or "-" for standard input; or the result of `options.sql`. Formats are those of
+ * {@link SOURCE_FORMATS}: Parquet, CSV, JSON Lines (these two also in gzip or zstd), Arrow IPC and Feather,
+ * NumPy's `.npy` and `.npz`, `.fvecs`, `.bvecs`, `.fbin`, `.u8bin`, `.i8bin`, and word vectors as text. All
+ * stream; objects are downloaded one at a time. docs/inputs.md has the rules.
  *
- * A row's number in messages is its line in CSV and JSON Lines, else its place from 1. CSV cells are text: a cell in the
- * payload stays text, a declared field is read by its type. JSON integers keep all their digits. Dates and times become
- * ISO 8601 text, NaN in a payload null.
+ * A row's number in messages is its line in CSV and JSON Lines, else its place from 1. CSV cells are text: a
+ * cell in the payload stays text, a declared field is read by its type. JSON integers keep all their digits.
+ * Dates and times become ISO 8601 text, NaN in a payload null.
  *
- * Throws `InvalidInput` for options or inputs that contradict each other, `NotFound` for inputs that are not there, and
- * `Unsupported` if a package that a format needs is not installed. Reading throws `InvalidInput` for a bad row, `Corrupt`
- * for a file that is damaged.
+ * Throws `InvalidInput` for options or inputs that contradict each other, `NotFound` for inputs that are not
+ * there, and `Unsupported` if a package that a format needs is not installed. Reading throws `InvalidInput`
+ * for a bad row, `Corrupt` for a file that is damaged.
  */
 export async function openSource(
   inputs: string | readonly string[],

@@ -1,4 +1,7 @@
-/** Columns that stand in the names of folders, as Hive, Spark and DuckDB write them: `dt=2026-01-01/lang=en/part-0.parquet`. */
+/**
+ * Columns that stand in the names of folders, as Hive, Spark and DuckDB write them:
+ * `dt=2026-01-01/lang=en/part-0.parquet`.
+ */
 import type { FileReader, RawColumns } from "./columns.js"
 import { WrittenValue } from "./plain.js"
 
@@ -28,7 +31,9 @@ function unescaped(text: string): string {
   }
 }
 
-/** The reader of a file with columns of its folders besides its own; where both have one, it is the file's. */
+/**
+ * The reader of a file with columns of its folders besides its own; where both have one, it is the file's.
+ */
 export function withPartitions(reader: FileReader, partitions: Partitions): FileReader {
   const added = Object.keys(partitions)
   if (added.length === 0) return reader

@@ -15,7 +15,9 @@ export class WrittenValue {
   }
 }
 
-/** A decimal `unscaled / 10^scale` in a column of its own, with all its digits; without a fraction an integer. */
+/**
+ * A decimal `unscaled / 10^scale` in a column of its own, with all its digits; without a fraction an integer.
+ */
 export function decimalOf(unscaled: bigint, scale: number): bigint | WrittenValue {
   if (scale === 0) return unscaled
   const sign = unscaled < 0n ? "-" : ""
@@ -31,9 +33,12 @@ export function plainDecimal(unscaled: bigint, scale: number): number | bigint |
   return typeof decimal === "bigint" ? decimal : decimal.plain
 }
 
-/** A day, counted from 1970, as ISO 8601: "2024-02-29"; years beyond four digits have a sign and six or more. */
+/**
+ * A day, counted from 1970, as ISO 8601: "2024-02-29"; years beyond four digits have a sign and six or more.
+ */
 export function plainDate(days: number): string {
-  // After Howard Hinnant's days_from_civil: years of 400 repeat, and start in March, so that leap days come last.
+  // After Howard Hinnant's days_from_civil: years of 400 repeat, and start in March, so that leap days come
+  // last.
   const shifted = days + 719_468
   const era = Math.floor(shifted / 146_097)
   const dayOfEra = shifted - era * 146_097
@@ -65,8 +70,8 @@ export const UNITS = { second: 1n, milli: 1_000n, micro: 1_000_000n, nano: 1_000
 const SECONDS_PER_DAY = 86_400n
 
 /**
- * A time since 1970, counted in units of which `perSecond` make a second, as ISO 8601 without needless digits; `zone` is
- * "Z" where it is a point in time, "" where it is what a clock shows somewhere.
+ * A time since 1970, counted in units of which `perSecond` make a second, as ISO 8601 without needless
+ * digits; `zone` is "Z" where it is a point in time, "" where it is what a clock shows somewhere.
  */
 export function plainTimestamp(count: bigint, perSecond: bigint, zone: "Z" | ""): string {
   const perDay = SECONDS_PER_DAY * perSecond
@@ -87,7 +92,10 @@ function fraction(rest: bigint, perSecond: bigint): string {
   return `.${String(rest).padStart(digits, "0").replace(/0+$/, "")}`
 }
 
-/** An interval as ISO 8601, its three parts apart, since neither days nor months have a fixed length: "P14M3DT0.5S". */
+/**
+ * An interval as ISO 8601, its three parts apart, since neither days nor months have a fixed length:
+ * "P14M3DT0.5S".
+ */
 export function plainInterval(months: number, days: number, time: bigint, perSecond: bigint): string {
   const size = time < 0n ? -time : time
   const seconds = `${time < 0n ? "-" : ""}${size / perSecond}${fraction(size % perSecond, perSecond)}`

@@ -14,8 +14,8 @@ export interface RecordsOptions {
   /** Forces the type of ids; default that of the first record's. */
   readonly idType?: IdType | undefined
   /**
-   * What the bytes of vectors are that come as `Buffer` or `Uint8Array`, little-endian. Default: float32 where a build
-   * replaces a snapshot of that dimension, else such vectors are refused.
+   * What the bytes of vectors are that come as `Buffer` or `Uint8Array`, little-endian. Default: float32
+   * where a build replaces a snapshot of that dimension, else such vectors are refused.
    */
   readonly vectorEncoding?: VectorEncoding | undefined
   /** For messages; default "records". */
@@ -23,11 +23,12 @@ export interface RecordsOptions {
 }
 
 /**
- * A source of records. An array may be read several times; any other iterable once, and is then spooled to disk where a
- * build needs it twice.
+ * A source of records. An array may be read several times; any other iterable once, and is then spooled to
+ * disk where a build needs it twice.
  *
  * Reading throws `InvalidInput` for a record whose id, vector, fields, payload or shard is not what
- * {@link VectorRecord} says, unlike the first record's id type or dimension, or has fields that are not declared.
+ * {@link VectorRecord} says, unlike the first record's id type or dimension, or has fields that are not
+ * declared.
  */
 export function recordsSource(
   records: Iterable<VectorRecord> | AsyncIterable<VectorRecord>,
@@ -119,7 +120,10 @@ function assertDeclared(fields: unknown, declared: ReadonlySet<string>): void {
 const MAX_JSON_DEPTH = 200
 const SHOWN_PATH = 200
 
-/** JSON would drop or alter some values silently; these are refused. Properties that are `undefined` are left out. */
+/**
+ * JSON would drop or alter some values silently; these are refused. Properties that are `undefined` are left
+ * out.
+ */
 function assertJson(value: unknown, path: string, parents: readonly unknown[]): void {
   if (value === null || ["string", "boolean", "bigint"].includes(typeof value)) return
   if (typeof value === "number") {

@@ -25,7 +25,9 @@ const FORMATS = [
   word2vec,
 ] as const
 
-/** Names of the formats. JSON Lines and CSV may be compressed by gzip or zstd, which is told by the content. */
+/**
+ * Names of the formats. JSON Lines and CSV may be compressed by gzip or zstd, which is told by the content.
+ */
 export type SourceFormat = (typeof FORMATS)[number]["name"]
 
 export const SOURCE_FORMATS: readonly SourceFormat[] = FORMATS.map(({ name }) => name)
@@ -37,7 +39,10 @@ export function formatNamed(name: SourceFormat): Format {
   return FORMATS.find((format) => format.name === name)!
 }
 
-/** The format of a file with this name; `undefined` if its extension says nothing, or is shared with other formats. */
+/**
+ * The format of a file with this name; `undefined` if its extension says nothing, or is shared with other
+ * formats.
+ */
 export function formatByName(fileName: string): Format | undefined {
   const extension = extensionOf(fileName)
   return FORMATS.find(({ extensions }) => extension !== undefined && extensions.includes(extension))

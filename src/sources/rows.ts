@@ -1,6 +1,7 @@
 /**
- * The rules for rows, the same for every kind of input: which ids, vectors, field values and shard numbers are good,
- * and the words for those that are not. Rows are copied out of their input at once, so inputs may reuse their memory.
+ * The rules for rows, the same for every kind of input: which ids, vectors, field values and shard numbers
+ * are good, and the words for those that are not. Rows are copied out of their input at once, so inputs may
+ * reuse their memory.
  */
 import { invalidInput, isVecsnapError, messageOf, type VecsnapError } from "../errors.js"
 import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch, RowUnit } from "../records.js"
@@ -27,8 +28,8 @@ export interface RawRows {
   /** Value of each declared field, in order of the declaration. */
   readonly fields: readonly ((row: number) => unknown)[]
   /**
-   * JSON text, or null for none. Whatever an accessor throws, but for an error of ours, is the fault of this row; {@link BadValue} says of
-   * which column.
+   * JSON text, or null for none. Whatever an accessor throws, but for an error of ours, is the fault of this
+   * row; {@link BadValue} says of which column.
    */
   payload(row: number): string | null
   shard(row: number): unknown
@@ -44,7 +45,10 @@ export interface RowRules {
   readonly shardRequired: boolean
 }
 
-/** What is wrong with one value of a row, in words that follow the name of its column: "is null, expected ...". */
+/**
+ * What is wrong with one value of a row, in words that follow the name of its column: "is null, expected
+ * ...".
+ */
 export class BadValue extends Error {
   readonly column: string | undefined
 
@@ -54,7 +58,9 @@ export class BadValue extends Error {
   }
 }
 
-/** What `read` gives. If it fails, that is the fault of `column` of the row at hand, and no more than that. */
+/**
+ * What `read` gives. If it fails, that is the fault of `column` of the row at hand, and no more than that.
+ */
 export function readValue<T>(column: string | undefined, read: () => T): T {
   try {
     return read()
@@ -82,8 +88,8 @@ const MIN_BATCH_ROWS = 64
 const MAX_BATCH_BYTES = 16 * 2 ** 20
 
 /**
- * Puts good rows into batches. The first good row of all decides the dimension and, unless forced, the id type. Lives
- * for one reading of one source.
+ * Puts good rows into batches. The first good row of all decides the dimension and, unless forced, the id
+ * type. Lives for one reading of one source.
  */
 export class BatchAssembler {
   readonly #rules: RowRules
@@ -229,8 +235,8 @@ const INTEGER = /^\s*[+-]?\d+\s*$/
 const DECIMAL = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*$/i
 
 /**
- * An id of the type that is `known` from the rows before or `forced` by the user. Digits are taken for an integer where
- * the input has nothing but text, or on the user's word.
+ * An id of the type that is `known` from the rows before or `forced` by the user. Digits are taken for an
+ * integer where the input has nothing but text, or on the user's word.
  */
 function idFrom(
   value: unknown,

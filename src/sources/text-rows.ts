@@ -1,9 +1,15 @@
 import type { RawColumns } from "./columns.js"
 
-/** What became of a line of a text, or of several that belong together: a row, or what is wrong with it, in words. */
+/**
+ * What became of a line of a text, or of several that belong together: a row, or what is wrong with it, in
+ * words.
+ */
 export type ParsedLine<T> = { readonly line: number } & ({ readonly row: T } | { readonly problem: string })
 
-/** Gathers rows, and reports lines that are none in their place between them, so that the first bad row is the first. */
+/**
+ * Gathers rows, and reports lines that are none in their place between them, so that the first bad row is the
+ * first.
+ */
 export async function* gatherRows<T>(
   pieces: AsyncIterable<readonly ParsedLine<T>[]>,
   toColumns: (rows: readonly T[], lines: readonly number[]) => RawColumns,

@@ -1,6 +1,7 @@
 /**
- * Vectors that are written as text, as CSV files and text columns hold them: JSON and pgvector `[0.1,0.2]`, arrays of
- * Postgres `{0.1,0.2}`, what NumPy prints `[0.1 0.2]` and `[np.float32(0.1), np.float32(0.2)]`, and tuples `(0.1, 0.2)`.
+ * Vectors that are written as text, as CSV files and text columns hold them: JSON and pgvector `[0.1,0.2]`,
+ * arrays of Postgres `{0.1,0.2}`, what NumPy prints `[0.1 0.2]` and `[np.float32(0.1), np.float32(0.2)]`, and
+ * tuples `(0.1, 0.2)`.
  */
 import { parseJson } from "../json.js"
 
@@ -10,7 +11,10 @@ const NUMPY_SCALAR = /^(?:np|numpy)\.\w+\((.*)\)$/s
 const NOT_FINITE = /^[+-]?(?:nan|inf|infinity)$/i
 const SHOWN_LENGTH = 60
 
-/** The elements of a vector; else what is wrong with the text, in words that follow its column: at which position what stands. */
+/**
+ * The elements of a vector; else what is wrong with the text, in words that follow its column: at which
+ * position what stands.
+ */
 export function parseTextVector(text: string): ArrayLike<number> | string {
   const trimmed = text.trim()
   const close = BRACKETS[trimmed[0] ?? ""]

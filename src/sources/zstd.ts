@@ -1,6 +1,6 @@
 /**
- * Zstandard (RFC 8878) through `fzstd`, which neither compares the checksums of frames nor minds a file that ends between
- * the blocks of one. So frames and blocks are told apart here, and every frame is checked.
+ * Zstandard (RFC 8878) through `fzstd`, which neither compares the checksums of frames nor minds a file that
+ * ends between the blocks of one. So frames and blocks are told apart here, and every frame is checked.
  */
 import { Xxh64 } from "@node-rs/xxhash"
 import { Decompress, decompress } from "fzstd"
@@ -104,7 +104,10 @@ export class ZstdStream {
   }
 }
 
-/** Decompresses one frame, which stands for `size` bytes, as a whole. Throws an `Error` that says what is wrong. */
+/**
+ * Decompresses one frame, which stands for `size` bytes, as a whole. Throws an `Error` that says what is
+ * wrong.
+ */
 export function unzstd(bytes: Uint8Array, size: number): Uint8Array {
   const header = bytes.length < 6 ? undefined : frameHeader(bytes)
   if (header === undefined) throw new Error("it ends within the header of its frame")

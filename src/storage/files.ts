@@ -50,9 +50,9 @@ const PASSING: Readonly<Record<string, string>> = {
 }
 
 /**
- * An error of the file system as one of ours: `InvalidInput` for a path that cannot be one, else `Unavailable`: lasting where
- * nothing but somebody's hand helps (a permission, a missing directory), else not (a full disk is worth a retry once there is
- * room). Errors that are ours already pass unchanged.
+ * An error of the file system as one of ours: `InvalidInput` for a path that cannot be one, else
+ * `Unavailable`: lasting where nothing but somebody's hand helps (a permission, a missing directory), else
+ * not (a full disk is worth a retry once there is room). Errors that are ours already pass unchanged.
  *
  * @param action what was tried on `path`, as in "cannot read /data/x"
  */
@@ -106,7 +106,9 @@ export async function withBody<T>(body: PutBody, use: (source: BodySource) => Pr
   }
 }
 
-/** An error about a file to upload, or to download to: whoever names one where there is nothing is to blame. */
+/**
+ * An error about a file to upload, or to download to: whoever names one where there is nothing is to blame.
+ */
 export function namedError(action: string, file: string, error: unknown): VecsnapError {
   if (errorCode(error) !== "ENOENT") return fileError(action, file, error)
   return invalidInput(

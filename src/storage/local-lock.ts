@@ -18,9 +18,9 @@
  * its file. Either way step 4 fails with ENOENT, and the former holder starts again. So nobody changes a file
  * between a successful step 4 and the step 3 before it.
  *
- * A lock that comes with an image, in a lower layer of overlayfs, can be renamed by nobody (EXDEV), since its token is a
- * directory. Whoever meets one goes on with another lock, named like it with a "+" at the end, and so does everybody else who
- * sees that layer.
+ * A lock that comes with an image, in a lower layer of overlayfs, can be renamed by nobody (EXDEV), since its
+ * token is a directory. Whoever meets one goes on with another lock, named like it with a "+" at the end, and
+ * so does everybody else who sees that layer.
  *
  * Removing goes the other way, out of its place into the token, so only its arrival is tied to the name
  * `held-<nonce>`: it could come late only from a thread that the kernel paused for longer than

@@ -63,8 +63,8 @@ const PRIVATE_DIRECTORY = ".vecsnap"
 const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000
 const STATS_IN_FLIGHT = 32
 /**
- * Kept on the disk for when it is full: a collection replaces the pointer before it removes anything, and that must not fail for
- * want of a few blocks.
+ * Kept on the disk for when it is full: a collection replaces the pointer before it removes anything, and
+ * that must not fail for want of a few blocks.
  */
 const RESERVE_BYTES = 64 * 1024
 const COPY_BYTES = 2 ** 20

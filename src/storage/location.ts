@@ -1,8 +1,8 @@
 /**
  * What the text that names a place means: the URL of a store, or a path. Pure.
  *
- * A text that some other program would have understood (a shell its `~`, a tool its `arn:`) is refused with what to
- * write instead. Taken for a path, it would become a new directory, and a build into it a success.
+ * A text that some other program would have understood (a shell its `~`, a tool its `arn:`) is refused with
+ * what to write instead. Taken for a path, it would become a new directory, and a build into it a success.
  */
 import { homedir } from "node:os"
 import { join } from "node:path"
@@ -18,7 +18,8 @@ export type StoreLocation =
 
 /**
  * Reads the URL of a store: `s3://bucket/prefix`, `file:///directory`, `memory://name`, or a path. Throws
- * `InvalidInput` for anything else, and for URLs with a user name, a password or a query, which it does not repeat.
+ * `InvalidInput` for anything else, and for URLs with a user name, a password or a query, which it does not
+ * repeat.
  */
 export function parseStoreUrl(url: string, platform: NodeJS.Platform = process.platform): StoreLocation {
   const [, scheme, rest] = /^(s3|file|memory):(.*)$/is.exec(url) ?? []

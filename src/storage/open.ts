@@ -26,9 +26,9 @@ export interface StoreOptions {
  * Opens a store by its URL: `s3://bucket/prefix`, `file:///directory`, a plain path, or `memory://name`.
  * Calls are limited in number and retried. Nothing is read or sent before the first call.
  *
- * Throws `InvalidInput` for any other URL, for URLs with a user name, a password or a query, and for a path that looks
- * like something else: `~/x` (only shells replace it), `arn:…`, a text in quotation marks or white space. A directory
- * that really is called so is written `./~`.
+ * Throws `InvalidInput` for any other URL, for URLs with a user name, a password or a query, and for a path
+ * that looks like something else: `~/x` (only shells replace it), `arn:…`, a text in quotation marks or white
+ * space. A directory that really is called so is written `./~`.
  */
 export function openStore(url: string, options: StoreOptions = {}): ObjectStore {
   const retry = createRetry(options.retry)

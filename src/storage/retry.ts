@@ -36,10 +36,10 @@ export const SYSTEM_CLOCK: RetryClock = {
 }
 
 /**
- * The one place that tries again. Only `Unavailable` is worth it, unless it is lasting; and once, whatever the settings, what the
- * store itself could put right (`details.recovery`: the clock that requests are signed by, credentials that
- * had expired). Waits are random between zero and a limit that doubles ("full jitter", so that clients that
- * failed together do not come back together).
+ * The one place that tries again. Only `Unavailable` is worth it, unless it is lasting; and once, whatever
+ * the settings, what the store itself could put right (`details.recovery`: the clock that requests are signed
+ * by, credentials that had expired). Waits are random between zero and a limit that doubles ("full jitter",
+ * so that clients that failed together do not come back together).
  *
  * When it gives up, it throws the last error with the number of `attempts` in its details. Such an error is
  * not retried again, so that an operation made of retried steps does not multiply the attempts.

@@ -111,7 +111,10 @@ interface Verdict {
   readonly recovery?: "clock" | "credentials" | undefined
 }
 
-/** What the store refuses is not wrong in what the caller of vecsnap asked for: it must be put right around us. */
+/**
+ * What the store refuses is not wrong in what the caller of vecsnap asked for: it must be put right around
+ * us.
+ */
 const LASTING = { tag: "Unavailable", lasting: true } as const
 
 function classify(failure: Failure, { bucket, action, renewable = false }: S3Request): Verdict {

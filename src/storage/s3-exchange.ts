@@ -90,7 +90,8 @@ function credentialsIn(sent: Headers): readonly string[] {
 function hideIn(error: Error, values: readonly string[]): void {
   const hidden = (text: string): string => values.reduce((rest, value) => rest.replaceAll(value, "…"), text)
   const texts = error as unknown as Record<string, unknown>
-  // The SDK takes the name from what the store says is the code. Its own names stay where there is nothing to hide.
+  // The SDK takes the name from what the store says is the code. Its own names stay where there is nothing to
+  // hide.
   for (const property of ["message", "stack", "name", "code", "Code"]) {
     const text = texts[property]
     if (typeof text === "string" && hidden(text) !== text) texts[property] = hidden(text)

@@ -1,4 +1,7 @@
-/** Temporary directories: private, named after their owner, and removed by the next one if their owner was killed. */
+/**
+ * Temporary directories: private, named after their owner, and removed by the next one if their owner was
+ * killed.
+ */
 import { mkdir, readdir, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, relative } from "node:path"
@@ -7,8 +10,9 @@ import { isVecsnapError, unavailable, VecsnapError } from "../errors.js"
 import { errorCode, fileError } from "./files.js"
 
 /**
- * Makes the directory `<purpose>-<owner>` in `parent`, by default the system's, and removes those of that purpose which killed
- * processes of this machine have left there. Throws `Unavailable`, naming the directory and what to set.
+ * Makes the directory `<purpose>-<owner>` in `parent`, by default the system's, and removes those of that
+ * purpose which killed processes of this machine have left there. Throws `Unavailable`, naming the directory
+ * and what to set.
  *
  * @param purpose begins with "vecsnap-"
  */
@@ -24,7 +28,10 @@ export async function makeTempDir(parent: string | undefined, purpose: `vecsnap-
   return dir
 }
 
-/** Runs `work` with such a directory, and removes it. What goes wrong in it is told with its name and what to set. */
+/**
+ * Runs `work` with such a directory, and removes it. What goes wrong in it is told with its name and what to
+ * set.
+ */
 export async function withTempDir<T>(
   parent: string | undefined,
   purpose: `vecsnap-${string}`,
@@ -51,7 +58,8 @@ export function asTempFault(parent: string, dir: string, error: unknown): unknow
   if (typeof path === "string" && errorCode(error) !== undefined) {
     return isInside(dir, path) ? tempFault(parent, fileError("use", path, error)) : error
   }
-  // Databases and streams tell it in words of their own, without the path. All that is written before the upload lies here.
+  // Databases and streams tell it in words of their own, without the path. All that is written before the
+  // upload lies here.
   if (!isFullDisk(error)) return error
   return tempFault(parent, unavailable("no space left on the device", { path: dir, code: "ENOSPC" }, error))
 }

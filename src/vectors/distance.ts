@@ -1,12 +1,15 @@
 /**
  * The public distance of each metric, as defined in {@link Metric}.
  *
- * Sums run over the elements from first to last in one float64 accumulator. The scan kernel sums in the same order, so
- * a distance computed here, by a scan or on another day is the same to the last bit.
+ * Sums run over the elements from first to last in one float64 accumulator. The scan kernel sums in the same
+ * order, so a distance computed here, by a scan or on another day is the same to the last bit.
  */
 import type { Metric } from "./metric.js"
 
-/** Distance of two vectors of equal length; smaller is nearer. Under `cosine` a zero vector is at distance 1 of all. */
+/**
+ * Distance of two vectors of equal length; smaller is nearer. Under `cosine` a zero vector is at distance 1
+ * of all.
+ */
 export function distance(metric: Metric, a: Float32Array, b: Float32Array): number {
   switch (metric) {
     case "l2":

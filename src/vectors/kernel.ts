@@ -1,9 +1,10 @@
 /**
- * Comparing many rows with points such as centroids: the inner loop of k-means, of assigning rows to shards and of
- * routing. Runs on the compiled kernel (kernel/assembly) in float32 and falls back to plain TypeScript in float64.
+ * Comparing many rows with points such as centroids: the inner loop of k-means, of assigning rows to shards
+ * and of routing. Runs on the compiled kernel (kernel/assembly) in float32 and falls back to plain TypeScript
+ * in float64.
  *
- * Which point is nearest does not depend on which of the two ran: where the margin to the second is within the
- * error bound of float32, the row is looked at again in float64.
+ * Which point is nearest does not depend on which of the two ran: where the margin to the second is within
+ * the error bound of float32, the row is looked at again in float64.
  */
 import { biasError, LENGTH_MAX, LENGTH_MIN, pointError } from "./kernel/bounds.js"
 import { GUARD_BYTES, type KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
@@ -84,8 +85,8 @@ export interface NearestPoints {
   /** As {@link bestPoints}. */
   readonly points: Int32Array
   /**
-   * By how much the second smallest score is larger; Infinity with a single point. In float32 and so, unlike the points, not
-   * to the last bit the same on every machine.
+   * By how much the second smallest score is larger; Infinity with a single point. In float32 and so, unlike
+   * the points, not to the last bit the same on every machine.
    */
   readonly margins: Float32Array
 }
@@ -168,7 +169,9 @@ export function scoreMatrix(vectors: Float32Array, table: PointTable): Float32Ar
   return matrix
 }
 
-/** What the kernel says of the rows of a tile, from its first row on; views that are good until the next call. */
+/**
+ * What the kernel says of the rows of a tile, from its first row on; views that are good until the next call.
+ */
 interface Compared {
   readonly nearest: Int32Array
   readonly best: Float32Array
@@ -181,7 +184,9 @@ interface Compared {
 // Rows and points of a step should stay in the second-level cache.
 const TILE_FLOATS = 2 ** 15
 
-/** Compares tile by tile in scratch memory. False, without a call, where the compiled kernel cannot be used. */
+/**
+ * Compares tile by tile in scratch memory. False, without a call, where the compiled kernel cannot be used.
+ */
 function compareInTiles(
   vectors: Float32Array,
   table: PointTable,

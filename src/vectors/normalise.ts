@@ -1,8 +1,8 @@
 import { inverseNorm } from "./distance.js"
 
 /**
- * A copy of row-major `vectors` with every row scaled to length 1; a zero row stays zero. For computing with only:
- * vectors are stored as given.
+ * A copy of row-major `vectors` with every row scaled to length 1; a zero row stays zero. For computing with
+ * only: vectors are stored as given.
  */
 export function normalised(vectors: Float32Array, dim: number): Float32Array {
   const copy = Float32Array.from(vectors)

@@ -1,6 +1,6 @@
 /**
- * NumPy's `.npy` format, versions 1.0 to 3.0: magic, version, length of the header, a Python dict literal that gives
- * type, order and shape, then the values. Specified in numpy/lib/format.py.
+ * NumPy's `.npy` format, versions 1.0 to 3.0: magic, version, length of the header, a Python dict literal
+ * that gives type, order and shape, then the values. Specified in numpy/lib/format.py.
  */
 import { endianness } from "node:os"
 import { corrupt, invalidInput } from "../errors.js"
@@ -61,8 +61,8 @@ const MAX_AXES = 64
 export const NPY_HEADER_BYTES = MAGIC.length + 2 + 4 + MAX_HEADER_BYTES
 
 /**
- * Reads the header from the start of a file: all of it or its first {@link NPY_HEADER_BYTES}. `name` is for messages.
- * Throws `Corrupt` if it is not the header of an array, of whatever type.
+ * Reads the header from the start of a file: all of it or its first {@link NPY_HEADER_BYTES}. `name` is for
+ * messages. Throws `Corrupt` if it is not the header of an array, of whatever type.
  */
 export function parseNpyLayout(bytes: Uint8Array, name: string): NpyLayout {
   if (bytes.length < 10 || MAGIC.some((byte, i) => bytes[i] !== byte)) {
@@ -92,7 +92,9 @@ export function parseNpyLayout(bytes: Uint8Array, name: string): NpyLayout {
   return { ...layout, dataStart }
 }
 
-/** {@link parseNpyLayout} for arrays whose type we read, with what follows from that. Others are `Corrupt`. */
+/**
+ * {@link parseNpyLayout} for arrays whose type we read, with what follows from that. Others are `Corrupt`.
+ */
 export function parseNpyHeader(bytes: Uint8Array, name: string): NpyHeader {
   const { descr, fortranOrder, shape, dataStart } = parseNpyLayout(bytes, name)
   const type = descr.slice(1)
@@ -125,7 +127,10 @@ function isItemType(type: string): type is ItemType {
 const HEADER_ENTRY =
   /\s*(?:'(\w+)'|"(\w+)")\s*:\s*(?:'([^'\\]*)'|"([^"\\]*)"|(True|False)|(\([\d\sL,]*\))|(\[.*?\](?=\s*(?:,\s*['"](?:fortran_order|shape)['"]|,?\s*\}))))\s*(?:,|(?=\}))/y
 
-/** Parses the dict literal. Only the literals that NumPy writes there are understood, and nothing is evaluated. */
+/**
+ * Parses the dict literal. Only the literals that NumPy writes there are understood, and nothing is
+ * evaluated.
+ */
 function parseHeaderText(text: string, name: string) {
   const fail = (reason: string) =>
     corrupt(`${name} has a broken .npy header: ${reason}`, { name, header: text })
@@ -170,7 +175,10 @@ function parseShape(tuple: string): number[] | undefined {
   return lengths.every(Number.isSafeInteger) ? lengths : undefined
 }
 
-/** Values of the header's type from their bytes, in the order of the file. `bytes` holds a whole number of them. */
+/**
+ * Values of the header's type from their bytes, in the order of the file. `bytes` holds a whole number of
+ * them.
+ */
 export function decodeNpyItems(bytes: Uint8Array, header: Pick<NpyHeader, "type" | "bigEndian">): NpyData {
   const { buffer } = copyInHostOrder(bytes, header.bigEndian, ITEM_BYTES[header.type])
   switch (header.type) {
@@ -189,7 +197,10 @@ export function decodeNpyItems(bytes: Uint8Array, header: Pick<NpyHeader, "type"
 
 const HOST_IS_BIG_ENDIAN = endianness() === "BE"
 
-/** A copy at the start of a buffer of its own, its items with their bytes swapped if the host's order is the other. */
+/**
+ * A copy at the start of a buffer of its own, its items with their bytes swapped if the host's order is the
+ * other.
+ */
 export function copyInHostOrder(
   bytes: Uint8Array,
   bigEndian: boolean,
@@ -215,7 +226,9 @@ export function float16(bits: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
 }
 
-/** Reads a whole file. `name` is for messages. Throws `Corrupt` if it is not exactly an array that we read. */
+/**
+ * Reads a whole file. `name` is for messages. Throws `Corrupt` if it is not exactly an array that we read.
+ */
 export function decodeAnyNpy(bytes: Uint8Array, name: string): AnyNpyArray {
   const header = parseNpyHeader(bytes, name)
   const expected = header.items * header.itemBytes
@@ -275,7 +288,8 @@ function* fortranPlaces(shape: readonly number[]): Generator<readonly [number, n
   }
 }
 
-// NumPy leaves room for the first length to grow to this many digits in place, so its files have the same padding.
+// NumPy leaves room for the first length to grow to this many digits in place, so its files have the same
+// padding.
 const GROWTH_DIGITS = 21
 const ALIGNMENT = 64
 

@@ -1,6 +1,7 @@
 /**
- * NumPy's `.npz`: several `.npy` arrays in one file, which `numpy.load` opens. A zip archive (PKWARE's APPNOTE 6.3, sections
- * 4.3 and 4.4) whose entries are stored without compression, as `numpy.savez` writes it.
+ * NumPy's `.npz`: several `.npy` arrays in one file, which `numpy.load` opens. A zip archive (PKWARE's
+ * APPNOTE 6.3, sections 4.3 and 4.4) whose entries are stored without compression, as `numpy.savez` writes
+ * it.
  */
 import { crc32 } from "node:zlib"
 import { corrupt } from "../errors.js"
@@ -20,7 +21,10 @@ const STORED = 0
 /** The first day that the format knows, so that equal arrays make equal files. */
 const DATE = 0x21
 
-/** The file of some arrays by name, such as "centroids.npy"; the same for the same arrays. At most 65,535 of them, 4 GiB in all. */
+/**
+ * The file of some arrays by name, such as "centroids.npy"; the same for the same arrays. At most 65,535 of
+ * them, 4 GiB in all.
+ */
 export function encodeNpz(arrays: Readonly<Record<string, AnyNpyArray>>): Uint8Array {
   const parts: Buffer[] = []
   const directory: Buffer[] = []
@@ -60,7 +64,10 @@ export function encodeNpz(arrays: Readonly<Record<string, AnyNpyArray>>): Uint8A
   return Buffer.concat([...parts, ...directory, end])
 }
 
-/** The arrays of a file that {@link encodeNpz} wrote, by name. Throws `Corrupt`, naming the file, for any other. */
+/**
+ * The arrays of a file that {@link encodeNpz} wrote, by name. Throws `Corrupt`, naming the file, for any
+ * other.
+ */
 export function decodeNpz(bytes: Uint8Array, name: string): Readonly<Record<string, AnyNpyArray>> {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   const arrays: [string, AnyNpyArray][] = []

@@ -13,8 +13,9 @@ export interface PackedReading {
 }
 
 /**
- * The numbers that the bytes stand for; else what is wrong with them, in words that follow "the vector". Bytes alone do
- * not say whether they are numbers of one byte or of four, so they are never taken for one of these by a guess.
+ * The numbers that the bytes stand for; else what is wrong with them, in words that follow "the vector".
+ * Bytes alone do not say whether they are numbers of one byte or of four, so they are never taken for one of
+ * these by a guess.
  */
 export function unpackVector(
   bytes: Uint8Array,

@@ -15,8 +15,9 @@ export interface Random {
 }
 
 /**
- * The generator sfc32 (Chris Doty-Humphrey, PractRand): 128 bits of state, one counter, so every seed has a period of
- * 2^32 numbers at least and some 2^127 on average. Throws `InvalidInput` unless `seed` is a safe integer.
+ * The generator sfc32 (Chris Doty-Humphrey, PractRand): 128 bits of state, one counter, so every seed has a
+ * period of 2^32 numbers at least and some 2^127 on average. Throws `InvalidInput` unless `seed` is a safe
+ * integer.
  */
 export function createRandom(seed: number): Random {
   if (!Number.isSafeInteger(seed)) throw invalidInput(`the seed must be an integer, got ${seed}`, { seed })
@@ -69,11 +70,11 @@ export function createRandom(seed: number): Random {
 }
 
 /**
- * A uniform sample of at most `capacity` vectors from a stream of unknown length, deterministic for a seed and
- * independent of how the stream is cut into batches.
+ * A uniform sample of at most `capacity` vectors from a stream of unknown length, deterministic for a seed
+ * and independent of how the stream is cut into batches.
  *
- * Algorithm L (Kim-Hung Li, "Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))", 1994): after the
- * reservoir is full it draws how many rows to skip, so most rows cost nothing.
+ * Algorithm L (Kim-Hung Li, "Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))", 1994):
+ * after the reservoir is full it draws how many rows to skip, so most rows cost nothing.
  */
 export class Reservoir {
   readonly #capacity: number

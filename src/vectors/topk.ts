@@ -14,14 +14,16 @@ const NO_DISTANCES = new Float64Array(0)
 const NO_RANKS = new Int32Array(0)
 
 /**
- * The nearest k of the (distance, rank) pairs pushed so far, ordered by distance, then by rank. The rank is an integer
- * that breaks ties; rows of a shard are sorted by id, so their row number does.
+ * The nearest k of the (distance, rank) pairs pushed so far, ordered by distance, then by rank. The rank is
+ * an integer that breaks ties; rows of a shard are sorted by id, so their row number does.
  *
- * A binary heap with the worst pair on top: k pairs of memory, and a pair that is not among the nearest costs one
- * comparison.
+ * A binary heap with the worst pair on top: k pairs of memory, and a pair that is not among the nearest costs
+ * one comparison.
  */
 export class TopK {
-  /** Largest distance that is kept, Infinity while there is room: a pair with a larger one need not be pushed. */
+  /**
+   * Largest distance that is kept, Infinity while there is room: a pair with a larger one need not be pushed.
+   */
   worst = Infinity
   #size = 0
   readonly #places: number
@@ -148,8 +150,8 @@ export interface MergedHit<Hit> {
 }
 
 /**
- * The nearest k over the sorted hits of several shards, by (distance, shard, id). An id that several shards hold
- * (copies) counts once, at its best place. Throws `InvalidInput` unless k is an integer of 1 or more.
+ * The nearest k over the sorted hits of several shards, by (distance, shard, id). An id that several shards
+ * hold (copies) counts once, at its best place. Throws `InvalidInput` unless k is an integer of 1 or more.
  */
 export function mergeTopK<Hit extends { readonly id: Id; readonly distance: number }>(
   lists: readonly ShardHits<Hit>[],

@@ -1,5 +1,6 @@
 /**
- * What makes a vector unusable: a wrong dimension, a value that is not finite in float32, a zero vector under cosine.
+ * What makes a vector unusable: a wrong dimension, a value that is not finite in float32, a zero vector under
+ * cosine.
  */
 import { invalidInput } from "../errors.js"
 import { kindOf } from "../wording.js"
@@ -30,16 +31,16 @@ export function vectorProblem(vector: ArrayLike<number>, dim: number, metric: Me
 
 /** Whether a vector among others is usable: one pass for the good ones. */
 function isUsable(vectors: Float32Array, start: number, dim: number, metric: Metric): boolean {
-  // Squares of float32 values neither overflow nor vanish in float64. So the sum is finite exactly if all values are,
-  // and 0 exactly if all are 0.
+  // Squares of float32 values neither overflow nor vanish in float64. So the sum is finite exactly if all
+  // values are, and 0 exactly if all are 0.
   let squares = 0
   for (let i = start; i < start + dim; i++) squares += vectors[i]! * vectors[i]!
   return Number.isFinite(squares) && (squares > 0 || metric !== "cosine")
 }
 
 /**
- * `vector` as float32 (itself, if it is that already). Bytes are float32 values if there are `dim` of them. Throws `InvalidInput` that begins with `what`, for example
- * "the query vector", if it is not usable.
+ * `vector` as float32 (itself, if it is that already). Bytes are float32 values if there are `dim` of them.
+ * Throws `InvalidInput` that begins with `what`, for example "the query vector", if it is not usable.
  */
 export function checkVector(
   vector: ArrayLike<number>,

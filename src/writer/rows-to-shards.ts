@@ -2,7 +2,7 @@
  * The first half of a build, from rows to stored shards:
  *
  * ```
- * source ─► sample ─► train or layout ─► partition ─► duplicates ─► locator ─► shards (draft, upload) ─► certificate
+ * source ─► sample ─► train or layout ─► partition ─► duplicates ─► locator ─► shards ─► certificate
  * ```
  *
  * What it hands to the second half (shards-to-snapshot.ts) is plain data.

@@ -174,8 +174,8 @@ describe("secrets in the environment", () => {
   it.each<[string, () => NodeJS.ProcessEnv, readonly string[], number]>([
     ["a query", () => ({}), ["query", "s3://bucket/right", "--vector", "[1,0,0,0]", "--shards", "all"], 0],
     ["an info", () => ({}), ["info", "s3://bucket/right"], 0],
-    ["wrong keys", () => ({ AWS_ACCESS_KEY_ID: WRONG_KEY }), ["info", "s3://bucket/right"], 2],
-    ["a store that repeats", () => ({ AWS_ENDPOINT_URL_S3: echoEndpoint }), ["info", "s3://bucket/right"], 2],
+    ["wrong keys", () => ({ AWS_ACCESS_KEY_ID: WRONG_KEY }), ["info", "s3://bucket/right"], 7],
+    ["a store that repeats", () => ({ AWS_ENDPOINT_URL_S3: echoEndpoint }), ["info", "s3://bucket/right"], 7],
     [
       "a password in the endpoint",
       () => ({ AWS_ENDPOINT_URL_S3: `http://u:${PASSWORD}@127.0.0.1:1` }),
@@ -191,7 +191,7 @@ describe("secrets in the environment", () => {
         AWS_CONFIG_FILE: "planted",
       }),
       ["info", "s3://bucket/right"],
-      2,
+      7,
     ],
     ["a password in a flag", () => ({}), ["info", "s3://bucket", "--endpoint", `u:${PASSWORD}@h`], 2],
     ["a flag that does not exist", () => ({}), ["info", "s3://bucket", `--secret-key=${PASSWORD}`], 2],

@@ -2,7 +2,7 @@
  * Collection: removes what nothing needs any more.
  *
  * ```
- * survey ─► plan ─► end dead runs ─► condemn (compare-and-set) ─► look again ─► sentence (compare-and-set) ─► remove
+ * survey ─► plan ─► end dead runs ─► condemn (compare-and-set) ─► look again ─► sentence (the same) ─► remove
  * ```
  *
  * Readers, builds, publications, pins and other collections go on meanwhile.

@@ -1,24 +1,22 @@
 /**
  * Health: one judgement for monitors and load balancers, with its reasons in words.
  *
- * | status      | what holds                                                                                        |
- * | ----------- | ------------------------------------------------------------------------------------------------- |
- * | `unhealthy` | the reader is closed; or a trial, where one was asked for, has failed; or of the last calls, {@link CALLS_TO_JUDGE} at least, all have failed; or   |
- * |             | the pointer could not be read for {@link POINTER_UNREADABLE_MS}, or cannot be read while the       |
- * |             | snapshot is older than `maxAgeSeconds`                                                             |
- * | `degraded`  | it answers, but: the last refresh failed; the pointer cannot be read; the snapshot is older than   |
- * |             | `maxAgeSeconds`; shards failed when they were last asked; calls were turned away lately; the lease |
- * |             | that protects its snapshot from collection is over                                                 |
- * | `healthy`   | none of these; there may be advice                                                                 |
+ * - `unhealthy`: the reader is closed; or a trial, where one was asked for, has failed; or of the last calls,
+ *   {@link CALLS_TO_JUDGE} at least, all have failed; or the pointer could not be read for
+ *   {@link POINTER_UNREADABLE_MS}, or cannot be read while the snapshot is older than `maxAgeSeconds`.
+ * - `degraded`: it answers, but the last refresh failed, the pointer cannot be read, the snapshot is older
+ *   than `maxAgeSeconds`, shards failed when they were last asked, calls were turned away lately, or the
+ *   lease that protects its snapshot from collection is over.
+ * - `healthy`: none of these; there may be advice.
  *
- * A call has failed if storage, the machine, data or time are to blame: wrong input and calls that were aborted don't count.
- * Calls turned away for load don't either: restarting a busy reader makes it slower.
+ * A call has failed if storage, the machine, data or time are to blame: wrong input and calls that were
+ * aborted don't count. Calls turned away for load don't either: restarting a busy reader makes it slower.
  *
- * A reader that nobody has asked yet knows nothing of its shards. Where that is not enough, a {@link TRIAL_MS trial}
- * asks one of them.
+ * A reader that nobody has asked yet knows nothing of its shards. Where that is not enough, a {@link TRIAL_MS
+ * trial} asks one of them.
  *
- * Queries that are unlike the rows give a reason, but no other status: it is the next build that can do something about it, and
- * nobody should be woken for it.
+ * Queries that are unlike the rows give a reason, but no other status: it is the next build that can do
+ * something about it, and nobody should be woken for it.
  */
 import { isVecsnapError } from "../../errors.js"
 import type { Health, RefreshReport, UnlikeQueries } from "../types.js"

@@ -1,4 +1,6 @@
-/** A search that `health` makes itself, of one shard: what opens and answers for it is what all searches need. */
+/**
+ * A search that `health` makes itself, of one shard: what opens and answers for it is what all searches need.
+ */
 import { isVecsnapError, messageOf } from "../../errors.js"
 import { prepareQuery } from "../../shards/query.js"
 import { shardBytes } from "../../snapshot/snapshot.js"
@@ -7,9 +9,9 @@ import type { HeldState } from "../held.js"
 import { TRIAL_MS, type Trial } from "./health.js"
 
 /**
- * Asks the smallest shard for one row, which downloads and opens it if need be, in {@link TRIAL_MS} at most. Undefined where
- * there is nothing to ask: the snapshot is empty, or the
- * reader closed. Throws only when `signal` has fired.
+ * Asks the smallest shard for one row, which downloads and opens it if need be, in {@link TRIAL_MS} at most.
+ * Undefined where there is nothing to ask: the snapshot is empty, or the reader closed. Throws only when
+ * `signal` has fired.
  */
 export async function tryShard(
   held: HeldState,

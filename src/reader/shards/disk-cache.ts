@@ -207,8 +207,8 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
       await rename(dir, gone)
     } catch (error) {
       if (errorCode(error) === "ENOENT") return false
-      // A directory of an image's lower layer (overlayfs) cannot be renamed. To remove it piece by piece is as good for all
-      // but who claims it at this moment, who then finds files missing and downloads them.
+      // A directory of an image's lower layer (overlayfs) cannot be renamed. To remove it piece by piece is
+      // as good for all but who claims it at this moment, who then finds files missing and downloads them.
       if (errorCode(error) !== "EXDEV") throw fileError("remove", dir, error)
       await onDisk("remove", dir, rm(dir, { recursive: true, force: true }))
       return true

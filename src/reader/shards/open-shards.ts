@@ -133,7 +133,10 @@ export class OpenShards {
     return this.#useOpen(state, shard, work, signal)
   }
 
-  /** Uses a shard; if the disk is full or files run out, once more without the shards that are open for nobody. */
+  /**
+   * Uses a shard; if the disk is full or files run out, once more without the shards that are open for
+   * nobody.
+   */
   async #useWithRoom<T>(
     state: SnapshotState,
     shard: number,

@@ -46,8 +46,8 @@ export interface ShardCache {
   /** Closes what is not among `keys`, as soon as it is not in use. */
   retain(keys: ReadonlySet<string>): void
   /**
-   * Closes all that nobody uses, and resolves when they are closed. Returns whether there were any. For who finds no room on the
-   * disk, or no file left to open, since open shards hold both.
+   * Closes all that nobody uses, and resolves when they are closed. Returns whether there were any. For who
+   * finds no room on the disk, or no file left to open, since open shards hold both.
    */
   closeIdle(): Promise<boolean>
   /** Closes one shard as soon as it is not in use; who asks for it from now on opens it anew. */

@@ -75,7 +75,10 @@ export interface Evaluation {
   readonly targets: readonly TargetFigures[]
   /** Probes that a query of the snapshot has by default. */
   readonly defaultProbes: number
-  /** Shards that hold rows: how many, copies included, and the share of the queries that probed it at `defaultProbes`. */
+  /**
+   * Shards that hold rows: how many, copies included, and the share of the queries that probed it at
+   * `defaultProbes`.
+   */
   readonly shards: readonly { readonly shard: number; readonly rows: number; readonly probed: number }[]
   readonly certificate: RecallCertificate | undefined
   /** Figures that both have; empty without a certificate. */
@@ -90,8 +93,8 @@ const AT_ONCE = 64
 /**
  * Measures the recall of the live snapshot of a root, or of `options.snapshot`. Downloads all of it.
  *
- * Throws `InvalidInput` for options or queries that can't be, `Unsupported` for real queries of a strategy whose queries name their
- * shards, `NotFound` if there is no such snapshot.
+ * Throws `InvalidInput` for options or queries that can't be, `Unsupported` for real queries of a strategy
+ * whose queries name their shards, `NotFound` if there is no such snapshot.
  */
 export async function evaluateSnapshot(from: Root, options: EvaluateOptions = {}): Promise<Evaluation> {
   checkOptions(options)

@@ -38,8 +38,9 @@ function centroidsOf({ run }: Manifest, centroids: AnyNpyArray): Float32Array {
 }
 
 /**
- * Mean over the centroids of `now` of the distance to the nearest one of `before`. Under cosine the cosine distance, from 0
- * to 2; else the Euclidean distance in units of the mean length of `before`, `undefined` if that is 0.
+ * Mean over the centroids of `now` of the distance to the nearest one of `before`. Under cosine the cosine
+ * distance, from 0 to 2; else the Euclidean distance in units of the mean length of `before`, `undefined` if
+ * that is 0.
  *
  * @param now row-major, `dim` columns, at least one row; as is `before`
  */

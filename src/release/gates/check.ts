@@ -29,8 +29,9 @@ export interface GateCheck {
 /**
  * The results of all gates, none of which refuses.
  *
- * Throws `GateRefused` if one does; `details.gates` then has all results. What can't be measured throws its own error, unless
- * its gate is allowed: so a live snapshot that is damaged can be replaced. Options are checked before, by `checkGateOptions`.
+ * Throws `GateRefused` if one does; `details.gates` then has all results. What can't be measured throws its
+ * own error, unless its gate is allowed: so a live snapshot that is damaged can be replaced. Options are
+ * checked before, by `checkGateOptions`.
  */
 export async function checkGates(check: GateCheck): Promise<readonly GateResult[]> {
   const { store, candidate, live, options = {}, allow = [], logger } = check

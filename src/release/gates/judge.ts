@@ -1,8 +1,9 @@
 /**
- * Whether what was built may become live: a pure function of both manifests, the limits and what was measured.
+ * Whether what was built may become live: a pure function of both manifests, the limits and what was
+ * measured.
  *
- * Comparisons are written so that a value that is no number refuses. Percentages are one division of whole numbers,
- * which rounds as the limit did when it was written down: a share that is exactly the limit passes.
+ * Comparisons are written so that a value that is no number refuses. Percentages are one division of whole
+ * numbers, which rounds as the limit did when it was written down: a share that is exactly the limit passes.
  */
 import { shardFigures } from "../../manifest/figures.js"
 import type { Manifest } from "../../manifest/manifest.js"
@@ -29,7 +30,10 @@ export interface GateFacts {
   }
 }
 
-/** The results of all gates that are always checked or that `options` has a limit for, in the order of GATE_NAMES. */
+/**
+ * The results of all gates that are always checked or that `options` has a limit for, in the order of
+ * GATE_NAMES.
+ */
 export function judgeGates(facts: GateFacts, allow: readonly GateName[]): readonly GateResult[] {
   return GATE_NAMES.flatMap((gate): readonly GateResult[] => {
     const judged = JUDGES[gate](facts)
@@ -145,8 +149,8 @@ function judgeSame(
 }
 
 /**
- * A label on one side only counts as a change: it may be the first label of a new model, or the old one forgotten, and
- * vectors of two models must never be mixed up unnoticed.
+ * A label on one side only counts as a change: it may be the first label of a new model, or the old one
+ * forgotten, and vectors of two models must never be mixed up unnoticed.
  */
 function judgeModel({ candidate, live }: GateFacts): Judged {
   if (live === undefined) return notApplicable(NOTHING_LIVE)

@@ -20,11 +20,15 @@ export const GATE_NAMES = [
 export type GateName = (typeof GATE_NAMES)[number]
 
 /**
- * Limits that a built snapshot must keep before it becomes live; exactly at the limit is fine, and an absent one is not
- * checked. `dim`, `metric` and `model` have no limit: they are always compared with the live snapshot.
+ * Limits that a built snapshot must keep before it becomes live; exactly at the limit is fine, and an absent
+ * one is not checked. `dim`, `metric` and `model` have no limit: they are always compared with the live
+ * snapshot.
  */
 export interface GateOptions {
-  /** Number of rows: at least `min`, and this much smaller or larger than the live snapshot's at most, in percent of that. */
+  /**
+   * Number of rows: at least `min`, and this much smaller or larger than the live snapshot's at most, in
+   * percent of that.
+   */
   readonly rows?: {
     readonly min?: number
     readonly maxDropPercent?: number
@@ -41,8 +45,8 @@ export interface GateOptions {
   /** Vectors of length zero, in percent of the rows that were not skipped. */
   readonly zeroNorms?: { readonly maxPercent: number }
   /**
-   * Mean distance of the new centroids from the nearest live one. Under cosine the cosine distance, else the Euclidean
-   * one over the mean length of the live centroids.
+   * Mean distance of the new centroids from the nearest live one. Under cosine the cosine distance, else the
+   * Euclidean one over the mean length of the live centroids.
    */
   readonly centroidDrift?: { readonly max: number }
   /** Mean share, from 0 to 1, of the live snapshot's nearest records that the new one finds too. */
@@ -52,7 +56,10 @@ export interface GateOptions {
     readonly queries?: number
     /** Hits of each search; default 10. */
     readonly k?: number
-    /** Shards of each search; default the snapshot's. `explicit` and `cel` search the record's own shard, or "all". */
+    /**
+     * Shards of each search; default the snapshot's. `explicit` and `cel` search the record's own shard, or
+     * "all".
+     */
     readonly probes?: number | "all"
   }
   /** Recall that the build has measured, from 0 to 1. A snapshot whose recall was not measured is refused. */
@@ -66,7 +73,10 @@ export interface GateOptions {
 }
 
 const GATE_VERDICTS = ["passed", "refused", "allowed", "not applicable"] as const
-/** `allowed`: it would be refused, but is allowed by name. `not applicable`: there is nothing to compare; it passes. */
+/**
+ * `allowed`: it would be refused, but is allowed by name. `not applicable`: there is nothing to compare; it
+ * passes.
+ */
 export type GateVerdict = (typeof GATE_VERDICTS)[number]
 
 export interface GateResult {
@@ -129,8 +139,8 @@ const SETTINGS: Readonly<Record<keyof GateOptions, Readonly<Record<string, Setti
 }
 
 /**
- * Throws `InvalidInput` for a limit that is none, and for names that are not known: a mistyped gate would never refuse
- * anything.
+ * Throws `InvalidInput` for a limit that is none, and for names that are not known: a mistyped gate would
+ * never refuse anything.
  */
 export function checkGateOptions(gates: GateOptions = {}, allow: readonly string[] = []): void {
   for (const [gate, settings] of Object.entries(gates)) {

@@ -1,6 +1,6 @@
 /**
- * Whether the new snapshot answers as the live one does: records that are in both are searched for in both, and their
- * neighbours compared.
+ * Whether the new snapshot answers as the live one does: records that are in both are searched for in both,
+ * and their neighbours compared.
  */
 
 import type { Logger } from "../../logger.js"
@@ -22,7 +22,10 @@ const SEED = 1
 const DRAWN_PER_QUERY = 2
 /** Random directions that a sample looks into, at most; each looks into one shard. */
 const DIRECTIONS = 16
-/** A record is drawn from so many that are nearest to a random direction: from few, the outermost would be drawn again and again. */
+/**
+ * A record is drawn from so many that are nearest to a random direction: from few, the outermost would be
+ * drawn again and again.
+ */
 const NEAREST = 1000
 
 export interface OverlapContext {
@@ -102,8 +105,9 @@ export function sharedPart(found: readonly string[], expected: readonly string[]
 /**
  * Ids of `count` records at most, each once; the same for the same snapshot.
  *
- * Shards can't be listed, only searched. So records are drawn at random from those nearest to random directions in random
- * shards, larger shards more often. From a small snapshot they are drawn at random from all.
+ * Shards can't be listed, only searched. So records are drawn at random from those nearest to random
+ * directions in random shards, larger shards more often. From a small snapshot they are drawn at random from
+ * all.
  */
 async function drawIds(
   reader: Reader,
@@ -153,7 +157,9 @@ function directionsByShard(
   return times
 }
 
-/** A random direction, as long as the vectors are: far from all, the nearest under l2 would be the same few. */
+/**
+ * A random direction, as long as the vectors are: far from all, the nearest under l2 would be the same few.
+ */
 function randomVector(dim: number, length: number, random: Random): Float32Array {
   const vector = Float32Array.from({ length: dim }, () => random.gaussian())
   const norm = Math.hypot(...vector)
@@ -169,8 +175,8 @@ function takeAny<T>(items: T[], random: Random): T {
 }
 
 /**
- * For each record the ids of its `k` nearest neighbours, as text, without its own. Where shards are not ranked for a vector,
- * the record's own is searched.
+ * For each record the ids of its `k` nearest neighbours, as text, without its own. Where shards are not
+ * ranked for a vector, the record's own is searched.
  */
 async function neighbours(
   reader: Reader,

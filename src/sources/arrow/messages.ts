@@ -1,6 +1,7 @@
 /**
- * The messages of an Arrow file or stream, read one at a time, so that a record batch is all that is in memory. What they
- * hold is decoded elsewhere; here it is only found where each ends, and whether the file is whole.
+ * The messages of an Arrow file or stream, read one at a time, so that a record batch is all that is in
+ * memory. What they hold is decoded elsewhere; here it is only found where each ends, and whether the file is
+ * whole.
  *
  * https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
  */
@@ -13,7 +14,10 @@ export type Message = Uint8Array
 /** A record batch with what it takes to decode it: the schema, then the dictionaries that hold for it. */
 export type BatchMessages = readonly Message[]
 
-/** The record batches in order. Throws `Corrupt` for a file that is cut off or no Arrow at all; `file` is for messages. */
+/**
+ * The record batches in order. Throws `Corrupt` for a file that is cut off or no Arrow at all; `file` is for
+ * messages.
+ */
 export async function* readMessages(handle: FileHandle, file: string): AsyncGenerator<BatchMessages> {
   const { size } = await handle.stat()
   const input = { handle, file, size }
@@ -38,7 +42,10 @@ const FILE_MAGIC = "ARROW1"
 const FILE_HEAD_BYTES = 8
 const FOOTER_LENGTH_BYTES = 4
 
-/** By the footer, which tells the place of every batch; dictionaries need not stand before the batches that use them. */
+/**
+ * By the footer, which tells the place of every batch; dictionaries need not stand before the batches that
+ * use them.
+ */
 async function* readFile(input: ArrowInput): AsyncGenerator<BatchMessages> {
   const { file, size } = input
   const tailBytes = FOOTER_LENGTH_BYTES + FILE_MAGIC.length
@@ -99,7 +106,9 @@ const notArrow = (file: string): Error => corrupt(`${file} is not an Arrow file 
 
 const CONTINUATION = 0xffff_ffff
 
-/** Writers of before 2019 end a stream with four zero bytes, and put no continuation marker before messages. */
+/**
+ * Writers of before 2019 end a stream with four zero bytes, and put no continuation marker before messages.
+ */
 async function endMarkerBytes(input: ArrowInput, position: number): Promise<number> {
   return (await readExactly(input, position, 4)).readUInt32LE(0) === CONTINUATION ? 8 : 4
 }
@@ -169,8 +178,8 @@ async function readInto({ handle, file }: ArrowInput, bytes: Uint8Array, positio
 }
 
 /**
- * A message with the schema that is in the footer of a file: not every writer puts it before the batches as well. The
- * table of the message stands before the footer, of which it names a part.
+ * A message with the schema that is in the footer of a file: not every writer puts it before the batches as
+ * well. The table of the message stands before the footer, of which it names a part.
  */
 function schemaMessage(footer: Buffer): Message {
   const table = tableAt(footer)
@@ -201,7 +210,10 @@ function blocksOf(footer: Buffer, field: number): number[] {
   return list.map((place) => Number(footer.readBigInt64LE(place)))
 }
 
-/** Throws `RangeError` where a list is longer than the message, so that damage does not fill the memory of the decoder. */
+/**
+ * Throws `RangeError` where a list is longer than the message, so that damage does not fill the memory of the
+ * decoder.
+ */
 function assertSound(message: Table): void {
   const type = message.uint8(MESSAGE_FIELD.headerType)
   const header = message.table(MESSAGE_FIELD.header)
@@ -240,7 +252,7 @@ function assertSoundSchema(schema: Table): void {
 
 const MAX_DEPTH = 64
 
-// ---- The few parts of Arrow's FlatBuffers that are needed here (Message.fbs, Schema.fbs, File.fbs) -----------------
+// ---- The few parts of Arrow's FlatBuffers that are needed here (Message.fbs, Schema.fbs, File.fbs) --------
 
 const MESSAGE = { schema: 1, dictionary: 2, recordBatch: 3 } as const
 
@@ -268,7 +280,10 @@ interface Table {
   follow(place: number): Table
 }
 
-/** A table of FlatBuffers; at the start of `bytes` stands the offset of the first. Reading beyond its end throws. */
+/**
+ * A table of FlatBuffers; at the start of `bytes` stands the offset of the first. Reading beyond its end
+ * throws.
+ */
 function tableAt(bytes: Buffer, start = bytes.readUInt32LE(0)): Table {
   const fields = start - bytes.readInt32LE(start)
   const fieldsBytes = bytes.readUInt16LE(fields)

@@ -1,6 +1,7 @@
 /**
- * Values of Arrow columns, read from their buffers by rules of our own: text is checked to be UTF-8, integers and times
- * keep all digits, and every value becomes what JSON has for it. Offsets are checked, since they come from the file.
+ * Values of Arrow columns, read from their buffers by rules of our own: text is checked to be UTF-8, integers
+ * and times keep all digits, and every value becomes what JSON has for it. Offsets are checked, since they
+ * come from the file.
  */
 import { isUtf8 } from "node:buffer"
 import {
@@ -289,7 +290,9 @@ function boundsOf(batch: Batch<unknown>, type: DataType): (row: number) => reado
   return (row) => [Number(offsets[row]), Number(offsets[row + 1])]
 }
 
-/** Lists of floating-point numbers without nulls come as typed arrays, without a copy where that is possible. */
+/**
+ * Lists of floating-point numbers without nulls come as typed arrays, without a copy where that is possible.
+ */
 function lists(batch: Batch<unknown>, type: AnyList, context: Context): ReadValue {
   const child = batch.children[0]!
   if (isFloatList(type) && child.nullCount === 0 && !context.nested) {

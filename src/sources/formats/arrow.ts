@@ -1,6 +1,7 @@
 /**
- * Arrow IPC, as a stream or as a file (which Feather is), batch by batch. `@uwdata/flechette` decodes messages: unlike
- * `apache-arrow` 18 it knows the types of newer writers (views, large lists, run-end encoding) and takes codecs.
+ * Arrow IPC, as a stream or as a file (which Feather is), batch by batch. `@uwdata/flechette` decodes
+ * messages: unlike `apache-arrow` 18 it knows the types of newer writers (views, large lists, run-end
+ * encoding) and takes codecs.
  */
 import { open } from "node:fs/promises"
 import {

@@ -1,12 +1,15 @@
 /**
- * CSV as in RFC 4180: a header, cells in double quotes where they hold delimiters, quotes or line breaks. All cells are
- * text; an empty one is null, an empty one in quotes is the empty string. Lines are counted as they stand in the file.
+ * CSV as in RFC 4180: a header, cells in double quotes where they hold delimiters, quotes or line breaks. All
+ * cells are text; an empty one is null, an empty one in quotes is the empty string. Lines are counted as they
+ * stand in the file.
  *
- * A quote opens a cell only as its first character. One that stands elsewhere, or that nothing closes, is the fault of
- * the row it stands in: the lines after it are read again, each for itself, so that no good row is lost to it.
+ * A quote opens a cell only as its first character. One that stands elsewhere, or that nothing closes, is the
+ * fault of the row it stands in: the lines after it are read again, each for itself, so that no good row is
+ * lost to it.
  *
- * DuckDB's reader was tried and is not used here: it guesses the dialect, so that one bad line can turn a whole file
- * into a single column, and does not tell the lines of good rows. SQL sources have it, as `read_csv(...)`.
+ * DuckDB's reader was tried and is not used here: it guesses the dialect, so that one bad line can turn a
+ * whole file into a single column, and does not tell the lines of good rows. SQL sources have it, as
+ * `read_csv(...)`.
  */
 import { isUtf8 } from "node:buffer"
 import { invalidInput } from "../../errors.js"
@@ -39,8 +42,8 @@ const DELIMITERS = [",", ";", "\t", "|"]
 type Cells = readonly (string | null)[]
 
 /**
- * `openBytes` starts to read the file, which may be compressed; `file` is for messages. Without a `delimiter` it is the
- * one of comma, semicolon, tab and bar that is most frequent in the header.
+ * `openBytes` starts to read the file, which may be compressed; `file` is for messages. Without a `delimiter`
+ * it is the one of comma, semicolon, tab and bar that is most frequent in the header.
  */
 function csvReader(file: string, openBytes: () => AsyncIterable<Uint8Array>, delimiter?: string): FileReader {
   return {
@@ -142,9 +145,9 @@ interface LinesOfRecord {
 const NEVER_CLOSED = "a quote opens there that is never closed"
 
 /**
- * Holds the lines of one record at most, and of these no more than one line may have bytes. A line is scanned at most
- * twice on its own and once as the continuation of a record: where a quote was still open after it, all its quotes were in
- * pairs, so on its own it opens none that it does not close.
+ * Holds the lines of one record at most, and of these no more than one line may have bytes. A line is scanned
+ * at most twice on its own and once as the continuation of a record: where a quote was still open after it,
+ * all its quotes were in pairs, so on its own it opens none that it does not close.
  */
 function createRecordReader(header: Header): RecordReader {
   let open: LinesOfRecord | undefined
@@ -217,7 +220,10 @@ function joinCells(scans: readonly Scan[]): Cells {
   return cells
 }
 
-/** Whether a bad record on several lines has good rows on the lines between, so that quotes were paired wrongly. */
+/**
+ * Whether a bad record on several lines has good rows on the lines between, so that quotes were paired
+ * wrongly.
+ */
 function swallowsRows({ lines }: LinesOfRecord, header: Header): boolean {
   const between = lines.length === 2 ? lines.slice(1) : lines.slice(1, -1)
   return (

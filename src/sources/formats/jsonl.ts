@@ -1,6 +1,6 @@
 /**
- * JSON Lines: one object per line; blank lines are skipped but counted. An array of objects is read as well, and objects that are
- * spread over lines; a column may be a path into an object, `data[0].embedding`.
+ * JSON Lines: one object per line; blank lines are skipped but counted. An array of objects is read as well,
+ * and objects that are spread over lines; a column may be a path into an object, `data[0].embedding`.
  */
 import { isUtf8 } from "node:buffer"
 import { messageOf } from "../../errors.js"

@@ -1,4 +1,6 @@
-/** Arrays of NumPy: vectors of an `.npy` file; their ids are in a file beside it, or the places of the rows. */
+/**
+ * Arrays of NumPy: vectors of an `.npy` file; their ids are in a file beside it, or the places of the rows.
+ */
 import { isUtf8 } from "node:buffer"
 import { open } from "node:fs/promises"
 import { corrupt, invalidInput, unsupported } from "../../errors.js"
@@ -48,7 +50,10 @@ const NUMBERS: Readonly<Record<string, { readonly bytes: number; readonly array:
   u8: { bytes: 8, array: BigUint64Array },
 }
 
-/** Reads the header. Throws `Unsupported` for a type or order that is not read, `Corrupt` if the file has another size. */
+/**
+ * Reads the header. Throws `Unsupported` for a type or order that is not read, `Corrupt` if the file has
+ * another size.
+ */
 export async function openArray(input: OpenFile): Promise<NpyFile> {
   const { handle, file } = input
   const head = await readUpTo(handle, 0, NPY_HEADER_BYTES)

@@ -1,6 +1,7 @@
 /**
- * `.npz`, several arrays of NumPy in a zip archive, as `numpy.savez` and `numpy.savez_compressed` write it: the one with rows
- * and dimensions holds the vectors, one named `id` or `ids` their ids. Arrays are unpacked into files first, and checked.
+ * `.npz`, several arrays of NumPy in a zip archive, as `numpy.savez` and `numpy.savez_compressed` write it:
+ * the one with rows and dimensions holds the vectors, one named `id` or `ids` their ids. Arrays are unpacked
+ * into files first, and checked.
  */
 import { createReadStream, createWriteStream } from "node:fs"
 import { mkdtemp, open, rm } from "node:fs/promises"
@@ -99,7 +100,7 @@ async function unpack(file: string, path: string, dir: string): Promise<Unpacked
   }
 }
 
-// ---- Zip (PKWARE's APPNOTE 6.3, sections 4.3 and 4.5.3) --------------------------------------------------------------
+// ---- Zip (PKWARE's APPNOTE 6.3, sections 4.3 and 4.5.3) ---------------------------------------------------
 
 interface ZipEntry {
   readonly name: string

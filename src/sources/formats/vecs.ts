@@ -1,7 +1,8 @@
 /**
- * The formats of benchmarks for nearest neighbours. `.fvecs` and `.bvecs` (TEXMEX): each row has its dimension in four bytes
- * before its numbers. `.fbin`, `.u8bin`, `.i8bin` (Big ANN Benchmarks, DiskANN): the numbers of rows and dimensions,
- * four bytes each, then the numbers. All little-endian; ids are beside them or the places of the rows.
+ * The formats of benchmarks for nearest neighbours. `.fvecs` and `.bvecs` (TEXMEX): each row has its
+ * dimension in four bytes before its numbers. `.fbin`, `.u8bin`, `.i8bin` (Big ANN Benchmarks, DiskANN): the
+ * numbers of rows and dimensions, four bytes each, then the numbers. All little-endian; ids are beside them
+ * or the places of the rows.
  */
 import { corrupt, invalidInput } from "../../errors.js"
 import { unpackVector, type VectorEncoding } from "../../vectors/packed.js"

@@ -1,6 +1,6 @@
 /**
- * Word vectors as text: word2vec and fastText (`.vec`), whose first line counts words and dimensions, and GloVe (`.txt`), which
- * has none. A line is a word and its numbers, parted by spaces; the word is the id.
+ * Word vectors as text: word2vec and fastText (`.vec`), whose first line counts words and dimensions, and
+ * GloVe (`.txt`), which has none. A line is a word and its numbers, parted by spaces; the word is the id.
  */
 import { isUtf8 } from "node:buffer"
 import { corrupt } from "../../errors.js"

@@ -1,14 +1,14 @@
 /**
  * The inner loops in plain TypeScript: what is exact, and what runs where the compiled kernel cannot.
  *
- * Rows are taken four at a time: every element of the other side is then loaded once for four products, and four
- * independent sums keep the processor's adder busy where one would wait for itself. Each sum still runs over the
- * elements from first to last in one float64 accumulator, as in distance.ts.
+ * Rows are taken four at a time: every element of the other side is then loaded once for four products, and
+ * four independent sums keep the processor's adder busy where one would wait for itself. Each sum still runs
+ * over the elements from first to last in one float64 accumulator, as in distance.ts.
  */
 
 /**
- * Points that rows are compared with. The score of a row x at point p is `bias[p] - scale[p] * (x · p)`, smaller is better,
- * which covers every metric up to a term that only depends on x.
+ * Points that rows are compared with. The score of a row x at point p is `bias[p] - scale[p] * (x · p)`,
+ * smaller is better, which covers every metric up to a term that only depends on x.
  */
 export interface PlainPoints {
   /** Number of points. */
@@ -24,8 +24,8 @@ export interface PlainPoints {
 const BLOCK_ROWS = 4
 
 /**
- * Inner products of `query` with rows `from` up to but not including `to` of row-major `vectors`, into `out` from its
- * start. `query.length` is the dimension.
+ * Inner products of `query` with rows `from` up to but not including `to` of row-major `vectors`, into `out`
+ * from its start. `query.length` is the dimension.
  */
 export function innerProducts(
   vectors: Float32Array,
@@ -128,7 +128,8 @@ export function bestPoints(vectors: Float32Array, table: PlainPoints): Int32Arra
   const out = new Int32Array(rows)
   const block = new Float64Array(BLOCK_ROWS * dim)
   for (let row = 0; row < rows; row += BLOCK_ROWS) {
-    // Converted once here instead of once per point. In the last block, rows beyond the end keep old values: not read.
+    // Converted once here instead of once per point. In the last block, rows beyond the end keep old values:
+    // not read.
     block.set(vectors.subarray(row * dim, (row + BLOCK_ROWS) * dim))
     let best0 = Infinity
     let best1 = Infinity

@@ -1,4 +1,6 @@
-/** Settings for a build that was given none: chosen by a look at its input, as `planSnapshot` proposes them. */
+/**
+ * Settings for a build that was given none: chosen by a look at its input, as `planSnapshot` proposes them.
+ */
 import { availableParallelism } from "node:os"
 import type { ClusterOptions } from "../../sharding/cluster/options.js"
 import { DEFAULT_STRATEGY } from "../../sharding/registry.js"
@@ -31,8 +33,9 @@ export interface ChosenSettings {
 }
 
 /**
- * The strategy `cluster`, with as many shards as `planSnapshot` proposes for the rows and dimension of the input, and a backend that
- * is installed. Reads the input once, or its first 10,000 rows where its files say how many there are.
+ * The strategy `cluster`, with as many shards as `planSnapshot` proposes for the rows and dimension of the
+ * input, and a backend that is installed. Reads the input once, or its first 10,000 rows where its files say
+ * how many there are.
  *
  * Throws `InvalidInput` for an input without rows, `Unsupported` if no backend is installed.
  */

@@ -29,14 +29,14 @@ export interface RoutingArray {
  *
  * | file | type, shape | what |
  * |---|---|---|
- * | `descriptors.npy` | i4, D × ⌈d / 8⌉ | 8 components an int32, lowest bits first, two's complement, -7 to 7 |
+ * | `descriptors.npy` | i4, D × ⌈d / 8⌉ | 8 components an int32, lowest bits first, -7 to 7 |
  * | `descriptor-scales.npy` | f4, D | multiplies the components |
  * | `descriptor-counts.npy` | i4, D | rows that each stands for |
  * | `descriptor-starts.npy` | i4, K + 1 | those of shard s are start[s] … start[s + 1] - 1 |
  * | `routing-space.npy` | f8, d + 2 | β, the scale of rows, the origin that is taken from queries (l2) |
  * | `gains.npy` | f4, 11 × 32 × 8 | expected gain by rank, score and familiarity |
  * | `familiarity.npy` | f4, 9 | the edges of the octiles, then those of unfamiliar and of unlike queries |
- * | `thresholds.npy` | f4, 2 × 2 × 101 | by target .5, .505 … 1: thresholds, recall reached; each unfamiliar, familiar |
+ * | `thresholds.npy` | f4, 2 × 2 × 101 | by target .5 … 1: thresholds, recall; unfamiliar, familiar |
  */
 export const ROUTING_FILES = {
   descriptors: "descriptors.npy",

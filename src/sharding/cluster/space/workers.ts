@@ -1,17 +1,25 @@
 /**
- * Sharing a step of the layout among threads. Steps that compare many vectors divide their rows (or cells, or shards) into parts;
- * whoever is free takes the next. No two parts write the same place, so results do not depend on who does what.
+ * Sharing a step of the layout among threads. Steps that compare many vectors divide their rows (or cells, or
+ * shards) into parts; whoever is free takes the next. No two parts write the same place, so results do not
+ * depend on who does what.
  *
- * Parts are posted to threads: what is large must be in shared memory, and what a part has of its own must be small.
+ * Parts are posted to threads: what is large must be in shared memory, and what a part has of its own must be
+ * small.
  */
 import { type SpaceRows, sliceRows } from "./space.js"
 
-/** A part of a step, plain data with large arrays in shared memory: one of those that `parts.ts` knows how to do, by its kind. */
+/**
+ * A part of a step, plain data with large arrays in shared memory: one of those that `parts.ts` knows how to
+ * do, by its kind.
+ */
 export interface Part {
   readonly kind: string
 }
 
-/** Threads that work together on the parts of a step. `writer/` makes them; without any, everything is done by the caller. */
+/**
+ * Threads that work together on the parts of a step. `writer/` makes them; without any, everything is done by
+ * the caller.
+ */
 export interface Workers {
   /** The caller's included. */
   readonly threads: number
@@ -23,8 +31,8 @@ export interface Workers {
 const PARTS_PER_THREAD = 4
 
 /**
- * Divides `count` things into ranges of at least `least` and does them all: with workers `partOf` each range, otherwise
- * `alone` all of them at once.
+ * Divides `count` things into ranges of at least `least` and does them all: with workers `partOf` each range,
+ * otherwise `alone` all of them at once.
  */
 export function divide(
   workers: Workers | undefined,
@@ -61,7 +69,10 @@ export function partOfRows(
   return { rows, members: someOf(members, from, to) }
 }
 
-/** Some of `members`, copied, or of all rows by their numbers; not a view, which would be posted with all that it is a view of. */
+/**
+ * Some of `members`, copied, or of all rows by their numbers; not a view, which would be posted with all that
+ * it is a view of.
+ */
 export function someOf(members: ArrayLike<number> | undefined, from: number, to: number): Int32Array {
   const some = new Int32Array(to - from)
   for (let i = from; i < to; i++) some[i - from] = members === undefined ? i : members[i]!

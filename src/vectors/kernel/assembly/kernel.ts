@@ -1,17 +1,18 @@
 /**
- * The inner loops in AssemblyScript, compiled to kernel.wasm by scripts/build-kernel.js. 128-bit vectors of four float32.
+ * The inner loops in AssemblyScript, compiled to kernel.wasm by scripts/build-kernel.js. 128-bit vectors of
+ * four float32.
  *
- * The module has no state and allocates nothing: all pointers come from the caller, who owns the imported memory (see
- * ../memory.ts for what lies where).
+ * The module has no state and allocates nothing: all pointers come from the caller, who owns the imported
+ * memory (see ../memory.ts for what lies where).
  *
- * Rows are row-major without padding, as they lie in shard files. The other side (queries, points) is packed by
- * the caller: `ceil(dim / 4)` vectors each, the last of which holds the LAST four elements if dim is no multiple of four,
- * with zeros for those that the vector before has already. So the end of a row is one load of its last four elements,
- * masked, instead of a loop over single elements. That load may begin before the row: 16 readable bytes must lie before
- * the first one.
+ * Rows are row-major without padding, as they lie in shard files. The other side (queries, points) is packed
+ * by the caller: `ceil(dim / 4)` vectors each, the last of which holds the LAST four elements if dim is no
+ * multiple of four, with zeros for those that the vector before has already. So the end of a row is one load
+ * of its last four elements, masked, instead of a loop over single elements. That load may begin before the
+ * row: 16 readable bytes must lie before the first one.
  *
- * Two accumulators or more per sum, or several sums at a time, because an addition takes several cycles to complete
- * while two can begin in each.
+ * Two accumulators or more per sum, or several sums at a time, because an addition takes several cycles to
+ * complete while two can begin in each.
  */
 
 /** Which of a row's last four elements the vectors before have not covered. */
@@ -41,7 +42,9 @@ function term(squares: bool, sum: v128, x: v128, y: v128): v128 {
   return f32x4.add(sum, f32x4.mul(x, y))
 }
 
-/** Scores of four rows from their sums: squared distances as they are, products negated and times the weights. */
+/**
+ * Scores of four rows from their sums: squared distances as they are, products negated and times the weights.
+ */
 @inline
 function scoresOf(squares: bool, sums: v128, weights: usize, row: i32): v128 {
   if (squares) return sums
@@ -279,9 +282,9 @@ export function scanDistances(
 }
 
 /**
- * Scores `bias - row · point` of rows at an even number of points, and of them, for each row: the point with the
- * smallest, that score and the second smallest, and the row's squared length. `scores`: where to put all of them,
- * row-major `rows × points`, or 0. The other outputs are padded to a multiple of four rows.
+ * Scores `bias - row · point` of rows at an even number of points, and of them, for each row: the point with
+ * the smallest, that score and the second smallest, and the row's squared length. `scores`: where to put all
+ * of them, row-major `rows × points`, or 0. The other outputs are padded to a multiple of four rows.
  */
 export function comparePoints(
   base: usize, rows: i32, dim: i32, points: usize, bias: usize, pointCount: i32,
@@ -402,9 +405,9 @@ export function comparePoints(
 }
 
 /**
- * Writes the scores of eight rows of bytes to `out`: `-(row · query) * weight`. The rows lie mixed: bytes 0 to 7 of each of
- * them, one row after the other, then bytes 8 to 15 of each, and so on; so the loop reads forward from one place.
- * `queryEnd`: where the query's 16-bit integers end.
+ * Writes the scores of eight rows of bytes to `out`: `-(row · query) * weight`. The rows lie mixed: bytes 0
+ * to 7 of each of them, one row after the other, then bytes 8 to 15 of each, and so on; so the loop reads
+ * forward from one place. `queryEnd`: where the query's 16-bit integers end.
  */
 @inline
 function scoreEight(rows: usize, weights: usize, query: usize, queryEnd: usize, out: usize): void {
@@ -443,9 +446,10 @@ function weighted(a: v128, b: v128, c: v128, d: v128, weights: v128): v128 {
 }
 
 /**
- * As scanProducts for rows of bytes, `bytes` each, a multiple of 8, that lie mixed in eights (see scoreEight), and queries of as many
- * 16-bit integers, which begin `queryBytes` apart. Rows and weights are padded to a multiple of eight. `scores`: room for
- * eight floats. The caller sees to it that no sum of products leaves 32 bits.
+ * As scanProducts for rows of bytes, `bytes` each, a multiple of 8, that lie mixed in eights (see
+ * scoreEight), and queries of as many 16-bit integers, which begin `queryBytes` apart. Rows and weights are
+ * padded to a multiple of eight. `scores`: room for eight floats. The caller sees to it that no sum of
+ * products leaves 32 bits.
  */
 export function scanCodes(
   base: usize, rows: i32, bytes: i32, weights: usize, allowed: usize, queries: usize, queryBytes: i32, queryCount: i32,
@@ -470,7 +474,9 @@ export function scanCodes(
   }
 }
 
-/** All scores of rows as scanCodes takes them, into `scores`, which is padded to a multiple of eight as well. */
+/**
+ * All scores of rows as scanCodes takes them, into `scores`, which is padded to a multiple of eight as well.
+ */
 export function scoreCodes(base: usize, rows: i32, bytes: i32, weights: usize, query: usize, scores: usize): void {
   const queryEnd = query + (<usize>bytes << 1)
   let eight = base
@@ -480,7 +486,10 @@ export function scoreCodes(base: usize, rows: i32, bytes: i32, weights: usize, q
   }
 }
 
-/** exp(x) of four numbers from -87 to 0, off by some units in the last place: 2^n times the exponential series of what is left, |r| ≤ ln 2 / 2. */
+/**
+ * exp(x) of four numbers from -87 to 0, off by some units in the last place: 2^n times the exponential series
+ * of what is left, |r| ≤ ln 2 / 2.
+ */
 @inline
 function exp(x: v128): v128 {
   const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504)))
@@ -500,10 +509,11 @@ function exp(x: v128): v128 {
 }
 
 /**
- * Turns `count` scores of scoreCodes into similarities, `-(score * step) - bias`, in place, and these into one number for each group:
- * the sum of `exp(sharpness * similarity + offset - m)`, m being the largest such exponent of all. Terms below exp(-80) count 0.
- * Group g has those from `starts[g]` to `starts[g + 1] - 1`. All arrays but `starts` and `sums` are padded to a multiple of four, with
- * biases of Infinity. Returns the largest similarity.
+ * Turns `count` scores of scoreCodes into similarities, `-(score * step) - bias`, in place, and these into
+ * one number for each group: the sum of `exp(sharpness * similarity + offset - m)`, m being the largest such
+ * exponent of all. Terms below exp(-80) count 0. Group g has those from `starts[g]` to `starts[g + 1] - 1`.
+ * All arrays but `starts` and `sums` are padded to a multiple of four, with biases of Infinity. Returns the
+ * largest similarity.
  */
 export function sumExponentials(
   scores: usize, count: i32, step: f32, biases: usize, offsets: usize, sharpness: f32,
