@@ -4,11 +4,12 @@
  * into files first, and checked.
  */
 import { createReadStream, createWriteStream } from "node:fs"
-import { mkdtemp, open, rm } from "node:fs/promises"
+import { open, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { pipeline } from "node:stream/promises"
 import { crc32, createInflateRaw } from "node:zlib"
 import { corrupt, invalidInput, isVecsnapError, messageOf, unsupported } from "../../errors.js"
+import { makeTempDir } from "../../storage/temp-dir.js"
 import { listOf } from "../../wording.js"
 import type { FileReader } from "../columns.js"
 import type { FileFormat, LocalFile } from "../format.js"
@@ -35,7 +36,7 @@ function npzReader({ name: file, path, tempDir, ids }: LocalFile): FileReader {
     unit: "row",
     text: ids.isText,
     async *read() {
-      const dir = await mkdtemp(join(tempDir, "vecsnap-npz-"))
+      const dir = await makeTempDir(tempDir, "vecsnap-npz")
       try {
         const arrays = await unpack(file, path, dir)
         const vectors = vectorsOf(arrays, file)

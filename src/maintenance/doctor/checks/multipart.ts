@@ -1,8 +1,8 @@
 /** Whether large files can be uploaded, which is done in parts. */
-import { mkdtemp, open, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { open, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { sha256OfBytes, sha256OfFile } from "../../../storage/checksum.js"
+import { makeTempDir } from "../../../storage/temp-dir.js"
 import type { Judgement } from "../diagnosis.js"
 import type { Trial } from "../trial.js"
 import type { StoreCheck } from "./check.js"
@@ -22,7 +22,7 @@ const MULTIPART_BYTES = 16 * 1024 * 1024 + 1
 
 /** Uploads two large files that race to create one object, and reads it back. */
 async function observeMultipart({ store, key }: Trial, signal: AbortSignal): Promise<MultipartSeen> {
-  const dir = await mkdtemp(join(tmpdir(), "vecsnap-doctor-"))
+  const dir = await makeTempDir(undefined, "vecsnap-doctor")
   try {
     const at = key("multipart")
     const uploads = await Promise.all(
