@@ -2,7 +2,8 @@
  * Local files as the stores use them: bodies to upload, targets to download into, and errors of the file
  * system as ours.
  */
-import { type FileHandle, mkdir, open, rm, unlink } from "node:fs/promises"
+import { type FileHandle, mkdir, open, readdir, rm, unlink } from "node:fs/promises"
+import { join } from "node:path"
 import {
   corrupt,
   type ErrorDetails,
@@ -75,6 +76,20 @@ export const OWNER_ONLY = 0o600
 
 /** Permissions of a directory for downloaded files. */
 export const OWNER_ONLY_DIRECTORY = 0o700
+
+/**
+ * The paths of all regular files below a directory, in no order. No symbolic link is followed, which the
+ * recursive `readdir` of newer Node versions does (seen in 26).
+ */
+export async function filesBelow(dir: string): Promise<string[]> {
+  const entries = await readdir(dir, { withFileTypes: true })
+  const lists = entries.map((entry) => {
+    const path = join(dir, entry.name)
+    if (entry.isDirectory()) return filesBelow(path)
+    return entry.isFile() ? [path] : []
+  })
+  return (await Promise.all(lists)).flat()
+}
 
 /** Bytes to be uploaded, in memory or in a file, read piece by piece. */
 export interface BodySource {

@@ -41,7 +41,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { isOwnerGone, newOwnerName, RENEW_MS } from "../../async/owner.js"
 import { createSemaphore } from "../../async/semaphore.js"
 import { unavailable } from "../../errors.js"
-import { errorCode, fileError, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
+import { errorCode, fileError, filesBelow, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
 
 /** What a directory holds, and under which name: 40 hex digits. */
 export interface Content {
@@ -281,9 +281,7 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
     try {
       const { mtimeMs } = await lstat(dir)
       if (!(await isDirectory(dir))) return undefined
-      // With types, since without them it would list what is behind links too.
-      const entries = await readdir(dir, { recursive: true, withFileTypes: true })
-      const paths = entries.map(({ parentPath, name }) => join(parentPath, name))
+      const paths = await filesBelow(dir)
       // Marks come and go.
       const infos = await Promise.all(paths.map((path) => lstat(path).catch(() => undefined)))
       const sizes = infos.map((info) => (info?.isFile() ? info.size : 0))

@@ -3,8 +3,8 @@
  * time.
  */
 import { createHash } from "node:crypto"
-import { mkdir, readdir, stat } from "node:fs/promises"
-import { join, relative, sep } from "node:path"
+import { mkdir, stat } from "node:fs/promises"
+import { relative, sep } from "node:path"
 import { stringifyJson } from "../../json.js"
 import type { ShardFile } from "../../manifest/manifest.js"
 import { nearestInShard, type ShardNeighbours } from "../../recall/certificate.js"
@@ -13,6 +13,7 @@ import type { IndexDescription, ShardRows, ShardSpec } from "../../shards/backen
 import type { IndexOptions } from "../../shards/options.js"
 import { type BackendName, backendByName } from "../../shards/registry.js"
 import { sha256OfFile } from "../../storage/checksum.js"
+import { filesBelow } from "../../storage/files.js"
 import { concatBatches, readBlocks, takeColumns } from "../rows/batches.js"
 import { spillName } from "../rows/partition.js"
 import type { Scratch } from "../scratch.js"
@@ -104,10 +105,8 @@ const bytesOf = (array: Float32Array | BigInt64Array): Uint8Array =>
 
 /** Every file below a directory, by name, with size and checksum. */
 async function listFiles(dir: string): Promise<readonly ShardFile[]> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true })
-  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
   const files: ShardFile[] = []
-  for (const path of paths.sort()) {
+  for (const path of (await filesBelow(dir)).sort()) {
     const { size } = await stat(path)
     files.push({ name: relative(dir, path).split(sep).join("/"), size, sha256: await sha256OfFile(path) })
   }
