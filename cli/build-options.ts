@@ -16,6 +16,7 @@ import {
   STRATEGY_NAMES,
   VECTOR_ENCODINGS,
 } from "../src/index.js"
+import { BUILD_MEMORY_RULE } from "../src/machine.js"
 import {
   aboutSetting,
   type SettingKey,
@@ -218,7 +219,7 @@ export function addPlanOptions(command: Command): Command {
     )
     .option("--shards <n>", "number of shards; default: chosen", wholeNumber(1))
     .option("--parallelism <n>", "cores that the build has; default: those of this machine", wholeNumber(1))
-    .option("--memory-limit <bytes>", "what a layout may take; default: 1 GiB", wholeNumber(1))
+    .option("--memory-limit <bytes>", `what a layout may take; default: ${BUILD_MEMORY_RULE}`, wholeNumber(1))
 }
 
 export function addBuildOptions(command: Command): Command {
@@ -253,7 +254,7 @@ export function addBuildOptions(command: Command): Command {
     )
     .option(
       "--memory-limit <bytes>",
-      "what a build may take for a layout; if affinity needs more, fast is made; default: 1 GiB",
+      `what a build may take for a layout; if affinity needs more, fast is made; default: ${BUILD_MEMORY_RULE}`,
       wholeNumber(1),
     )
     .option("--queries <files...>", "real queries to measure recall with; read as the inputs are")

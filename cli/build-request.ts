@@ -1,6 +1,8 @@
 /**
  * From flags and configuration to what a build is asked for. Pure; flags override the configuration.
  */
+
+import { withoutUndefined } from "../src/defined.js"
 import type {
   BuildOptions,
   ClusterOptions,
@@ -30,7 +32,6 @@ import type { Config } from "./config.js"
 import { durationSeconds } from "./duration.js"
 import { type StorageFlags, storeOptions } from "./options.js"
 import { usageError } from "./usage-error.js"
-import { withoutUndefined } from "./without-undefined.js"
 
 export interface BuildRequest {
   readonly inputs: readonly string[]

@@ -1,12 +1,13 @@
 /**
  * Opening the snapshot that a command searches, and closing it whatever happens.
  */
+
+import { withoutUndefined } from "../src/defined.js"
 import { type OpenOptions, openSnapshot, type Reader } from "../src/index.js"
 import { loadConfig } from "./config.js"
 import type { Io } from "./io.js"
 import { type OutputFlags, rootUrl, type SnapshotFlags, type StorageFlags, storeOptions } from "./options.js"
 import { stderrLogger } from "./progress.js"
-import { withoutUndefined } from "./without-undefined.js"
 
 export interface ReaderFlags extends StorageFlags, OutputFlags, SnapshotFlags {
   readonly cacheDir?: string

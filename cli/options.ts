@@ -5,11 +5,11 @@
  * decide.
  */
 import type { Command } from "commander"
+import { withoutUndefined } from "../src/defined.js"
 import type { RouteOptions, SnapshotInfo, StoreOptions } from "../src/index.js"
 import type { Config } from "./config.js"
 import { collectPair, parseContext, parseSeconds, parseShards } from "./parse.js"
 import { usageError } from "./usage-error.js"
-import { withoutUndefined } from "./without-undefined.js"
 
 export interface OutputFlags {
   readonly json?: boolean

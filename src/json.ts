@@ -17,6 +17,12 @@ const MAY_HOLD_BIG_INTEGER = /(?<![.\d])\d{16}/
 const JSON_MAX_DEPTH = 500
 
 /**
+ * Levels of a value that is stored as its owner gave it, a payload or `custom`, at most: fewer than those of
+ * the documents and answers that it becomes a part of.
+ */
+export const VALUE_MAX_DEPTH = 200
+
+/**
  * Digits of an integer, at most, both ways: to turn a million of them into a number takes seconds.
  */
 const JSON_MAX_DIGITS = 1000
@@ -96,6 +102,11 @@ function stringifyDeep(value: unknown, indent: number | undefined): string | und
 const tooDeep = (): TypeError =>
   new TypeError(`a value of more than ${JSON_MAX_DEPTH} levels cannot be written as JSON`)
 
+/** Whether JSON text has more than {@link VALUE_MAX_DEPTH} levels. */
+export const isTooDeepAsValue = (text: string): boolean =>
+  // A level takes two brackets: most texts need not be looked at.
+  text.length > 2 * VALUE_MAX_DEPTH && shapeOf(text, VALUE_MAX_DEPTH).isTooDeep
+
 /**
  * How many values JSON text has, about: one for each bracket that opens and for each comma. Parses nothing.
  */
@@ -104,8 +115,7 @@ export const countValues = (text: string): number => shapeOf(text).values
 /** What can be told of JSON text without parsing it; if it is not JSON, whatever. */
 interface Shape {
   /**
-   * Whether it opens more than {@link JSON_MAX_DEPTH} brackets that are not closed yet; nothing was looked at
-   * after these.
+   * Whether it opens more brackets that are not closed yet than it may; nothing was looked at after these.
    */
   readonly isTooDeep: boolean
   /** Members of all objects, repeated keys as often as they are there. */
@@ -114,7 +124,7 @@ interface Shape {
   readonly values: number
 }
 
-function shapeOf(text: string): Shape {
+function shapeOf(text: string, maxDepth = JSON_MAX_DEPTH): Shape {
   let depth = 0
   let members = 0
   let values = 0
@@ -132,7 +142,7 @@ function shapeOf(text: string): Shape {
       case OPEN_BRACKET:
       case OPEN_BRACE:
         values++
-        if (++depth > JSON_MAX_DEPTH) return { isTooDeep: true, members, values }
+        if (++depth > maxDepth) return { isTooDeep: true, members, values }
         break
       case CLOSE_BRACKET:
       case CLOSE_BRACE:

@@ -39,10 +39,10 @@ export function readerDefaults({ memoryBytes, openFiles, cores }: MachineLimits)
   }
 }
 
-/**
- * What a build may take for a layout and for large rows where nothing is said: half of the memory, at most 1
- * GiB.
- */
+/** What help and schema say of {@link buildMemoryDefault}. */
+export const BUILD_MEMORY_RULE = "1 GiB, or half of the container's or machine's memory if that is less"
+
+/** What a build may take for a layout and for large rows where nothing is said. */
 export const buildMemoryDefault = ({ memoryBytes }: Pick<MachineLimits, "memoryBytes">): number =>
   share(memoryBytes, 2, GIB)
 

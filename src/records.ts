@@ -41,11 +41,19 @@ export interface VectorRecord {
    * replaces.
    */
   readonly vector: ArrayLike<number>
-  /** Values of the declared fields; a field that is absent is null. */
-  readonly fields?: Readonly<Record<string, FieldValue>>
-  readonly payload?: Json
+  /**
+   * Values of the declared fields; a field that is absent or undefined is null. TypeScript wants an interface
+   * spread: `fields: { ...document }`.
+   */
+  readonly fields?: Readonly<Record<string, FieldValue | undefined>> | undefined
+  /**
+   * Whatever JSON can hold; properties that are undefined are left out. An interface of yours fits, though
+   * TypeScript does not know all its values to be JSON: building throws `InvalidInput` for what JSON cannot
+   * hold (functions, dates, maps, NaN), naming its place.
+   */
+  readonly payload?: Json | object | undefined
   /** For the `explicit` strategy: the number of the shard. */
-  readonly shard?: number
+  readonly shard?: number | undefined
 }
 
 export interface FieldSpec {

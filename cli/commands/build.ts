@@ -1,4 +1,5 @@
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import {
   type BuildOptions,
   type BuildReport,
@@ -32,7 +33,6 @@ import {
 import { withSummary } from "../summary.js"
 import { describeTimings } from "../timings.js"
 import { usageError } from "../usage-error.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Inputs are Parquet, CSV, JSON Lines (also .gz, .zst), Arrow IPC or .npy: files, globs, s3:// objects, "-" for standard

@@ -1,4 +1,5 @@
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import {
   type ChangedRows,
   diffSnapshots,
@@ -20,7 +21,6 @@ import {
   paintFor,
   renderFacts,
 } from "../render.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 <a> and <b> are run ids (vecsnap history lists them), or the words live and previous. Shards with the same content in both

@@ -1,4 +1,5 @@
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import { type Check, type Diagnosis, diagnoseStore, isVecsnapError, type Verdict } from "../../src/index.js"
 import { EXIT_CODES, EXIT_OK } from "../exit-codes.js"
 import { type Io, printJson } from "../io.js"
@@ -6,7 +7,6 @@ import { withStore } from "../open.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
 import { parseSeconds } from "../parse.js"
 import { displayWidth, formatValue, type Paint, paintFor, widthOf } from "../render.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 It writes, races for and removes some 1,100 small objects and two of 16 MiB, all below probes/ of the root, and

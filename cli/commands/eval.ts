@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import { type Evaluation, evaluateSnapshot, openSource } from "../../src/index.js"
 import { loadConfig } from "../config.js"
 import { renderEvalPage } from "../eval-page.js"
@@ -20,7 +21,6 @@ import { stderrLogger } from "../progress.js"
 import { formatShare } from "../recall.js"
 import { type Column, countOf, formatCount, paintFor, renderTable, widthOf } from "../render.js"
 import { usageError } from "../usage-error.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Searches with more and more probes, and compares what is found with the true neighbours, for which all shards are downloaded

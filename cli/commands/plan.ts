@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os"
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import {
   type InputFacts,
   openSource,
@@ -23,7 +24,6 @@ import {
   plainPaint,
   renderFacts,
 } from "../render.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 The number of rows of Parquet files is read from their metadata, other inputs are read once; the first 10,000 rows are

@@ -1,4 +1,5 @@
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import { GATE_NAMES, type GateName, publishRun } from "../../src/index.js"
 import { resolveAllow, resolveGates } from "../build-request.js"
 import { printRefusal } from "../gates-table.js"
@@ -8,7 +9,6 @@ import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlag
 import { parseGates } from "../parse.js"
 import { stderrLogger } from "../progress.js"
 import { publishedDocument, renderPublished } from "../published.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 As a build does, it checks the gates of vecsnap.yaml, and replaces only what was live when the run started; --force

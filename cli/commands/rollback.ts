@@ -1,11 +1,11 @@
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import { rollback } from "../../src/maintenance/rollback.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
 import { wholeNumber } from "../parse.js"
 import { publishedDocument, renderPublished } from "../published.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Readers that follow the live snapshot swap to it at their next refresh. A build that is going on can't publish over a

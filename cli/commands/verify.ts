@@ -1,4 +1,5 @@
 import { Command } from "commander"
+import { withoutUndefined } from "../../src/defined.js"
 import {
   type RepairPlan,
   type RepairReport,
@@ -12,7 +13,6 @@ import { withStore } from "../open.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
 import { countOf, formatBytes, paintFor } from "../render.js"
 import { usageError } from "../usage-error.js"
-import { withoutUndefined } from "../without-undefined.js"
 
 const NOTES = `
 Without --deep: the pointer and the manifest are sealed and readable, every file is there with its size, the routing

@@ -16,6 +16,7 @@ import {
   STRATEGY_NAMES,
   VECTOR_ENCODINGS,
 } from "../../src/index.js"
+import { BUILD_MEMORY_RULE } from "../../src/machine.js"
 import {
   aboutSetting,
   type SettingKey,
@@ -292,7 +293,7 @@ export const schema = z.strictObject({
   "memory-limit": wholeNumber(1)
     .optional()
     .describe(
-      "Bytes that a build may take for a layout; if affinity needs more, fast is made. Default: 1 GiB.",
+      `Bytes that a build may take for a layout; if affinity needs more, fast is made. Default: ${BUILD_MEMORY_RULE}.`,
     ),
   queries: oneOrMoreTexts
     .transform((queries) => (typeof queries === "string" ? [queries] : queries))

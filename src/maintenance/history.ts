@@ -40,7 +40,7 @@ export interface History {
 
 export interface HistoryOptions extends RootCallOptions {
   /** Publications read, newest first; default: all that the pointer remembers, 101 at most. */
-  readonly limit?: number
+  readonly limit?: number | undefined
 }
 
 /** Manifests in memory at a time are as many as are asked for; those being read are bounded too. */

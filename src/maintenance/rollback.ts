@@ -8,9 +8,9 @@ import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 
 export interface RollbackOptions extends RootCallOptions {
   /** Run to go back (or forward) to; it must have been published before. */
-  readonly to?: string
+  readonly to?: string | undefined
   /** Snapshots to go back by, in the order in which they were first published; default 1. Not with `to`. */
-  readonly steps?: number
+  readonly steps?: number | undefined
 }
 
 /**

@@ -7,7 +7,7 @@ import type { Snapshot } from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { beingRemoved, type LivePointer, readPointer } from "./current.js"
 import { findMissingFiles } from "./files.js"
-import { newId, POINTER_KEY } from "./keys.js"
+import { newId, POINTER_KEY, parseKey } from "./keys.js"
 import {
   encodePointer,
   type NextPointer,
@@ -36,7 +36,7 @@ export interface PublishOptions extends CallOptions {
   /** Refused with `Conflict` unless this is what is live still. */
   readonly expected: ExpectedLive
   /** Runs after the pointer was read and right before it is replaced; throws to prevent it. */
-  readonly confirm?: () => Promise<void>
+  readonly confirm?: (() => Promise<void>) | undefined
 }
 
 export interface Published {
@@ -68,7 +68,7 @@ export async function publishManifest(
     assertExpected(store, run, live, expected)
     if (live?.condemned.includes(run)) throw beingRemoved(store, run)
     await assertComplete(store, key, snapshot, { signal })
-    const publishedAt = await storeTime(store, { signal })
+    const publishedAt = publicationTime(await storeTime(store, { signal }), key)
     await confirm?.()
     throwIfAborted(signal)
     const next = withPublication(live, { run, manifest: key, publishedAt, action })
@@ -98,7 +98,7 @@ export async function replaceDamagedPointer(
   { signal }: CallOptions = {},
 ): Promise<Published> {
   await assertComplete(store, key, snapshot, { signal })
-  const publishedAt = await storeTime(store, { signal })
+  const publishedAt = publicationTime(await storeTime(store, { signal }), key)
   throwIfAborted(signal)
   const first = withPublication(undefined, {
     run: snapshot.run,
@@ -220,3 +220,18 @@ const keepsChanging = ({ url }: ObjectStore): VecsnapError =>
   conflict(`${POINTER_KEY} at ${url} changed ${SWAP_ATTEMPTS} times while it was to be replaced: try again`, {
     url,
   })
+
+/** To which S3 cuts its times, and more than file systems do. */
+const CUT_MS = 1_000
+
+/**
+ * The time of a publication. The store's, but where that was cut to before the snapshot was built, when it
+ * was built: no snapshot looks older than its own manifest. A clock of this machine that is wrong by more
+ * changes nothing.
+ */
+function publicationTime(storesTime: Date, key: string): Date {
+  const parsed = parseKey(key)
+  if (parsed?.kind !== "manifest") return storesTime
+  const afterMs = parsed.time.getTime() - storesTime.getTime()
+  return afterMs > 0 && afterMs < CUT_MS ? parsed.time : storesTime
+}

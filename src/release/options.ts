@@ -13,27 +13,27 @@ export interface BuildOptions extends WriterOptions {
   /** Root of the snapshots: `s3://bucket/prefix`, a directory, `memory://name`, or an open store. */
   readonly to: string | ObjectStore
   /** Make the snapshot live; default true. If not, `publishRun` does later. */
-  readonly publish?: boolean
+  readonly publish?: boolean | undefined
   /**
    * Limits that the snapshot must keep before it becomes live, else `GateRefused` is thrown and nothing is
    * published. Dimension, metric and model label are compared with the live snapshot even if there are no
    * limits. Not checked without `publish`.
    */
-  readonly gates?: GateOptions
+  readonly gates?: GateOptions | undefined
   /** Gates that may refuse all the same. */
-  readonly allow?: readonly GateName[]
+  readonly allow?: readonly GateName[] | undefined
   /**
    * Collect what is no longer needed after publishing; default: collect nothing. If that fails, the report
    * tells.
    */
-  readonly retention?: RetentionOptions
+  readonly retention?: RetentionOptions | undefined
   /** Publish even if another run was published since this one started. */
-  readonly force?: boolean
+  readonly force?: boolean | undefined
   /**
    * The run is taken for dead, and what it wrote is collected in the end, if it gives no sign of life for so
    * long; default 120 s, at least 30.
    */
-  readonly leaseSeconds?: number
+  readonly leaseSeconds?: number | undefined
 }
 
 export interface BuildReport {

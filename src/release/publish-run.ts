@@ -13,14 +13,14 @@ import { checkGateOptions, type GateName, type GateOptions, type GateResult } fr
 
 export interface PublishRunOptions extends RootCallOptions {
   /** Limits that the snapshot must keep, as for a build. */
-  readonly gates?: GateOptions
+  readonly gates?: GateOptions | undefined
   /** Gates that may refuse all the same. */
-  readonly allow?: readonly GateName[]
+  readonly allow?: readonly GateName[] | undefined
   /** Publish even if another run was published since this one started. */
-  readonly force?: boolean
+  readonly force?: boolean | undefined
   /** Where gates download shards to for a while; default: the system's temporary directory. */
-  readonly tempDir?: string
-  readonly logger?: Logger
+  readonly tempDir?: string | undefined
+  readonly logger?: Logger | undefined
 }
 
 export interface PublishedRun extends Published {

@@ -7,6 +7,7 @@
  * the same length and are centred around the origin; else `cluster` finds more with as many probes.
  */
 
+import type { Defined } from "../defined.js"
 import type { NpyArray } from "../vectors/npy.js"
 import { createRandom } from "../vectors/random.js"
 import { checkedArtifact } from "./artifacts.js"
@@ -18,19 +19,19 @@ export interface LshOptions {
   readonly strategy: "lsh"
   readonly shards: number
   /** Hyperplanes; default max(8, ceil(log2 K) + 2). */
-  readonly bits?: number
+  readonly bits?: number | undefined
   /** Default max(1, ceil(K / 8)). */
-  readonly probes?: number
+  readonly probes?: number | undefined
   /** Default 1. */
-  readonly seed?: number
+  readonly seed?: number | undefined
   /**
    * Order of the neighbouring buckets: "margin" (default), flips of one or more bits by how little the query
    * would have to move; "bit", flips of single bits from the lowest up, as shardyfusion does.
    */
-  readonly probeOrder?: "margin" | "bit"
+  readonly probeOrder?: "margin" | "bit" | undefined
 }
 
-export type ResolvedLsh = Readonly<Required<LshOptions>>
+export type ResolvedLsh = Defined<LshOptions>
 
 const MAX_BITS = 1024
 

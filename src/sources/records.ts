@@ -1,9 +1,10 @@
 /** Records in memory, or from anywhere, as a source. */
 import { invalidInput } from "../errors.js"
 import { stringifyJson } from "../json.js"
+import { assertJson } from "../json-check.js"
 import type { FieldType, IdType, RecordBatch, VectorRecord } from "../records.js"
 import type { VectorEncoding } from "../vectors/packed.js"
-import { kindOf, listOf, shortened, withArticle } from "../wording.js"
+import { kindOf, listOf, shortened } from "../wording.js"
 import { assertVectorEncoding, fieldList } from "./fields.js"
 import { BadValue, BatchAssembler, type RawRows } from "./rows.js"
 import type { ReadOptions, Source } from "./source.js"
@@ -97,7 +98,7 @@ function recordRows(
     payload() {
       const { payload } = current()
       if (payload === undefined || payload === null) return null
-      assertJson(payload, "payload", [])
+      assertJson(payload, "payload", (path, problem) => new BadValue(path, problem))
       return stringifyJson(payload)
     },
     shard: () => current().shard,
@@ -115,46 +116,4 @@ function assertDeclared(fields: unknown, declared: ReadonlySet<string>): void {
     "fields",
     `has ${listOf(names, shortened)}, which is not declared; declared are ${known}`,
   )
-}
-
-const MAX_JSON_DEPTH = 200
-const SHOWN_PATH = 200
-
-/**
- * JSON would drop or alter some values silently; these are refused. Properties that are `undefined` are left
- * out.
- */
-function assertJson(value: unknown, path: string, parents: readonly unknown[]): void {
-  if (value === null || ["string", "boolean", "bigint"].includes(typeof value)) return
-  if (typeof value === "number") {
-    if (Number.isFinite(value)) return
-    throw new BadValue(path, `is ${value}, which JSON cannot hold`)
-  }
-  if (typeof value !== "object") throw new BadValue(path, `is ${describe(value)}, which JSON cannot hold`)
-  if (parents.includes(value)) throw new BadValue(path, "contains itself, which JSON cannot hold")
-  if (parents.length === MAX_JSON_DEPTH)
-    throw new BadValue(path, `is nested deeper than ${MAX_JSON_DEPTH} levels`)
-  const inner = [...parents, value]
-  const place = path.length > SHOWN_PATH ? `...${path.slice(-SHOWN_PATH)}` : path
-  if (Array.isArray(value)) {
-    value.forEach((item, i) => {
-      assertJson(item, `${place}[${i}]`, inner)
-    })
-  } else if (isPlainObject(value)) {
-    for (const [key, member] of Object.entries(value))
-      if (member !== undefined) assertJson(member, `${place}.${shortened(key)}`, inner)
-  } else {
-    throw new BadValue(path, `is ${describe(value)}, which JSON cannot hold`)
-  }
-}
-
-// Also of another realm, whose Object is another.
-function isPlainObject(value: object): boolean {
-  const prototype = Object.getPrototypeOf(value)
-  return prototype === null || Object.getPrototypeOf(prototype) === null
-}
-
-function describe(value: unknown): string {
-  const name = typeof value === "object" && value !== null ? value.constructor?.name : undefined
-  return name === undefined ? kindOf(value) : withArticle(String(name))
 }

@@ -4,6 +4,7 @@
  * reuse their memory.
  */
 import { invalidInput, isVecsnapError, messageOf, type VecsnapError } from "../errors.js"
+import { isTooDeepAsValue, VALUE_MAX_DEPTH } from "../json.js"
 import type { FieldType, FieldValue, IdColumn, IdType, RecordBatch, RowUnit } from "../records.js"
 import { type PackedReading, unpackVector } from "../vectors/packed.js"
 import { vectorProblem } from "../vectors/validate.js"
@@ -171,6 +172,8 @@ export class BatchAssembler {
     if (!hasShards && givenShard !== undefined)
       throw new BadValue(columns.shard, `is ${show(givenShard)}, expected none as in the rows before`)
     const payload = readValue("payload", () => rows.payload(row))
+    if (payload !== null && isTooDeepAsValue(payload))
+      throw new BadValue("payload", `is nested deeper than ${VALUE_MAX_DEPTH} levels`)
 
     this.#dim = dim
     this.#idType ??= typeof id === "string" ? "string" : "int64"

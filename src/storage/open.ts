@@ -12,14 +12,14 @@ import { type RateSettings, withRateLimit } from "./with-rate-limit.js"
 import { withRetry } from "./with-retry.js"
 
 export interface StoreOptions {
-  readonly s3?: S3Settings
-  readonly retry?: RetrySettings
+  readonly s3?: S3Settings | undefined
+  readonly retry?: RetrySettings | undefined
   /** Calls in flight at a time; the others wait. Default 32. */
-  readonly concurrency?: number
+  readonly concurrency?: number | undefined
   /** Requests and bytes per second, at most. Default: no limit. */
-  readonly rate?: RateSettings
+  readonly rate?: RateSettings | undefined
   /** Where to count the calls, each attempt for itself. */
-  readonly counts?: RequestCounts
+  readonly counts?: RequestCounts | undefined
 }
 
 /**

@@ -1,17 +1,18 @@
 import { setMaxListeners } from "node:events"
 import { setTimeout as sleepFor } from "node:timers/promises"
+import { withoutUndefined } from "../defined.js"
 import { aborted, invalidInput, isLasting, isVecsnapError, throwIfAborted, VecsnapError } from "../errors.js"
 
 /** How often and for how long to try again. */
 export interface RetrySettings {
   /** Attempts in all, the first included. Default 5; 1 turns retries off. */
-  readonly attempts?: number
+  readonly attempts?: number | undefined
   /** No attempt starts later than this after the first one, in milliseconds. Default 60,000. */
-  readonly totalMs?: number
+  readonly totalMs?: number | undefined
   /** The longest wait before the second attempt; it doubles from attempt to attempt. Default 200 ms. */
-  readonly firstDelayMs?: number
+  readonly firstDelayMs?: number | undefined
   /** The longest wait before any attempt. Default 10,000 ms. */
-  readonly maxDelayMs?: number
+  readonly maxDelayMs?: number | undefined
 }
 
 /** Time and chance, which tests replace. */
@@ -45,7 +46,7 @@ export const SYSTEM_CLOCK: RetryClock = {
  * not retried again, so that an operation made of retried steps does not multiply the attempts.
  */
 export function createRetry(settings: RetrySettings = {}, clock: RetryClock = SYSTEM_CLOCK): Retry {
-  const { attempts, totalMs, firstDelayMs, maxDelayMs } = { ...DEFAULTS, ...settings }
+  const { attempts, totalMs, firstDelayMs, maxDelayMs } = { ...DEFAULTS, ...withoutUndefined(settings) }
   if (!Number.isInteger(attempts) || attempts < 1) {
     throw invalidInput(`retry attempts must be an integer of at least 1, got ${attempts}`, { attempts })
   }

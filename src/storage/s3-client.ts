@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises"
 import { rootCertificates } from "node:tls"
 import { S3Client } from "@aws-sdk/client-s3"
 import { loadConfig } from "@smithy/core/config"
+import { withoutUndefined } from "../defined.js"
 import { assertMilliseconds, invalidInput } from "../errors.js"
 import { fileError } from "./files.js"
 import { S3Connections } from "./s3-connections.js"
@@ -14,9 +15,9 @@ import type { RequestSettings, S3Encryption } from "./s3-parameters.js"
 export interface S3Credentials {
   readonly accessKeyId: string
   readonly secretAccessKey: string
-  readonly sessionToken?: string
+  readonly sessionToken?: string | undefined
   /** When they expire; default: not known. */
-  readonly expiration?: Date
+  readonly expiration?: Date | undefined
 }
 
 /**
@@ -25,64 +26,64 @@ export interface S3Credentials {
  */
 export interface S3Settings extends RequestSettings {
   /** For stores other than AWS, as in "http://127.0.0.1:9000". */
-  readonly endpoint?: string
+  readonly endpoint?: string | undefined
   /** Default where none is found and there is an endpoint: "us-east-1", which most other stores accept. */
-  readonly region?: string
+  readonly region?: string | undefined
   /**
    * Addresses as in "endpoint/bucket/key", not "bucket.endpoint/key". Default: whether there is an endpoint.
    */
-  readonly forcePathStyle?: boolean
+  readonly forcePathStyle?: boolean | undefined
   /**
    * Or a function that gives them: asked when the first request is sent, when those it gave expire
    * (`expiration`), and when the store says that they have.
    */
-  readonly credentials?: S3Credentials | (() => Promise<S3Credentials>)
+  readonly credentials?: S3Credentials | (() => Promise<S3Credentials>) | undefined
   /**
    * Whether to send and check the checksums that S3 has added since 2025 ("when-supported", the SDK's own
    * default). Default "when-required": older stores refuse them. Bodies are protected either way, by the
    * signed SHA-256.
    */
-  readonly requestChecksums?: "when-required" | "when-supported"
+  readonly requestChecksums?: "when-required" | "when-supported" | undefined
   /**
    * How the store is to encrypt what is written. Default: as the bucket's own rule says. With a key of your
    * own, reading needs it too.
    */
-  readonly encryption?: S3Encryption
+  readonly encryption?: S3Encryption | undefined
   /**
    * Of what is written, as in "STANDARD_IA". Default: the bucket's. An archive can't be read at once, so is
    * no choice.
    */
-  readonly storageClass?: string
+  readonly storageClass?: string | undefined
   /** Of what is written, as in "bucket-owner-full-control". Default: none. */
-  readonly acl?: string
+  readonly acl?: string | undefined
   /** Whether we, not the owner of the bucket, pay for requests. Default false. */
-  readonly requesterPays?: boolean
+  readonly requesterPays?: boolean | undefined
   /** Headers of every request, which are signed with it. Default: none. */
-  readonly headers?: Readonly<Record<string, string>>
+  readonly headers?: Readonly<Record<string, string>> | undefined
   /**
    * The proxy on the way, as in "http://proxy:3128", with user name and password if it asks for them.
    * Default: as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say. `false`: none.
    */
-  readonly proxy?: string | false
+  readonly proxy?: string | false | undefined
   /**
    * A PEM file of authorities to trust beside Node's own, for a store or a proxy with a private one. Default:
    * `AWS_CA_BUNDLE`. (`NODE_EXTRA_CA_CERTS` does it for all of a process.)
    */
-  readonly caFile?: string
+  readonly caFile?: string | undefined
   /** For setting up a connection. Default 10,000 ms. */
-  readonly connectTimeoutMs?: number
+  readonly connectTimeoutMs?: number | undefined
   /**
    * Within which an answer to the read of an object must begin, connecting included, or it is tried again on
    * a fresh connection. Default 5,000 ms. A store that takes longer by nature needs more.
    */
-  readonly firstByteTimeoutMs?: number
+  readonly firstByteTimeoutMs?: number | undefined
   /**
    * For which a connection in use may be silent. Default 10,000 ms for reads and listings, and 60,000 ms for
    * writes, which a store may answer late; if it is given, for all.
    */
-  readonly idleTimeoutMs?: number
+  readonly idleTimeoutMs?: number | undefined
   /** Bodies larger than this are uploaded in parts of this size; at least 5 MiB on AWS. Default 16 MiB. */
-  readonly partBytes?: number
+  readonly partBytes?: number | undefined
 }
 
 const CONNECT_TIMEOUT_MS = 10_000
@@ -114,7 +115,10 @@ export async function createS3Client(settings: S3Settings, anew = false): Promis
     ...(endpoint !== undefined && { endpoint }),
     ...(region !== undefined && { region }),
     ...(credentials !== undefined && {
-      credentials: typeof credentials === "function" ? credentials : { ...credentials },
+      credentials:
+        typeof credentials === "function"
+          ? async () => withoutUndefined(await credentials())
+          : withoutUndefined(credentials),
     }),
     // Not in the SDK's types for a client, but handed on to what finds its credentials.
     ...(anew && { ignoreCache: true }),

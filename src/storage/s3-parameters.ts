@@ -13,11 +13,11 @@ export type S3Encryption =
   | { readonly type: "customer-key"; readonly key: Uint8Array }
 
 export interface RequestSettings {
-  readonly encryption?: S3Encryption
-  readonly storageClass?: string
-  readonly acl?: string
-  readonly requesterPays?: boolean
-  readonly headers?: Readonly<Record<string, string>>
+  readonly encryption?: S3Encryption | undefined
+  readonly storageClass?: string | undefined
+  readonly acl?: string | undefined
+  readonly requesterPays?: boolean | undefined
+  readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
 /** As the AWS SDK names them. */

@@ -56,12 +56,12 @@ export interface CallOptions {
 
 export interface WholeGetOptions extends CallOptions {
   /** Of a whole object: `Corrupt` if it has more bytes, before they are read. Default: no limit. */
-  readonly maxBytes?: number
+  readonly maxBytes?: number | undefined
 }
 
 export interface GetOptions extends WholeGetOptions {
   /** Bytes from `start` up to but not including `end`; `0 <= start < end`. */
-  readonly range?: { readonly start: number; readonly end: number }
+  readonly range?: { readonly start: number; readonly end: number } | undefined
 }
 
 export interface GetFileOptions extends CallOptions {
@@ -69,20 +69,20 @@ export interface GetFileOptions extends CallOptions {
    * Size of the object, if the caller knows it. `Corrupt` if it has another, before more than that is
    * written; and a limit on bytes counts them before they are read.
    */
-  readonly expectedBytes?: number
+  readonly expectedBytes?: number | undefined
 }
 
 export type PutBody = Uint8Array | { readonly file: string }
 
 export interface PutOptions extends CallOptions {
   /** Create only: `Conflict` if the key exists. */
-  readonly ifAbsent?: boolean
+  readonly ifAbsent?: boolean | undefined
   /**
    * Replace only this version: `Conflict` if the key has another ETag or does not exist. Not with `ifAbsent`.
    */
-  readonly ifMatch?: string
+  readonly ifMatch?: string | undefined
   /** Default "application/octet-stream". */
-  readonly contentType?: string
+  readonly contentType?: string | undefined
 }
 
 export interface ObjectInfo {

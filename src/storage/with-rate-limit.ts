@@ -10,9 +10,9 @@ export interface RateSettings {
    * Requests started per second on average, with bursts of one second's worth (at least 1). May be a
    * fraction.
    */
-  readonly requestsPerSecond?: number
+  readonly requestsPerSecond?: number | undefined
   /** Bytes read and written per second on average, with bursts of one second's worth. */
-  readonly bytesPerSecond?: number
+  readonly bytesPerSecond?: number | undefined
 }
 
 /** Time, which tests replace. */
@@ -44,7 +44,10 @@ const COUNTED_WAIT_MS = 1
 export function withRateLimit(
   store: ObjectStore,
   { requestsPerSecond, bytesPerSecond }: RateSettings,
-  { counts, clock = SYSTEM_CLOCK }: { readonly counts?: RequestCounts; readonly clock?: RateClock } = {},
+  {
+    counts,
+    clock = SYSTEM_CLOCK,
+  }: { readonly counts?: RequestCounts | undefined; readonly clock?: RateClock } = {},
 ): ObjectStore {
   const requests = createBucket("requestsPerSecond", requestsPerSecond, clock)
   const bytes = createBucket("bytesPerSecond", bytesPerSecond, clock)

@@ -261,7 +261,7 @@ export function scanMany(
 
 export interface NearestOptions {
   /** How many rows there are at most in all tables; saves memory where that is less than k. Default k. */
-  readonly rows?: number
+  readonly rows?: number | undefined
   /** For each query a distance beyond which rows are left out, which saves time. */
   readonly within?: ArrayLike<number> | undefined
   /**

@@ -26,8 +26,8 @@ export interface RunOptions extends CallOptions {
   readonly leaseSeconds?: number | undefined
   readonly configDigest?: string | undefined
   /** Default: a new id. */
-  readonly run?: string
-  readonly clock?: Pick<RetryClock, "sleep"> & { date(): Date }
+  readonly run?: string | undefined
+  readonly clock?: (Pick<RetryClock, "sleep"> & { date(): Date }) | undefined
 }
 
 export interface ActiveRun {

@@ -1,7 +1,9 @@
 /**
  * What the writer takes, and how it tells its progress.
  */
+import { type Defined, withoutUndefined } from "../defined.js"
 import { assertWholeNumber, invalidInput } from "../errors.js"
+import { assertJson } from "../json-check.js"
 import type { Logger } from "../logger.js"
 import { silentLogger } from "../logger.js"
 import { buildMemoryDefault, machineLimits } from "../machine.js"
@@ -12,76 +14,77 @@ import { type IndexOptions, resolveIndexOptions } from "../shards/options.js"
 import { BACKEND_NAMES, type BackendName, backendByName, DEFAULT_BACKEND } from "../shards/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
+import { kindOf } from "../wording.js"
 
 export interface WriterOptions {
   /**
    * Default: the strategy `cluster`, with as many shards as `planSnapshot` proposes for the input, which must
    * be one that can be read more than once; then the default of `backend` is what it proposes, too.
    */
-  readonly sharding?: ShardingOptions
+  readonly sharding?: ShardingOptions | undefined
   /** Default "cosine". */
-  readonly metric?: Metric
+  readonly metric?: Metric | undefined
   /** Default "sqlite-vec". */
-  readonly backend?: BackendName
+  readonly backend?: BackendName | undefined
   /**
    * Options of the backend's index, by name; see its `INDEX_OPTIONS`. Shards built with others are not
    * reused.
    */
-  readonly index?: IndexOptions
+  readonly index?: IndexOptions | undefined
   /** Declared fields, where the input is records rather than a `Source`, which has its own. */
-  readonly fields?: Readonly<Record<string, FieldType>>
+  readonly fields?: Readonly<Record<string, FieldType>> | undefined
   /**
    * Take trained routing (centroids, hyperplanes) from the live snapshot at this root instead of training.
    */
-  readonly routingFrom?: string
+  readonly routingFrom?: string | undefined
   /** Label of the embedding model, recorded in the manifest. */
-  readonly model?: string
-  /** Recorded in the manifest as given. */
-  readonly custom?: Readonly<Record<string, Json>>
+  readonly model?: string | undefined
+  /** Recorded in the manifest as given: an object of whatever JSON can hold. */
+  readonly custom?: Readonly<Record<string, Json>> | object | undefined
   /** What a bad row does: end the build (default) or be left out and counted. */
-  readonly onBadRow?: "fail" | "skip"
+  readonly onBadRow?: "fail" | "skip" | undefined
   /** With `onBadRow: "skip"`: more bad rows than this end the build; default 1000. */
-  readonly maxBadRows?: number
+  readonly maxBadRows?: number | undefined
   /**
    * What a second row with the same id does: end the build (default), or lose against the first or the last.
    */
-  readonly onDuplicate?: "fail" | "first" | "last"
+  readonly onDuplicate?: "fail" | "first" | "last" | undefined
   /** Reuse the files of shards whose content did not change since the live snapshot; default true. */
-  readonly reuse?: boolean
+  readonly reuse?: boolean | undefined
   /** Write an id locator, with which readers look up ids without asking every shard; default true. */
-  readonly locator?: boolean
+  readonly locator?: boolean | undefined
   /**
    * Shards built, or parts of the layout made, at the same time, each in a thread; default: the number of
    * cores.
    */
-  readonly parallelism?: number
+  readonly parallelism?: number | undefined
   /**
    * Bytes that a build may take for a layout, rows included; default 1 GiB, or half of the memory of the
    * container or machine if that is less. Where `affinity` needs more, `fast` is made instead, and the report
    * says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that
    * it is decoded once. The memory that other stages take does not depend on the number of rows.
    */
-  readonly memoryLimit?: number
+  readonly memoryLimit?: number | undefined
   /**
    * Measure recall and record it in the manifest; default true, with 1,000 rows held out, at most one in
    * twenty. Fewer than 400 rows are not measured.
    */
-  readonly certificate?: boolean | { readonly rows?: number }
+  readonly certificate?: boolean | { readonly rows?: number | undefined } | undefined
   /**
    * A sample of real queries to measure recall with, instead of rows. With the layout `affinity`, every other
    * one is demand for copies instead; with a layout, those that measure also choose the thresholds of
    * `targetRecall`.
    */
-  readonly queries?: QueryInput
+  readonly queries?: QueryInput | undefined
   /**
    * Where the run's temporary directory is made; default: the system's. Takes about the size of the input's
    * vectors.
    */
-  readonly tempDir?: string
-  readonly store?: StoreOptions
-  readonly signal?: AbortSignal
-  readonly onProgress?: (progress: Progress) => void
-  readonly logger?: Logger
+  readonly tempDir?: string | undefined
+  readonly store?: StoreOptions | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: Progress) => void) | undefined
+  readonly logger?: Logger | undefined
 }
 
 const STAGES = [
@@ -110,7 +113,7 @@ export interface Progress {
 }
 
 /** Options with defaults filled in, checked once. */
-export type ResolvedWriterOptions = Required<
+export type ResolvedWriterOptions = Defined<
   Pick<
     WriterOptions,
     | "metric"
@@ -121,11 +124,11 @@ export type ResolvedWriterOptions = Required<
     | "reuse"
     | "locator"
     | "memoryLimit"
-    | "custom"
     | "logger"
   >
 > &
-  WriterOptions & {
+  Omit<WriterOptions, "custom"> & {
+    readonly custom: Readonly<Record<string, Json>>
     /** Rows to hold out; 0 for no certificate. */
     readonly certificateRows: number
   }
@@ -155,6 +158,7 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
       : certificate === true
         ? CERTIFICATE_ROWS
         : (certificate.rows ?? CERTIFICATE_ROWS)
+  assertCustom(options.custom)
   for (const [name, type] of Object.entries(options.fields ?? {})) oneOf(`fields.${name}`, type, FIELD_TYPES)
   return Object.freeze({
     metric: "cosine",
@@ -165,15 +169,20 @@ export function resolveWriterOptions(options: WriterOptions): ResolvedWriterOpti
     reuse: true,
     locator: true,
     memoryLimit: buildMemoryDefault(machineLimits()),
-    custom: {},
     logger: silentLogger,
     ...withoutUndefined(options),
+    custom: withoutUndefined((options.custom ?? {}) as Readonly<Record<string, Json>>),
     certificateRows,
   })
 }
 
-function withoutUndefined<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+function assertCustom(custom: unknown): void {
+  if (custom === undefined) return
+  const fail = (option: string, problem: string): Error =>
+    invalidInput(`option ${option} ${problem}`, { option })
+  if (typeof custom !== "object" || custom === null || Array.isArray(custom))
+    throw fail("custom", `is ${kindOf(custom)}, expected an object`)
+  assertJson(custom, "custom", fail)
 }
 
 function oneOf(option: string, value: unknown, allowed: readonly string[]): void {

@@ -371,6 +371,8 @@ test("a reader of the output that goes away is no error", async () => {
 test.each([
   ["SIGINT", 130],
   ["SIGTERM", 143],
+  // A terminal that is closed.
+  ["SIGHUP", 129],
 ] as const)("%s ends a build with %d; no temporary directory stays", async (signal, code) => {
   const temp = await mkdtemp(join(dir, "temp-"))
   const target = `./stopped-${signal}`

@@ -9,12 +9,12 @@ import { createTrial, type Trial } from "./trial.js"
 
 export interface DoctorOptions extends RootOptions {
   /** Leaves out what writes much: a listing of more than a page, and an upload in parts. Default false. */
-  readonly quick?: boolean
+  readonly quick?: boolean | undefined
   /** Of each check, in milliseconds. Default 30,000. */
-  readonly checkTimeoutMs?: number
-  readonly signal?: AbortSignal
+  readonly checkTimeoutMs?: number | undefined
+  readonly signal?: AbortSignal | undefined
   /** Called with each check as soon as it is made. */
-  readonly onCheck?: (check: Check) => void
+  readonly onCheck?: ((check: Check) => void) | undefined
 }
 
 const DEFAULT_CHECK_TIMEOUT_MS = 30_000

@@ -8,20 +8,20 @@ import type { Retention } from "./rules.js"
 
 export interface CollectOptions extends RootCallOptions {
   /** Whether to remove what may go. Default false: the report tells what would be removed. */
-  readonly yes?: boolean
+  readonly yes?: boolean | undefined
   /** Snapshots that were live last, the live one included, that are kept; 1 to 100, default 3. */
-  readonly keepLast?: number
+  readonly keepLast?: number | undefined
   /** Snapshots built within so many days are kept; default 0. */
-  readonly keepDays?: number
+  readonly keepDays?: number | undefined
   /**
    * Snapshots that were never live, and records of runs without a snapshot, are kept for so many days;
    * default 7.
    */
-  readonly keepUnpublishedDays?: number
+  readonly keepUnpublishedDays?: number | undefined
   /** Nothing goes that was written, or was live, within so many seconds; default 21,600, 6 hours. */
-  readonly graceSeconds?: number
-  readonly onProgress?: (progress: CollectProgress) => void
-  readonly logger?: Logger
+  readonly graceSeconds?: number | undefined
+  readonly onProgress?: ((progress: CollectProgress) => void) | undefined
+  readonly logger?: Logger | undefined
 }
 
 export interface CollectProgress {

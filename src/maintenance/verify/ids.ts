@@ -31,8 +31,8 @@ export interface IdsOptions {
    * Whether all shards of the snapshot could be read; default true. If not, what is lacking may be in the
    * others.
    */
-  readonly complete?: boolean
-  readonly rowsPerBucket?: number
+  readonly complete?: boolean | undefined
+  readonly rowsPerBucket?: number | undefined
   /** The locator, whose bytes are known to be right, as a local file. */
   readonly locator?: { readonly entry: LocatorEntry; readonly path: string } | undefined
 }

@@ -22,7 +22,7 @@ export interface CallBounds {
   readonly signal?: AbortSignal | undefined
   readonly timeoutMs?: number | undefined
   /** The option that the limit is from; default "timeoutMs". */
-  readonly option?: string
+  readonly option?: string | undefined
   /** Fires when the reader is closed without waiting. */
   readonly closing: AbortSignal
 }

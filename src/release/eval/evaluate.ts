@@ -29,24 +29,24 @@ import { withTempDir } from "../../storage/temp-dir.js"
 
 export interface EvaluateOptions {
   /** Real queries; default: rows of the snapshot, each of which is no neighbour of itself. */
-  readonly queries?: QueryInput
+  readonly queries?: QueryInput | undefined
   /** Rows to sample, where there are no queries; default 500. */
-  readonly sample?: number
+  readonly sample?: number | undefined
   /** Numbers of neighbours, from 1 to 100; default 1, 10 and 100. */
-  readonly ks?: readonly number[]
+  readonly ks?: readonly number[] | undefined
   /** Numbers of probes; default 1, 2, 4, 8, 16 and the snapshot's own, as far as there are so many shards. */
-  readonly probes?: readonly number[]
+  readonly probes?: readonly number[] | undefined
   /** Recalls of the ten nearest to ask for; default .90, .95 and .98, if the snapshot can be asked. */
-  readonly targets?: readonly number[]
+  readonly targets?: readonly number[] | undefined
   /** Run of the snapshot, whether live or not; default: the live one. */
-  readonly snapshot?: string
+  readonly snapshot?: string | undefined
   /** Which rows are sampled; default 1. */
-  readonly seed?: number
+  readonly seed?: number | undefined
   /** For shards that are downloaded, the whole snapshot twice; removed in the end. Default: the system's. */
-  readonly tempDir?: string
-  readonly store?: StoreOptions
-  readonly signal?: AbortSignal
-  readonly logger?: Logger
+  readonly tempDir?: string | undefined
+  readonly store?: StoreOptions | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly logger?: Logger | undefined
 }
 
 /** One figure of the certificate, and the same as measured now. */

@@ -29,47 +29,53 @@ export interface GateOptions {
    * Number of rows: at least `min`, and this much smaller or larger than the live snapshot's at most, in
    * percent of that.
    */
-  readonly rows?: {
-    readonly min?: number
-    readonly maxDropPercent?: number
-    readonly maxGrowPercent?: number
-  }
+  readonly rows?:
+    | {
+        readonly min?: number | undefined
+        readonly maxDropPercent?: number | undefined
+        readonly maxGrowPercent?: number | undefined
+      }
+    | undefined
   /** Rows that were bad and left out, in percent of the rows read. */
-  readonly skippedRows?: { readonly maxPercent: number }
+  readonly skippedRows?: { readonly maxPercent: number } | undefined
   /** Rows whose id was there already, in percent of the rows read. */
-  readonly duplicates?: { readonly maxPercent: number }
+  readonly duplicates?: { readonly maxPercent: number } | undefined
   /** Rows of the largest shard over the average. */
-  readonly skew?: { readonly max: number }
+  readonly skew?: { readonly max: number } | undefined
   /** Change of the vectors' median length, up or down, in percent of the live snapshot's. */
-  readonly norms?: { readonly maxDriftPercent: number }
+  readonly norms?: { readonly maxDriftPercent: number } | undefined
   /** Vectors of length zero, in percent of the rows that were not skipped. */
-  readonly zeroNorms?: { readonly maxPercent: number }
+  readonly zeroNorms?: { readonly maxPercent: number } | undefined
   /**
    * Mean distance of the new centroids from the nearest live one. Under cosine the cosine distance, else the
    * Euclidean one over the mean length of the live centroids.
    */
-  readonly centroidDrift?: { readonly max: number }
+  readonly centroidDrift?: { readonly max: number } | undefined
   /** Mean share, from 0 to 1, of the live snapshot's nearest records that the new one finds too. */
-  readonly overlap?: {
-    readonly min: number
-    /** Records to search for; default 100. */
-    readonly queries?: number
-    /** Hits of each search; default 10. */
-    readonly k?: number
-    /**
-     * Shards of each search; default the snapshot's. `explicit` and `cel` search the record's own shard, or
-     * "all".
-     */
-    readonly probes?: number | "all"
-  }
+  readonly overlap?:
+    | {
+        readonly min: number
+        /** Records to search for; default 100. */
+        readonly queries?: number | undefined
+        /** Hits of each search; default 10. */
+        readonly k?: number | undefined
+        /**
+         * Shards of each search; default the snapshot's. `explicit` and `cel` search the record's own shard,
+         * or "all".
+         */
+        readonly probes?: number | "all" | undefined
+      }
+    | undefined
   /** Recall that the build has measured, from 0 to 1. A snapshot whose recall was not measured is refused. */
-  readonly recall?: {
-    readonly min: number
-    /** Of the k nearest: 1, 10 (default) or 100. */
-    readonly k?: number
-    /** Shards searched; default the snapshot's. */
-    readonly probes?: number
-  }
+  readonly recall?:
+    | {
+        readonly min: number
+        /** Of the k nearest: 1, 10 (default) or 100. */
+        readonly k?: number | undefined
+        /** Shards searched; default the snapshot's. */
+        readonly probes?: number | undefined
+      }
+    | undefined
 }
 
 const GATE_VERDICTS = ["passed", "refused", "allowed", "not applicable"] as const

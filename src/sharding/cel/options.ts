@@ -8,11 +8,11 @@ import type { StrategyType } from "../strategy.js"
 export interface CelOptions {
   readonly strategy: "cel"
   /** Number of shards; not with `values`, whose length it then is. */
-  readonly shards?: number
+  readonly shards?: number | undefined
   /** CEL over the declared fields, for example `shard_hash(tenant) % 16u`. */
   readonly expression: string
   /** Routing values: the expression's result is looked up here, its position is the shard. */
-  readonly values?: readonly (string | number | bigint)[]
+  readonly values?: readonly (string | number | bigint)[] | undefined
 }
 
 export interface ResolvedCel {

@@ -1,4 +1,6 @@
 /** The `cluster` strategy and its options, without what it takes to make one. */
+
+import type { Defined } from "../../defined.js"
 import {
   choiceOption,
   integerOption,
@@ -20,28 +22,30 @@ export interface ClusterOptions {
   /** Number of shards, K >= 1. */
   readonly shards: number
   /** Shards searched per query unless the query says otherwise; default max(1, ceil(K / 8)). */
-  readonly probes?: number
+  readonly probes?: number | undefined
   /** Rows of the reservoir sample that k-means trains on; default max(20_000, 256 K). */
-  readonly sampleRows?: number
+  readonly sampleRows?: number | undefined
   /** Rounds of refinement at most; default 20. */
-  readonly iterations?: number
+  readonly iterations?: number | undefined
   /** Seed of every random choice; default 1. */
-  readonly seed?: number
+  readonly seed?: number | undefined
   /**
    * "plain": k-means on a sample, routing by centroid. "fast": shards of nearly equal size, routing by up to
    * 128 descriptors a shard, and `targetRecall`. "affinity": that, with neighbours kept together and copies
    * of rows that many others are near to. "auto" (default): "affinity" up to a million rows, as far as
    * `memoryLimit` allows, otherwise "fast"; "plain" for fewer than 2,000 rows.
    */
-  readonly layout?: LayoutName
+  readonly layout?: LayoutName | undefined
   /** Copies of rows in further shards, where the layout is `affinity`. */
-  readonly replication?: {
-    /** Rows stored over rows, from 1 (no copies) to 16; default 1.2. */
-    readonly budget?: number
-  }
+  readonly replication?:
+    | {
+        /** Rows stored over rows, from 1 (no copies) to 16; default 1.2. */
+        readonly budget?: number | undefined
+      }
+    | undefined
 }
 
-export interface ResolvedCluster extends Readonly<Required<ClusterOptions>> {
+export interface ResolvedCluster extends Defined<ClusterOptions> {
   /** A budget of 1, no copies, with the layouts `fast` and `plain`. */
   readonly replication: { readonly budget: number }
 }

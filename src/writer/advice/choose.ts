@@ -15,7 +15,7 @@ export interface ChooseOptions {
   readonly metric?: Metric | undefined
   /** Default: the one that the plan proposes, or another one if its package is not installed. */
   readonly backend?: BackendName | undefined
-  /** As for a build; default 1 GiB. */
+  /** As for a build, with its default. */
   readonly memoryLimit?: number | undefined
   /** As for a build; default: the number of cores. */
   readonly parallelism?: number | undefined

@@ -16,13 +16,13 @@ import type { InputFacts } from "./input-facts.js"
 
 export interface PlanOptions {
   /** Default "cosine". */
-  readonly metric?: Metric
+  readonly metric?: Metric | undefined
   /** Default: chosen. */
-  readonly backend?: BackendName
+  readonly backend?: BackendName | undefined
   /** Default: chosen. */
-  readonly shards?: number
+  readonly shards?: number | undefined
   /** As for a build, with the same default. */
-  readonly memoryLimit?: number
+  readonly memoryLimit?: number | undefined
   /** Cores that the build has. */
   readonly cores: number
 }

@@ -112,6 +112,7 @@ test("--debug adds the stack", async () => {
 test.each([
   ["SIGINT", 130],
   ["SIGTERM", 143],
+  ["SIGHUP", 129],
 ])("after %s the exit code is %d", async (signal, code) => {
   const dir = await mkdtemp(join(tmpdir(), "vecsnap-run-"))
   const io = captureIo({ signal: AbortSignal.abort(signal) })

@@ -46,6 +46,31 @@ function aroundPointer(
   }
 }
 
+describe("when it was published", () => {
+  const SECOND = new Date("2026-11-21T03:00:00Z")
+  const after = (ms: number): Date => new Date(SECOND.getTime() + ms)
+  /** Its clock is cut to the second, as that of S3 is. */
+  const withStoresTime = (store: ObjectStore): ObjectStore => ({
+    ...wrapStore(store, (_, call) => call()),
+    head: async (key, options) => {
+      const info = await store.head(key, options)
+      return info && (key.startsWith("probes/") ? { ...info, lastModified: SECOND } : info)
+    },
+  })
+
+  it.each([
+    ["within the second to which the store cuts", 999, 999],
+    ["at that second", 0, 0],
+    ["before", -5_000, 0],
+    ["later by a clock that is wrong", 1_000, 0],
+  ])("built %s", async (_, builtMs, publishedMs) => {
+    const store = withStoresTime(freshStore())
+    const { key, manifest } = await storeTiny(store, A, { createdAt: after(builtMs) })
+    await publishManifest(store, key, manifest, { action: "publish", expected: undefined })
+    expect((await readPointer(store))?.publishedAt).toEqual(after(publishedMs))
+  })
+})
+
 describe("publishing", () => {
   it("makes a snapshot live, counts it and remembers the one before", async () => {
     const store = freshStore()

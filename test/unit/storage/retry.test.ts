@@ -32,6 +32,19 @@ function failing(times: number, error: () => Error = () => unavailable("busy", {
 }
 
 describe("createRetry", () => {
+  it("takes a setting that is undefined for one that is not there", async () => {
+    const clock = fakeClock()
+    const { attempt, calls } = failing(99)
+    const settings = {
+      attempts: undefined,
+      totalMs: undefined,
+      firstDelayMs: undefined,
+      maxDelayMs: undefined,
+    }
+    await expect(createRetry(settings, clock)(attempt)).rejects.toMatchObject({ tag: "Unavailable" })
+    expect([calls(), clock.sleeps]).toEqual([5, [200, 400, 800, 1_600]])
+  })
+
   it("waits at most twice as long each time, up to the limit", async () => {
     const clock = fakeClock()
     const { attempt, calls } = failing(6)

@@ -27,6 +27,19 @@ describe("options of a build", () => {
     })
   })
 
+  it("take for custom what JSON can hold, and leave out what is undefined", () => {
+    interface Origin {
+      readonly commit: string
+      readonly dirty?: boolean | undefined
+    }
+    const origin: Origin = { commit: "1a2b", dirty: undefined }
+    expect(resolveWriterOptions({ custom: origin }).custom).toEqual({ commit: "1a2b" })
+    expect(() => resolve({ custom: [1] })).toThrow("option custom is a list, expected an object")
+    expect(() => resolve({ custom: { at: new Date(0) } })).toThrow(
+      "option custom.at is a Date, which JSON cannot hold",
+    )
+  })
+
   it("hold out rows for the certificate as it says", () => {
     const rows = (certificate: unknown) => resolve({ certificate }).certificateRows
     expect([true, {}, { rows: 5 }, false].map(rows)).toEqual([1000, 1000, 5, 0])

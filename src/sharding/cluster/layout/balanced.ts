@@ -18,7 +18,7 @@ const SAMPLE_ROWS_PER_SHARD = 256
 
 export interface CapacityOptions {
   /** Whole numbers, 1 if absent. */
-  readonly weights?: ArrayLike<number>
+  readonly weights?: ArrayLike<number> | undefined
   /** The rows that are assigned: all if absent. */
   readonly members?: ArrayLike<number> | undefined
   /** With one the rows must be in shared memory. */

@@ -22,7 +22,7 @@ export interface ClusterOptions {
   readonly iterations: number
   readonly salt: number
   /** Rows to train on at most: all if absent. */
-  readonly sample?: number
+  readonly sample?: number | undefined
   /** With one the rows must be in shared memory. */
   readonly workers?: Workers | undefined
 }

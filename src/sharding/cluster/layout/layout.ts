@@ -58,15 +58,15 @@ export interface LayoutOptions {
    */
   readonly layout: "affinity" | "fast"
   /** Rows stored over rows: 1 for no copies. Default 1.2. */
-  readonly budget?: number
+  readonly budget?: number | undefined
   /** Rows that these are a sample of, for `fast`; default: they are all. */
-  readonly sampleOf?: number
+  readonly sampleOf?: number | undefined
   /** Default 1. */
-  readonly seed?: number
+  readonly seed?: number | undefined
   /** Shares the work; all rows must be in shared memory then. The result does not depend on it. */
-  readonly workers?: Workers
+  readonly workers?: Workers | undefined
   /** Called before each step. May throw to end the work. */
-  readonly onStep?: (step: LayoutStep) => void
+  readonly onStep?: ((step: LayoutStep) => void) | undefined
 }
 
 export type LayoutStep =
