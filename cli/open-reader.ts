@@ -6,10 +6,18 @@ import { withoutUndefined } from "../src/defined.js"
 import { type OpenOptions, openSnapshot, type Reader } from "../src/index.js"
 import { loadConfig } from "./config.js"
 import type { Io } from "./io.js"
-import { type OutputFlags, rootUrl, type SnapshotFlags, type StorageFlags, storeOptions } from "./options.js"
+import {
+  type OutputFlags,
+  rootUrl,
+  type SnapshotFlags,
+  type StorageFlags,
+  storeOptions,
+  type TrustFlags,
+  trustOptions,
+} from "./options.js"
 import { stderrLogger } from "./progress.js"
 
-export interface ReaderFlags extends StorageFlags, OutputFlags, SnapshotFlags {
+export interface ReaderFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustFlags {
   readonly cacheDir?: string
 }
 
@@ -24,6 +32,7 @@ export async function withReader<T>(
   const config = await loadConfig(flags.config, io)
   const options: OpenOptions = withoutUndefined({
     ...more,
+    ...trustOptions(flags, config),
     snapshot: flags.snapshot,
     cacheDir: flags.cacheDir,
     store: storeOptions(flags, config),

@@ -4,9 +4,16 @@
  * Flags have no defaults here: an absent flag is `undefined`, so that `vecsnap.yaml` and then the library
  * decide.
  */
-import type { Command } from "commander"
+import { type Command, Option } from "commander"
 import { withoutUndefined } from "../src/defined.js"
-import type { RouteOptions, SnapshotInfo, StoreOptions } from "../src/index.js"
+import {
+  type RouteOptions,
+  type SnapshotInfo,
+  type StoreOptions,
+  TRUSTS,
+  type Trust,
+  type TrustOptions,
+} from "../src/index.js"
 import type { Config } from "./config.js"
 import { collectPair, parseContext, parseSeconds, parseShards } from "./parse.js"
 import { usageError } from "./usage-error.js"
@@ -82,11 +89,24 @@ export function addSnapshotOption(command: Command): Command {
 }
 
 export function addReaderOptions(command: Command): Command {
-  return command.option(
+  return addTrustOption(command).option(
     "--cache-dir <dir>",
     "where downloaded shards are kept; default: vecsnap in the user's cache",
   )
 }
+
+export interface TrustFlags {
+  readonly trust?: Trust
+}
+
+export function addTrustOption(command: Command): Command {
+  const about = "untrusted: shards are read in a process of their own; default: trusted"
+  return command.addOption(new Option("--trust <who>", about).choices(TRUSTS))
+}
+
+/** How much those who can write to the root are trusted, by the flag, then the configuration. */
+export const trustOptions = ({ trust }: TrustFlags, config: Config): TrustOptions =>
+  withoutUndefined({ trust: trust ?? config.trust })
 
 /**
  * The variable that holds a key of one's own (SSE-C), in base64; there is no flag and no key of a file for

@@ -174,6 +174,8 @@ export { type ClusterOptions, LAYOUTS, type LayoutName } from "./sharding/cluste
 export type { ExplicitOptions } from "./sharding/explicit.js"
 export type { LshOptions } from "./sharding/lsh.js"
 export { type ShardingOptions, STRATEGY_NAMES, type StrategyName } from "./sharding/registry.js"
+export type { IsolationOptions } from "./shards/isolated/pool.js"
+export { TRUSTS, type Trust, type TrustOptions } from "./shards/pools.js"
 export { BACKEND_NAMES, type BackendName } from "./shards/registry.js"
 export { openSource, type SourceOptions } from "./sources/open.js"
 export { type RecordsOptions, recordsSource } from "./sources/records.js"

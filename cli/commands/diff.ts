@@ -9,7 +9,15 @@ import {
 } from "../../src/index.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
-import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
+import {
+  addOutputOptions,
+  addStorageOptions,
+  addTrustOption,
+  type OutputFlags,
+  type StorageFlags,
+  type TrustFlags,
+  trustOptions,
+} from "../options.js"
 import { wholeNumber } from "../parse.js"
 import {
   countOf,
@@ -31,7 +39,7 @@ Examples:
   vecsnap diff s3://vectors/words k3v9x2m4q7ab live --json
   vecsnap diff ./.demo previous live --ids | jq -r 'select(.change == "removed") | .id'`
 
-interface DiffFlags extends StorageFlags, OutputFlags {
+interface DiffFlags extends StorageFlags, OutputFlags, TrustFlags {
   readonly ids?: boolean
   readonly limit?: number
   readonly tempDir?: string
@@ -48,13 +56,14 @@ export function diffCommand(io: Io): Command {
     .option("--limit <n>", "ids listed of each kind of change; default 10", wholeNumber(0))
     .option("--temp-dir <dir>", "where the temporary directory is made; default: the system's")
     .addHelpText("after", NOTES)
+  addTrustOption(command)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string, a: string, b: string, flags: DiffFlags) =>
-    withStore(io, url, flags, async (store) => {
+    withStore(io, url, flags, async (store, config) => {
       const { limit, tempDir } = flags
       const onRow = (row: RowChange): void => void io.stdout.write(`${stringifyJson(row)}\n`)
-      const options = withoutUndefined({ limit, tempDir, signal: io.signal })
+      const options = withoutUndefined({ limit, tempDir, ...trustOptions(flags, config), signal: io.signal })
       const diff = await diffSnapshots(store, a, b, flags.ids ? { ...options, onRow } : options)
       if (flags.ids) io.stderr.write(renderDiff(diff, io))
       else if (flags.json) printJson(io, diffDocument(diff))

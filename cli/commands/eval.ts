@@ -10,11 +10,14 @@ import {
   addOutputOptions,
   addSnapshotOption,
   addStorageOptions,
+  addTrustOption,
   type OutputFlags,
   rootUrl,
   type SnapshotFlags,
   type StorageFlags,
   storeOptions,
+  type TrustFlags,
+  trustOptions,
 } from "../options.js"
 import { parseCounts, parseShareList, wholeNumber } from "../parse.js"
 import { stderrLogger } from "../progress.js"
@@ -32,7 +35,7 @@ Examples:
   vecsnap eval s3://vectors/words --queries queries.npy --probes 1,4,8 --target-recall .95
   vecsnap eval ./.demo --sample 200 --report recall.html`
 
-interface EvalFlags extends StorageFlags, OutputFlags, SnapshotFlags {
+interface EvalFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustFlags {
   readonly queries?: readonly string[]
   readonly idColumn?: string
   readonly vectorColumn?: string
@@ -62,6 +65,7 @@ export function evalCommand(io: Io): Command {
     .option("--temp-dir <dir>", "where shards are downloaded to for a while; default: the system's")
     .addHelpText("after", NOTES)
   addSnapshotOption(command)
+  addTrustOption(command)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action(async (url: string | undefined, flags: EvalFlags) => {
@@ -80,6 +84,7 @@ export function evalCommand(io: Io): Command {
         seed: flags.seed,
         tempDir: flags.tempDir ?? config["temp-dir"],
         store,
+        ...trustOptions(flags, config),
         signal: io.signal,
         logger: stderrLogger(io, flags.debug),
       }),

@@ -10,7 +10,15 @@ import {
 import { EXIT_CODES } from "../exit-codes.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
-import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
+import {
+  addOutputOptions,
+  addStorageOptions,
+  addTrustOption,
+  type OutputFlags,
+  type StorageFlags,
+  type TrustFlags,
+  trustOptions,
+} from "../options.js"
 import { countOf, formatBytes, paintFor } from "../render.js"
 import { usageError } from "../usage-error.js"
 
@@ -27,7 +35,7 @@ Examples:
   vecsnap verify s3://vectors/words --all --deep --json
   vecsnap verify s3://vectors/words --repair-pointer`
 
-interface VerifyFlags extends StorageFlags, OutputFlags {
+interface VerifyFlags extends StorageFlags, OutputFlags, TrustFlags {
   readonly snapshot?: string
   readonly all?: boolean
   readonly deep?: boolean
@@ -46,6 +54,7 @@ export function verifyCommand(io: Io, exitWith: (code: number) => void): Command
     .option("--repair-pointer", "make the newest intact snapshot live if the live one is not intact")
     .option("--temp-dir <dir>", "with --deep: where the temporary directory is made; default: the system's")
     .addHelpText("after", NOTES)
+  addTrustOption(command)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: VerifyFlags) => {
@@ -55,9 +64,9 @@ export function verifyCommand(io: Io, exitWith: (code: number) => void): Command
       throw usageError(
         "--all and --repair-pointer exclude each other: a repair chooses by itself what it checks",
       )
-    return withStore(io, url, flags, async (store) => {
+    return withStore(io, url, flags, async (store, config) => {
       const { deep, tempDir, snapshot } = flags
-      const depth = withoutUndefined({ deep, tempDir, signal: io.signal })
+      const depth = withoutUndefined({ deep, tempDir, ...trustOptions(flags, config), signal: io.signal })
       if (flags.repairPointer) {
         const onPlan = (plan: RepairPlan): void => void io.stderr.write(renderPlan(plan))
         const report = await repairPointer(store, { ...depth, snapshot, onPlan })

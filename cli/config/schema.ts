@@ -14,6 +14,7 @@ import {
   METRICS,
   SOURCE_FORMATS,
   STRATEGY_NAMES,
+  TRUSTS,
   VECTOR_ENCODINGS,
 } from "../../src/index.js"
 import { BUILD_MEMORY_RULE } from "../../src/machine.js"
@@ -313,6 +314,11 @@ export const schema = z.strictObject({
   "lease-seconds": wholeNumber(30)
     .optional()
     .describe("A run that is silent for this long counts as dead. Default: 120."),
+  trust: oneOf(TRUSTS)
+    .optional()
+    .describe(
+      "Whether those who can write to the root are trusted; if not, commands read shards in a process of their own. Default: trusted.",
+    ),
   "summary-file": text.optional().describe("The JSON summary of a build is written to this file too."),
   storage: storage
     .optional()

@@ -4,6 +4,7 @@ import { homedir, tmpdir } from "node:os"
 import { isAbsolute, join } from "node:path"
 import { assertMilliseconds, assertWholeNumber, invalidInput, lastingFault } from "../errors.js"
 import { machineLimits, readerDefaults } from "../machine.js"
+import { assertTrust } from "../shards/pools.js"
 import { assertLocalPath } from "../storage/location.js"
 import { assertCacheOptions } from "./shards/shard-files.js"
 import type { OpenOptions } from "./types.js"
@@ -33,6 +34,7 @@ export function checkOptions(options: OpenOptions<unknown>): ReaderBounds {
   assertWholeNumber("maxOpenShards", maxOpenShards, 1)
   assertWholeNumber("concurrency", concurrency, 1)
   assertCacheOptions(options)
+  assertTrust(options)
   assertMilliseconds("queueTimeoutMs", queueTimeoutMs)
   assertMilliseconds("openTimeoutMs", openTimeoutMs)
   if (timeoutMs !== undefined) assertMilliseconds("timeoutMs", timeoutMs)

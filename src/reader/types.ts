@@ -5,6 +5,7 @@ import type { Logger } from "../logger.js"
 import type { Estimate, RecallCertificate } from "../recall/curves.js"
 import type { FieldType, FieldValue, Id, IdType, Json, StoredRecord } from "../records.js"
 import type { StrategyName } from "../sharding/registry.js"
+import type { TrustOptions } from "../shards/pools.js"
 import type { BackendName } from "../shards/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
@@ -27,7 +28,7 @@ export interface AutoRefresh {
   readonly jitter?: number | undefined
 }
 
-export interface OpenOptions<Payload = Json> {
+export interface OpenOptions<Payload = Json> extends TrustOptions {
   /**
    * Local directory for downloaded shards; shared by processes and kept across restarts.
    * Default: `vecsnap` in the user's cache directory (`$XDG_CACHE_HOME`, else `~/.cache`).

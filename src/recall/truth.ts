@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { throwIfAborted } from "../errors.js"
 import type { IdColumn, StoredRecord } from "../records.js"
 import { hash53, saltOf } from "../sharding/cluster/space/hash.js"
-import { backendByName } from "../shards/registry.js"
+import { createShardPool, type TrustOptions } from "../shards/pools.js"
 import { withShard } from "../shards/with-shard.js"
 import { download } from "../snapshot/content.js"
 import { type Snapshot, shardFiles, shardSpecOf } from "../snapshot/snapshot.js"
@@ -28,13 +28,13 @@ export function createShardScan(
   store: ObjectStore,
   snapshot: Snapshot,
   dir: string,
-  { signal }: CallOptions,
+  { signal, ...trust }: CallOptions & TrustOptions,
 ): ShardScan {
   const spec = shardSpecOf(snapshot.schema)
   const downloaded = new Set<number>()
   return async (use) => {
     // Nothing is searched by the backend: its rows are read once.
-    const pool = backendByName(snapshot.backend).createPool({ workers: 1, memoryBytes: 0 })
+    const pool = createShardPool(snapshot.backend, { workers: 1, memoryBytes: 0 }, trust)
     try {
       for (const entry of snapshot.shards) {
         throwIfAborted(signal)

@@ -83,4 +83,6 @@ export async function registerInherited(): Promise<void> {
   for (const module of registeredModules()) await registerBackend(new URL(module))
 }
 
-const registeredModules = (): readonly string[] => (getEnvironmentData(MODULES) ?? []) as readonly string[]
+/** URLs of the modules that were registered, for threads and processes that have to register them too. */
+export const registeredModules = (): readonly string[] =>
+  (getEnvironmentData(MODULES) ?? []) as readonly string[]

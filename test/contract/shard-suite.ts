@@ -19,6 +19,7 @@ import type {
   ShardPool,
   ShardSpec,
 } from "../../src/shards/backend.js"
+import { createShardPool, type Trust } from "../../src/shards/pools.js"
 import { prepareQuery } from "../../src/shards/query.js"
 import type { BackendName } from "../../src/shards/registry.js"
 import { backendByName } from "../../src/shards/registry.js"
@@ -39,6 +40,7 @@ import {
 export interface ShardSuite {
   readonly backend: BackendName
   readonly pool: PoolOptions
+  readonly trust?: Trust
   /** Largest value of a vector that the backend takes. */
   readonly largest: number
   /** Shortest vector other than zero that the backend takes under cosine. */
@@ -55,7 +57,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
     beforeAll(async () => {
       root = await mkdtemp(join(tmpdir(), "vecsnap-shards-"))
-      pool = backend.createPool(suite.pool)
+      pool = createShardPool(suite.backend, suite.pool, suite)
     })
 
     afterAll(async () => {
@@ -567,7 +569,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
       it("a closed pool opens nothing", async () => {
         const shard = await build(noiseRows(10, 2), specOf(2))
-        const other = backend.createPool(suite.pool)
+        const other = createShardPool(suite.backend, suite.pool, suite)
         const reader = await openShard(other, shard.dir, shard.spec, shard.index)
         await reader.close()
         await Promise.all([other.close(), other.close()])

@@ -10,6 +10,8 @@ describeShards("sqlite-vec, vectors in memory", { ...SQLITE, pool: { workers: 2 
 describeShards("sqlite-vec, vectors read from the file", { ...SQLITE, pool: { workers: 1, memoryBytes: 0 } })
 describeShards("lancedb", { ...LANCE, pool: {} })
 describeShards("lancedb, nothing cached", { ...LANCE, pool: { memoryBytes: 0 } })
+describeShards("sqlite-vec, in a process of its own", { ...SQLITE, pool: { workers: 2 }, trust: "untrusted" })
+describeShards("lancedb, in a process of its own", { ...LANCE, pool: {}, trust: "untrusted" })
 
 const THIRD = { backend: "memory-array" as BackendName, largest: 3.4028235e38, shortest: 1e-45 } as const
 describeShards("a backend that tests register", { ...THIRD, pool: {} })

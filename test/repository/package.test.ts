@@ -16,6 +16,7 @@ describe("package", () => {
         "METRICS",
         "SOURCE_FORMATS",
         "STRATEGY_NAMES",
+        "TRUSTS",
         "VECTOR_ENCODINGS",
         "VERSION",
         "VecsnapError",

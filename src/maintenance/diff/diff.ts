@@ -18,7 +18,7 @@ import type { Manifest, ShardEntry } from "../../manifest/manifest.js"
 import { compareIds, type Id } from "../../records.js"
 import { restoreStrategy } from "../../sharding/registry.js"
 import type { Strategy } from "../../sharding/strategy.js"
-import { backendByName } from "../../shards/registry.js"
+import { assertTrust, createShardPool, type TrustOptions } from "../../shards/pools.js"
 import { withShard } from "../../shards/with-shard.js"
 import { download } from "../../snapshot/content.js"
 import { shardFiles, shardSpecOf } from "../../snapshot/snapshot.js"
@@ -35,7 +35,7 @@ import { addRow, compareBuckets, type RowChange } from "./rows.js"
 
 const LIMIT_DEFAULT = 10
 
-export interface DiffOptions extends RootOptions {
+export interface DiffOptions extends RootOptions, TrustOptions {
   /** Ids kept of each kind of change, the lowest; default 10. */
   readonly limit?: number | undefined
   /** Told every row that is not the same in both, in no particular order. */
@@ -109,6 +109,8 @@ export async function diffSnapshots(
 ): Promise<SnapshotDiff> {
   return withRoot(root, options, async (store) => {
     const { limit = LIMIT_DEFAULT, onRow, tempDir, rowsPerBucket = ROWS_PER_BUCKET, signal } = options
+    const { trust, isolation } = options
+    assertTrust(options)
     assertWholeNumber("limit", limit, 0)
     assertWholeNumber("rowsPerBucket", rowsPerBucket, 1)
     const before = await readNamed(store, beforeName, signal)
@@ -130,8 +132,9 @@ export async function diffSnapshots(
     const dir = await makeTempDir(tempDir, "vecsnap-diff")
     try {
       const bits = bucketBits(Math.max(storedRows(before), storedRows(after)), rowsPerBucket)
-      const left = await collectRows(store, before, leftOut, { dir, name: "before", bits, signal })
-      const right = await collectRows(store, after, leftOut, { dir, name: "after", bits, signal, oldRouting })
+      const how = { dir, bits, signal, trust, isolation }
+      const left = await collectRows(store, before, leftOut, { ...how, name: "before" })
+      const right = await collectRows(store, after, leftOut, { ...how, name: "after", oldRouting })
       const tally = createTally(limit)
       for (let bucket = 0; bucket < left.buckets.count; bucket++) {
         const changes = compareBuckets(await left.buckets.read(bucket), await right.buckets.read(bucket), {
@@ -205,7 +208,7 @@ async function collectRows(
   store: ObjectStore,
   manifest: Manifest,
   leaveOut: ReadonlySet<number>,
-  options: {
+  options: TrustOptions & {
     readonly dir: string
     readonly name: string
     readonly bits: number
@@ -217,7 +220,7 @@ async function collectRows(
   const spec = shardSpecOf(manifest.schema)
   const buckets = createBuckets(dir, name, bits)
   const wanted = manifest.shards.filter(({ shard }) => !leaveOut.has(shard))
-  const pool = backendByName(manifest.backend).createPool(POOL_OPTIONS)
+  const pool = createShardPool(manifest.backend, POOL_OPTIONS, options)
   let elsewhere = 0
 
   const collectShard = async (entry: ShardEntry, signal: AbortSignal): Promise<void> => {

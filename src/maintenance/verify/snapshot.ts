@@ -10,7 +10,8 @@ import { findMissing } from "../../manifest/files.js"
 import { decodeLocatorIndex, hashOfId } from "../../manifest/locator.js"
 import { restoreStrategy } from "../../sharding/registry.js"
 import type { ShardPool } from "../../shards/backend.js"
-import { type BackendName, backendByName } from "../../shards/registry.js"
+import { createShardPool, type TrustOptions } from "../../shards/pools.js"
+import type { BackendName } from "../../shards/registry.js"
 import { withShard } from "../../shards/with-shard.js"
 import { assertSize, download } from "../../snapshot/content.js"
 import type { SnapshotFormat } from "../../snapshot/format.js"
@@ -72,7 +73,7 @@ export interface Verifier {
   close(): Promise<void>
 }
 
-export interface VerifierOptions {
+export interface VerifierOptions extends TrustOptions {
   /** Whether contents are read, and not only looked for. */
   readonly deep: boolean
   /** An empty directory, for shards that are being read and for ids. */
@@ -89,7 +90,7 @@ interface ShardCheck {
 export function createVerifier(
   store: ObjectStore,
   format: SnapshotFormat,
-  { deep, dir, signal }: VerifierOptions,
+  { deep, dir, signal, ...trust }: VerifierOptions,
 ): Verifier {
   const files = new Map<string, Promise<Found | undefined>>()
   const shards = new Map<string, ShardCheck>()
@@ -102,7 +103,7 @@ export function createVerifier(
   function poolOf(backend: BackendName): ShardPool {
     const known = pools.get(backend)
     if (known !== undefined) return known
-    const pool = backendByName(backend).createPool(POOL_OPTIONS)
+    const pool = createShardPool(backend, POOL_OPTIONS, trust)
     pools.set(backend, pool)
     return pool
   }

@@ -7,12 +7,13 @@ import { inspectPointer, nothingPublished } from "../../manifest/current.js"
 import { vecsnapFormat } from "../../manifest/format.js"
 import { findManifest, listManifests } from "../../manifest/history.js"
 import { POINTER_KEY, parseKey } from "../../manifest/keys.js"
+import { assertTrust, type TrustOptions } from "../../shards/pools.js"
 import { type Root, type RootOptions, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { withTempDir } from "../../storage/temp-dir.js"
 import { type Checked, createVerifier, type Found, type SnapshotCheck, type Verifier } from "./snapshot.js"
 
-export interface DepthOptions {
+export interface DepthOptions extends TrustOptions {
   /**
    * Also reads all contents: checksums, rows, ids, sample queries. Default false: sizes, routing, index of
    * the locator.
@@ -107,11 +108,12 @@ export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promi
 /** Runs `use` with a verifier, and leaves no temporary file behind. */
 export async function withVerifier<T>(
   store: ObjectStore,
-  { deep = false, tempDir, signal }: DepthOptions,
+  { deep = false, tempDir, signal, trust, isolation }: DepthOptions,
   use: (verifier: Verifier) => Promise<T>,
 ): Promise<T> {
+  assertTrust({ trust, isolation })
   return withTempDir(tempDir, "vecsnap-verify", async (dir) => {
-    const verifier = createVerifier(store, vecsnapFormat, { deep, dir, signal })
+    const verifier = createVerifier(store, vecsnapFormat, { deep, dir, signal, trust, isolation })
     try {
       return await use(verifier)
     } finally {

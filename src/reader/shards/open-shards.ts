@@ -9,7 +9,8 @@ import { settledWithin } from "../../async/settled-within.js"
 import { isVecsnapError, throwIfAborted } from "../../errors.js"
 import type { Logger } from "../../logger.js"
 import type { ShardPool, ShardReader } from "../../shards/backend.js"
-import { type BackendName, backendByName } from "../../shards/registry.js"
+import { createShardPool, type TrustOptions } from "../../shards/pools.js"
+import type { BackendName } from "../../shards/registry.js"
 import type { ShardSource } from "../../shards/source.js"
 import type { SnapshotShard } from "../../snapshot/snapshot.js"
 import { errorCode } from "../../storage/files.js"
@@ -23,7 +24,7 @@ import { type WarmOptions, type WarmResult, warmShards } from "./warm.js"
 /** How long shards may take to be given back by calls that were aborted. */
 const ABORTED_MS = 2000
 
-export interface OpenShardsOptions extends ShardFilesOptions {
+export interface OpenShardsOptions extends ShardFilesOptions, TrustOptions {
   readonly maxOpenShards: number
   readonly openShardBytes?: number | undefined
   readonly idleSeconds?: number | undefined
@@ -192,7 +193,7 @@ export class OpenShards {
     const existing = this.#pools.get(name)
     if (existing !== undefined) return existing
     const { workers, memoryBytes } = this.#options
-    const pool = backendByName(name).createPool({ workers, memoryBytes })
+    const pool = createShardPool(name, { workers, memoryBytes }, this.#options)
     this.#pools.set(name, pool)
     return pool
   }

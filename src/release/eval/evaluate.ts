@@ -21,13 +21,14 @@ import { type QueryInput, readQueries } from "../../recall/queries.js"
 import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.js"
 import { strategyType } from "../../sharding/registry.js"
 import { TARGET_K } from "../../sharding/strategy.js"
+import type { TrustOptions } from "../../shards/pools.js"
 import type { Snapshot } from "../../snapshot/snapshot.js"
 import type { StoreOptions } from "../../storage/open.js"
 import { type Root, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { withTempDir } from "../../storage/temp-dir.js"
 
-export interface EvaluateOptions {
+export interface EvaluateOptions extends TrustOptions {
   /** Real queries; default: rows of the snapshot, each of which is no neighbour of itself. */
   readonly queries?: QueryInput | undefined
   /** Rows to sample, where there are no queries; default 500. */
@@ -100,7 +101,7 @@ export async function evaluateSnapshot(from: Root, options: EvaluateOptions = {}
   checkOptions(options)
   return withRoot(from, options, async (store) => {
     const measure = async (dir: string): Promise<Evaluation> => {
-      const { signal } = options
+      const { signal, trust, isolation } = options
       const { snapshot } =
         options.snapshot === undefined
           ? await readLiveSnapshot(store, { signal })
@@ -110,6 +111,8 @@ export async function evaluateSnapshot(from: Root, options: EvaluateOptions = {}
         cacheDir: join(dir, "cache"),
         logger: options.logger ?? silentLogger,
         ...(options.signal && { signal: options.signal }),
+        trust,
+        isolation,
       })
       return await evaluate(store, snapshot, reader, dir, options)
     }
@@ -153,8 +156,8 @@ async function evaluate(
   options: EvaluateOptions,
 ): Promise<Evaluation> {
   const { schema, sharding, recall: certificate } = snapshot
-  const { signal, seed = 1 } = options
-  const scan = createShardScan(store, snapshot, join(dir, "shards"), { signal })
+  const { signal, seed = 1, trust, isolation } = options
+  const scan = createShardScan(store, snapshot, join(dir, "shards"), { signal, trust, isolation })
   const routedBy = strategyType(sharding.strategy).queriesBy === "vector" ? "vector" : "row"
   const queries = await takeQueries()
   const all = concat(queries.vectors, schema.dim)
