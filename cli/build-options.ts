@@ -38,6 +38,7 @@ import {
   shardCount,
   wholeNumber,
 } from "./parse.js"
+import { addSigningOptions, type SigningFlags } from "./signing.js"
 
 export interface MappingFlags {
   readonly sql?: string
@@ -146,7 +147,7 @@ export function addRetentionOptions(command: Command, when = ""): Command {
 }
 
 /** What happens after the build: gates, publishing, retention. */
-export interface ReleaseFlags extends RetentionFlags {
+export interface ReleaseFlags extends RetentionFlags, SigningFlags {
   /** False with --no-publish, true with --publish. */
   readonly publish?: boolean
   readonly allow?: readonly GateName[]
@@ -156,6 +157,7 @@ export interface ReleaseFlags extends RetentionFlags {
 
 function addReleaseOptions(command: Command): Command {
   addRetentionOptions(command, "after publishing, collect, but ")
+  addSigningOptions(command)
   return (
     command
       // The positive one first: else commander sets `true` where neither is given.

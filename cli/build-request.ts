@@ -12,6 +12,7 @@ import type {
   LshOptions,
   RetentionOptions,
   ShardingOptions,
+  SigningOptions,
   SourceOptions,
 } from "../src/index.js"
 import {
@@ -31,6 +32,7 @@ import type {
 import type { Config } from "./config.js"
 import { durationSeconds } from "./duration.js"
 import { type StorageFlags, storeOptions } from "./options.js"
+import { signingOptions } from "./signing.js"
 import { usageError } from "./usage-error.js"
 
 export interface BuildRequest {
@@ -252,7 +254,10 @@ function mergeCustom(flags: BuildFlags, config: Config): Readonly<Record<string,
 }
 
 /** What follows the build, with gates and retention. */
-type ReleaseRequest = Pick<BuildOptions, "gates" | "allow" | "retention" | "publish" | "leaseSeconds">
+type ReleaseRequest = Pick<
+  BuildOptions,
+  "gates" | "allow" | "retention" | "publish" | "leaseSeconds" | keyof SigningOptions
+>
 
 /**
  * Gates, retention and publishing. Flags override the configuration, except that `--allow` adds to
@@ -268,6 +273,7 @@ export function resolveRelease(flags: ReleaseFlags, config: Config): ReleaseRequ
     retention: collects ? retention : undefined,
     publish: flags.publish ?? config.publish,
     leaseSeconds: flags.leaseSeconds ?? config["lease-seconds"],
+    ...signingOptions(flags, config),
   })
 }
 

@@ -29,6 +29,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
   eval: async () => (await import("./commands/eval.js")).evalCommand,
   warm: async () => (await import("./commands/warm.js")).warmCommand,
   health: async () => (await import("./commands/health.js")).healthCommand,
+  keys: async () => (await import("./commands/keys.js")).keysCommand,
   config: async () => (await import("./commands/config.js")).configCommand,
   doctor: async () => (await import("./commands/doctor.js")).doctorCommand,
   demo: async () => (await import("./commands/demo.js")).demoCommand,

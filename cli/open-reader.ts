@@ -16,8 +16,9 @@ import {
   trustOptions,
 } from "./options.js"
 import { stderrLogger } from "./progress.js"
+import { type TrustedKeyFlags, trustedKeys } from "./signing.js"
 
-export interface ReaderFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustFlags {
+export interface ReaderFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustFlags, TrustedKeyFlags {
   readonly cacheDir?: string
 }
 
@@ -35,6 +36,7 @@ export async function withReader<T>(
     ...trustOptions(flags, config),
     snapshot: flags.snapshot,
     cacheDir: flags.cacheDir,
+    trustedKeys: trustedKeys(flags, config),
     store: storeOptions(flags, config),
     signal: io.signal,
     logger: stderrLogger(io, flags.debug),

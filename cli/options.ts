@@ -16,6 +16,7 @@ import {
 } from "../src/index.js"
 import type { Config } from "./config.js"
 import { collectPair, parseContext, parseSeconds, parseShards } from "./parse.js"
+import { addTrustedKeyOption } from "./signing.js"
 import { usageError } from "./usage-error.js"
 
 export interface OutputFlags {
@@ -89,10 +90,11 @@ export function addSnapshotOption(command: Command): Command {
 }
 
 export function addReaderOptions(command: Command): Command {
-  return addTrustOption(command).option(
+  addTrustOption(command).option(
     "--cache-dir <dir>",
     "where downloaded shards are kept; default: vecsnap in the user's cache",
   )
+  return addTrustedKeyOption(command)
 }
 
 export interface TrustFlags {

@@ -108,6 +108,7 @@ export type { Manifest, ShardEntry, SnapshotSchema } from "./manifest/manifest.j
 export type { Publication, PublicationAction } from "./manifest/pointer.js"
 export type { Published } from "./manifest/publish.js"
 export type { RunRecord, RunState } from "./manifest/run-record.js"
+export type { SigningOptions } from "./manifest/signing.js"
 export { openSnapshot } from "./reader/reader.js"
 export type { WarmOptions, WarmResult } from "./reader/shards/warm.js"
 export type {
@@ -177,6 +178,7 @@ export { type ShardingOptions, STRATEGY_NAMES, type StrategyName } from "./shard
 export type { IsolationOptions } from "./shards/isolated/pool.js"
 export { TRUSTS, type Trust, type TrustOptions } from "./shards/pools.js"
 export { BACKEND_NAMES, type BackendName } from "./shards/registry.js"
+export type { TrustedKeyOption } from "./snapshot/signatures/keys.js"
 export { openSource, type SourceOptions } from "./sources/open.js"
 export { type RecordsOptions, recordsSource } from "./sources/records.js"
 export { SOURCE_FORMATS, type SourceFormat } from "./sources/registry.js"

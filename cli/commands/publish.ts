@@ -9,6 +9,7 @@ import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlag
 import { parseGates } from "../parse.js"
 import { stderrLogger } from "../progress.js"
 import { publishedDocument, renderPublished } from "../published.js"
+import { addSigningOptions, type SigningFlags, signingOptions } from "../signing.js"
 
 const NOTES = `
 As a build does, it checks the gates of vecsnap.yaml, and replaces only what was live when the run started; --force
@@ -22,7 +23,7 @@ After a build that was left to be looked at:
   vecsnap query s3://vectors/words --snapshot k3v9x2m4q7ab --like dog
   vecsnap publish s3://vectors/words k3v9x2m4q7ab`
 
-interface PublishFlags extends StorageFlags, OutputFlags {
+interface PublishFlags extends StorageFlags, OutputFlags, SigningFlags {
   readonly allow?: readonly GateName[]
   readonly force?: boolean
 }
@@ -36,6 +37,7 @@ export function publishCommand(io: Io): Command {
     .option("--allow <gates>", `gates that may fail: ${GATE_NAMES.join(", ")}`, parseGates)
     .option("--force", "publish even if another run was published since this one started")
     .addHelpText("after", NOTES)
+  addSigningOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string, run: string, flags: PublishFlags) =>
@@ -44,6 +46,7 @@ export function publishCommand(io: Io): Command {
         gates: resolveGates(config),
         allow: resolveAllow(flags.allow, config),
         force: flags.force,
+        ...signingOptions(flags, config),
         tempDir: config["temp-dir"],
         logger: stderrLogger(io, flags.debug),
         signal: io.signal,

@@ -6,6 +6,7 @@ import { withStore } from "../open.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
 import { wholeNumber } from "../parse.js"
 import { publishedDocument, renderPublished } from "../published.js"
+import { addSigningOptions, type SigningFlags, signingOptions } from "../signing.js"
 
 const NOTES = `
 Readers that follow the live snapshot swap to it at their next refresh. A build that is going on can't publish over a
@@ -16,7 +17,7 @@ Examples:
   vecsnap rollback s3://vectors/words --steps 2
   vecsnap rollback s3://vectors/words --to k3v9x2m4q7ab --json`
 
-interface RollbackFlags extends StorageFlags, OutputFlags {
+interface RollbackFlags extends StorageFlags, OutputFlags, SigningFlags {
   readonly to?: string
   readonly steps?: number
 }
@@ -29,12 +30,16 @@ export function rollbackCommand(io: Io): Command {
     .option("--to <run>", "the run to go back to, see `vecsnap history`")
     .option("--steps <n>", "snapshots to go back by; default: 1", wholeNumber(1))
     .addHelpText("after", NOTES)
+  addSigningOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: RollbackFlags) =>
-    withStore(io, url, flags, async (store) => {
+    withStore(io, url, flags, async (store, config) => {
       const { to, steps } = flags
-      const published = await rollback(store, withoutUndefined({ to, steps, signal: io.signal }))
+      const published = await rollback(store, {
+        ...withoutUndefined({ to, steps, signal: io.signal }),
+        ...signingOptions(flags, config),
+      })
       if (flags.json) printJson(io, publishedDocument(store.url, published))
       else io.stdout.write(renderPublished("rolled back to", store.url, published, io))
     }),

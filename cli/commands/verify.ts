@@ -20,6 +20,7 @@ import {
   trustOptions,
 } from "../options.js"
 import { countOf, formatBytes, paintFor } from "../render.js"
+import { addSigningOptions, type SigningFlags, signingOptions } from "../signing.js"
 import { usageError } from "../usage-error.js"
 
 const NOTES = `
@@ -35,7 +36,7 @@ Examples:
   vecsnap verify s3://vectors/words --all --deep --json
   vecsnap verify s3://vectors/words --repair-pointer`
 
-interface VerifyFlags extends StorageFlags, OutputFlags, TrustFlags {
+interface VerifyFlags extends StorageFlags, OutputFlags, TrustFlags, SigningFlags {
   readonly snapshot?: string
   readonly all?: boolean
   readonly deep?: boolean
@@ -55,6 +56,7 @@ export function verifyCommand(io: Io, exitWith: (code: number) => void): Command
     .option("--temp-dir <dir>", "with --deep: where the temporary directory is made; default: the system's")
     .addHelpText("after", NOTES)
   addTrustOption(command)
+  addSigningOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: VerifyFlags) => {
@@ -69,7 +71,12 @@ export function verifyCommand(io: Io, exitWith: (code: number) => void): Command
       const depth = withoutUndefined({ deep, tempDir, ...trustOptions(flags, config), signal: io.signal })
       if (flags.repairPointer) {
         const onPlan = (plan: RepairPlan): void => void io.stderr.write(renderPlan(plan))
-        const report = await repairPointer(store, { ...depth, snapshot, onPlan })
+        const report = await repairPointer(store, {
+          ...depth,
+          ...signingOptions(flags, config),
+          snapshot,
+          onPlan,
+        })
         if (flags.json) printJson(io, repairDocument(report))
         else io.stdout.write(renderRepair(report))
         return

@@ -220,6 +220,31 @@ const gates = z.strictObject({
     .describe("Recall that the build has measured."),
 })
 
+const KEY_FILE = "the path of a key file"
+// A configuration is no place for a secret, and lies where others read it.
+const keyFile = text.refine((value) => !value.includes("-----BEGIN"), KEY_FILE)
+const keyFiles = z
+  .union([keyFile, z.array(keyFile).min(1, KEY_FILE)], `${KEY_FILE}, or a list of them`)
+  .transform((files) => (typeof files === "string" ? [files] : files))
+
+const trustedKey = z.union(
+  [
+    keyFile,
+    z.strictObject({
+      key: keyFile.describe("Path of the key's file."),
+      "valid-until": z.iso.datetime({ offset: true, error: "a time such as 2027-01-31T00:00:00Z" }),
+    }),
+  ],
+  `${KEY_FILE}, or { key, valid-until }`,
+)
+const trustedKeys = z
+  .union([keyFile, z.array(trustedKey).min(1, KEY_FILE)], `${KEY_FILE}, or a list of them`)
+  .transform((keys) =>
+    (typeof keys === "string" ? [keys] : keys).map((one) =>
+      typeof one === "string" ? one : { key: one.key, validUntil: new Date(one["valid-until"]) },
+    ),
+  )
+
 const retention = z.strictObject({
   "keep-last": wholeNumber(1)
     .optional()
@@ -320,6 +345,12 @@ export const schema = z.strictObject({
       "Whether those who can write to the root are trusted; if not, commands read shards in a process of their own. Default: trusted.",
     ),
   "summary-file": text.optional().describe("The JSON summary of a build is written to this file too."),
+  "sign-key": keyFiles
+    .optional()
+    .describe("Files of private keys that sign what is published; a list or one. Default: not signed."),
+  "trusted-keys": trustedKeys
+    .optional()
+    .describe("Files of public keys: only what one of them has signed is opened. Default: all is."),
   storage: storage
     .optional()
     .describe(

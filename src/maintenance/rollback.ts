@@ -4,9 +4,10 @@ import { nothingPublished, readManifest, readPointer } from "../manifest/current
 import { assertRunId } from "../manifest/history.js"
 import { type Pointer, type Publication, publicationsOf } from "../manifest/pointer.js"
 import { type Published, publishManifest } from "../manifest/publish.js"
+import { loadSigning, type SigningOptions } from "../manifest/signing.js"
 import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 
-export interface RollbackOptions extends RootCallOptions {
+export interface RollbackOptions extends RootCallOptions, SigningOptions {
   /** Run to go back (or forward) to; it must have been published before. */
   readonly to?: string | undefined
   /** Snapshots to go back by, in the order in which they were first published; default 1. Not with `to`. */
@@ -18,11 +19,13 @@ export interface RollbackOptions extends RootCallOptions {
  * started from what is live now, so it can't publish over the rollback unless forced.
  *
  * Throws `NotFound` if there is no such snapshot (any more), `Corrupt` if files of it are missing, `Conflict`
- * if somebody publishes at the same moment; nothing has changed then.
+ * if somebody publishes at the same moment, `InvalidInput` if what is live is signed and no key is given;
+ * nothing has changed then.
  */
 export async function rollback(root: Root, options: RollbackOptions = {}): Promise<Published> {
   return withRoot(root, options, async (store) => {
     const { signal } = options
+    const signing = await loadSigning(options)
     const live = await readPointer(store, { signal })
     if (live === undefined) throw nothingPublished(store)
     const target = rollbackTarget(live, options, store.url)
@@ -32,7 +35,12 @@ export async function rollback(root: Root, options: RollbackOptions = {}): Promi
         run: target.run,
       })
     })
-    return publishManifest(store, target.manifest, manifest, { action: "rollback", expected: live, signal })
+    return publishManifest(store, target.manifest, manifest, {
+      action: "rollback",
+      expected: live,
+      signing,
+      signal,
+    })
   })
 }
 

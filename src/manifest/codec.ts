@@ -12,14 +12,17 @@ import { MAX_SHARDS } from "../sharding/options.js"
 import { isStrategyName } from "../sharding/registry.js"
 import type { ShardBackend } from "../shards/backend.js"
 import { BACKEND_NAMES, type BackendName, backendByName } from "../shards/registry.js"
+import type { SigningKey } from "../snapshot/signatures/keys.js"
+import { signStatement } from "../snapshot/signatures/verdict.js"
 import { shardFileKey } from "../snapshot/snapshot.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
 import { quoted } from "../wording.js"
-import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
+import { count, decodeDocument, encodeDocument, runId, sha256, time } from "./document.js"
 import { isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
 import { INDEX_MAX_BYTES } from "./locator.js"
 import type { Manifest, ShardFile } from "./manifest.js"
+import { signatureBlock } from "./signed.js"
 
 /** Room for the most shards there may be, with the files that a LanceDB shard has. */
 export const MANIFEST_MAX_BYTES = 128 * 2 ** 20
@@ -34,7 +37,6 @@ const ARTIFACTS_MAX_BYTES = 512 * 2 ** 20
 // The list may grow after this module was loaded.
 const isBackend = (name: unknown): boolean => (BACKEND_NAMES as readonly unknown[]).includes(name)
 
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 const json: z.ZodType<Json> = z.custom<Json>((value) => value !== undefined)
 
 const file = z.object({ size: count, sha256 })
@@ -147,10 +149,11 @@ function isShardFolder(folder: string): boolean {
   return parsed?.kind === "shard" && shardFolder(parsed.run, parsed.shard, parsed.attempt) === folder
 }
 
-export function encodeManifest(manifest: Manifest): Buffer {
+/** Writes a manifest, signed by the keys if there are any; see `signed.ts`. */
+export function encodeManifest(manifest: Manifest, keys: readonly SigningKey[] = []): Buffer {
   const { run, createdAt, base, basePublication, schema, sharding, artifacts, locator } = manifest
   const { backend, rows, copies, shards, recall, build, custom } = manifest
-  return encodeDocument(KIND, {
+  const body = {
     run,
     createdAt: createdAt.toISOString(),
     base: base ?? null,
@@ -165,7 +168,10 @@ export function encodeManifest(manifest: Manifest): Buffer {
     build: { ...build, startedAt: build.startedAt.toISOString() },
     custom,
     shards,
-  })
+  }
+  if (keys.length === 0) return encodeDocument(KIND, body)
+  const sign = (statement: Buffer) => signStatement(statement, keys)
+  return encodeDocument(KIND, body, (content) => signatureBlock(content, sign))
 }
 
 /**

@@ -1,6 +1,6 @@
 /** The live snapshot of our format: reading the pointer and its manifest. */
 import { corrupt, isVecsnapError, notFound, type VecsnapError } from "../errors.js"
-import type { SnapshotAddress } from "../snapshot/format.js"
+import type { ReadSnapshotOptions, SnapshotAddress } from "../snapshot/format.js"
 import type { Snapshot } from "../snapshot/snapshot.js"
 import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
@@ -68,12 +68,13 @@ export const beingRemoved = ({ url }: ObjectStore, run: string): VecsnapError =>
 export async function readManifest(
   root: Root,
   key: string,
-  options: RootCallOptions = {},
+  { check, ...options }: RootCallOptions & Pick<ReadSnapshotOptions, "check"> = {},
 ): Promise<Manifest> {
   return withRoot(root, options, async (store) => {
     const object = await store.get(key, { ...options, maxBytes: MANIFEST_MAX_BYTES })
     if (object === undefined)
       throw notFound(`${store.url} has no ${key}, which it should have`, { url: store.url, key })
+    check?.(object.body)
     return decodeManifest(object.body, key)
   })
 }

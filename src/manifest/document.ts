@@ -20,14 +20,16 @@ export interface DocumentKind<S extends z.ZodType> {
 // What most documents hold.
 export const time = z.iso.datetime().transform((text) => new Date(text))
 export const count = z.number().int().nonnegative()
+export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 export const runId = z.string().refine(isRunId, "a run id of 12 characters of [0-9a-z]")
 
 /** Writes a sealed document, see `seal.ts`. */
 export function encodeDocument(
   { format, version }: Pick<DocumentKind<z.ZodType>, "format" | "version">,
   body: Readonly<Record<string, unknown>>,
+  further?: (content: Buffer) => string,
 ): Buffer {
-  return seal({ format, version, ...body })
+  return seal({ format, version, ...body }, further)
 }
 
 /**

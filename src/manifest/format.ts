@@ -7,11 +7,21 @@ import { readArtifacts } from "./artifacts.js"
 import { pointerAsRead, readManifest } from "./current.js"
 import { assertRunId, findManifest } from "./history.js"
 import { POINTER_FORMAT } from "./pointer.js"
+import { signedManifest, signedPublication } from "./signed.js"
 
 export const vecsnapFormat: SnapshotFormat = {
   name: "vecsnap",
   recognises: ({ format }) => format === POINTER_FORMAT,
-  decodePointer: pointerAsRead,
+  decodePointer(object) {
+    const pointer = pointerAsRead(object)
+    const statement = signedPublication(pointer)
+    const { signed } = pointer
+    return {
+      ...pointer,
+      ...(statement && { signature: { ...statement, manifestSha256: signed!.manifestSha256 } }),
+    }
+  },
+  signedSnapshot: signedManifest,
   assertRun: assertRunId,
   async findRun(store, run, options) {
     const { key } = await findManifest(store, run, options)

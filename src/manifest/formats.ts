@@ -5,7 +5,10 @@
 import { parseJson } from "../json.js"
 import type { Json } from "../records.js"
 import type { SnapshotFormat, SnapshotPointer } from "../snapshot/format.js"
+import type { TrustedKey } from "../snapshot/signatures/keys.js"
+import { assertSigned, distrusted } from "../snapshot/signatures/verdict.js"
 import type { Snapshot } from "../snapshot/snapshot.js"
+import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
 import { assertSameRun, nothingPublished, POINTER_MAX_BYTES } from "./current.js"
 import { vecsnapFormat } from "./format.js"
@@ -23,6 +26,8 @@ export interface FoundSnapshot {
   readonly format: SnapshotFormat
   readonly snapshot: Snapshot
   readonly publishedAt: Date
+  /** Those of the trusted keys that signed it; `undefined` if none were given. */
+  readonly signedBy: readonly string[] | undefined
 }
 
 /** The pointer of a root of any format, or `undefined` if nothing was ever published there. */
@@ -66,19 +71,36 @@ function propertiesOf(body: Uint8Array): Readonly<Record<string, Json>> {
   }
 }
 
+export interface FindOptions extends CallOptions {
+  /** Keys of which one must have signed what is read: else `Corrupt` with `details.distrust`. */
+  readonly trusted?: readonly TrustedKey[] | undefined
+}
+
+/** Throws `Corrupt` unless one of the keys has signed the pointer; returns which have. */
+export const assertPointerSigned = (
+  { signature }: Pick<RootPointer, "signature">,
+  trusted: readonly TrustedKey[],
+): readonly string[] => assertSigned(POINTER_KEY, signature, trusted)
+
 /** The snapshot that a pointer names. Throws `NotFound` if it is gone, `Corrupt` if it is of another run. */
 export async function readPointed(
   store: ObjectStore,
-  { format, run, manifest, publishedAt }: RootPointer,
-  options?: CallOptions,
+  pointer: RootPointer,
+  { trusted, ...options }: FindOptions = {},
 ): Promise<FoundSnapshot> {
-  const snapshot = await format.readSnapshot(store, manifest, options)
+  const { format, run, manifest, publishedAt, signature } = pointer
+  const signedBy = trusted && assertPointerSigned(pointer, trusted)
+  const check = (bytes: Uint8Array): void => {
+    if (sha256OfBytes(bytes) !== signature?.manifestSha256)
+      throw distrusted(manifest, "other-manifest", `is not the one that ${POINTER_KEY} was signed for`)
+  }
+  const snapshot = await format.readSnapshot(store, manifest, { ...options, ...(trusted && { check }) })
   assertSameRun({ run, manifest }, snapshot)
-  return { format, snapshot, publishedAt }
+  return { format, snapshot, publishedAt, signedBy }
 }
 
 /** The live snapshot. Throws `NotFound` if nothing is published. */
-export async function readLiveSnapshot(store: ObjectStore, options?: CallOptions): Promise<FoundSnapshot> {
+export async function readLiveSnapshot(store: ObjectStore, options?: FindOptions): Promise<FoundSnapshot> {
   const pointer = await readRootPointer(store, options)
   if (pointer === undefined) throw nothingPublished(store)
   return readPointed(store, pointer, options)
@@ -87,17 +109,26 @@ export async function readLiveSnapshot(store: ObjectStore, options?: CallOptions
 /**
  * The snapshot of a run, whether live or not, and the pointer if it is. If it is not live, the manifests are
  * listed to find it. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run.
+ *
+ * With trusted keys it is the manifest's own signatures that count, and the pointer is not looked at: it says
+ * which snapshot is live, which nobody asks.
  */
 export async function findSnapshot(
   store: ObjectStore,
   run: string,
-  options?: CallOptions,
+  { trusted, ...options }: FindOptions = {},
 ): Promise<FoundSnapshot & { readonly pointer: RootPointer | undefined }> {
   const pointer = await readRootPointer(store, options)
   const format = pointer?.format ?? vecsnapFormat
   format.assertRun("snapshot", run)
-  if (pointer?.run === run) return { ...(await readPointed(store, pointer, options)), pointer }
+  if (trusted === undefined && pointer?.run === run)
+    return { ...(await readPointed(store, pointer, options)), pointer }
   const { manifest } = await format.findRun(store, run, options)
-  const snapshot = await format.readSnapshot(store, manifest, options)
-  return { format, snapshot, publishedAt: snapshot.createdAt, pointer: undefined }
+  let signedBy: readonly string[] | undefined
+  const check = (bytes: Uint8Array): void => {
+    signedBy = assertSigned(manifest, format.signedSnapshot?.(bytes, manifest), trusted!)
+  }
+  const snapshot = await format.readSnapshot(store, manifest, { ...options, ...(trusted && { check }) })
+  if (trusted !== undefined) assertSameRun({ run, manifest }, snapshot)
+  return { format, snapshot, publishedAt: snapshot.createdAt, signedBy, pointer: undefined }
 }

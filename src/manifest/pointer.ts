@@ -7,8 +7,9 @@
  * docs/decisions/0006-one-object-decides.md tells why.
  */
 import { z } from "zod"
-import { count, decodeDocument, encodeDocument, runId, time } from "./document.js"
+import { count, decodeDocument, encodeDocument, runId, sha256, time } from "./document.js"
 import { newId, parseKey } from "./keys.js"
+import { type PublicationSignatures, SIGNATURES_MAX, signature } from "./signed.js"
 
 /** How a snapshot became live: by a build or `publish`, by `rollback`, or by `verify --repair-pointer`. */
 const PUBLICATION_ACTIONS = ["publish", "rollback", "repair"] as const
@@ -27,6 +28,8 @@ export interface Publication {
    */
   readonly publishedAt: Date
   readonly action: PublicationAction
+  /** Ids of the keys that signed it, as the pointer says; of an earlier one nothing vouches for that. */
+  readonly signedBy?: readonly string[] | undefined
 }
 
 /** What is live, which makes a publication of its own properties, and what came before. */
@@ -40,6 +43,8 @@ export interface Pointer extends Publication {
   readonly liveSince?: Date | undefined
   /** Runs that a collection removes at this moment. They can't be published any more. */
   readonly condemned: readonly string[]
+  /** Signatures of the live publication; absent if it is not signed. */
+  readonly signed?: PublicationSignatures | undefined
   /**
    * Random id of this write: tells ours from another's, and no two pointers have the same bytes, hence ETag.
    */
@@ -65,9 +70,13 @@ const publication = z.object({
   manifest: z.string().refine((key) => parseKey(key)?.kind === "manifest", "a manifest's key"),
   publishedAt: time,
   action: z.enum(PUBLICATION_ACTIONS).default("publish"),
+  signedBy: z.array(signature.shape.key).max(SIGNATURES_MAX).optional(),
 })
 // The first pointers of this version had nothing but the manifest, the run and the time.
-const schema = publication.extend({
+const schema = publication.omit({ signedBy: true }).extend({
+  signed: z
+    .object({ manifestSha256: sha256, signatures: z.array(signature).min(1).max(SIGNATURES_MAX) })
+    .optional(),
   history: z.array(publication).default([]),
   liveSince: time.optional(),
   condemned: z.array(runId).default([]),
@@ -79,10 +88,14 @@ const KIND = { format: POINTER_FORMAT, version: 1, schema }
 
 /** Writes a pointer under a new write id, unless one is given. */
 export function encodePointer(pointer: NextPointer, write: string = newId()): Buffer {
-  const { history, liveSince, condemned } = pointer
+  const { history, liveSince, condemned, signed } = pointer
   return encodeDocument(KIND, {
     ...wireOf(pointer),
-    history: history.map(wireOf),
+    ...(signed && { signed }),
+    history: history.map((earlier) => ({
+      ...wireOf(earlier),
+      ...(earlier.signedBy && { signedBy: earlier.signedBy }),
+    })),
     ...(liveSince && { liveSince: liveSince.toISOString() }),
     condemned,
     write,
@@ -101,12 +114,13 @@ const wireOf = ({ manifest, run, publishedAt, number, action }: Publication): ob
 export const decodePointer = (bytes: Uint8Array, key: string): Pointer => decodeDocument(KIND, bytes, key)
 
 /** The publication that is live. */
-export const liveOf = ({ number, run, manifest, publishedAt, action }: Publication): Publication => ({
+export const liveOf = ({ number, run, manifest, publishedAt, action, signed }: NextPointer): Publication => ({
   number,
   run,
   manifest,
   publishedAt,
   action,
+  ...(signed && { signedBy: signed.signatures.map(({ key }) => key) }),
 })
 
 /** All publications that the pointer knows, newest first: the live one, then its history. */
@@ -115,14 +129,19 @@ export const publicationsOf = (pointer: Pointer): readonly Publication[] => [
   ...pointer.history,
 ]
 
-/** The pointer after a publication. */
+/**
+ * The pointer after a publication.
+ *
+ * @param leastNumber its number if counting on gives a lower one
+ */
 export function withPublication(
   live: Pointer | undefined,
-  next: Omit<Publication, "number">,
+  next: Omit<Publication, "number" | "signedBy">,
+  leastNumber = 1,
 ): NextPointer & { readonly action: PublicationAction } {
   return {
     ...next,
-    number: (live?.number ?? 0) + 1,
+    number: Math.max((live?.number ?? 0) + 1, leastNumber),
     history: live === undefined ? [] : publicationsOf(live).slice(0, HISTORY_LIMIT),
     condemned: live?.condemned ?? [],
   }

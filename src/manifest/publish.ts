@@ -17,6 +17,14 @@ import {
   withPublication,
   withTimesOf,
 } from "./pointer.js"
+import {
+  assertSigningKept,
+  isSigning,
+  numberByTime,
+  readVouchedManifest,
+  type SigningChoice,
+  signPublication,
+} from "./signing.js"
 import { storeTime } from "./store-time.js"
 
 /** A snapshot, by its run and all files that must be there before it can become live. */
@@ -35,6 +43,8 @@ export interface PublishOptions extends CallOptions {
   readonly action: PublicationAction
   /** Refused with `Conflict` unless this is what is live still. */
   readonly expected: ExpectedLive
+  /** What signs it. Without, what is live must not be signed either, unless it says "unsigned". */
+  readonly signing?: SigningChoice | undefined
   /** Runs after the pointer was read and right before it is replaced; throws to prevent it. */
   readonly confirm?: (() => Promise<void>) | undefined
 }
@@ -53,25 +63,27 @@ export interface Published {
  *
  * Throws `Conflict` and changes nothing if something else than `expected` is live, or if another wins the
  * race; `NotFound` if the snapshot is being removed by a collection, or was; `Corrupt` if files of it are
- * missing. An abort is heeded up to the write of the pointer and not after, so that the outcome is known. A
- * lost reply is settled by reading the pointer.
+ * missing, or if it is to be signed and none of the keys vouches for its manifest; `InvalidInput` if what is
+ * live is signed and this is not to be. An abort is heeded up to the write of the pointer and not after, so
+ * that the outcome is known. A lost reply is settled by reading the pointer.
  */
 export async function publishManifest(
   store: ObjectStore,
   key: string,
   snapshot: SnapshotFiles,
-  { action, expected, confirm, signal }: PublishOptions,
+  { action, expected, signing, confirm, signal }: PublishOptions,
 ): Promise<Published> {
   const { run } = snapshot
   for (let attempt = 1; ; attempt++) {
     const live = await readPointer(store, { signal })
     assertExpected(store, run, live, expected)
     if (live?.condemned.includes(run)) throw beingRemoved(store, run)
+    assertSigningKept(store, live, signing)
     await assertComplete(store, key, snapshot, { signal })
     const publishedAt = publicationTime(await storeTime(store, { signal }), key)
     await confirm?.()
     throwIfAborted(signal)
-    const next = withPublication(live, { run, manifest: key, publishedAt, action })
+    const next = await nextPointer(store, live, { run, manifest: key, publishedAt, action }, signing)
     // The commit point: before this write the old snapshot is live, after it the new one.
     if (await swapPointer(store, live, next)) return { publication: next, replaced: live?.run }
     // The pointer changed since it was read; whether by another publication, the next round tells.
@@ -79,13 +91,27 @@ export async function publishManifest(
   }
 }
 
+/** The pointer after a publication, signed if it is to be. */
+async function nextPointer(
+  store: ObjectStore,
+  live: LivePointer | undefined,
+  publication: Omit<Publication, "number" | "signedBy">,
+  signing: SigningChoice,
+  leastNumber = 1,
+): Promise<NextPointer & { readonly action: PublicationAction }> {
+  const { publishedAt, manifest } = publication
+  if (!isSigning(signing)) return withPublication(live, publication, leastNumber)
+  const next = withPublication(live, publication, numberByTime(publishedAt))
+  const { sha256 } = await readVouchedManifest(store, manifest, signing, { live })
+  return signPublication(next, sha256, signing)
+}
+
 /**
  * Makes a manifest live where the pointer's bytes are no pointer any more; `etag` is that of these bytes. For
  * repairs.
  *
  * Its history is lost with it, and so are the numbers of publications. The new number must not be one that
- * was given before: a build that began under the old one would take it for its base. So it is the store's
- * time in seconds, which no root reaches by counting.
+ * was given before: a build that began under the old one would take it for its base. So it goes by the time.
  *
  * Throws `Conflict` and changes nothing if something else lies there by now, `Corrupt` if files of the
  * snapshot are missing.
@@ -95,18 +121,13 @@ export async function replaceDamagedPointer(
   etag: string,
   key: string,
   snapshot: SnapshotFiles,
-  { signal }: CallOptions = {},
+  { signing, signal }: Pick<PublishOptions, "signing" | "signal"> = {},
 ): Promise<Published> {
   await assertComplete(store, key, snapshot, { signal })
   const publishedAt = publicationTime(await storeTime(store, { signal }), key)
   throwIfAborted(signal)
-  const first = withPublication(undefined, {
-    run: snapshot.run,
-    manifest: key,
-    publishedAt,
-    action: "repair",
-  })
-  const next = { ...first, number: Math.floor(publishedAt.getTime() / 1000) }
+  const publication = { run: snapshot.run, manifest: key, publishedAt, action: "repair" } as const
+  const next = await nextPointer(store, undefined, publication, signing, numberByTime(publishedAt))
   if (await swapPointer(store, { etag }, next)) return { publication: next, replaced: undefined }
   throw conflict(`${POINTER_KEY} at ${store.url} was replaced while it was repaired: look at it`, {
     url: store.url,

@@ -27,12 +27,20 @@ const sealFor = (body: Buffer): string =>
  */
 const VALUES_MAX = 4_000_000
 
-const SEAL_BYTES = Buffer.byteLength(sealFor(Buffer.alloc(0)))
+export const SEAL_BYTES = Buffer.byteLength(sealFor(Buffer.alloc(0)))
 
-/** Writes a non-empty object as a sealed document. */
-export function seal(document: Readonly<Record<string, unknown>>): Buffer {
+/**
+ * Writes a non-empty object as a sealed document.
+ *
+ * @param further properties that depend on the bytes before them, as text: a comma, then all of it
+ */
+export function seal(
+  document: Readonly<Record<string, unknown>>,
+  further: (content: Buffer) => string = () => "",
+): Buffer {
   const text = stringifyJson(document, 2)
-  const body = Buffer.from(text.slice(0, text.lastIndexOf("\n}")))
+  const content = Buffer.from(text.slice(0, text.lastIndexOf("\n}")))
+  const body = Buffer.concat([content, Buffer.from(further(content))])
   return Buffer.concat([body, Buffer.from(sealFor(body))])
 }
 

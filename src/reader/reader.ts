@@ -6,6 +6,7 @@ import { abortable } from "../async/abortable.js"
 import { invalidInput } from "../errors.js"
 import { silentLogger } from "../logger.js"
 import type { Id, Json } from "../records.js"
+import { loadTrustedKeys, type TrustedKey } from "../snapshot/signatures/keys.js"
 import { openStore } from "../storage/open.js"
 import { assertRoot } from "../storage/root.js"
 import type { ObjectStore } from "../storage/store.js"
@@ -16,6 +17,8 @@ import { Calls } from "./calls/calls.js"
 
 import { Follower } from "./follow/follower.js"
 import { createSnapshotLease, type SnapshotLease } from "./follow/lease.js"
+import { createPointerTrust } from "./follow/pointer-trust.js"
+import { createSeenNumbers } from "./follow/seen-numbers.js"
 import { getRecords } from "./get.js"
 import { HeldStates } from "./held.js"
 import { checkOptions } from "./options.js"
@@ -50,18 +53,23 @@ import type {
  * `memory://name`, or an open store.
  *
  * Reads pointer, manifest and routing, no shard. Throws `NotFound` if nothing is published there, `Corrupt`
- * if what is there is damaged, `Unsupported` if it needs a newer vecsnap or a package that is not installed.
+ * if what is there is damaged or none of `trustedKeys` has signed it, `Unsupported` if it needs a newer
+ * vecsnap or a package that is not installed.
  */
 export async function openSnapshot<Payload = Json>(
   from: string | ObjectStore,
   options: OpenOptions<Payload> = {},
 ): Promise<Reader<Payload>> {
   assertRoot(from)
+  const { trustedKeys } = options
+  const keys = trustedKeys === undefined ? undefined : await loadTrustedKeys("trustedKeys", trustedKeys)
   // Below the retries and the limits: what they do is counted here.
   const attempts = options.store?.counts ?? createCounts()
   const opened =
     typeof from === "string" ? openStore(from, { ...options.store, counts: attempts }) : undefined
-  const reader = new SnapshotReader(opened ?? (from as ObjectStore), attempts, options, () => opened?.close())
+  const reader = new SnapshotReader(opened ?? (from as ObjectStore), attempts, options, keys, () =>
+    opened?.close(),
+  )
   try {
     await reader.open()
     return reader
@@ -93,6 +101,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     store: ObjectStore,
     attempts: Readonly<RequestCounts>,
     options: OpenOptions<Payload>,
+    keys: readonly TrustedKey[] | undefined,
     releaseStore: () => void,
   ) {
     const bounds = checkOptions(options)
@@ -116,6 +125,14 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     this.#follower = new Follower(counted, this.#states, this.#shards, {
       snapshot,
       maxOpenShards,
+      trust:
+        keys &&
+        createPointerTrust({
+          keys,
+          seen: createSeenNumbers(bounds.cacheDir, store.url),
+          seenMayFail: options.whenCacheFails === "temporary",
+          logger,
+        }),
       lease: this.#lease,
       events: this.#events,
       telemetry: this.#telemetry,

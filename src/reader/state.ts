@@ -34,14 +34,14 @@ export interface SnapshotState {
 /** Reads what a snapshot needs besides pointer and manifest, and puts it together. */
 export async function loadState(
   store: ObjectStore,
-  { format, snapshot, publishedAt }: FoundSnapshot,
+  { format, snapshot, publishedAt, signedBy }: FoundSnapshot,
   { logger, ...options }: CallOptions & { readonly logger: Logger },
 ): Promise<SnapshotState> {
   const { schema, sharding, recall } = snapshot
   const artifacts = await format.readArtifacts(store, snapshot, options)
   const shards = new Map(snapshot.shards.map((entry) => [entry.shard, entry]))
   return Object.freeze({
-    info: describeSnapshot(store.url, snapshot, publishedAt),
+    info: describeSnapshot(store.url, snapshot, { publishedAt, signedBy }),
     snapshot,
     spec: shardSpecOf(schema),
     shards,
@@ -56,7 +56,11 @@ export async function loadState(
   })
 }
 
-function describeSnapshot(url: string, snapshot: Snapshot, publishedAt: Date): SnapshotInfo {
+function describeSnapshot(
+  url: string,
+  snapshot: Snapshot,
+  { publishedAt, signedBy }: Pick<FoundSnapshot, "publishedAt" | "signedBy">,
+): SnapshotInfo {
   const { run, createdAt, rows, schema, backend, sharding, recall, locator } = snapshot
   return Object.freeze({
     run,
@@ -74,6 +78,7 @@ function describeSnapshot(url: string, snapshot: Snapshot, publishedAt: Date): S
     strategy: strategyType(sharding.strategy).name,
     shards: sharding.shards,
     recall,
+    signedBy,
     locator: locator !== undefined,
   })
 }

@@ -7,6 +7,7 @@ import type { FieldType, FieldValue, Id, IdType, Json, StoredRecord } from "../r
 import type { StrategyName } from "../sharding/registry.js"
 import type { TrustOptions } from "../shards/pools.js"
 import type { BackendName } from "../shards/registry.js"
+import type { TrustedKeyOption } from "../snapshot/signatures/keys.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { Metric } from "../vectors/metric.js"
@@ -101,6 +102,13 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
    * Age of the snapshot, in seconds since it was published, beyond which `health` reports it; default: none.
    */
   readonly maxAgeSeconds?: number | undefined
+  /**
+   * Public ed25519 keys, each in PEM or the path of its file, or `{ key, validUntil }`: what none of them has
+   * signed is refused as `Corrupt` with `details.distrust`, when opening and when refreshing, and so is a
+   * publication with a lower number than one that was seen before, which `cacheDir` remembers. Default: none,
+   * and signatures are not looked at.
+   */
+  readonly trustedKeys?: readonly TrustedKeyOption[] | undefined
   /** Applied to the payload of each hit and record, unless it has none. */
   readonly payloadSchema?: PayloadSchema<Payload> | undefined
   readonly store?: StoreOptions | undefined
@@ -202,6 +210,8 @@ export interface SnapshotInfo {
   readonly shards: number
   /** Recall as the build has measured it; `undefined` if it has not. */
   readonly recall: RecallCertificate | undefined
+  /** Ids of those of `trustedKeys` that signed it; `undefined` if none were given. */
+  readonly signedBy: readonly string[] | undefined
   /** Whether it has an id locator. Without one, `get` asks every shard, unless told which. */
   readonly locator: boolean
 }

@@ -6,12 +6,22 @@
  * ```
  */
 import { createHash } from "node:crypto"
+import { isVecsnapError } from "../errors.js"
 import { stringifyJson } from "../json.js"
+import type { Logger } from "../logger.js"
 import { readPointer, readSnapshot } from "../manifest/current.js"
 import { shardFigures, snapshotBytes } from "../manifest/figures.js"
 import type { Manifest } from "../manifest/manifest.js"
 import { type Published, publishManifest } from "../manifest/publish.js"
 import type { RunCounts } from "../manifest/run-record.js"
+import {
+  assertSigningKept,
+  isSigning,
+  loadSigning,
+  readVouchedManifest,
+  type Signing,
+  type SigningChoice,
+} from "../manifest/signing.js"
 import { openStore } from "../storage/open.js"
 import { assertRoot } from "../storage/root.js"
 import type { ObjectStore } from "../storage/store.js"
@@ -43,6 +53,7 @@ export async function buildSnapshot(input: BuildInput, options: BuildOptions): P
 
 async function runBuild(input: BuildInput, options: BuildOptions): Promise<BuildReport> {
   checkReleaseOptions(options)
+  const signing = await loadSigning(options)
   const plan = await planBuild(input, options)
   const opened = typeof options.to === "string" ? openStore(options.to, options.store) : undefined
   const counts = createCounts()
@@ -56,7 +67,7 @@ async function runBuild(input: BuildInput, options: BuildOptions): Promise<Build
       configDigest: digestOf(plan),
       signal: options.signal,
     })
-    const report = await buildAndRelease(plan, options, store, run, clock)
+    const report = await buildAndRelease(plan, { ...options, signing }, store, run, clock)
     return { ...report, requests: { ...counts } }
   } finally {
     opened?.close()
@@ -65,14 +76,26 @@ async function runBuild(input: BuildInput, options: BuildOptions): Promise<Build
 
 async function buildAndRelease(
   plan: BuildPlan,
-  options: BuildOptions,
+  options: BuildOptions & { readonly signing: SigningChoice },
   store: ObjectStore,
   run: ActiveRun,
   clock: StageClock,
 ): Promise<Omit<BuildReport, "requests">> {
+  const { signing } = options
   const signal = options.signal ? AbortSignal.any([options.signal, run.lost]) : run.lost
   try {
-    const built = await buildUnpublished(plan, { store, run, clock, signal })
+    // Now rather than after all the work.
+    if (options.publish !== false) assertSigningKept(store, run.base?.pointer, signing)
+    const built = await buildUnpublished(plan, {
+      store,
+      run,
+      clock,
+      signal,
+      ...(isSigning(signing) && {
+        signingKeys: signing.keys,
+        reuseFrom: await vouchedBase(store, run, signing, plan.options.logger, signal),
+      }),
+    })
     run.note({ counts: countsOf(built) })
     const released = options.publish === false ? undefined : await release(built)
     await run.end({ stage: "done", published: released !== undefined })
@@ -113,6 +136,7 @@ async function buildAndRelease(
       publishManifest(store, key, manifest, {
         action: "publish",
         expected: options.force ? "any" : run.base?.pointer,
+        signing,
         confirm: run.renew,
         signal,
       }),
@@ -128,6 +152,28 @@ async function buildAndRelease(
     if (!options.force) return run.base?.manifest
     const pointer = await readPointer(store, { signal })
     return pointer && (await readSnapshot(store, pointer, { signal })).manifest
+  }
+}
+
+/**
+ * What is live, if one of the keys vouches for it: only then may a snapshot that is signed take over files of
+ * it, which nobody would look at again.
+ */
+async function vouchedBase(
+  store: ObjectStore,
+  { base }: ActiveRun,
+  signing: Signing,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<Manifest | "nothing"> {
+  if (base === undefined) return "nothing"
+  const { pointer } = base
+  try {
+    return (await readVouchedManifest(store, pointer.manifest, signing, { live: pointer, signal })).manifest
+  } catch (error) {
+    if (!isVecsnapError(error, "Corrupt")) throw error
+    logger.warn({ run: pointer.run, error: error.message }, "no shard of the live snapshot is reused")
+    return "nothing"
   }
 }
 

@@ -1,6 +1,7 @@
 /** What a build and its release take together, and what they tell at the end. */
 import { assertWholeNumber } from "../errors.js"
 import type { ShardFigures } from "../manifest/figures.js"
+import type { SigningOptions } from "../manifest/signing.js"
 import type { RecallCertificate } from "../recall/curves.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { RequestCounts } from "../storage/with-counting.js"
@@ -9,7 +10,7 @@ import { checkGateOptions, type GateName, type GateOptions, type GateResult } fr
 import { type CollectSummary, checkRetention, type RetentionOptions } from "./retention.js"
 
 /** Options of {@link buildSnapshot}: those of the writer, and how what was built is released. */
-export interface BuildOptions extends WriterOptions {
+export interface BuildOptions extends WriterOptions, SigningOptions {
   /** Root of the snapshots: `s3://bucket/prefix`, a directory, `memory://name`, or an open store. */
   readonly to: string | ObjectStore
   /** Make the snapshot live; default true. If not, `publishRun` does later. */

@@ -7,11 +7,12 @@ import type { Manifest } from "../manifest/manifest.js"
 import { liveOf } from "../manifest/pointer.js"
 import { assertExpected, type ExpectedLive, type Published, publishManifest } from "../manifest/publish.js"
 import { notePublished } from "../manifest/run-record.js"
+import { assertSigningKept, loadSigning, type SigningOptions } from "../manifest/signing.js"
 import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import { checkGates } from "./gates/check.js"
 import { checkGateOptions, type GateName, type GateOptions, type GateResult } from "./gates/options.js"
 
-export interface PublishRunOptions extends RootCallOptions {
+export interface PublishRunOptions extends RootCallOptions, SigningOptions {
   /** Limits that the snapshot must keep, as for a build. */
   readonly gates?: GateOptions | undefined
   /** Gates that may refuse all the same. */
@@ -44,12 +45,14 @@ export async function publishRun(
   return withRoot(root, options, async (store) => {
     const { force = false, logger = silentLogger, signal } = options
     checkGateOptions(options.gates, options.allow)
+    const signing = await loadSigning(options)
     const { key } = await findManifest(store, run, { signal })
     const manifest = await readManifest(store, key, { signal })
     const pointer = await readPointer(store, { signal })
     if (pointer?.run === run) return { publication: liveOf(pointer), replaced: run, gates: [] }
     const expected = force ? pointer : baseOf(manifest)
     assertExpected(store, run, pointer, expected)
+    assertSigningKept(store, pointer, signing)
     const live = pointer && (await readSnapshot(store, pointer, { signal })).manifest
     const gates = await checkGates({
       store,
@@ -61,7 +64,12 @@ export async function publishRun(
       tempDir: options.tempDir,
       signal,
     })
-    const published = await publishManifest(store, key, manifest, { action: "publish", expected, signal })
+    const published = await publishManifest(store, key, manifest, {
+      action: "publish",
+      expected,
+      signing,
+      signal,
+    })
     // What there is to know is in the pointer; the record tells it once more.
     await notePublished(store, run, { signal }).catch((error) =>
       logger.warn({ run, error: messageOf(error) }, "run record not written"),

@@ -14,6 +14,7 @@
 import type { Json } from "../records.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
 import type { AnyNpyArray } from "../vectors/npy.js"
+import type { SignedStatement } from "./signatures/verdict.js"
 import type { Snapshot } from "./snapshot.js"
 
 export interface SnapshotFormat {
@@ -37,7 +38,13 @@ export interface SnapshotFormat {
   findRun(store: ObjectStore, run: string, options?: CallOptions): Promise<SnapshotAddress>
 
   /** The snapshot that is described under a key. */
-  readSnapshot(store: ObjectStore, key: string, options?: CallOptions): Promise<Snapshot>
+  readSnapshot(store: ObjectStore, key: string, options?: ReadSnapshotOptions): Promise<Snapshot>
+
+  /**
+   * What the description of a snapshot states by signatures of its own, if it has any; looks at nothing else
+   * of it. Absent where the format has none: then readers that have trusted keys open none of its snapshots.
+   */
+  signedSnapshot?(bytes: Uint8Array, key: string): SignedStatement | undefined
 
   /** The arrays of the snapshot's strategy, by file name ("centroids.npy"). */
   readArtifacts(
@@ -45,6 +52,11 @@ export interface SnapshotFormat {
     snapshot: Pick<Snapshot, "artifacts">,
     options?: CallOptions,
   ): Promise<Readonly<Record<string, AnyNpyArray>>>
+}
+
+export interface ReadSnapshotOptions extends CallOptions {
+  /** Is given the bytes before anything is made of them; throws to refuse them. */
+  readonly check?: ((bytes: Uint8Array) => void) | undefined
 }
 
 /** Where a snapshot is described. */
@@ -60,4 +72,13 @@ export interface SnapshotPointer extends SnapshotAddress {
   readonly etag: string
   /** Runs that a collection removes at this moment; none where the format has no collections. */
   readonly condemned: readonly string[]
+  /** Rises with every publication; absent where the format counts none. */
+  readonly number?: number | undefined
+  /** What the pointer states by its signatures; absent if it has none. */
+  readonly signature?: PointerSignature | undefined
+}
+
+export interface PointerSignature extends SignedStatement {
+  /** SHA-256 of what describes the snapshot, of all its bytes, as the statement has it. */
+  readonly manifestSha256: string
 }

@@ -1,7 +1,10 @@
 /** A build's job: what it was asked for, and what it works with. */
+
+import type { Manifest } from "../manifest/manifest.js"
 import type { VectorRecord } from "../records.js"
 import type { ResolvedSharding } from "../sharding/registry.js"
 import type { StrategyContext } from "../sharding/strategy.js"
+import type { SigningKey } from "../snapshot/signatures/keys.js"
 import type { Source } from "../sources/source.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { ActiveRun } from "./active-run.js"
@@ -23,6 +26,10 @@ export interface BuildContext {
   readonly store: ObjectStore
   readonly run: Pick<ActiveRun, "run" | "startedAt" | "base" | "note" | "renew">
   readonly clock: StageClock
+  /** Whose shards may be reused: "nothing", or a snapshot; default: what was live when the run started. */
+  readonly reuseFrom?: Pick<Manifest, "shards"> | "nothing" | undefined
+  /** Sign the manifest; none sign nothing. */
+  readonly signingKeys?: readonly SigningKey[] | undefined
   /** Ends the build with whatever is the signal's reason. */
   readonly signal: AbortSignal
 }

@@ -119,7 +119,7 @@ async function storeShards(
   asked: AskedQueries | undefined,
   progress: (done: number, total?: number) => void,
 ): Promise<SnapshotParts["shards"]> {
-  const { options, store, run, scratch, signal } = job
+  const { options, store, run, scratch, signal, reuseFrom = run.base?.manifest ?? "nothing" } = job
   const { backend, parallelism } = options
   const plan: ShardPlan = {
     run: run.run,
@@ -129,7 +129,7 @@ async function storeShards(
     queries: asked && { vectors: asked.vectors, own: asked.own },
   }
   // Files of the base may be reused: the lease of this run protects them from collection.
-  const base = options.reuse ? (run.base?.manifest.shards ?? []) : []
+  const base = options.reuse && reuseFrom !== "nothing" ? reuseFrom.shards : []
   const reusable = new Map(base.map((entry) => [entry.shard, entry]))
   const numbers = Array.from(rowsByShard.keys()).filter((shard) => rowsByShard[shard]! > 0)
   const tasks = numbers.map(

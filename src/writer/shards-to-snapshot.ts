@@ -37,7 +37,8 @@ export interface SnapshotParts {
 }
 
 /** Where a snapshot is stored, and what it says of itself. */
-export interface SnapshotTarget extends Pick<BuildContext, "store" | "run" | "clock" | "signal"> {
+export interface SnapshotTarget
+  extends Pick<BuildContext, "store" | "run" | "clock" | "signingKeys" | "signal"> {
   readonly scratch: Scratch
   readonly options: Pick<ResolvedWriterOptions, "backend" | "model" | "custom">
 }
@@ -61,7 +62,7 @@ export function shardsToSnapshot(target: SnapshotTarget, parts: SnapshotParts): 
     const createdAt = new Date()
     const manifest = manifestOf(target, parts, { createdAt, artifacts, locator })
     const key = manifestKey(createdAt, run.run)
-    const body = encodeManifest(manifest)
+    const body = encodeManifest(manifest, target.signingKeys)
     // A run that slept so long that its files were collected must not leave a manifest that names them.
     await run.renew()
     // Readers have bounds for what a manifest and routing may say: nothing that they would refuse may become

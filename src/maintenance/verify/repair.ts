@@ -2,19 +2,30 @@
  * Repairing the pointer: if it is damaged or gone, or what it names is not intact, the newest intact snapshot
  * becomes live.
  */
-import { corrupt } from "../../errors.js"
+import { corrupt, isVecsnapError } from "../../errors.js"
 import { inspectPointer, type LivePointer, nothingPublished } from "../../manifest/current.js"
 import { findManifest, listManifests } from "../../manifest/history.js"
 import { POINTER_KEY, runKey } from "../../manifest/keys.js"
 import { type Pointer, type Publication, publicationsOf } from "../../manifest/pointer.js"
 import { publishManifest, replaceDamagedPointer } from "../../manifest/publish.js"
 import { readRunRecord } from "../../manifest/run-record.js"
+import { signedPublication } from "../../manifest/signed.js"
+import {
+  assertSigningKept,
+  assertSigningKeptBy,
+  isSigning,
+  loadSigning,
+  readVouchedManifest,
+  type SigningChoice,
+  type SigningOptions,
+} from "../../manifest/signing.js"
+import { judgeSignatures } from "../../snapshot/signatures/verdict.js"
 import { type Root, type RootOptions, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { Verifier } from "./snapshot.js"
 import { type DepthOptions, withVerifier } from "./verify.js"
 
-export interface RepairOptions extends DepthOptions, RootOptions {
+export interface RepairOptions extends Omit<DepthOptions, "trustedKeys">, RootOptions, SigningOptions {
   /**
    * Run whose snapshot is to become live, whatever is known of it; default: the newest intact one that was
    * published.
@@ -66,11 +77,12 @@ export async function repairPointer(root: Root, options: RepairOptions = {}): Pr
   return withRoot(root, options, async (store) => {
     const { snapshot, onPlan, signal } = options
     const { url } = store
+    const signing = await loadSigning(options)
     const found = await inspectPointer(store, { signal })
     const live = found !== undefined && "run" in found ? found : undefined
     return withVerifier(store, options, async (verifier) => {
       const problem = live
-        ? await problemOf(verifier, live.manifest)
+        ? (distrustOf(live, signing) ?? (await problemOf(verifier, live.manifest)))
         : found && "problem" in found
           ? found.problem
           : `${POINTER_KEY} is missing`
@@ -78,17 +90,24 @@ export async function repairPointer(root: Root, options: RepairOptions = {}): Pr
         return { url, before: live.run, now: live.run, plan: undefined }
 
       const rejected: RejectedSnapshot[] = []
-      for await (const candidate of candidates(store, live, snapshot, rejected, signal)) {
+      for await (const candidate of candidates(store, live, { snapshot, signing, rejected, signal })) {
         const { run, key, knownPublished } = candidate
         const { snapshot: checked, faults } = await verifier.check(key)
         if (checked === undefined || faults.length > 0) {
           rejected.push({ run, reason: faults[0]!.message })
           continue
         }
+        const unvouched = await whyNotVouched(store, key, signing, signal)
+        if (unvouched !== undefined) {
+          rejected.push({ run, reason: unvouched })
+          continue
+        }
+        if (live !== undefined) assertSigningKept(store, live, signing)
+        else await assertSigningKeptBy(store, key, signing, { signal })
         onPlan?.({ problem: problem!, from: live?.run, to: run, knownPublished, rejected })
         if (found !== undefined && "problem" in found)
-          await replaceDamagedPointer(store, found.etag, key, checked, { signal })
-        else await publishManifest(store, key, checked, { action: "repair", expected: live, signal })
+          await replaceDamagedPointer(store, found.etag, key, checked, { signing, signal })
+        else await publishManifest(store, key, checked, { action: "repair", expected: live, signing, signal })
         const plan = { problem: problem!, from: live?.run, to: run, knownPublished, rejected }
         return { url, before: live?.run, now: run, plan }
       }
@@ -96,6 +115,30 @@ export async function repairPointer(root: Root, options: RepairOptions = {}): Pr
       throw nothingIntact(store, problem!, rejected)
     })
   })
+}
+
+/** Why a pointer is not believed by whoever is about to sign one; `undefined` if it is, or nobody asks. */
+function distrustOf(live: LivePointer, signing: SigningChoice): string | undefined {
+  if (!isSigning(signing)) return undefined
+  const verdict = judgeSignatures(signedPublication(live), signing.trusted)
+  return verdict.valid ? undefined : `${POINTER_KEY} ${verdict.reason}`
+}
+
+/** Why a snapshot cannot be signed again; `undefined` if it can, or is not to be. */
+async function whyNotVouched(
+  store: ObjectStore,
+  key: string,
+  signing: SigningChoice,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  if (!isSigning(signing)) return undefined
+  try {
+    await readVouchedManifest(store, key, signing, { signal })
+    return undefined
+  } catch (error) {
+    if (!isVecsnapError(error, "Corrupt")) throw error
+    return error.message
+  }
 }
 
 async function problemOf(verifier: Verifier, key: string): Promise<string | undefined> {
@@ -109,13 +152,18 @@ interface Candidate {
   readonly knownPublished: boolean
 }
 
+interface CandidateOptions {
+  readonly snapshot: string | undefined
+  readonly signing: SigningChoice
+  readonly rejected: RejectedSnapshot[]
+  readonly signal: AbortSignal | undefined
+}
+
 /** Snapshots that may become live, best first; others are noted in `rejected`. */
 async function* candidates(
   store: ObjectStore,
   live: LivePointer | undefined,
-  snapshot: string | undefined,
-  rejected: RejectedSnapshot[],
-  signal: AbortSignal | undefined,
+  { snapshot, signing, rejected, signal }: CandidateOptions,
 ): AsyncGenerator<Candidate> {
   if (snapshot !== undefined) {
     const { run, key } = await findManifest(store, snapshot, { signal })
@@ -123,9 +171,12 @@ async function* candidates(
     yield { run, key, knownPublished }
     return
   }
-  const seen = new Set(live === undefined ? [] : [live.run])
+  // A pointer that is not believed may name an intact snapshot all the same.
+  const isDistrusted = live !== undefined && distrustOf(live, signing) !== undefined
+  const seen = new Set(live === undefined || isDistrusted ? [] : [live.run])
   const down = live === undefined ? new Set<string>() : takenDown(live)
-  for (const { run, manifest: key } of live?.history ?? []) {
+  const known = live === undefined ? [] : isDistrusted ? publicationsOf(live) : live.history
+  for (const { run, manifest: key } of known) {
     if (seen.has(run)) continue
     seen.add(run)
     if (down.has(run)) rejected.push({ run, reason: "a rollback replaced it" })

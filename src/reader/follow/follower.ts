@@ -16,6 +16,7 @@ import { loadState, type SnapshotState } from "../state.js"
 import type { AutoRefresh, RefreshReport, RefreshResult } from "../types.js"
 import type { SnapshotLease } from "./lease.js"
 import { KnownPointer } from "./pointer.js"
+import type { PointerTrust } from "./pointer-trust.js"
 import { chooseShardsToWarm, startAutoRefresh } from "./refresh.js"
 
 /**
@@ -30,6 +31,8 @@ export interface FollowerOptions {
   /** Run to stay with; `undefined` to follow the pointer. */
   readonly snapshot: string | undefined
   readonly maxOpenShards: number
+  /** What pointers and snapshots are believed by; `undefined` to believe all. */
+  readonly trust?: PointerTrust | undefined
   readonly lease: SnapshotLease | undefined
   readonly events: EventEmitter
   readonly telemetry: Pick<Telemetry, "refresh">
@@ -57,7 +60,7 @@ export class Follower {
     this.#states = states
     this.#shards = shards
     this.#options = options
-    this.pointer = new KnownPointer(store)
+    this.pointer = new KnownPointer(store, options.trust)
   }
 
   /** Whether it stays with one snapshot. */
@@ -178,17 +181,18 @@ export class Follower {
 
   async #loadPinned(run: string, signal: AbortSignal | undefined): Promise<SnapshotState> {
     await this.#options.lease?.protect(run, signal)
-    const found = await findSnapshot(this.#store, run, { signal })
+    const found = await findSnapshot(this.#store, run, { trusted: this.#options.trust?.keys, signal })
     if (found.pointer !== undefined) this.pointer.note(found.pointer)
     return this.#load(found, signal)
   }
 
   async #loadLive(pointer: RootPointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
-    const { lease } = this.#options
+    const { lease, trust } = this.#options
     // Before the manifest is read: if that is there, all of the snapshot is, and stays.
     await lease?.protect(pointer.run, signal)
     try {
-      return await this.#load(await readPointed(this.#store, pointer, { signal }), signal)
+      const found = await readPointed(this.#store, pointer, { trusted: trust?.keys, signal })
+      return await this.#load(found, signal)
     } catch (error) {
       lease?.release(pointer.run)
       throw error

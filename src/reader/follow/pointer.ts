@@ -8,6 +8,7 @@ import { type RootPointer, readRootPointer, readRootPointerIfChanged } from "../
 import type { ObjectStore } from "../../storage/store.js"
 import { createCallScope } from "../calls/call-scope.js"
 import type { HealthFacts } from "../report/health.js"
+import type { PointerTrust } from "./pointer-trust.js"
 
 /** A pointer read so recently is not read again for `health`. */
 const FRESH_MS = 5000
@@ -16,13 +17,16 @@ const PROBE_MS = 2000
 
 export class KnownPointer {
   readonly #store: ObjectStore
+  readonly #trust: PointerTrust | undefined
   #pointer: RootPointer | undefined
   #readAt: Date | undefined
   #failure: HealthFacts["pointerFailure"]
   #probing: Promise<void> | undefined
 
-  constructor(store: ObjectStore) {
+  /** @param trust whether a pointer is believed; by default any is */
+  constructor(store: ObjectStore, trust?: PointerTrust) {
     this.#store = store
+    this.#trust = trust
   }
 
   /** As it was when it was last read. */
@@ -42,17 +46,21 @@ export class KnownPointer {
 
   /**
    * The pointer as it is now; costs no body if it is the one we know. Throws `NotFound` if nothing is
-   * published.
+   * published, `Corrupt` if it is not believed.
    */
   async read(signal: AbortSignal | undefined): Promise<RootPointer> {
     const known = this.#pointer
     try {
+      const assertBelieved = await this.#trust?.begin()
       const read =
         known === undefined
           ? await readRootPointer(this.#store, { signal })
           : await readRootPointerIfChanged(this.#store, known.etag, { signal })
       if (read === undefined) throw nothingPublished(this.#store)
-      return this.note(read === "unchanged" ? known! : read)
+      const pointer = read === "unchanged" ? known! : read
+      // Also of one that has not changed: another process may have seen a later one.
+      await assertBelieved?.(pointer)
+      return this.note(pointer)
     } catch (error) {
       this.#failure = { sinceMs: this.#failure?.sinceMs ?? Date.now(), reason: messageOf(error) }
       throw error
