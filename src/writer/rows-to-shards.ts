@@ -14,9 +14,11 @@ import { type AskedQueries, certificateQueries, certified } from "./certificate.
 import type { Job } from "./job.js"
 import { readableTwice, train, untrainedStrategy } from "./layout/train.js"
 import { createBadRows } from "./rows/bad-rows.js"
+import { drawKeys, idHashes } from "./rows/draw.js"
 import { createHoldOutCollector, holdOutOf } from "./rows/hold-out.js"
 import { createIdLog, type Duplicates, findDuplicates } from "./rows/id-log.js"
 import { writeLocator } from "./rows/locator.js"
+import { createNorms } from "./rows/norms.js"
 import { assignmentBy, type Partition, partition, spillName } from "./rows/partition.js"
 import { noRows, validRows } from "./rows/valid-rows.js"
 import { threadExecutor } from "./shards/executor.js"
@@ -43,6 +45,7 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
   const holdOut = holdOutOf(job)
   const heldOut = createHoldOutCollector(holdOut)
   const idLog = createIdLog(scratch)
+  const norms = createNorms()
   const partitioned = await clock.time("partition", (progress) =>
     partition(validRows(source, options.metric, badRows, signal), {
       assignmentFor: async (dim) => trained?.assignment ?? assignmentBy(await untrainedStrategy(job, dim)),
@@ -50,8 +53,11 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
       fields: source.fields,
       scratch,
       onAssigned: async (batch, rowShards, positions) => {
-        heldOut.add(batch, rowShards, positions)
-        await idLog.add(batch, rowShards, positions)
+        const hashes = idHashes(batch.ids)
+        const keys = drawKeys(hashes, holdOut.seed)
+        norms.add(batch.vectors, keys)
+        heldOut.add(batch, keys, rowShards, positions)
+        await idLog.add(hashes, rowShards, positions)
       },
       onRows: (rows) => progress(rows, trained?.rows),
       signal,
@@ -79,7 +85,7 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
   const asked = await certificateQueries(
     job,
     trained,
-    heldOut.take(trained?.kept ?? 0),
+    heldOut.take(training?.shards ?? 0),
     partitioned,
     duplicates,
   )
@@ -104,7 +110,7 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
       recall,
       skippedRows: badRows.count,
       duplicateRows: duplicates.rows,
-      norms: partitioned.norms,
+      norms: norms.figures(),
     },
     skippedReasons: badRows.reasons,
     notes: trained?.notes ?? [],

@@ -17,7 +17,7 @@ import {
 } from "../../src/index.js"
 import { readArtifacts } from "../../src/manifest/artifacts.js"
 import { splitQueries } from "../../src/recall/queries.js"
-import { heldOutRows } from "../../src/writer/rows/hold-out.js"
+import { drawKeys, idHashes, orderByKey } from "../../src/writer/rows/draw.js"
 import { readPlaces } from "../support/copies.js"
 import { bruteForce, makeRecords, seededRandom } from "../support/records.js"
 import { withTempDir } from "../support/stores.js"
@@ -31,7 +31,13 @@ const FAST = { ...PLAIN, layout: "fast" } as const
 const AFFINITY = { ...PLAIN, layout: "affinity" } as const
 const LSH = { strategy: "lsh", shards: SHARDS, probes: 2 } as const
 const RECORDS = spread(makeRecords(ROWS, { dim: DIM }))
-const HELD_OUT = heldOutRows({ wanted: 1000, seed: 1 }, ROWS, 50)
+const HELD_OUT = heldOutRows(RECORDS, 50)
+
+/** Numbers of the rows that a build with seed 1 holds out, by rising key. */
+function heldOutRows(records: readonly VectorRecord[], count: number): readonly number[] {
+  const values = records.map(({ id }) => String(id))
+  return [...orderByKey(drawKeys(idHashes({ type: "string", values }), 1))].slice(0, count)
+}
 
 /** Noise, so that neighbours fall into different shards. */
 function spread(records: readonly VectorRecord[]): VectorRecord[] {
@@ -174,7 +180,7 @@ describe("the recall certificate", () => {
       expect(small.recall?.queries.count).toBe(25)
       // Every row once more, and the second one counts: of 100 rows held out those remain that are second.
       const twice = [...RECORDS, ...RECORDS]
-      const held = heldOutRows({ wanted: 1000, seed: 1 }, 2 * ROWS, 100)
+      const held = heldOutRows(twice, 100)
       const { recall } = await build(PLAIN, twice, { onDuplicate: "last" })
       expect(recall!.queries.count).toBe(held.filter((row) => row >= ROWS).length)
       expect(recall!.rows).toBe(ROWS - 1)
@@ -192,7 +198,7 @@ describe("thresholds of a layout made of a sample", () => {
       const { to, build } = setUp(tempDir)
       const recall = (await build(options.sharding, records, options)).recall!
       expect(recall.queries).toEqual({ kind: "rows", count: 400, seed: 1, choosing: 200 })
-      const heldOut = Array.from(heldOutRows({ wanted: 1000, seed: 1 }, MANY, 400), (row) => records[row]!)
+      const heldOut = heldOutRows(records, 400).map((row) => records[row]!)
       await using reader = await openSnapshot(to)
       /** Of each row, by a search: what it finds of its ten nearest, with how many shards, and what it is told to find. */
       const searched = await Promise.all(

@@ -3,7 +3,7 @@
  * readings together is the number of a row in reading order.
  */
 import { invalidInput } from "../../errors.js"
-import { createPricedAssignment } from "../../sharding/cluster/layout/prices.js"
+import { closestPoints } from "../../sharding/cluster/space/compare.js"
 import { prepareRows } from "../../sharding/cluster/space/space.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import type { Assignment } from "../rows/partition.js"
@@ -21,7 +21,6 @@ export function layoutAssignment(
   sourceName: string,
 ): Assignment {
   const { home, copies, points, routing } = laidOut
-  const priced = points && createPricedAssignment(points, rows)
   let next = 0
   return {
     strategy,
@@ -34,9 +33,9 @@ export function layoutAssignment(
           { expected: rows, actual: next },
         )
       }
-      if (priced !== undefined) {
+      if (points !== undefined) {
         const inSpace = prepareRows(routing.preparation, batch.vectors.slice())
-        return { rows: undefined, shards: priced.assign(inSpace) }
+        return { rows: undefined, shards: closestPoints(inSpace, points).point }
       }
       if (copies === undefined) return { rows: undefined, shards: home.subarray(from, next) }
       const stored = batch.rows + copies.start[next]! - copies.start[from]!

@@ -1,11 +1,13 @@
 /**
  * What the layout of a `cluster` build is made of: all rows of the input (`affinity`), or a sample of them
- * (`fast`), in memory that threads share.
+ * (`fast`, `plain`), in memory that threads share and by rising key, so that no layout depends on the order
+ * in which rows are read.
  */
 import type { RecordBatch } from "../../records.js"
 import { affinityBytes } from "../../sharding/cluster/layout/layout.js"
 import type { LayoutName, ResolvedCluster } from "../../sharding/cluster/options.js"
-import { Reservoir } from "../../vectors/random.js"
+import { DrawnRows, drawKeys, idHashes, orderByKey } from "../rows/draw.js"
+import { type HoldOut, heldOutCount } from "../rows/hold-out.js"
 import { noRows } from "../rows/valid-rows.js"
 
 /** More shards than these take too much time and memory to pack. */
@@ -29,17 +31,32 @@ const FAST_SAMPLE_ROWS = { perShard: 1024, least: 2 ** 16, most: 2 ** 17 } as co
 const SAMPLE_SHARE = 1 / 8
 
 export interface LayoutRows {
-  /** Rows of the input. */
+  /** Rows of the input, and how many of them are held out. */
   readonly rows: number
+  readonly heldOutRows: number
   readonly dim: number
   /** The layout that was asked for, or the best one that the limits allow. */
   readonly layout: Exclude<LayoutName, "auto">
-  /** What it is made of: all rows, in memory that threads share; a uniform sample for `fast`. */
+  /** What it is made of, without held-out rows. */
   readonly vectors: Float32Array
-  /** Of a sample: which row of the input each is. */
-  readonly rowNumbers?: Float64Array
+  /** Where it is made of all rows: what it takes to place them and the held-out ones. */
+  readonly all?: AllRows
   /** Why the layout is not the one that was asked for. */
   readonly notes: readonly string[]
+}
+
+interface AllRows {
+  readonly heldOut: Float32Array
+  /** Numbers of the held-out rows in reading order, then those of the others. */
+  readonly order: Uint32Array
+}
+
+export interface LayoutReading {
+  readonly sharding: ResolvedCluster
+  readonly memoryLimit: number
+  readonly holdOut: HoldOut
+  /** Told the rows read so far. */
+  readonly onRows: (rows: number) => void
 }
 
 /**
@@ -48,46 +65,63 @@ export interface LayoutRows {
  */
 export async function readLayoutRows(
   batches: AsyncIterable<RecordBatch>,
-  sharding: ResolvedCluster,
-  memoryLimit: number,
-  onRows: (rows: number) => void,
+  { sharding, memoryLimit, holdOut, onRows }: LayoutReading,
 ): Promise<LayoutRows> {
   let dim: number | undefined
   let kept: RowStore | undefined
-  let sample: Reservoir | undefined
+  let drawn: DrawnRows | undefined
   let rows = 0
   for await (const batch of batches) {
     if (dim === undefined) {
       dim = batch.dim
       kept = createRowStore(dim, mostAffinityRows(sharding, dim, memoryLimit))
     }
-    if (kept !== undefined && !kept.add(batch.vectors)) {
-      sample = new Reservoir(fastSampleRows(sharding, dim, memoryLimit), dim, sharding.seed)
-      sample.add(kept.vectors())
+    const keys = drawKeys(idHashes(batch.ids), holdOut.seed)
+    if (kept !== undefined && !kept.add(batch.vectors, keys)) {
+      drawn = new DrawnRows(holdOut.wanted + fastSampleRows(sharding, dim, memoryLimit), dim)
+      drawn.add(kept.vectors(), kept.keys())
       kept = undefined
     }
-    sample?.add(batch.vectors)
+    drawn?.add(batch.vectors, keys)
     rows += batch.rows
     onRows(rows)
   }
   if (dim === undefined) throw noRows()
-  if (kept === undefined) {
-    const { vectors, rowNumbers } = sample!
-    return {
-      rows,
-      dim,
-      layout: "fast",
-      vectors,
-      rowNumbers,
-      notes: notesOn(sharding, rows, dim, memoryLimit),
-    }
+  const heldOutRows = heldOutCount(holdOut, rows, sharding.shards)
+  const layout = kept === undefined ? "fast" : layoutOf(sharding, rows, dim, memoryLimit)
+  const facts = { rows, heldOutRows, dim, layout }
+  if (layout === "affinity") {
+    const order = orderByKey(kept!.keys())
+    const vectors = kept!.vectors()
+    reorderRows(vectors, dim, order)
+    const heldOut = vectors.subarray(0, heldOutRows * dim)
+    return { ...facts, vectors: vectors.subarray(heldOut.length), all: { heldOut, order }, notes: [] }
   }
-  return {
-    rows,
-    dim,
-    layout: layoutOf(sharding, rows, dim, memoryLimit),
-    vectors: kept.vectors(),
-    notes: [],
+  if (kept !== undefined) {
+    drawn = new DrawnRows(rows, dim)
+    drawn.add(kept.vectors(), kept.keys())
+  }
+  const most = layout === "plain" ? sharding.sampleRows : fastSampleRows(sharding, dim, memoryLimit)
+  const vectors = drawn!.take(heldOutRows, most)
+  const notes = kept === undefined ? notesOn(sharding, rows, dim, memoryLimit) : []
+  return { ...facts, vectors, notes }
+}
+
+/** Moves rows in place so that row `order[i]` becomes row i. */
+export function reorderRows(vectors: Float32Array, dim: number, order: Uint32Array): void {
+  const isDone = new Uint8Array(order.length)
+  for (let first = 0; first < order.length; first++) {
+    if (isDone[first]) continue
+    // Along the cycle that begins here: each place gets its row, and is then free for that of the next.
+    const displaced = vectors.slice(first * dim, (first + 1) * dim)
+    let place = first
+    for (let from = order[place]!; from !== first; from = order[place]!) {
+      vectors.copyWithin(place * dim, from * dim, (from + 1) * dim)
+      isDone[place] = 1
+      place = from
+    }
+    vectors.set(displaced, place * dim)
+    isDone[place] = 1
   }
 }
 
@@ -138,8 +172,9 @@ function fastSampleRows({ sampleRows, shards }: ResolvedCluster, dim: number, me
 
 interface RowStore {
   /** Whether there was room for them. */
-  add(vectors: Float32Array): boolean
+  add(vectors: Float32Array, keys: Float64Array): boolean
   vectors(): Float32Array
+  keys(): Float64Array
 }
 
 /** Of ES2024, which Node 20 has; the compiler knows ES2023. */
@@ -153,19 +188,31 @@ type GrowableBufferConstructor = new (
 
 /** Rows one after another in one buffer that grows in place, so that they are never in memory twice. */
 function createRowStore(dim: number, mostRows: number): RowStore {
-  const maxByteLength = 4 * dim * mostRows
+  const vectors = createGrowing(4 * dim * mostRows)
+  const keys = createGrowing(8 * mostRows)
+  return {
+    add: (someVectors, someKeys) => vectors.add(someVectors) && keys.add(someKeys),
+    // Of fixed length: views that follow a buffer are slower.
+    vectors: () => new Float32Array(vectors.buffer, 0, vectors.buffer.byteLength / 4),
+    keys: () => new Float64Array(keys.buffer, 0, keys.buffer.byteLength / 8),
+  }
+}
+
+function createGrowing(maxByteLength: number) {
   // Only what is used takes memory; the rest is reserved addresses.
   const buffer = new (SharedArrayBuffer as unknown as GrowableBufferConstructor)(0, { maxByteLength })
   return {
-    add(vectors) {
+    buffer,
+    /** Whether there was room for them. */
+    add(numbers: Float32Array | Float64Array): boolean {
       const start = buffer.byteLength
-      const end = start + vectors.byteLength
+      const end = start + numbers.byteLength
       if (end > maxByteLength) return false
       buffer.grow(end)
-      new Float32Array(buffer, start, vectors.length).set(vectors)
+      new Uint8Array(buffer, start).set(
+        new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength),
+      )
       return true
     },
-    // Of fixed length: views that follow the buffer are slower.
-    vectors: () => new Float32Array(buffer, 0, buffer.byteLength / 4),
   }
 }

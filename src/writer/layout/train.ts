@@ -14,25 +14,17 @@ import type { Strategy, StrategyContext, TrainedOptions } from "../../sharding/s
 import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
-import { Reservoir } from "../../vectors/random.js"
-import { inSharedMemory } from "../../vectors/shared-memory.js"
 import { contextOf, type Job } from "../job.js"
 import { createBadRows } from "../rows/bad-rows.js"
+import { DrawnRows, drawKeys, idHashes } from "../rows/draw.js"
 import { splitGivenQueries } from "../rows/given-queries.js"
-import {
-  heldOutCount,
-  heldOutRows,
-  holdOutOf,
-  sampleWithout,
-  takeHeldOut,
-  withHeldOut,
-} from "../rows/hold-out.js"
+import { type HoldOut, heldOutCount, holdOutOf, withHeldOut } from "../rows/hold-out.js"
 import { type Assignment, assignmentBy } from "../rows/partition.js"
 import { remembered, spooled } from "../rows/spool.js"
 import { noRows, validRows } from "../rows/valid-rows.js"
 import { layoutAssignment } from "./assignment.js"
-import { type LayoutRows, readLayoutRows } from "./input.js"
-import { type LayoutInputRows, runLayout } from "./run.js"
+import { readLayoutRows } from "./input.js"
+import { runLayout } from "./run.js"
 import type { SampledLayout } from "./thresholds.js"
 
 /** The part of the memory limit that the input may take to be kept from its first reading to the second. */
@@ -42,8 +34,6 @@ export interface Trained {
   readonly assignment: Assignment
   /** Rows of the input when it was first read. */
   readonly rows: number
-  /** Rows that must be left for training. */
-  readonly kept: number
   /** A layout that was made of fewer rows than there are. */
   readonly sampled?: SampledLayout
   /** Given queries, where they were split for a layout. */
@@ -68,31 +58,18 @@ export async function train(job: Job, sharding: TrainedOptions): Promise<Trained
   // Rows that are skipped here are met again, and counted, when the input is partitioned.
   const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), signal)
   if (asksForLayout(sharding)) return trainLayout(job, sharding, rows)
-  const { sample, dim } = await clock.time("sample", (progress) => sampleVectors(rows, sharding, progress))
-  return trainPlain(job, sharding, sample, dim)
+  const sample = await clock.time("sample", (onRows) => drawSample(rows, sharding, holdOutOf(job), onRows))
+  return trainPlain(job, sharding, sample)
 }
 
-async function trainPlain(
-  job: Job,
-  sharding: TrainedOptions,
-  sample: Reservoir,
-  dim: number,
-): Promise<Trained> {
-  const rows = sample.seen
-  const holdOut = holdOutOf(job)
-  const heldOut = heldOutRows(holdOut, rows, heldOutCount(holdOut, rows, sharding.shards))
-  const left = sampleWithout(sample, dim, heldOut)
-  // A sample that is hardly larger than the number of shards can spare none.
-  const isEnough = left.length / dim >= sharding.shards
-  const vectors = isEnough ? left : sample.vectors
-  const kept = isEnough ? sharding.shards : rows
+async function trainPlain(job: Job, sharding: TrainedOptions, sample: Sample): Promise<Trained> {
   const strategy = await job.clock.time("train", async (progress) =>
-    trainStrategy(sharding, contextOf(job, dim), {
-      sample: vectors,
+    trainStrategy(sharding, contextOf(job, sample.dim), {
+      sample: sample.vectors,
       onIteration: ({ iteration, of }) => progress(iteration, of),
     }),
   )
-  return { assignment: assignmentBy(strategy), rows, kept, notes: [] }
+  return { assignment: assignmentBy(strategy), rows: sample.rows, notes: [] }
 }
 
 async function trainLayout(
@@ -102,26 +79,22 @@ async function trainLayout(
 ): Promise<Trained> {
   const { source, options, clock, signal } = job
   const { metric, parallelism, logger, memoryLimit } = options
-  const read = await clock.time("sample", (progress) => readLayoutRows(batches, asked, memoryLimit, progress))
-  const { rows, dim, layout, notes } = read
+  const read = await clock.time("sample", (onRows) =>
+    readLayoutRows(batches, { sharding: asked, memoryLimit, holdOut: holdOutOf(job), onRows }),
+  )
+  const { rows, heldOutRows, dim, layout, vectors, all, notes } = read
   // Only `affinity` makes copies.
   const replication = layout === "affinity" ? asked.replication : { budget: 1 }
   const sharding: ResolvedCluster = { ...asked, layout, replication }
-  if (layout === "plain") {
-    const sample = new Reservoir(sharding.sampleRows, dim, sharding.seed)
-    sample.add(read.vectors)
-    return trainPlain(job, sharding, sample, dim)
-  }
+  if (layout === "plain") return trainPlain(job, sharding, read)
   const queries = await splitGivenQueries(job, dim, replication.budget > 1)
-  const holdOut = holdOutOf(job)
-  const kept = sharding.shards
-  const heldOut = heldOutRows(holdOut, rows, heldOutCount(holdOut, rows, kept))
-  const parts = layoutParts(read, heldOut)
+  const left = { vectors, dim, rows: rows - heldOutRows }
+  const isSample = vectors.length / dim < left.rows
   const laidOut = await clock.time("layout", (progress) => {
     let steps = 0
     const onStep = (): void => progress(++steps)
     const given = queries && { demand: queries.demand, thresholds: queries.measuring }
-    return runLayout(parts.left, layout, {
+    return runLayout(left, layout, {
       metric,
       sharding,
       queries: given,
@@ -133,29 +106,12 @@ async function trainLayout(
   })
   const centroids = { shape: [sharding.shards, dim], data: laidOut.centroids }
   const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
-  const placed = parts.heldOut === undefined ? laidOut : withHeldOut(laidOut, heldOut, parts.heldOut)
+  const placed = all === undefined ? laidOut : withHeldOut(laidOut, all.heldOut, all.order)
   const assignment = layoutAssignment(strategy, placed, rows, source.name)
   const { routing } = laidOut
   const withRouting = (other: Routing): Strategy =>
     createCluster(sharding, contextOf(job, dim), centroids, other)
-  const isSample = read.vectors.length / dim < rows
-  return { assignment, rows, kept, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
-}
-
-/**
- * The rows that a layout is made of, without the held-out ones: those of all rows are kept to be placed by
- * it, in the first reading.
- */
-function layoutParts(
-  { vectors, rowNumbers, dim, rows }: LayoutRows,
-  heldOut: Float64Array,
-): { readonly left: LayoutInputRows; readonly heldOut: Float32Array | undefined } {
-  if (rowNumbers !== undefined) {
-    const sample = inSharedMemory(sampleWithout({ vectors, rowNumbers }, dim, heldOut))
-    return { left: { vectors: sample, dim, rows }, heldOut: undefined }
-  }
-  const parts = takeHeldOut(vectors, dim, heldOut)
-  return { left: { vectors: parts.left, dim, rows: rows - heldOut.length }, heldOut: parts.heldOut }
+  return { assignment, rows, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
 }
 
 /** The strategy of a build that trains none: it needs no training, or is taken from another snapshot. */
@@ -171,23 +127,31 @@ export async function untrainedStrategy(job: Job, dim: number): Promise<Strategy
   }
 }
 
-/**
- * Reads the whole input and keeps a uniform sample of its vectors (reservoir sampling), the same for the same
- * seed.
- */
-async function sampleVectors(
+interface Sample {
+  /** Rows of the input. */
+  readonly rows: number
+  readonly dim: number
+  /** Of some of them, by rising key, none held out. */
+  readonly vectors: Float32Array
+}
+
+/** Reads the whole input and draws a sample of its vectors, the same for the same rows and seed. */
+async function drawSample(
   batches: AsyncIterable<RecordBatch>,
-  { sampleRows, seed }: TrainedOptions,
+  { sampleRows, shards }: TrainedOptions,
+  holdOut: HoldOut,
   onRows: (rows: number) => void,
-): Promise<{ readonly sample: Reservoir; readonly dim: number }> {
-  let sampled: { readonly sample: Reservoir; readonly dim: number } | undefined
-  for await (const { dim, vectors } of batches) {
-    sampled ??= { sample: new Reservoir(sampleRows, dim, seed), dim }
-    sampled.sample.add(vectors)
-    onRows(sampled.sample.seen)
+): Promise<Sample> {
+  let sampled: { readonly drawn: DrawnRows; readonly dim: number } | undefined
+  for await (const { dim, vectors, ids } of batches) {
+    sampled ??= { drawn: new DrawnRows(holdOut.wanted + sampleRows, dim), dim }
+    sampled.drawn.add(vectors, drawKeys(idHashes(ids), holdOut.seed))
+    onRows(sampled.drawn.seen)
   }
   if (sampled === undefined) throw noRows()
-  return sampled
+  const { drawn, dim } = sampled
+  const rows = drawn.seen
+  return { rows, dim, vectors: drawn.take(heldOutCount(holdOut, rows, shards), sampleRows) }
 }
 
 /** A trained strategy with the centroids of a published snapshot, so that shards keep their meaning. */

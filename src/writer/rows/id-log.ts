@@ -9,8 +9,7 @@
  * made from the same buckets (locator.ts).
  */
 import { invalidInput } from "../../errors.js"
-import { type Id, type RecordBatch, rowPlace } from "../../records.js"
-import { hashValue } from "../../sharding/hash.js"
+import { type Id, rowPlace } from "../../records.js"
 import type { Scratch } from "../scratch.js"
 import { readBlocks } from "./batches.js"
 import { type RowShards, spillName } from "./partition.js"
@@ -21,8 +20,8 @@ const ENTRY_BYTES = 24
 const ENTRIES_BUFFERED = 2048
 
 export interface IdLog {
-  /** Notes where each row of a batch went: its shards, and its position in the spill of each. */
-  add(batch: RecordBatch, rowShards: RowShards, positions: Float64Array): Promise<void>
+  /** Notes where each row of a batch went, by the hash of its id: shards, and positions in their spills. */
+  add(hashes: BigUint64Array, rowShards: RowShards, positions: Float64Array): Promise<void>
   /** Names of the bucket files that exist, by rising hashes, after everything was written out. */
   finish(): Promise<readonly string[]>
 }
@@ -55,10 +54,10 @@ export function createIdLog(scratch: Scratch): IdLog {
   }
 
   return {
-    async add(batch, { rows, shards }, positions) {
+    async add(hashes, { rows, shards }, positions) {
       for (let place = 0; place < shards.length; place++) {
         const row = rows === undefined ? place : rows[place]!
-        const hash = hashValue(batch.ids.values[row]!)
+        const hash = hashes[row]!
         const bucket = buckets[Number(hash >> 56n)]!
         bucket.buffer.writeBigUInt64LE(hash, bucket.filled)
         bucket.buffer.writeDoubleLE(order + row, bucket.filled + 8)
@@ -67,7 +66,7 @@ export function createIdLog(scratch: Scratch): IdLog {
         bucket.filled += ENTRY_BYTES
         if (bucket.filled === bucket.buffer.length) await flush(bucket)
       }
-      order += batch.rows
+      order += hashes.length
     },
     async finish() {
       for (const bucket of buckets) await flush(bucket)

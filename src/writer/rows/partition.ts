@@ -3,14 +3,12 @@
  * of rows.
  */
 import { throwIfAborted } from "../../errors.js"
-import type { NormFigures } from "../../manifest/manifest.js"
 import type { FieldSpec, FieldType, IdType, RecordBatch } from "../../records.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import type { ShardSpec } from "../../shards/backend.js"
 import type { Metric } from "../../vectors/metric.js"
 import type { Scratch } from "../scratch.js"
 import { appendBlocks, batchBytes, joinBatches, takeRows } from "./batches.js"
-import { createNorms } from "./norms.js"
 
 /**
  * Rows wait in memory until they come to so many bytes over all shards; so writes are large even with many
@@ -48,8 +46,6 @@ export interface Partition {
   /** Rows and copies of each shard. */
   readonly rowsByShard: Float64Array
   readonly schema: ShardSpec
-  /** Lengths of the vectors of all rows, duplicates included. */
-  readonly norms: NormFigures
 }
 
 export interface PartitionOptions {
@@ -79,7 +75,6 @@ export async function partition(
 ): Promise<Partition | undefined> {
   const { metric, fields, scratch, onAssigned, signal } = options
   const wide = createWideness(fields)
-  const norms = createNorms()
   const pending = new Map<number, RecordBatch[]>()
   let pendingBytes = 0
   let partition:
@@ -103,7 +98,6 @@ export async function partition(
     const { assignment, rowsByShard } = partition
     const rowShards = assignment.assign(batch)
     wide.note(batch)
-    norms.add(batch.vectors, batch.dim)
     const positions = new Float64Array(rowShards.shards.length)
     const members = new Map<number, number[]>()
     for (let place = 0; place < positions.length; place++) {
@@ -130,7 +124,7 @@ export async function partition(
   if (partition === undefined) return undefined
   const { assignment, rowsByShard, dim, idType } = partition
   const schema = { dim, metric, id: { type: idType, wide: wide.ids() }, fields: wide.fields() }
-  return { rows, strategy: assignment.strategy, rowsByShard, schema, norms: norms.figures() }
+  return { rows, strategy: assignment.strategy, rowsByShard, schema }
 }
 
 const isWide = (value: bigint): boolean => value !== BigInt.asIntN(54, value) || value === -(2n ** 53n)

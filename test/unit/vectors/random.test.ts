@@ -1,6 +1,5 @@
-import fc from "fast-check"
 import { describe, expect, test } from "vitest"
-import { createRandom, Reservoir } from "../../../src/vectors/random.js"
+import { createRandom } from "../../../src/vectors/random.js"
 
 describe("createRandom", () => {
   test("repeats for a seed and differs between seeds", () => {
@@ -43,59 +42,6 @@ describe("createRandom", () => {
     expect(mean(values)).toBeCloseTo(0, 1)
     expect(variance(values)).toBeCloseTo(1, 1)
     expect(values.filter((value) => Math.abs(value) < 1).length / values.length).toBeCloseTo(0.683, 1)
-  })
-})
-
-describe("Reservoir", () => {
-  /** Rows of dimension 2 that tell their number. */
-  const stream = (rows: number) =>
-    Float32Array.from({ length: rows * 2 }, (_, i) => (i % 2 === 0 ? i / 2 : -(i - 1) / 2))
-
-  test("keeps everything, in order, while there is room", () => {
-    const reservoir = new Reservoir(10, 2, 1)
-    reservoir.add(stream(7))
-    expect(reservoir.rows).toBe(7)
-    expect(reservoir.seen).toBe(7)
-    expect([...reservoir.vectors]).toEqual([...stream(7)])
-  })
-
-  test("keeps distinct whole rows, the same ones however the stream is cut", () => {
-    const cuts = fc.array(fc.integer({ min: 0, max: 300 }), { maxLength: 6 })
-    fc.assert(
-      fc.property(cuts, fc.integer({ min: 1, max: 40 }), fc.integer(), (places, capacity, seed) => {
-        const rows = 300
-        const whole = new Reservoir(capacity, 2, seed)
-        whole.add(stream(rows))
-        const cut = new Reservoir(capacity, 2, seed)
-        const bounds = [0, ...places.toSorted((a, b) => a - b), rows]
-        for (let i = 1; i < bounds.length; i++)
-          cut.add(stream(rows).subarray(bounds[i - 1]! * 2, bounds[i]! * 2))
-        expect([...cut.vectors]).toEqual([...whole.vectors])
-        expect(cut.seen).toBe(rows)
-        const kept = whole.vectors.filter((_, i) => i % 2 === 0)
-        expect(new Set(kept).size).toBe(capacity)
-        expect(whole.vectors.every((value, i) => i % 2 === 0 || Math.abs(value) === kept[(i - 1) / 2])).toBe(
-          true,
-        )
-      }),
-    )
-  })
-
-  test("every row is as likely to be kept", () => {
-    const rows = 50
-    const capacity = 10
-    const runs = 20_000
-    const counts = new Array<number>(rows).fill(0)
-    const vectors = Float32Array.from({ length: rows }, (_, row) => row)
-    for (let seed = 0; seed < runs; seed++) {
-      const reservoir = new Reservoir(capacity, 1, seed)
-      reservoir.add(vectors)
-      for (const row of reservoir.vectors) counts[row]!++
-    }
-    // Each count is binomial: 4,000 expected, with a standard deviation of 57.
-    for (const [row, count] of counts.entries()) {
-      expect(Math.abs(count - 4_000), `row ${row} was kept ${count} times`).toBeLessThan(285)
-    }
   })
 })
 

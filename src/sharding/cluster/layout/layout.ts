@@ -26,7 +26,7 @@ import { homesByVotes } from "./insert.js"
 import { type Copies, gainsByRank, type Membership, type Truth, tuneBeta } from "./judge.js"
 import { propagateLabels } from "./labels.js"
 import { packedLayout } from "./packing.js"
-import { createPricedAssignment, type PricedPoints, priceShards } from "./prices.js"
+import { type PricedPoints, priceShards } from "./prices.js"
 import { createTrials, learnGains, measureStopping } from "./thresholds.js"
 
 /** Ids of shards are 16 bits wide here. */
@@ -160,7 +160,7 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const balancedHome =
     points === undefined
       ? balancedLayout(rows, shards, plain, seed, workers)
-      : createPricedAssignment(points, rows.rows).assign(rows)
+      : closestPoints(rows, points, undefined, workers).point
   const balanced = describeLayout(input, balancedHome, truth, shards, seed, workers)
   let chosen: Described = balanced
   let packed: Described | undefined

@@ -41,6 +41,7 @@ const SALTS = {
   sample: 5,
   demand: 6,
   certificate: 7,
+  draw: 8,
   labels: 64,
 } as const
 

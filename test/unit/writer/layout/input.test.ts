@@ -1,7 +1,9 @@
-import { describe, expect, it } from "vitest"
+import fc from "fast-check"
+import { describe, expect, it, test } from "vitest"
 import type { ResolvedCluster } from "../../../../src/sharding/cluster/options.js"
 import { resolveSharding } from "../../../../src/sharding/registry.js"
-import { layoutOf, readLayoutRows } from "../../../../src/writer/layout/input.js"
+import { layoutOf, readLayoutRows, reorderRows } from "../../../../src/writer/layout/input.js"
+import { drawKeys, idHashes, orderByKey } from "../../../../src/writer/rows/draw.js"
 import { batchOf, streamOf } from "../rows/rows.js"
 
 const GIB = 2 ** 30
@@ -32,36 +34,58 @@ describe("the layout that so many rows get", () => {
 
 describe("rows that a layout is made of", () => {
   const batches = [batchOf([1, 2, 3, 4], 2), batchOf([5, 6], 2, 2), batchOf([7, 8, 9, 10], 2, 3)]
-  const read = (sharding: ResolvedCluster, memoryLimit: number) => {
+  const none = { wanted: 0, seed: 1 }
+  const read = async (sharding: ResolvedCluster, memoryLimit: number, holdOut = none, rows = batches) => {
     const done: number[] = []
-    const rows = readLayoutRows(streamOf(batches), sharding, memoryLimit, (count) => done.push(count))
-    return rows.then((result) => ({ ...result, done }))
+    const onRows = (count: number) => done.push(count)
+    const result = await readLayoutRows(streamOf(rows), { sharding, memoryLimit, holdOut, onRows })
+    return { ...result, done }
   }
+  const byKey = [...orderByKey(drawKeys(idHashes(batchOf(Array(5).fill(0), 1).ids), none.seed))]
+  const vectorsOf = (rows: readonly number[]) => rows.flatMap((row) => [2 * row + 1, 2 * row + 2])
 
-  it("are all of them for affinity, in memory that threads share", async () => {
-    const { vectors, done, ...rows } = await read(clusterOf("affinity"), GIB)
-    expect(rows).toEqual({ rows: 5, dim: 2, layout: "affinity", notes: [] })
-    expect([...vectors]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+  it("are all of them for affinity, by rising key and in memory that threads share", async () => {
+    const { vectors, all, done, ...rows } = await read(clusterOf("affinity"), GIB)
+    expect(rows).toEqual({ rows: 5, heldOutRows: 0, dim: 2, layout: "affinity", notes: [] })
+    expect([...vectors]).toEqual(vectorsOf(byKey))
+    expect([...all!.order]).toEqual(byKey)
+    expect(all!.heldOut).toHaveLength(0)
     expect(vectors.buffer).toBeInstanceOf(SharedArrayBuffer)
     expect(done).toEqual([2, 3, 5])
   })
 
-  it("are a sample, with their numbers in the input, for fast", async () => {
-    const { vectors, rowNumbers, ...rows } = await read(clusterOf("fast"), 0)
+  it("are those of the lowest keys for fast", async () => {
+    const { vectors, all, ...rows } = await read(clusterOf("fast"), 0)
     expect(rows).toMatchObject({ rows: 5, dim: 2, layout: "fast", notes: [] })
+    expect(all).toBe(undefined)
     // Of the memory limit nothing is left for more than `sampleRows`.
-    expect(rowNumbers).toHaveLength(4)
-    const expected = Array.from(rowNumbers!, (row) => [2 * row + 1, 2 * row + 2]).flat()
-    expect([...vectors]).toEqual(expected)
-    expect(new Set(rowNumbers).size).toBe(4)
+    expect([...vectors]).toEqual(vectorsOf(byKey.slice(0, 4)))
+    expect(vectors.buffer).toBeInstanceOf(SharedArrayBuffer)
+  })
+
+  it("are those of the next keys where some are held out, whatever layout takes them", async () => {
+    const rows = Array.from({ length: 5 }, (_, i) => batchOf(Array(100).fill(i), 1, 100 * i))
+    const keys = drawKeys(
+      idHashes({ type: "string", values: rows.flatMap(({ ids }) => ids.values as string[]) }),
+      3,
+    )
+    const expected = [...orderByKey(keys)].map((row) => Math.floor(row / 100))
+    const holdOut = { wanted: 22, seed: 3 }
+    const fast = await read(clusterOf("fast"), 0, holdOut, rows)
+    expect(fast.heldOutRows).toBe(22)
+    expect([...fast.vectors]).toEqual(expected.slice(22, 26))
+    const auto = await read(clusterOf("auto"), GIB, holdOut, rows)
+    expect([auto.layout, ...auto.vectors]).toEqual(["plain", ...expected.slice(22, 26)])
+    const { vectors, all } = await read(clusterOf("affinity"), GIB, holdOut, rows)
+    expect([...all!.heldOut, ...vectors]).toEqual(expected)
   })
 
   it("are a sample too where affinity does not fit, even if that shows late, and a note says why", async () => {
     // Room for two rows of dimension 2 besides what is fixed.
     const limit = 2 ** 26 + 2 * (4 * 2 + 200)
-    const { rowNumbers, notes, layout } = await read(clusterOf("affinity"), limit)
+    const { vectors, notes, layout } = await read(clusterOf("affinity"), limit)
     expect(layout).toBe("fast")
-    expect(rowNumbers!.length).toBeGreaterThanOrEqual(4)
+    expect([...vectors]).toEqual(vectorsOf(byKey))
     expect(notes).toEqual([
       `layout affinity of 5 rows needs ${2 ** 26 + 5 * 208} bytes, the memory limit is ${limit}; fast is taken instead`,
     ])
@@ -72,9 +96,22 @@ describe("rows that a layout is made of", () => {
   })
 
   it("must be there", async () => {
-    await expect(readLayoutRows(streamOf([]), clusterOf("fast"), GIB, () => {})).rejects.toMatchObject({
+    await expect(read(clusterOf("fast"), GIB, none, [])).rejects.toMatchObject({
       tag: "InvalidInput",
       message: "the input has no rows, so there is nothing to build",
     })
   })
+})
+
+test("rows move in place to where an order wants them", () => {
+  const orders = fc
+    .integer({ min: 1, max: 40 })
+    .chain((rows) => fc.shuffledSubarray([...Array(rows).keys()], { minLength: rows }))
+  fc.assert(
+    fc.property(orders, (order) => {
+      const vectors = Float32Array.from({ length: 2 * order.length }, (_, i) => i)
+      reorderRows(vectors, 2, Uint32Array.from(order))
+      expect([...vectors]).toEqual(order.flatMap((row) => [2 * row, 2 * row + 1]))
+    }),
+  )
 })

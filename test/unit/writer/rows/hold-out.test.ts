@@ -2,13 +2,12 @@ import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { idKey } from "../../../../src/recall/id-key.js"
 import type { RecordBatch } from "../../../../src/records.js"
-import {
-  createHoldOutCollector,
-  heldOutCount,
-  heldOutRows,
-  sampleWithout,
-  takeHeldOut,
-} from "../../../../src/writer/rows/hold-out.js"
+import type { Descriptors } from "../../../../src/sharding/cluster/routing/descriptors.js"
+import type { LaidOut } from "../../../../src/writer/layout/task.js"
+import { drawKeys, idHashes, orderByKey } from "../../../../src/writer/rows/draw.js"
+import { createHoldOutCollector, heldOutCount, withHeldOut } from "../../../../src/writer/rows/hold-out.js"
+
+const keysOf = ({ ids }: RecordBatch, seed: number): Float64Array => drawKeys(idHashes(ids), seed)
 
 /** Rows `from` to `to - 1`: id and both values of the vector are the number of the row. */
 function batchOf(from: number, to: number): RecordBatch {
@@ -35,68 +34,73 @@ describe("rows held out", () => {
     expect(heldOutCount({ wanted: 0, seed: 1 }, 1e6, 0)).toBe(0)
   })
 
-  it("are the same whether the number of rows was known or not, however rows are batched, with home and position", () => {
+  it("are those of lowest key, in whatever order and batches rows come, with home and position", () => {
     const cut = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 8 })
     fc.assert(
       fc.property(
         cut,
         fc.integer({ min: 0, max: 3 }),
         fc.integer({ min: 20, max: 60 }),
-        (sizes, seed, wanted) => {
+        fc.boolean(),
+        (sizes, seed, wanted, isReversed) => {
           const holdOut = { wanted, seed }
           const collector = createHoldOutCollector(holdOut)
-          let rows = 0
+          const rows = sizes.reduce((sum, size) => sum + size)
+          let seen = 0
           for (const size of sizes) {
-            const batch = batchOf(rows, rows + size)
+            const from = isReversed ? rows - seen - size : seen
+            const batch = batchOf(from, from + size)
             // Every third row has a copy in shard 9, which is not its home.
             const places = [...Array(size).keys()].flatMap((row) =>
-              (rows + row) % 3 === 0 ? [row, row] : [row],
+              (from + row) % 3 === 0 ? [row, row] : [row],
             )
-            const shards = places.map((row, i) => (places[i - 1] === row ? 9 : (rows + row) % 4))
-            const positions = Float64Array.from(places, (row) => 1000 + rows + row)
+            const shards = places.map((row, i) => (places[i - 1] === row ? 9 : (from + row) % 4))
+            const positions = Float64Array.from(places, (row) => 1000 + from + row)
             collector.add(
               batch,
+              keysOf(batch, seed),
               { rows: Int32Array.from(places), shards: Int32Array.from(shards) },
               positions,
             )
-            rows += size
+            seen += size
           }
-          const expected = heldOutRows(holdOut, rows, heldOutCount(holdOut, rows, 0))
-          const taken = collector.take(0)
-          expect(taken.map(({ row }) => row)).toEqual([...expected])
-          for (const { row, vector, id, shard, position } of taken) {
-            expect([...vector]).toEqual([row, row])
-            expect({ id, shard, position }).toEqual({
+          const lowest = orderByKey(keysOf(batchOf(0, rows), seed))
+          expect(collector.take(0)).toEqual(
+            Array.from(lowest.subarray(0, heldOutCount(holdOut, rows, 0)), (row) => ({
+              vector: Float32Array.of(row, row),
               id: idKey(BigInt(row)),
               shard: row % 4,
               position: 1000 + row,
-            })
-          }
+            })),
+          )
         },
       ),
       { numRuns: 30 },
     )
   })
 
-  it("change with the seed, and are spread over the input", () => {
-    const rows = heldOutRows({ wanted: 1000, seed: 1 }, 100_000, 1000)
-    expect(heldOutRows({ wanted: 1000, seed: 2 }, 100_000, 1000)).not.toEqual(rows)
-    const inHalves = [0, 50_000].map(
-      (from) => rows.filter((row) => row >= from && row < from + 50_000).length,
-    )
-    expect(Math.min(...inHalves)).toBeGreaterThan(420)
-  })
-
-  it("leave a sample and a block of rows without them, in order", () => {
-    const heldOut = Float64Array.of(0, 3, 5)
-    const sample = {
-      vectors: Float32Array.of(5, 5, 4, 4, 0, 0, 2, 2),
-      rowNumbers: Float64Array.of(5, 4, 0, 2),
+  it("are put back into a layout of the others by their numbers in reading order, at home and without copies", () => {
+    // Rows 2 and 0 are held out; the layout is that of 3, 1 and 4, of which 3 has two copies and 4 has one.
+    const order = Uint32Array.of(2, 0, 3, 1, 4)
+    const descriptors: Descriptors = {
+      metric: "cosine",
+      dim: 1,
+      shards: 2,
+      start: Int32Array.of(0, 1, 2),
+      vectors: Float32Array.of(1, -1),
+      counts: Int32Array.of(1, 1),
     }
-    expect([...sampleWithout(sample, 2, heldOut)]).toEqual([4, 4, 2, 2])
-    const parts = takeHeldOut(Float32Array.of(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5), 2, heldOut)
-    expect([...parts.left]).toEqual([1, 1, 2, 2, 4, 4])
-    expect([...parts.heldOut]).toEqual([0, 0, 3, 3, 5, 5])
-    expect([...takeHeldOut(Float32Array.of(1, 2), 1, new Float64Array(0)).left]).toEqual([1, 2])
+    const preparation = { metric: "cosine", dim: 1, origin: new Float32Array(1), scale: 1 } as const
+    const laidOut = {
+      routing: { preparation, descriptors, beta: 1 },
+      home: Int32Array.of(5, 6, 7),
+      copies: { start: Int32Array.of(0, 2, 2, 3), shard: Uint16Array.of(8, 9, 4) },
+    } as unknown as LaidOut
+    const { home, copies } = withHeldOut(laidOut, Float32Array.of(1, -1), order)
+    expect([...home]).toEqual([1, 6, 0, 5, 7])
+    expect(copies).toEqual({ start: Int32Array.of(0, 0, 0, 0, 2, 3), shard: Uint16Array.of(8, 9, 4) })
+    expect(withHeldOut({ ...laidOut, copies: undefined }, Float32Array.of(1, -1), order).copies).toBe(
+      undefined,
+    )
   })
 })

@@ -2,6 +2,7 @@ import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import type { RecordBatch } from "../../../../src/records.js"
 import { appendBlocks } from "../../../../src/writer/rows/batches.js"
+import { idHashes } from "../../../../src/writer/rows/draw.js"
 import { createIdLog, type Duplicates, findDuplicates } from "../../../../src/writer/rows/id-log.js"
 import { spillName } from "../../../../src/writer/rows/partition.js"
 import { openScratch } from "../../../../src/writer/scratch.js"
@@ -35,7 +36,11 @@ async function duplicatesOf(
     const batch = batchOf([row], order)
     const position = filled.get(row.shard) ?? 0
     filled.set(row.shard, position + 1)
-    await log.add(batch, { rows: undefined, shards: Int32Array.of(row.shard) }, Float64Array.of(position))
+    await log.add(
+      idHashes(batch.ids),
+      { rows: undefined, shards: Int32Array.of(row.shard) },
+      Float64Array.of(position),
+    )
     await appendBlocks(scratch, spillName(row.shard), [batch])
   }
   return findDuplicates(scratch, await log.finish(), mode)

@@ -8,6 +8,7 @@ import {
   hashOfId,
   shardsWith,
 } from "../../../../src/manifest/locator.js"
+import { idHashes } from "../../../../src/writer/rows/draw.js"
 import { createIdLog } from "../../../../src/writer/rows/id-log.js"
 import { writeLocator } from "../../../../src/writer/rows/locator.js"
 import { openScratch } from "../../../../src/writer/scratch.js"
@@ -37,7 +38,7 @@ async function locatorOf(
       return position
     })
     const rows = { rows: new Int32Array(shards.length), shards: Int32Array.from(shards) }
-    await log.add(batchOf([0], 1, row), rows, Float64Array.from(positions))
+    await log.add(idHashes(batchOf([0], 1, row).ids), rows, Float64Array.from(positions))
   }
   const written = await writeLocator(scratch, name, await log.finish(), drop, ENTRIES_PER_BLOCK)
   return { written, bytes: await scratch.readWhole(name) }

@@ -109,12 +109,9 @@ describe("partition", () => {
     withTempDir(async (dir) => {
       const scratch = openScratch({ directory: dir })
       const strategy = strategyOf(({ rows }) => Int32Array.from({ length: rows }, (_, row) => row % 2))
-      const result = await partition(
-        streamOf([batchOf([1, 2, 3], 1), batchOf([4], 1, 3)]),
-        optionsOf(scratch, assignmentBy(strategy)),
-      )
+      const rows = streamOf([batchOf([1, 2, 3], 1), batchOf([4], 1, 3)])
+      await partition(rows, optionsOf(scratch, assignmentBy(strategy)))
       expect(await spilled(scratch)).toEqual({ 0: ["r0", "r2", "r3"], 1: ["r1"] })
-      expect(result!.norms).toMatchObject({ rows: 4, zeroRows: 0, median: 3 })
     }))
 
   it("says of ids and of each integer field whether it has values beyond ±(2^53 - 1)", () =>

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest"
-import { createPricedAssignment, priceShards } from "../../../../../src/sharding/cluster/layout/prices.js"
+import { priceShards } from "../../../../../src/sharding/cluster/layout/prices.js"
 import { closestPoints } from "../../../../../src/sharding/cluster/space/compare.js"
-import { createPoints, type SpaceRows } from "../../../../../src/sharding/cluster/space/space.js"
+import { createPoints } from "../../../../../src/sharding/cluster/space/space.js"
 import { METRICS } from "../../../../../src/vectors/metric.js"
 import { countsOf, groups, inSpace } from "../data.js"
 
@@ -9,12 +9,6 @@ const SHARDS = 6
 const DIM = 5
 const share = (counts: readonly number[]) =>
   (Math.max(...counts) * counts.length) / counts.reduce((sum, count) => sum + count)
-const part = (rows: SpaceRows, from: number, to: number): SpaceRows => ({
-  ...rows,
-  rows: to - from,
-  vectors: rows.vectors.slice(from * DIM, to * DIM),
-})
-
 test.each(METRICS)(
   "prices make shards of nearly equal size, and hardly change those that are: %s",
   (metric) => {
@@ -35,18 +29,14 @@ test.each(METRICS)(
   },
 )
 
-test("rows are placed one by one or all at once alike, and a full shard takes no more", () => {
+test("equal rows count once: they do not raise the price for their neighbours", () => {
   const rows = inSpace(groups(3000, DIM, 40, 0.6), DIM, "cosine")
-  const points = priceShards(rows, rows.vectors.slice(0, SHARDS * DIM), 1)
-  const whole = createPricedAssignment(points, 3000).assign(rows)
-  const stepwise = createPricedAssignment(points, 3000)
-  const parts = [0, 1, 500, 3000].slice(1).map((to, i) => {
-    return stepwise.assign(part(rows, [0, 1, 500][i]!, to))
-  })
-  expect(parts.flatMap((shards) => [...shards])).toEqual([...whole])
-  // Equal rows want to go to the same shard, whatever the prices are.
-  const equal = inSpace(new Float32Array(600 * DIM).fill(0.5), DIM, "cosine")
-  const counts = countsOf(createPricedAssignment(points, 600).assign(equal), SHARDS)
-  expect(counts.reduce((sum, count) => sum + count)).toBe(600)
-  expect(Math.max(...counts)).toBe(110)
+  const centroids = rows.vectors.slice(0, SHARDS * DIM)
+  const expected = priceShards(rows, centroids, 1)
+  const vectors = new Float32Array(rows.vectors.length + 2000 * DIM)
+  vectors.set(rows.vectors)
+  for (let copy = 0; copy < 2000; copy++) {
+    vectors.set(rows.vectors.subarray(0, DIM), rows.vectors.length + copy * DIM)
+  }
+  expect(priceShards({ ...rows, rows: 5000, vectors }, centroids, 1)).toEqual(expected)
 })
