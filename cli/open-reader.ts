@@ -20,6 +20,7 @@ import { type TrustedKeyFlags, trustedKeys } from "./signing.js"
 
 export interface ReaderFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustFlags, TrustedKeyFlags {
   readonly cacheDir?: string
+  readonly fetch?: "auto" | "whole"
 }
 
 /** Runs `use` with a reader of the live snapshot at that root, or of the one that a flag names. */
@@ -36,6 +37,7 @@ export async function withReader<T>(
     ...trustOptions(flags, config),
     snapshot: flags.snapshot,
     cacheDir: flags.cacheDir,
+    fetch: flags.fetch,
     trustedKeys: trustedKeys(flags, config),
     store: storeOptions(flags, config),
     signal: io.signal,

@@ -90,10 +90,14 @@ export function addSnapshotOption(command: Command): Command {
 }
 
 export function addReaderOptions(command: Command): Command {
-  addTrustOption(command).option(
-    "--cache-dir <dir>",
-    "where downloaded shards are kept; default: vecsnap in the user's cache",
-  )
+  addTrustOption(command)
+    .option("--cache-dir <dir>", "where downloaded shards are kept; default: vecsnap in the user's cache")
+    .addOption(
+      new Option(
+        "--fetch <how>",
+        "auto (default): shards of a local directory are read where they lie; whole: through the cache always",
+      ).choices(["auto", "whole"]),
+    )
   return addTrustedKeyOption(command)
 }
 

@@ -47,6 +47,12 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
    */
   readonly whenCacheFails?: "fail" | "temporary" | undefined
   /**
+   * How files of shards come to be read. "auto" (default): those of a root that is a local directory where
+   * they lie, once each file was compared with its checksum, unless the root is untrusted; all others from
+   * the disk cache, where whole shards are downloaded to. "whole": through the disk cache always.
+   */
+  readonly fetch?: "auto" | "whole" | undefined
+  /**
    * Shards open at the same time, at most; default 256, or a quarter of `ulimit -n` if that is less. Least
    * recently used ones are closed.
    */

@@ -294,6 +294,10 @@ class LocalStore implements ObjectStore {
     }
   }
 
+  filePath(key: string): string {
+    return this.#pathOf(key)
+  }
+
   close(): void {}
 
   #pathOf(key: string): string {

@@ -46,6 +46,12 @@ export interface ObjectStore {
    */
   delete(keys: readonly string[], options?: CallOptions): Promise<readonly DeleteFailure[]>
 
+  /**
+   * Path of the file that holds an object, or of the directory that holds those below a key, whether they are
+   * there or not. Only where objects are files of this machine. Throws `InvalidInput` for what is no key.
+   */
+  filePath?(key: string): string
+
   /** Ends connections. Idempotent. */
   close(): void
 }

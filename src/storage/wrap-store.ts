@@ -31,6 +31,7 @@ export function wrapStore(inner: ObjectStore, around: Around): ObjectStore {
       }
     },
     delete: (keys, options) => around("delete", () => inner.delete(keys, options), options?.signal),
+    ...(inner.filePath && { filePath: (key) => inner.filePath!(key) }),
     close: () => inner.close(),
   }
 }

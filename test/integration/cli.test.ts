@@ -299,7 +299,7 @@ test("vecsnap.yaml holds what is repeated; integers of 64 bits come through", as
 test("warm fills a cache directory, which a query then reads; health says how old the snapshot is", async () => {
   const build = ["build", "words.jsonl", "--to", "./warm", "--strategy", "lsh", "--shards", "2"]
   const { run } = await vecsnapJson(...build)
-  const cache = ["--cache-dir", "./warm-cache"]
+  const cache = ["--cache-dir", "./warm-cache", "--fetch", "whole"]
   const first = await vecsnapJson("warm", "./warm", ...cache)
   expect(first).toMatchObject({ snapshot: run, shards: first.downloads })
   expect(first.bytes).toBeGreaterThan(1000)

@@ -29,7 +29,7 @@ const QUERY = RECORDS[0]!.vector as Float32Array
 const build = (to: string) => buildSnapshot(RECORDS, { to, sharding: { strategy: "explicit", shards: 1 } })
 
 async function search(url: string, cacheDir: string): Promise<unknown> {
-  await using reader = await openSnapshot(url, { cacheDir })
+  await using reader = await openSnapshot(url, { cacheDir, fetch: "whole" })
   return (await reader.search(QUERY, { shards: "all", k: 1 })).hits[0]?.id
 }
 

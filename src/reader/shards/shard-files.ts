@@ -1,12 +1,12 @@
 /**
- * The files of shards on the local disk: found in the disk cache, else downloaded into it, checksummed file
- * by file.
+ * The files of shards on the local disk: where they lie if the root is a directory, else found in the disk
+ * cache or downloaded into it, checksummed file by file.
  */
 import { createHash } from "node:crypto"
 import { rm } from "node:fs/promises"
 import { isAbsolute, join, relative, resolve } from "node:path"
 import { abortable } from "../../async/abortable.js"
-import { invalidInput, isVecsnapError, notFound, VecsnapError } from "../../errors.js"
+import { invalidInput, isVecsnapError, VecsnapError } from "../../errors.js"
 import type { ShardReader } from "../../shards/backend.js"
 import { localDirectory, type ShardSource } from "../../shards/source.js"
 import { downloadIfThere } from "../../snapshot/content.js"
@@ -23,6 +23,7 @@ import { makeTempDir } from "../../storage/temp-dir.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { OpenOptions } from "../types.js"
 import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
+import { createInPlaceShards, hasFiles, missingFile } from "./in-place.js"
 
 /**
  * Name of a shard's content: equal for equal files, whichever run or root they are in. Where their checksums
@@ -38,11 +39,15 @@ export function contentKey(shard: SnapshotShard): string {
 
 /** Throws `InvalidInput` for a bound that is not one, and an unknown `whenCacheFails`. */
 export function assertCacheOptions(options: OpenOptions<unknown>): void {
-  const { cacheBytes, openShardBytes, idleSeconds, whenCacheFails = "fail" } = options
+  const { cacheBytes, openShardBytes, idleSeconds, whenCacheFails = "fail", fetch = "auto" } = options
   for (const [option, value] of Object.entries({ cacheBytes, openShardBytes, idleSeconds })) {
     if (value !== undefined && !(value > 0)) {
       throw invalidInput(`option ${option} is ${value}, expected a number above 0`, { option, value })
     }
+  }
+  if (fetch !== "auto" && fetch !== "whole") {
+    const message = `option fetch is ${JSON.stringify(fetch)}, expected "auto" or "whole"`
+    throw invalidInput(message, { option: "fetch", value: fetch })
   }
   if (whenCacheFails !== "fail" && whenCacheFails !== "temporary") {
     throw invalidInput(`option whenCacheFails is "${whenCacheFails}", expected "fail" or "temporary"`, {
@@ -61,6 +66,10 @@ export interface ShardFilesOptions {
    * directory.
    */
   readonly whenCacheFails?: "fail" | "temporary" | undefined
+  /** "whole": through the disk cache, even if the root is a directory of this machine. */
+  readonly fetch?: OpenOptions<unknown>["fetch"] | undefined
+  /** Files of an untrusted root may change after they were compared with their checksums, unless copied. */
+  readonly trust?: OpenOptions<unknown>["trust"] | undefined
   readonly telemetry: Pick<Telemetry, "download">
 }
 
@@ -82,7 +91,7 @@ export interface ShardFiles {
    * Others that have it open keep what they have. Returns whether a copy was removed.
    */
   drop(entry: SnapshotShard): Promise<boolean>
-  /** The bound of the disk cache, in bytes. */
+  /** Room for shards, in bytes: the bound of the disk cache; Infinity for those that are read in place. */
   maxBytes(): Promise<number>
   /** Releases what is still claimed, and removes the temporary directory. */
   close(): Promise<void>
@@ -104,6 +113,8 @@ const busy = new Map<string, Promise<void>>()
 export function createShardFiles(store: ObjectStore, options: ShardFilesOptions): ShardFiles {
   const cacheDir = resolve(options.cacheDir)
   const shared = createDiskCache(cacheDir, options.cacheBytes)
+  const isCopied = options.fetch === "whole" || options.trust === "untrusted"
+  const inPlace = !isCopied && hasFiles(store) ? createInPlaceShards(store) : undefined
   let temporary: Promise<DiskCache> | undefined
   let downloads = 0
   let problem: string | undefined
@@ -115,6 +126,10 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   ): Promise<{ claim: Claim; downloaded: boolean }> {
     const content = contentOf(entry)
     return exclusively(join(cacheDir, content.name), signal, async () => {
+      if (inPlace !== undefined) {
+        const dir = await inPlace.locate(entry, signal)
+        return { claim: { dir, release: async () => {} }, downloaded: false }
+      }
       const found = (await shared.claim(content)) ?? (await (await temporary)?.claim(content))
       if (found !== undefined) return { claim: found, downloaded: false }
       const claim = await options.telemetry.download(entry.shard, shardBytes(entry), () =>
@@ -162,11 +177,8 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     path: string,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const { shard } = entry
     if (await downloadIfThere(store, file, path, { signal })) return
-    const { key } = file
-    const message = `${store.url} has no ${key}, which the manifest lists for shard ${shard}`
-    throw notFound(message, { url: store.url, key, shard })
+    throw missingFile(store, file.key, entry.shard)
   }
 
   return {
@@ -188,6 +200,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
       return downloaded
     },
     drop(entry) {
+      inPlace?.forget(entry)
       const content = contentOf(entry)
       return exclusively(join(cacheDir, content.name), undefined, async () => {
         let dropped = false
@@ -203,7 +216,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
         return dropped
       })
     },
-    maxBytes: () => shared.maxBytes(),
+    maxBytes: async () => (inPlace === undefined ? shared.maxBytes() : Infinity),
     async close() {
       await shared.close()
       const cache = await temporary?.catch(() => undefined)
