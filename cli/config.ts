@@ -17,6 +17,7 @@
  */
 import { createReadStream } from "node:fs"
 import { resolve } from "node:path"
+import { namedError } from "../src/storage/files.js"
 import type { Config } from "./config/schema.js"
 import type { Io } from "./io.js"
 import { usageError } from "./usage-error.js"
@@ -52,7 +53,7 @@ export async function readConfig(path: string | undefined, cwd: string): Promise
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
     if (path === undefined && code === "ENOENT") return undefined
-    throw usageError(`the configuration ${file} cannot be read (${code})`, { file }, error)
+    throw namedError("read the configuration", file, error)
   }
   const bytes = Buffer.concat(chunks)
   if (bytes.length > MAX_CONFIG_BYTES) {

@@ -2,6 +2,7 @@
 import { inspect } from "node:util"
 import { CommanderError } from "commander"
 import { type ErrorTag, isVecsnapError, VecsnapError } from "../src/errors.js"
+import { asTagged } from "../src/storage/system-fault.js"
 import { EXIT_CODES, EXIT_UNEXPECTED, signalExitCode } from "./exit-codes.js"
 import type { Io } from "./io.js"
 import { paintFor, printable } from "./render.js"
@@ -9,7 +10,7 @@ import { usageError } from "./usage-error.js"
 
 /** The error to report for what a command has thrown. */
 export const reportedError = (thrown: unknown, { signal }: Pick<Io, "signal">): unknown =>
-  signal.aborted ? stoppedBy(signal.reason, thrown) : fromCommander(thrown)
+  signal.aborted ? stoppedBy(signal.reason, thrown) : asTagged(fromCommander(thrown), "the command")
 
 function fromCommander(error: unknown): unknown {
   if (!(error instanceof CommanderError)) return error

@@ -4,6 +4,7 @@
 import { readFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import { decodeNpy, parseJson } from "../src/index.js"
+import { fileError } from "../src/storage/files.js"
 import { usageError } from "./usage-error.js"
 
 /**
@@ -13,8 +14,9 @@ export async function readQueryVector(argument: string, cwd: string): Promise<Fl
   if (argument.trimStart().startsWith("[")) return vectorFromJson(argument, "--vector")
   const file = argument.replace(/^@/, "")
   const bytes = await readFile(resolve(cwd, file)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw fileError("read the vector", file, error)
     throw usageError(
-      `--vector: expected JSON such as [0.1,0.2] or a file, but ${file} cannot be read (${error.code})`,
+      `--vector: expected JSON such as [0.1,0.2] or a file, but there is no file ${file}`,
       { file },
       error,
     )

@@ -3,6 +3,7 @@ import { resolve } from "node:path"
 import { Command } from "commander"
 import { withoutUndefined } from "../../src/defined.js"
 import { type Evaluation, evaluateSnapshot, openSource } from "../../src/index.js"
+import { namedError } from "../../src/storage/files.js"
 import { loadConfig } from "../config.js"
 import { renderEvalPage } from "../eval-page.js"
 import { type Io, printJson } from "../io.js"
@@ -23,7 +24,6 @@ import { parseCounts, parseShareList, wholeNumber } from "../parse.js"
 import { stderrLogger } from "../progress.js"
 import { formatShare } from "../recall.js"
 import { type Column, countOf, formatCount, paintFor, renderTable, widthOf } from "../render.js"
-import { usageError } from "../usage-error.js"
 
 const NOTES = `
 Searches with more and more probes, and compares what is found with the true neighbours, for which all shards are downloaded
@@ -104,8 +104,7 @@ async function writePage(file: string, evaluation: Evaluation, io: Io): Promise<
   try {
     await writeFile(resolve(io.cwd, file), await renderEvalPage(evaluation))
   } catch (error) {
-    const { code = "unknown" } = error as NodeJS.ErrnoException
-    throw usageError(`the report ${file} cannot be written (${code})`, { file }, error)
+    throw namedError("write the report", file, error)
   }
 }
 

@@ -25,6 +25,7 @@ import {
 import { openStore } from "../storage/open.js"
 import { assertRoot } from "../storage/root.js"
 import type { ObjectStore } from "../storage/store.js"
+import { asTagged } from "../storage/system-fault.js"
 import { createCounts, withCounting } from "../storage/with-counting.js"
 import { type ActiveRun, startRun } from "../writer/active-run.js"
 import { type BuiltSnapshot, buildUnpublished, planBuild } from "../writer/build.js"
@@ -69,6 +70,8 @@ async function runBuild(input: BuildInput, options: BuildOptions): Promise<Build
     })
     const report = await buildAndRelease(plan, { ...options, signing }, store, run, clock)
     return { ...report, requests: { ...counts } }
+  } catch (error) {
+    throw asTagged(error, "a build")
   } finally {
     opened?.close()
   }

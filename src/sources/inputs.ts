@@ -3,6 +3,7 @@ import { readdir, stat } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { invalidInput, notFound } from "../errors.js"
+import { errorCode, fileError } from "../storage/files.js"
 import type { ObjectStore } from "../storage/store.js"
 import { listOf, shortened } from "../wording.js"
 
@@ -28,7 +29,8 @@ export interface Expanded {
  * Hidden files are matched by no wildcard.
  *
  * Throws `NotFound` for a name that matches nothing, `InvalidInput` for one that can be no input, such as a
- * table whose log says which of its files hold rows (Delta Lake, Iceberg, Hudi).
+ * table whose log says which of its files hold rows (Delta Lake, Iceberg, Hudi), `Unavailable` for a folder
+ * that may not be listed: its files must not be left out without a word.
  */
 export async function expandInputs(
   inputs: readonly string[],
@@ -77,7 +79,7 @@ const only = (input: Input): Expanded => ({ inputs: [input], leftOut: [] })
 const fileInput = (path: string): Input => ({ kind: "file", name: path, path })
 
 async function expandPath(path: string): Promise<Expanded> {
-  const found = await stat(path).catch(() => undefined)
+  const found = await lookAt(path)
   // A file whose name looks like a glob is that file.
   if (found?.isDirectory()) {
     const { files, leftOut } = filesOfDirectory(await collect(walk(path, "")), path)
@@ -122,8 +124,7 @@ async function* walk(dir: string, prefix: string): AsyncGenerator<string> {
   for (const entry of await entriesOf(dir)) {
     const path = join(dir, entry.name)
     // Links to files are files; those to folders are not followed: they may lead in circles.
-    const isFile =
-      entry.isFile() || (entry.isSymbolicLink() && (await stat(path).catch(() => undefined))?.isFile())
+    const isFile = entry.isFile() || (entry.isSymbolicLink() && (await lookAt(path))?.isFile())
     const isFolder = entry.isDirectory()
     if (isFolder && !isLeftOut(entry.name)) yield* walk(path, `${prefix}${entry.name}/`)
     else if (isFile || isFolder) yield `${prefix}${entry.name}`
@@ -272,7 +273,7 @@ async function* matchFiles(dir: string, segments: readonly string[]): AsyncGener
     : [segment]
   for (const name of names) {
     const path = join(dir, name)
-    const found = await stat(path).catch(() => undefined)
+    const found = await lookAt(path)
     if (rest.length === 0 ? found?.isFile() : found?.isDirectory()) {
       if (rest.length === 0) yield path
       else yield* matchFiles(path, rest)
@@ -280,7 +281,23 @@ async function* matchFiles(dir: string, segments: readonly string[]): AsyncGener
   }
 }
 
-const entriesOf = (dir: string) => readdir(dir === "" ? "." : dir, { withFileTypes: true }).catch(() => [])
+/** None of a directory that is not there; what cannot be listed may hold inputs, and must not be left out. */
+const entriesOf = (dir: string) =>
+  readdir(dir === "" ? "." : dir, { withFileTypes: true }).catch((error) => {
+    if (isAbsent(error)) return []
+    throw fileError("list", dir, error)
+  })
+
+/** What there is at a path, if anything. */
+const lookAt = (path: string) =>
+  stat(path).catch((error) => {
+    if (isAbsent(error)) return undefined
+    throw fileError("look at", path, error)
+  })
+
+// A link that leads to itself leads nowhere, and no path has a NUL.
+const ABSENT: readonly (string | undefined)[] = ["ENOENT", "ENOTDIR", "ELOOP", "ERR_INVALID_ARG_VALUE"]
+const isAbsent = (error: unknown): boolean => ABSENT.includes(errorCode(error))
 
 async function collect(paths: AsyncIterable<string>): Promise<readonly string[]> {
   const found = new Set<string>()

@@ -11,6 +11,7 @@ import { buildMemoryDefault, machineLimits } from "../machine.js"
 import type { FieldType, IdType, RecordBatch } from "../records.js"
 import { openStore, type StoreOptions } from "../storage/open.js"
 import type { ObjectStore } from "../storage/store.js"
+import { asTagged } from "../storage/system-fault.js"
 import { asTempFault, makeTempDir } from "../storage/temp-dir.js"
 import type { VectorEncoding } from "../vectors/packed.js"
 import { listOf, shortened } from "../wording.js"
@@ -109,6 +110,12 @@ export async function openSource(
   options: SourceOptions = {},
 ): Promise<Source> {
   const names = typeof inputs === "string" ? [inputs] : inputs
+  return openNamed(names, options).catch((error) => {
+    throw asTagged(error, `opening ${listOf(names, (name) => shortened(name, 200))}`)
+  })
+}
+
+async function openNamed(names: readonly string[], options: SourceOptions): Promise<Source> {
   assertOptions(names, options)
   assertVectorEncoding(options.vectorEncoding)
   const mapping: ColumnMapping = Object.freeze({
@@ -194,7 +201,7 @@ function sourceOf(
           if (signal?.aborted) break
         }
       } catch (error) {
-        if (!signal?.aborted) throw error
+        if (!signal?.aborted) throw asTagged(error, `reading ${name}`)
       }
       if (signal?.aborted) throw aborted(`reading ${name} was aborted`, {}, signal.reason)
     },

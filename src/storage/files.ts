@@ -48,6 +48,9 @@ const PASSING: Readonly<Record<string, string>> = {
   EIO: "input/output error",
   ESTALE: "the network file system has lost it",
   EBUSY: "it is in use",
+  EPIPE: "whoever reads it has gone",
+  ENOMEM: "out of memory",
+  EAGAIN: "the machine lacks resources for it now",
 }
 
 /**

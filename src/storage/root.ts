@@ -2,6 +2,7 @@
 import { invalidInput } from "../errors.js"
 import { openStore, type StoreOptions } from "./open.js"
 import type { CallOptions, ObjectStore } from "./store.js"
+import { asTagged } from "./system-fault.js"
 
 /** `s3://bucket/prefix`, a directory, `memory://name`, or an open store, which stays open. */
 export type Root = string | ObjectStore
@@ -22,12 +23,14 @@ export async function withRoot<T>(
   { store: options }: RootOptions,
   use: (store: ObjectStore) => Promise<T>,
 ): Promise<T> {
-  if (typeof root !== "string") return use(checked(root))
-  const store = openStore(root, options)
+  const opened = typeof root === "string" ? openStore(root, options) : undefined
+  const store = opened ?? checked(root as ObjectStore)
   try {
     return await use(store)
+  } catch (error) {
+    throw asTagged(error, `work on ${store.url}`)
   } finally {
-    store.close()
+    opened?.close()
   }
 }
 

@@ -4,13 +4,15 @@
  */
 import { setMaxListeners } from "node:events"
 import { aborted, assertMilliseconds, closed, isVecsnapError, type VecsnapError } from "../../errors.js"
+import { asTagged } from "../../storage/system-fault.js"
 
 export interface CallScope {
   /**
    * Fires when the call is to stop, and also when it has ended, so that nothing it began goes on for nobody.
    */
   readonly signal: AbortSignal
-  /** The error that the caller is to see: why the call was stopped, if that is what went wrong. */
+  /** The error that the caller is to see: why the call was stopped, if that is what went wrong; with a tag, if
+   * it is of the system. */
   explain(error: unknown): unknown
   /** To be called when the call has ended, whatever its result. */
   end(): void
@@ -68,7 +70,8 @@ export function createCallScope({
 
   return {
     signal: controller.signal,
-    explain: (error) => (verdict !== undefined && isVecsnapError(error, "Aborted") ? verdict : error),
+    explain: (error) =>
+      verdict !== undefined && isVecsnapError(error, "Aborted") ? verdict : asTagged(error, `a ${what}`),
     end() {
       clearTimeout(timer)
       signal?.removeEventListener("abort", onSignal)

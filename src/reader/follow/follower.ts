@@ -7,6 +7,7 @@ import type { Logger } from "../../logger.js"
 import { type FoundSnapshot, findSnapshot, type RootPointer, readPointed } from "../../manifest/formats.js"
 import { backendByName } from "../../shards/registry.js"
 import type { ObjectStore } from "../../storage/store.js"
+import { asTagged } from "../../storage/system-fault.js"
 import { createCallScope } from "../calls/call-scope.js"
 import type { HeldState, HeldStates } from "../held.js"
 import type { EventEmitter } from "../report/events.js"
@@ -115,8 +116,9 @@ export class Follower {
         events.emit("refreshed", result)
       }
       return result
-    } catch (error) {
-      if (this.#closing.signal.aborted) throw closed("this reader was closed while it refreshed", {}, error)
+    } catch (thrown) {
+      if (this.#closing.signal.aborted) throw closed("this reader was closed while it refreshed", {}, thrown)
+      const error = asTagged(thrown, "a refresh")
       this.#lastRefresh = { at: new Date(), changed: false, error: messageOf(error) }
       logger.warn({ err: error }, "refresh failed, the old snapshot stays open")
       events.emit("refresh-failed", { error })

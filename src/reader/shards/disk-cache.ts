@@ -206,14 +206,27 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
       await makePartials()
       await rename(dir, gone)
     } catch (error) {
-      if (errorCode(error) === "ENOENT") return false
+      const code = errorCode(error)
+      if (code === "ENOENT") return false
+      if (code === "EACCES" || code === "EPERM") return await putAside(dir, error)
       // A directory of an image's lower layer (overlayfs) cannot be renamed. To remove it piece by piece is
       // as good for all but who claims it at this moment, who then finds files missing and downloads them.
-      if (errorCode(error) !== "EXDEV") throw fileError("remove", dir, error)
+      if (code !== "EXDEV") throw fileError("remove", dir, error)
       await onDisk("remove", dir, rm(dir, { recursive: true, force: true }))
       return true
     }
     await rm(gone, { recursive: true, force: true }).catch(() => {})
+    return true
+  }
+
+  /**
+   * A directory of another user's cannot be emptied, nor moved to another directory; but whoever owns the
+   * cache may give it another name. There it stays, for its owner to remove.
+   */
+  async function putAside(dir: string, error: unknown): Promise<boolean> {
+    await rename(dir, pathOf(`.foreign-${newOwnerName()}`)).catch(() => {
+      throw fileError("remove", dir, error)
+    })
     return true
   }
 

@@ -115,7 +115,7 @@ error: vecsnap.yaml: unknown key metrik: did you mean metric?
   test("a file that is not there", async () => {
     const io = captureIo({ cwd: dir })
     expect(await run(["config", "check"], io)).toBe(2)
-    expect(io.err()).toBe("error: the configuration vecsnap.yaml cannot be read (ENOENT)\n")
+    expect(io.err()).toBe("error: cannot read the configuration vecsnap.yaml: no such file or directory\n")
     const other = captureIo({ cwd: dir })
     await writeFile(join(dir, "n.yaml"), "model: a")
     expect(await run(["config", "check", "n.yaml"], other)).toBe(0)

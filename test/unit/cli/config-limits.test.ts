@@ -121,6 +121,6 @@ describe("files", () => {
 
   test("must be files", async () => {
     await mkdir(join(dir, "c.yaml"))
-    await expect(load()).rejects.toThrow("the configuration c.yaml cannot be read (EISDIR)")
+    await expect(load()).rejects.toThrow("cannot read the configuration c.yaml: it is a directory")
   })
 })

@@ -98,7 +98,7 @@ describe("where it is found", () => {
     await expect(loadConfig("absent.yaml", { cwd: dir, env: {} })).rejects.toThrow(
       expect.objectContaining({
         tag: "InvalidInput",
-        message: "the configuration absent.yaml cannot be read (ENOENT)",
+        message: "cannot read the configuration absent.yaml: no such file or directory",
       }),
     )
   })
