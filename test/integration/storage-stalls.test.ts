@@ -108,6 +108,32 @@ it("a gateway that forgot the connections at rest costs one attempt, not one for
   await proxy.close()
 })
 
+describe("through a proxy", () => {
+  const LARGE = Buffer.alloc(3_000_000, "x")
+
+  it.each([
+    ["before its first byte", 0],
+    ["in the middle of its head", 100],
+    ["in the middle of its body", 1_000_000],
+  ])("an answer that stalls %s costs one request and one connection", async (_, bytes) => {
+    const proxy = await startTcpProxy(server.endpoint)
+    const counts = createCounts()
+    const limits = { firstByteTimeoutMs: SHORT_MS, idleTimeoutMs: SHORT_MS }
+    const store = openStore(`s3://stalls/${randomUUID()}`, { ...optionsOf(proxy.endpoint, limits), counts })
+    await store.put("key", LARGE)
+    const { connections } = proxy
+    const before = server.requests.length
+    counts.get = 0
+    proxy.stallAfter(bytes)
+    expect(LARGE.equals((await store.get("key"))!.body)).toBe(true)
+    expect(counts.get).toBe(2)
+    expect(server.requests.length - before).toBe(2)
+    expect(proxy.connections).toBe(connections + 1)
+    store.close()
+    await proxy.close()
+  })
+})
+
 describe("openTimeoutMs", () => {
   it("bounds the opening of a snapshot as a whole, however many attempts a request has", async () => {
     const root = `s3://stalls/${randomUUID()}`

@@ -11,8 +11,10 @@ export interface CallScope {
    * Fires when the call is to stop, and also when it has ended, so that nothing it began goes on for nobody.
    */
   readonly signal: AbortSignal
-  /** The error that the caller is to see: why the call was stopped, if that is what went wrong; with a tag, if
-   * it is of the system. */
+  /**
+   * The error that the caller is to see: why the call was stopped, if that is what went wrong. One of the
+   * system gets a tag.
+   */
   explain(error: unknown): unknown
   /** To be called when the call has ended, whatever its result. */
   end(): void

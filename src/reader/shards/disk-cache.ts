@@ -85,6 +85,13 @@ const EVICT_POLL_MS = 10
 const UNSEEN_SHARE = 1 / 16
 
 /**
+ * How often a place that is taken is tried for: each time other processes have filled it, and evicted it,
+ * just then.
+ */
+const OCCUPIED_ATTEMPTS = 100
+const isOccupied = (error: unknown): boolean => ["ENOTEMPTY", "EEXIST"].includes(errorCode(error) ?? "")
+
+/**
  * The disk cache in `directory`, which is made when first needed.
  *
  * @param limitBytes bound of all contents together; default 20 GiB, or half of what the cache holds and the
@@ -193,7 +200,8 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
       } catch (error) {
         // A directory is there: another process was faster, or it is one that lacks files, which makes way.
         if (await isComplete(dir, content)) return false
-        if (attempt === 2) throw fileError("replace", dir, error)
+        const attempts = isOccupied(error) ? OCCUPIED_ATTEMPTS : 3
+        if (attempt + 1 >= attempts) throw fileError("replace", dir, error)
         await remove(dir)
       }
     }
