@@ -52,7 +52,8 @@ export function adviceFor(refusal: Refusal): Advice | undefined {
     const how = `set the option region${region === undefined ? "" : ` to "${region}"`}, or AWS_REGION`
     return { advice: `; the bucket "${bucket}" ${there}: ${how}` }
   }
-  if (/^KMS\./.test(code) || /\bkms:\w+/i.test(message)) return kmsAdvice(code)
+  // As AWS has it, and MinIO: "kms:KeyNotFound".
+  if (/^kms[.:]/i.test(code) || /\bkms:\w+/i.test(message)) return kmsAdvice(code)
   if (QUOTA.test(code) || status === 507) {
     return {
       advice: `; the store or the bucket "${bucket}" is full: make room (gc), or have its quota raised`,
@@ -63,6 +64,13 @@ export function adviceFor(refusal: Refusal): Advice | undefined {
       return {
         advice:
           "; the object was moved to an archive (Glacier): restore it there, and exempt it from that rule",
+      }
+    case "InvalidStorageClass":
+      return { advice: "; name a class that this store has by s3.storageClass, or none" }
+    case "InvalidRequest":
+      if (!/server.side encryption/i.test(message)) return undefined
+      return {
+        advice: `; it is encrypted by a customer's own key (SSE-C): give it by s3.encryption (VECSNAP_SSE_C_KEY)`,
       }
     case "InvalidAccessKeyId":
       return {

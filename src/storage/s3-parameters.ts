@@ -6,7 +6,7 @@ export type S3Encryption =
   /** By keys of the store. */
   | { readonly type: "AES256" }
   /** By a key of KMS; default the bucket's. Readers need permission to use it, and no setting. */
-  | { readonly type: "aws:kms" | "aws:kms:dsse"; readonly keyId?: string }
+  | { readonly type: "aws:kms" | "aws:kms:dsse"; readonly keyId?: string | undefined }
   /**
    * By a key of your own, of 32 bytes (SSE-C), which the store forgets: every reader must be given it, too.
    */

@@ -3,7 +3,7 @@ import { expect, it } from "vitest"
 import { readSource, typescriptFiles } from "./source-files.js"
 
 /** What callers write as an object: options by their names, and these. */
-const GIVEN = /(Options|Settings|Credentials|Bounds)$|^VectorRecord$/
+const GIVEN = /(Options|Settings|Credentials|Encryption|Bounds)$|^VectorRecord$/
 
 /**
  * Under `exactOptionalPropertyTypes`, `{ k?: number }` refuses `{ k: undefined }`, which is what callers have

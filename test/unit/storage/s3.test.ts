@@ -207,6 +207,18 @@ describe("S3 store, errors", () => {
     ["a token of other keys", status(400, "InvalidToken"), /token does not belong to the access key/],
     ["an archived object", status(403, "InvalidObjectState"), /archive \(Glacier\): restore it/],
     ["a disabled key of KMS", status(400, "KMS.DisabledException"), /\(KMS\) cannot be used/],
+    ["a key of KMS that MinIO does not know", status(404, "kms:KeyNotFound"), /\(KMS\) cannot be used/],
+    ["a class that the store lacks", status(400, "InvalidStorageClass"), /s3\.storageClass, or none/],
+    [
+      "an object of a key of the customer's",
+      (response) =>
+        response
+          .writeHead(400, { "content-type": "application/xml" })
+          .end(
+            "<Error><Code>InvalidRequest</Code><Message>stored using a form of Server Side Encryption</Message></Error>",
+          ),
+      /customer's own key \(SSE-C\): give it by s3\.encryption/,
+    ],
     ["a full bucket", status(403, "QuotaExceeded"), /is full: make room/],
     ["a full store", status(507, "XMinioStorageFull"), /is full: make room/],
     [
