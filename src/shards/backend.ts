@@ -111,8 +111,16 @@ export interface PoolOptions {
 }
 
 export interface ShardPool {
-  /** Opens a shard. Throws `Corrupt` if its files are not what `spec` and `index` say. */
-  open(source: ShardSource, spec: ShardSpec, index: IndexDescription): Promise<ShardReader>
+  /**
+   * Opens a shard. Throws `Corrupt` if its files are not what `spec` and `index` say, or have not as many
+   * rows as `rows`, which is what the manifest says, where that is given.
+   */
+  open(
+    source: ShardSource,
+    spec: ShardSpec,
+    index: IndexDescription,
+    rows?: number | undefined,
+  ): Promise<ShardReader>
   /** Closes what is shared. All readers must be closed before. Idempotent. */
   close(): Promise<void>
 }

@@ -52,6 +52,12 @@ export function describeFields(fields: readonly FieldSpec[]): string {
   return JSON.stringify(fields.map(({ name, type }) => [name, type]))
 }
 
+/** Throws `Corrupt` unless the file has as many rows as the manifest says, where that is known. */
+export function checkRowCount(file: string, got: number, expected: number | undefined): void {
+  if (expected === undefined || got === expected) return
+  throw corrupt(`${file} has ${got} rows, the manifest says ${expected}`, { file, got, expected })
+}
+
 /** What a shard file says of itself. */
 export interface ShardFacts {
   readonly dim: string | number | undefined

@@ -10,12 +10,16 @@ import { localDirectory } from "./source.js"
 export async function withShard<T>(
   pool: ShardPool,
   dir: string,
-  { folder, index }: { readonly folder: string; readonly index: IndexDescription },
+  {
+    folder,
+    index,
+    rows,
+  }: { readonly folder: string; readonly index: IndexDescription; readonly rows: number },
   spec: ShardSpec,
   use: (reader: ShardReader) => Promise<T>,
 ): Promise<T> {
   try {
-    const reader = await pool.open(localDirectory(dir), spec, index)
+    const reader = await pool.open(localDirectory(dir), spec, index, rows)
     try {
       return await use(reader)
     } finally {

@@ -176,7 +176,7 @@ export class OpenShards {
     const entry = state.shards.get(shard)!
     const pool = this.#poolFor(state.snapshot.backend)
     const open = (source: ShardSource) =>
-      this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index))
+      this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index, entry.rows))
     return this.#cache.use(
       state.contents.get(shard)!,
       // Not the caller's signal but that of all who wait for the shard.

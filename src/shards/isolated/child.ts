@@ -71,8 +71,8 @@ async function answer(number: number, request: Request): Promise<void> {
 async function handle(request: Request): Promise<Reply<CallName>> {
   switch (request.call) {
     case "open": {
-      const { shard, dir, spec, index } = request
-      const reader = await pool.open(localDirectory(dir), spec, index)
+      const { shard, dir, spec, index, rows } = request
+      const reader = await pool.open(localDirectory(dir), spec, index, rows)
       readers.set(shard, reader)
       return { rows: reader.rows, bytes: reader.bytes }
     }

@@ -48,6 +48,14 @@ export function createIsolatedPool(
   return new IsolatedPool(backend, options, isolation)
 }
 
+/** What it takes to open a shard. */
+interface Opening {
+  readonly dir: string
+  readonly spec: ShardSpec
+  readonly index: IndexDescription
+  readonly rows: number | undefined
+}
+
 /** Where a shard is open: a process that must not have ended since, and its number there. */
 interface Home {
   readonly slot: ChildSlot
@@ -97,8 +105,13 @@ class IsolatedPool implements ShardPool {
     })
   }
 
-  async open(source: ShardSource, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
-    const reader = new IsolatedReader(this, await source.localDir(), spec, index)
+  async open(
+    source: ShardSource,
+    spec: ShardSpec,
+    index: IndexDescription,
+    rows?: number | undefined,
+  ): Promise<ShardReader> {
+    const reader = new IsolatedReader(this, { dir: await source.localDir(), spec, index, rows })
     await reader.open()
     return reader
   }
@@ -108,12 +121,12 @@ class IsolatedPool implements ShardPool {
     return this.suspects.isSuspect(name) ? this.#aside : this.#common
   }
 
-  async settle(dir: string, spec: ShardSpec, index: IndexDescription): Promise<Home> {
+  async settle(opening: Opening): Promise<Home> {
     if (this.#closed) throw closed("the shard pool is closed")
-    const slot = this.slotOf(dir)
+    const slot = this.slotOf(opening.dir)
     const { generation } = slot
     const shard = this.number()
-    const opened = await slot.call("open", { shard, dir, spec, index }, { names: [dir] })
+    const opened = await slot.call("open", { shard, ...opening }, { names: [opening.dir] })
     return { slot, generation, shard, ...opened }
   }
 
@@ -146,20 +159,18 @@ class IsolatedPool implements ShardPool {
 
 class IsolatedReader implements ShardReader {
   readonly #pool: IsolatedPool
+  readonly #opening: Opening
   readonly #dir: string
-  readonly #spec: ShardSpec
-  readonly #index: IndexDescription
   readonly #running = new Set<Promise<unknown>>()
   #home: Promise<Home> | undefined
   #closing: Promise<void> | undefined
   rows = 0
   bytes = 0
 
-  constructor(pool: IsolatedPool, dir: string, spec: ShardSpec, index: IndexDescription) {
+  constructor(pool: IsolatedPool, opening: Opening) {
     this.#pool = pool
-    this.#dir = dir
-    this.#spec = spec
-    this.#index = index
+    this.#opening = opening
+    this.#dir = opening.dir
   }
 
   async open(): Promise<void> {
@@ -181,7 +192,7 @@ class IsolatedReader implements ShardReader {
   }
 
   async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
-    toStoredIds(ids, this.#spec)
+    toStoredIds(ids, this.#opening.spec)
     const records = await this.#run(({ slot, shard }) =>
       slot.call("get", { shard, ids }, { names: [this.#dir] }),
     )
@@ -271,7 +282,7 @@ class IsolatedReader implements ShardReader {
     }
     // Whoever noticed first has begun already.
     if (this.#home === known) {
-      const opening = this.#pool.settle(this.#dir, this.#spec, this.#index)
+      const opening = this.#pool.settle(this.#opening)
       this.#home = opening
       opening.catch(() => {
         if (this.#home === opening) this.#home = undefined

@@ -30,6 +30,7 @@ export interface Calls {
       readonly dir: string
       readonly spec: ShardSpec
       readonly index: IndexDescription
+      readonly rows: number | undefined
     }
     reply: { readonly rows: number; readonly bytes: number }
   }

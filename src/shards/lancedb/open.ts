@@ -1,10 +1,12 @@
 import { lstat, open, readdir } from "node:fs/promises"
 import { join } from "node:path"
 import type { Connection, Session, Table } from "@lancedb/lancedb"
+import type { Schema } from "apache-arrow"
 import { corrupt, isVecsnapError, messageOf } from "../../errors.js"
+import type { FieldType, IdType } from "../../records.js"
 import type { Metric } from "../../vectors/metric.js"
 import type { IndexDescription, ShardSpec } from "../backend.js"
-import { checkFacts } from "../stored.js"
+import { checkFacts, checkRowCount } from "../stored.js"
 import { MANIFEST_MOST_BYTES, readLanceManifest } from "./manifest-file.js"
 import type { LanceDb } from "./packages.js"
 import { FORMAT, INDEX, recordColumns, TABLE, tableDir, VERSION } from "./schema.js"
@@ -39,6 +41,7 @@ export async function openTable(
   dir: string,
   spec: ShardSpec,
   index: IndexDescription,
+  expected?: number | undefined,
 ): Promise<OpenTable> {
   const file = tableDir(dir)
   const ivf = readIndex(file, index)
@@ -49,7 +52,7 @@ export async function openTable(
     const connection = await lancedb.connect(dir, { session })
     try {
       const table = await connection.openTable(TABLE)
-      const rows = await checkTable(table, file, spec)
+      const rows = await checkTable(table, file, spec, expected)
       return { table, file, spec, rows, index: ivf, close: () => closeTable(connection, table) }
     } catch (error) {
       connection.close()
@@ -129,12 +132,25 @@ async function readBounded(path: string, most: number): Promise<Uint8Array> {
   }
 }
 
+const ID_COLUMN: Readonly<Record<IdType, string>> = { string: "Utf8", int64: "Int64" }
+const FIELD_COLUMN: Readonly<Record<FieldType, string>> = {
+  string: "Utf8",
+  int64: "Int64",
+  float64: "Float64",
+  bool: "Bool",
+}
+
 const PARTITIONS_MAX = 2 ** 20
 const isCount = (value: number, most: number): boolean =>
   Number.isInteger(value) && value >= 1 && value <= most
 
 /** The number of rows, once it is clear that the table is complete, indexed and belongs to the snapshot. */
-async function checkTable(table: Table, file: string, spec: ShardSpec): Promise<number> {
+async function checkTable(
+  table: Table,
+  file: string,
+  spec: ShardSpec,
+  expected: number | undefined,
+): Promise<number> {
   const schema = await table.schema()
   const format = `${schema.metadata.get("format")} ${schema.metadata.get("version")}`
   if (format !== `${FORMAT} ${VERSION}`) {
@@ -149,13 +165,28 @@ async function checkTable(table: Table, file: string, spec: ShardSpec): Promise<
     fields: schema.metadata.get("fields"),
   }
   checkFacts(file, facts, spec)
+  checkColumns(file, schema, spec)
   const rows = await table.countRows()
+  checkRowCount(file, rows, expected)
   await checkIndex(table, file, spec.metric, rows)
   // The manifest alone has been read so far. This fails now, not in the first query, if other files are
   // missing.
   const first = await table.query().select(recordColumns(spec)).limit(1).toArrow()
   if (rows < 1 || first.numRows !== 1) throw corrupt(`${file} has no rows`, { file })
   return rows
+}
+
+/** Names and types of all columns: answers are taken for what the snapshot declares. */
+function checkColumns(file: string, schema: Schema, spec: ShardSpec): void {
+  const got = schema.fields.map(({ name, type }) => `${name} ${type}`).join(", ")
+  const expected = [
+    `id ${ID_COLUMN[spec.id.type]}`,
+    `vector FixedSizeList[${spec.dim}]<Float32>`,
+    ...spec.fields.map(({ type }, i) => `c${i} ${FIELD_COLUMN[type]}`),
+    "payload Utf8",
+  ].join(", ")
+  if (got !== expected)
+    throw corrupt(`${file} has the wrong columns: expected ${expected}, got ${got}`, { file })
 }
 
 /** Every row must be in the index: LanceDB answers without a word from an index that lacks some. */

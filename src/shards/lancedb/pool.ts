@@ -41,11 +41,18 @@ class LancePool implements ShardPool {
     this.#memoryBytes = memoryBytes
   }
 
-  async open(source: ShardSource, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
+  async open(
+    source: ShardSource,
+    spec: ShardSpec,
+    index: IndexDescription,
+    rows?: number | undefined,
+  ): Promise<ShardReader> {
     const lancedb = await loadLanceDb()
     if (this.#closed) throw closed("the shard pool is closed")
     this.#session ??= new lancedb.Session(BigInt(this.#memoryBytes), BigInt(METADATA_CACHE_BYTES))
-    return new LanceReader(await openTable(lancedb, this.#session, await source.localDir(), spec, index))
+    return new LanceReader(
+      await openTable(lancedb, this.#session, await source.localDir(), spec, index, rows),
+    )
   }
 
   async close(): Promise<void> {

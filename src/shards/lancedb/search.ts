@@ -31,6 +31,13 @@ export async function searchTable(shard: OpenTable, query: Float32Array, k: numb
     const columns = readColumns(found, shard)
     const vectors = readVectors(found)
     const distances = vectors.map((vector) => distance(metric, query, vector))
+    const unknown = distances.findIndex((value) => !Number.isFinite(value))
+    if (unknown >= 0) {
+      throw corrupt(
+        `${shard.file}: the vector of record ${columns.ids[unknown]} is at distance ${distances[unknown]}: it has values that are not finite`,
+        { file: shard.file, id: columns.ids[unknown] },
+      )
+    }
     const order = Array.from(distances.keys()).sort(
       (a, b) => distances[a]! - distances[b]! || compareIds(columns.ids[a]!, columns.ids[b]!),
     )

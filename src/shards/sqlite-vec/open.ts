@@ -6,20 +6,21 @@ import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
 import { allocateVectors, createScanTable, type RowNorms, type ScanTable } from "../../vectors/scan.js"
 import type { ShardSpec } from "../backend.js"
-import { checkFacts } from "../stored.js"
+import { checkFacts, checkRowCount, describeFields } from "../stored.js"
 import {
   FORMAT,
-  OBJECTS_BESIDE,
+  plainSql,
   SELECT_CHUNK_VECTORS,
   SELECT_CHUNKS,
   SELECT_EXTENT,
   SELECT_META,
   SELECT_POSITION,
   SELECT_SCHEMA,
+  schemaObjects,
   selectRecordSql,
-  tablesRead,
   VERSION,
 } from "./schema.js"
+import { checkSchemaPages } from "./schema-pages.js"
 
 /** An open shard file. Rows are counted from 0 in order of id. */
 export interface OpenShard {
@@ -46,6 +47,9 @@ export interface Block {
   readonly table: ScanTable
 }
 
+/** A key and a value of the table of facts, apart from the list of fields. */
+const META_BYTES = 1000
+
 /** What does not fit into a page lies in others, which several rows can be made to lead to. */
 const LONG_TEXTS = 256
 
@@ -59,12 +63,18 @@ interface Chunk {
 }
 
 /** Opens and validates a shard file. Throws `Corrupt`, naming the file, if it is not what `spec` says. */
-export function openShardFile(Sqlite: typeof Database, file: string, spec: ShardSpec): OpenShard {
+export function openShardFile(
+  Sqlite: typeof Database,
+  file: string,
+  spec: ShardSpec,
+  expectedRows?: number | undefined,
+): OpenShard {
   // SQLite reports a missing file as one that it cannot open, which may have other causes.
   const sizeBytes = statSync(file, { throwIfNoEntry: false })?.size
   if (sizeBytes === undefined) throw corrupt(`${file} is missing`, { file })
   return reading(file, () => {
     assertAlone(file)
+    checkSchemaPages(file, sizeBytes)
     const db = new Sqlite(file, { readonly: true, fileMustExist: true })
     try {
       // The file comes from elsewhere: its schema may not call functions with side effects. Extensions cannot
@@ -80,7 +90,7 @@ export function openShardFile(Sqlite: typeof Database, file: string, spec: Shard
       db.exec("BEGIN")
       checkSize(db, file, sizeBytes)
       checkSchema(db, file, spec)
-      return new SqliteShard(db, file, spec, sizeBytes)
+      return new SqliteShard(db, file, spec, sizeBytes, expectedRows)
     } catch (error) {
       db.close()
       throw error
@@ -109,19 +119,22 @@ class SqliteShard implements OpenShard {
     readonly file: string,
     readonly spec: ShardSpec,
     sizeBytes: number,
+    expectedRows: number | undefined,
   ) {
     this.#db = db
     this.#sizeBytes = sizeBytes
-    this.rows = readRowCount(db, file, spec, sizeBytes)
-    this.#chunks = readChunks(db, file, this.rows)
+    this.rows = readRowCount(db, file, spec, { sizeBytes, expectedRows })
+    this.#chunks = readChunks(db, file, this.rows, sizeBytes)
     this.#selectVectors = db.prepare(SELECT_CHUNK_VECTORS).pluck()
     this.#selectRecord = db.prepare(selectRecordSql(spec)).raw()
     this.#selectPosition = db.prepare(SELECT_POSITION).pluck()
   }
 
   readRecord(row: number): readonly unknown[] {
-    const record = reading(this.file, () => this.#selectRecord.get(BigInt(row + 1)))
-    if (!Array.isArray(record)) throw corrupt(`${this.file}: row ${row + 1} is missing`, { file: this.file })
+    const record = reading(this.file, () => this.#selectRecord.get(BigInt(row + 1), this.#sizeBytes))
+    if (!Array.isArray(record)) {
+      throw corrupt(`${this.file}: row ${row + 1} is missing, or longer than the file`, { file: this.file })
+    }
     this.#checkLength(row, record)
     return record
   }
@@ -187,6 +200,7 @@ class SqliteShard implements OpenShard {
       const vectors = this.#readChunk(chunk)
       const { firstRow } = chunk
       const table = createScanTable(metric, vectors, dim, this.#norms.get(firstRow))
+      this.#checkFinite(table, firstRow)
       this.#norms.set(firstRow, table.norms)
       yield { firstRow, table }
     }
@@ -197,8 +211,22 @@ class SqliteShard implements OpenShard {
     const { dim, metric } = this.spec
     const vectors = allocateVectors(metric, this.rows, dim)
     for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
-    this.#loaded = createScanTable(metric, vectors, dim)
+    const table = createScanTable(metric, vectors, dim)
+    this.#checkFinite(table, 0)
+    this.#loaded = table
     this.#norms.clear()
+  }
+
+  /** A row that has a value which is no number would be at no distance, and left out without a word. */
+  #checkFinite({ norms, vectors, dim }: ScanTable, firstRow: number): void {
+    if (norms.ordinary) return
+    const place = vectors.findIndex((value) => !Number.isFinite(value))
+    if (place < 0) return
+    const row = firstRow + Math.floor(place / dim) + 1
+    throw corrupt(
+      `${this.file}: the vector of row ${row} has ${vectors[place]} at position ${place % dim}, expected a finite number`,
+      { file: this.file, row },
+    )
   }
 
   close(): void {
@@ -208,10 +236,10 @@ class SqliteShard implements OpenShard {
 
   /** Vectors of the rows in use. */
   #readChunk(chunk: Chunk): Float32Array {
-    const bytes = reading(this.file, () => this.#selectVectors.get(chunk.id))
     const expected = chunk.size * this.spec.dim * 4
-    if (!(bytes instanceof Uint8Array) || bytes.byteLength !== expected) {
-      const got = bytes instanceof Uint8Array ? `${bytes.byteLength} bytes` : String(bytes)
+    const bytes = reading(this.file, () => this.#selectVectors.get(expected, chunk.id))
+    if (!(bytes instanceof Uint8Array)) {
+      const got = typeof bytes === "bigint" ? `${bytes} bytes` : String(bytes)
       throw corrupt(`${this.file}: vector chunk ${chunk.id} expected ${expected} bytes, got ${got}`, {
         file: this.file,
       })
@@ -257,24 +285,33 @@ function checkSize(db: Database.Database, file: string, sizeBytes: number): void
   }
 }
 
-/** Looks at what there is before anything of it is queried. */
+/** Looks at what there is before anything of it is queried: exactly what a shard has, and nothing beside it. */
 function checkSchema(db: Database.Database, file: string, spec: ShardSpec): void {
-  const missing = new Map(tablesRead(spec))
+  const missing = new Map(schemaObjects(spec))
   for (const row of db.prepare(SELECT_SCHEMA).raw().iterate()) {
     const [type, name, sql] = row as [string, string, string | null]
-    const known = type === "table" && missing.get(name) === sql
-    if (known) missing.delete(name)
-    else if (missing.has(name) || !OBJECTS_BESIDE.includes(name)) {
+    const expected = missing.get(name)
+    const isAsMade =
+      type === (expected === null ? "index" : "table") &&
+      (sql === expected || (typeof sql === "string" && plainSql(sql) === expected))
+    if (!isAsMade) {
       throw corrupt(`${file} has the ${type} "${name}", which is not that of a shard`, { file, name, sql })
     }
+    missing.delete(name)
   }
   const [name] = missing.keys()
   if (name !== undefined) throw corrupt(`${file} has no table "${name}"`, { file, name })
 }
 
 /** The number of rows that the file says it has, once it is clear that the file belongs to the snapshot. */
-function readRowCount(db: Database.Database, file: string, spec: ShardSpec, sizeBytes: number): number {
-  const meta = new Map(db.prepare(SELECT_META).raw().all() as [string, string][])
+function readRowCount(
+  db: Database.Database,
+  file: string,
+  spec: ShardSpec,
+  { sizeBytes, expectedRows }: { readonly sizeBytes: number; readonly expectedRows: number | undefined },
+): number {
+  const longest = META_BYTES + Buffer.byteLength(describeFields(spec.fields))
+  const meta = new Map(db.prepare(SELECT_META).raw().all(longest) as [string, string][])
   const format = `${meta.get("format")} ${meta.get("version")}`
   if (format !== `${FORMAT} ${VERSION}`) {
     throw corrupt(`${file} has the wrong format: expected ${FORMAT} ${VERSION}, got ${format}`, { file })
@@ -287,6 +324,7 @@ function readRowCount(db: Database.Database, file: string, spec: ShardSpec, size
   }
   checkFacts(file, facts, spec)
   const rows = Number(meta.get("rows"))
+  checkRowCount(file, rows, expectedRows)
   // Before anything is counted up to that number: pages may lead to one another without end.
   if (rows * spec.dim * 4 > sizeBytes) {
     throw corrupt(
@@ -314,8 +352,8 @@ interface StoredChunk {
 }
 
 /** The chunks of the vec0 table, which must hold rowids 1 to `rows` in order and without gaps. */
-function readChunks(db: Database.Database, file: string, rows: number): Chunk[] {
-  const stored = db.prepare(SELECT_CHUNKS).iterate() as IterableIterator<StoredChunk>
+function readChunks(db: Database.Database, file: string, rows: number, sizeBytes: number): Chunk[] {
+  const stored = db.prepare(SELECT_CHUNKS).iterate(sizeBytes, sizeBytes) as IterableIterator<StoredChunk>
   const chunks: Chunk[] = []
   let firstRow = 0
   for (const { chunk_id: id, size: storedSize, validity, rowids } of stored) {

@@ -65,19 +65,24 @@ class SqlitePool implements ShardPool {
     this.#memoryBytes = memoryBytes
   }
 
-  async open(source: ShardSource, spec: ShardSpec, index: IndexDescription): Promise<ShardReader> {
+  async open(
+    source: ShardSource,
+    spec: ShardSpec,
+    index: IndexDescription,
+    rows?: number | undefined,
+  ): Promise<ShardReader> {
     await loadSqlite()
     const file = shardFile(await source.localDir())
     if (index.kind !== "flat") {
       throw corrupt(`${file} cannot have an index of kind "${index.kind}": expected "flat"`, { file })
     }
-    const reader = new SqliteReader(this, file, spec)
+    const reader = new SqliteReader(this, file, spec, rows)
     await reader.open()
     return reader
   }
 
   /** Opens a shard in the least loaded worker, with its vectors in memory as long as they fit. */
-  async settle(file: string, spec: ShardSpec): Promise<Home> {
+  async settle(file: string, spec: ShardSpec, expected: number | undefined): Promise<Home> {
     const info = await stat(file).catch((cause: unknown) => {
       throw corrupt(`${file} is missing or cannot be read`, { file }, cause)
     })
@@ -88,7 +93,7 @@ class SqlitePool implements ShardPool {
     slot.load.fileBytes += info.size
     let vectorBytes = 0
     try {
-      const { rows } = await slot.call("open", { handle, file, spec })
+      const { rows } = await slot.call("open", { handle, file, spec, rows: expected })
       const wanted = vectorMemoryBytes(spec.metric, rows, spec.dim)
       if (this.#heldBytes() + wanted <= this.#memoryBytes && slot.generation === generation) {
         slot.load.vectorBytes += wanted
@@ -146,15 +151,17 @@ class SqliteReader implements ShardReader {
   readonly #pool: SqlitePool
   readonly #file: string
   readonly #spec: ShardSpec
+  readonly #expected: number | undefined
   #home: Promise<Home> | undefined
   #closing: Promise<void> | undefined
   rows = 0
   bytes = 0
 
-  constructor(pool: SqlitePool, file: string, spec: ShardSpec) {
+  constructor(pool: SqlitePool, file: string, spec: ShardSpec, expected: number | undefined) {
     this.#pool = pool
     this.#file = file
     this.#spec = spec
+    this.#expected = expected
   }
 
   async open(): Promise<void> {
@@ -228,7 +235,7 @@ class SqliteReader implements ShardReader {
     }
     // Whoever noticed first has begun already.
     if (this.#home === known) {
-      const opening = this.#pool.settle(this.#file, this.#spec)
+      const opening = this.#pool.settle(this.#file, this.#spec, this.#expected)
       this.#home = opening
       opening.catch(() => {
         if (this.#home === opening) this.#home = undefined

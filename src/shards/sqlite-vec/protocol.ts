@@ -13,7 +13,11 @@ import type { Answers } from "./search.js"
  */
 export interface Calls {
   open: {
-    request: OfHandle & { readonly file: string; readonly spec: ShardSpec }
+    request: OfHandle & {
+      readonly file: string
+      readonly spec: ShardSpec
+      readonly rows: number | undefined
+    }
     reply: { readonly rows: number }
   }
   /** Reads the vectors into memory, from where they are searched from then on. */

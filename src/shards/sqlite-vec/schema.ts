@@ -55,10 +55,13 @@ export function schemaSql(spec: ShardSpec, rows: number): string {
   return `
     ${META_SQL};
     ${recordsSql(spec)};
-    CREATE VIRTUAL TABLE vec_index USING vec0(
-      vector float[${spec.dim}] distance_metric=${VEC0_METRIC[spec.metric]}, chunk_size=${chunkRows(rows)}
-    );`
+    ${vecIndexSql(spec, chunkRows(rows))};`
 }
+
+const vecIndexSql = (spec: ShardSpec, chunkSize: number): string =>
+  `CREATE VIRTUAL TABLE vec_index USING vec0(
+      vector float[${spec.dim}] distance_metric=${VEC0_METRIC[spec.metric]}, chunk_size=${chunkSize}
+    )`
 
 const META_SQL =
   "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID"
@@ -79,7 +82,7 @@ function recordsSql(spec: ShardSpec): string {
  * shadow tables. Anything else under these names (a view, a generated column, a table without its index)
  * could make a plain SELECT compute whatever its author likes, for as long as they like.
  */
-export function tablesRead(spec: ShardSpec): ReadonlyMap<string, string> {
+function tablesRead(spec: ShardSpec): ReadonlyMap<string, string> {
   return new Map([
     ["meta", META_SQL],
     ["records", recordsSql(spec)],
@@ -94,19 +97,30 @@ export function tablesRead(spec: ShardSpec): ReadonlyMap<string, string> {
   ])
 }
 
+/** What sqlite-vec and SQLite make for themselves besides {@link tablesRead}. Indexes have no statement. */
+const OBJECTS_BESIDE = [
+  ["vec_index_info", 'CREATE TABLE "vec_index_info" (key text primary key, value any)'],
+  [
+    "vec_index_rowids",
+    'CREATE TABLE "vec_index_rowids"(rowid INTEGER PRIMARY KEY AUTOINCREMENT,id,chunk_id INTEGER,chunk_offset INTEGER)',
+  ],
+  ["sqlite_sequence", "CREATE TABLE sqlite_sequence(name,seq)"],
+  ["sqlite_autoindex_records_1", null],
+  ["sqlite_autoindex_vec_index_info_1", null],
+  ["sqlite_autoindex_vec_index_vector_chunks00_1", null],
+] as const
+
 /**
- * All else that a shard's database has besides {@link tablesRead}: what sqlite-vec and SQLite make for
- * themselves.
+ * All that a shard's database has, by name, each with the statement that must have made it. That of
+ * `vec_index` is as {@link plainSql} has it.
  */
-export const OBJECTS_BESIDE: readonly string[] = [
-  "vec_index",
-  "vec_index_info",
-  "vec_index_rowids",
-  "sqlite_sequence",
-  "sqlite_autoindex_records_1",
-  "sqlite_autoindex_vec_index_info_1",
-  "sqlite_autoindex_vec_index_vector_chunks00_1",
-]
+export function schemaObjects(spec: ShardSpec): ReadonlyMap<string, string | null> {
+  return new Map([...tablesRead(spec), ...OBJECTS_BESIDE, ["vec_index", plainSql(vecIndexSql(spec, 0))]])
+}
+
+/** The statement of `vec_index` without the number of rows that a chunk has, and without its layout. */
+export const plainSql = (sql: string): string =>
+  sql.replace(/\s+/g, " ").replace(/chunk_size=\d{1,9} /, "chunk_size=0 ")
 
 export const INSERT_META = "INSERT INTO meta (key, value) VALUES (?, ?)"
 // What sqlite-vec itself writes for rows inserted in order, but one statement a chunk instead of several a
@@ -126,18 +140,27 @@ export function insertRecordSql(spec: ShardSpec): string {
 
 export const SELECT_SCHEMA = "SELECT type, name, sql FROM sqlite_schema"
 // Nothing is read without a bound: pages of a hostile file may lead to one another without end.
-export const SELECT_META = "SELECT key, value FROM meta LIMIT 100"
+// Nor is anything longer than it may be: its length is known before it is read, and one short chain of pages
+// could be read over and over for it.
+export const SELECT_META =
+  "SELECT key, value FROM meta WHERE octet_length(key) + octet_length(value) <= ? LIMIT 100"
 /** How many records there are, counted up to the bound given, and the range of their positions. */
 export const SELECT_EXTENT =
   "SELECT (SELECT count(*) FROM (SELECT 1 FROM records LIMIT ?)), " +
   "(SELECT min(position) FROM records), (SELECT max(position) FROM records)"
-export const SELECT_CHUNKS = "SELECT chunk_id, size, validity, rowids FROM vec_index_chunks ORDER BY chunk_id"
-export const SELECT_CHUNK_VECTORS = "SELECT vectors FROM vec_index_vector_chunks00 WHERE rowid = ?"
+export const SELECT_CHUNKS =
+  "SELECT chunk_id, size, iif(octet_length(validity) <= ?, validity, NULL) AS validity, " +
+  "iif(octet_length(rowids) <= ?, rowids, NULL) AS rowids FROM vec_index_chunks ORDER BY chunk_id"
+/** The vectors of a chunk, or how many bytes they have. Parameters: the bytes that are expected, the chunk. */
+export const SELECT_CHUNK_VECTORS =
+  "SELECT iif(octet_length(vectors) = ?, vectors, octet_length(vectors)) FROM vec_index_vector_chunks00 WHERE rowid = ?"
 export const SELECT_POSITION = "SELECT position FROM records WHERE id = ?"
 
-/** Columns: id, fields in order, payload. */
+/** Columns: id, fields in order, payload. Parameters: the position, and the bytes that it may have at most. */
 export function selectRecordSql(spec: ShardSpec): string {
-  return `SELECT ${recordColumns(spec).join(", ")} FROM records WHERE position = ?`
+  const columns = recordColumns(spec)
+  const bytes = columns.map((column) => `ifnull(octet_length(${column}), 0)`).join(" + ")
+  return `SELECT ${columns.join(", ")} FROM records WHERE position = ? AND ${bytes} <= ?`
 }
 
 function recordColumns(spec: ShardSpec): string[] {

@@ -29,7 +29,7 @@ function answer({ number, request }: NumberedRequest): NumberedReply {
 
 function handle(request: Request): Reply<CallName> {
   if (request.call === "open") {
-    const opened = openShardFile(Sqlite, request.file, request.spec)
+    const opened = openShardFile(Sqlite, request.file, request.spec, request.rows)
     shards.set(request.handle, opened)
     return { rows: opened.rows }
   }

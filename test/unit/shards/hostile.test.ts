@@ -100,6 +100,12 @@ async function sharingOneText(rows: number): Promise<string> {
   return file
 }
 
+/** A number of SQLite's, in three groups of seven bits. */
+const varint = (value: number): Buffer =>
+  Buffer.from([0x80 | (value >> 14), 0x80 | ((value >> 7) & 0x7f), value & 0x7f])
+const readVarint = (bytes: Buffer, at: number): number =>
+  ((bytes[at]! & 0x7f) << 14) | ((bytes[at + 1]! & 0x7f) << 7) | bytes[at + 2]!
+
 const REPLACE_RECORDS = "DROP TABLE records"
 
 describe("a hostile SQLite file", () => {
@@ -137,6 +143,37 @@ describe("a hostile SQLite file", () => {
     ["a trigger", "CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM records; END", /the trigger "t"/],
     ["statistics for the planner", "ANALYZE", /the table "sqlite_stat/],
     ["one table more", "CREATE TABLE more (x)", /the table "more"/],
+    [
+      "a view under a name of sqlite-vec",
+      `DROP TABLE vec_index_info; CREATE VIEW vec_index_info AS ${ENDLESS} SELECT x AS key, 1 AS value FROM c`,
+      /the view "vec_index_info"/,
+    ],
+    [
+      "a table of another kind under a name of sqlite-vec",
+      "DROP TABLE vec_index_rowids; CREATE TABLE vec_index_rowids (rowid INTEGER PRIMARY KEY)",
+      /the table "vec_index_rowids"/,
+    ],
+    [
+      "another virtual table",
+      "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'float[8]', 'float[9]') WHERE name = 'vec_index'",
+      /the table "vec_index"/,
+    ],
+    ["a table less", "DROP TABLE vec_index_info", /no table/],
+    [
+      "a hundred objects",
+      Array.from({ length: 100 }, (_, i) => `CREATE TABLE t${i} (x)`).join(";"),
+      /schema that no shard has/,
+    ],
+    [
+      "a vector that is not a number",
+      "UPDATE vec_index_vector_chunks00 SET vectors = CAST(substr(vectors, 1, 36) || x'0000c07f' || substr(vectors, 41) AS BLOB)",
+      /the vector of row 2 has NaN at position 1/,
+    ],
+    [
+      "an infinite vector",
+      "UPDATE vec_index_vector_chunks00 SET vectors = CAST(substr(vectors, 1, 36) || x'000080ff' || substr(vectors, 41) AS BLOB)",
+      /the vector of row 2 has -Infinity at position 1/,
+    ],
     ["a write-ahead log", "PRAGMA journal_mode = WAL", /file format 2\/2/],
     ["a number for a size", "UPDATE vec_index_chunks SET validity = 5", /vector chunk 1/],
     ["a text for a blob", "UPDATE vec_index_vector_chunks00 SET vectors = 'x'", /vector chunk 1/],
@@ -206,6 +243,62 @@ describe("a hostile SQLite file", () => {
         message: expect.stringMatching(/no room for their vectors/),
       }),
     )
+  })
+
+  it("with a schema whose pages lead back to themselves is Corrupt before SQLite reads it", async () => {
+    const bytes = await readFile(sound)
+    const file = join(root, "loop.db")
+    const page = bytes.length / bytes.readUInt32BE(28)
+    // Of the first page: an interior one, without cells but with a last child.
+    const loops = [
+      [1, /page 1 is not there, or there twice/],
+      [2 ** 31, /page 2147483648 is not there/],
+      [3, /page 3 is of type/],
+    ] as const
+    for (const [child, message] of loops) {
+      const damaged = Buffer.from(bytes)
+      damaged[100] = 5
+      damaged.writeUInt16BE(0, 103)
+      damaged.writeUInt32BE(child, 108)
+      if (child === 3) damaged[2 * page] = 10
+      await writeFile(file, damaged)
+      expect(() => read(file)).toThrow(
+        expect.objectContaining({ tag: "Corrupt", message: expect.stringMatching(message) }),
+      )
+    }
+  })
+
+  it("that says of a text that it is longer than the file is Corrupt before it is read", async () => {
+    const dir = join(root, `${copies++}`)
+    await mkdir(dir)
+    const payload = JSON.stringify("x".repeat(20_000))
+    await buildShard(rowsOf([{ ...noiseRows(1, 8)[0]!, payload }], SPEC), dir, SPEC)
+    const file = join(dir, "shard.db")
+    const damaged = await readFile(file)
+    // A record's header has a serial type for each column, 2 n + 13 for a text of n bytes; before it come its
+    // own length and the types of position, id and field, the row's number, and the length of all of it.
+    const serial = (bytes: number): Buffer => varint(2 * bytes + 13)
+    const at = damaged.indexOf(serial(payload.length))
+    const whole = at - 4 - 1 - 3
+    expect(varint(readVarint(damaged, whole))).toEqual(damaged.subarray(whole, whole + 3))
+    // By whole pages, so that the part of it that is in the row's own page stays as long as it is.
+    const more = 240 * ((damaged.readUInt16BE(16) || 65_536) - 4)
+    varint(readVarint(damaged, whole) + more).copy(damaged, whole)
+    serial(payload.length + more).copy(damaged, at)
+    await writeFile(file, damaged)
+    expect(() => read(file)).toThrow(
+      expect.objectContaining({
+        tag: "Corrupt",
+        message: expect.stringMatching(/longer than the file/),
+      }),
+    )
+  })
+
+  it("with another number of rows than the manifest says is Corrupt before they are counted", () => {
+    expect(() => openShardFile(Sqlite, sound, SPEC, 41)).toThrow(
+      expect.objectContaining({ tag: "Corrupt", message: `${sound} has 40 rows, the manifest says 41` }),
+    )
+    openShardFile(Sqlite, sound, SPEC, 40).close()
   })
 
   it("with any bytes changed gives right hits or an error that names it", async () => {

@@ -1,10 +1,12 @@
-import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises"
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { connect } from "@lancedb/lancedb"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import type { ShardSpec } from "../../../src/shards/backend.js"
 import { buildShard } from "../../../src/shards/lancedb/build.js"
 import { createPool } from "../../../src/shards/lancedb/pool.js"
+import { localDirectory } from "../../../src/shards/source.js"
 import { METRICS } from "../../../src/vectors/metric.js"
 import { naiveDistance, noise, noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
 
@@ -123,6 +125,52 @@ describe("the index of a lancedb shard", () => {
       })
       expect(await readdir(dir)).toEqual([])
     }
+  })
+
+  it("whose table has a vector that is not finite is Corrupt when a search meets it", async () => {
+    const spec = specOf(4)
+    for (const value of [Number.NaN, Number.NEGATIVE_INFINITY]) {
+      const dir = await emptyDir()
+      const rows = noiseRows(40, 4)
+      const index = await buildShard(rowsOf(rows, spec), dir, spec)
+      const data = join(dir, "vectors.lance", "data")
+      const file = join(data, (await readdir(data))[0]!)
+      const bytes = await readFile(file)
+      const { buffer } = Float32Array.from(rows[7]!.vector)
+      const place = bytes.indexOf(Buffer.from(buffer))
+      expect(place).toBeGreaterThan(0)
+      bytes.writeFloatLE(value, place + 4)
+      await writeFile(file, bytes)
+      const pool = createPool({})
+      const reader = await openShard(pool, dir, spec, index)
+      await expect(reader.search(noise(4), 40)).rejects.toMatchObject({
+        tag: "Corrupt",
+        message: expect.stringMatching(/vector of record r0007 is at distance (NaN|Infinity)/),
+      })
+      await pool.close()
+    }
+  })
+
+  it("whose table has other columns than it says, or another number of rows, is Corrupt when it is opened", async () => {
+    const spec = specOf(4, { fields: [{ name: "n", type: "int64" }] })
+    const told = specOf(4, { fields: [{ name: "n", type: "string" }] })
+    const dir = await emptyDir()
+    const rows = noiseRows(40, 4).map((row) => ({ ...row, fields: { n: "text" } }))
+    const index = await buildShard(rowsOf(rows, told), dir, told)
+    // What the table says of its fields lies in the metadata of its schema, in its manifest.
+    const versions = join(dir, "vectors.lance", "_versions")
+    const [name] = await readdir(versions)
+    const bytes = await readFile(join(versions, name!), "latin1")
+    expect(bytes).toContain('[["n","string"]]')
+    await writeFile(join(versions, name!), bytes.replace('[["n","string"]]', '[["n","int64" ]]'), "latin1")
+    const pool = createPool({})
+    const open = (file: ShardSpec, count: number) => pool.open(localDirectory(dir), file, index, count)
+    await expect(open(told, 41)).rejects.toMatchObject({ tag: "Corrupt" })
+    await expect(open(spec, 40)).rejects.toMatchObject({
+      tag: "Corrupt",
+      message: expect.stringMatching(/wrong (fields|columns)/),
+    })
+    await pool.close()
   })
 
   it("that lacks rows, or is missing, is Corrupt", async () => {
