@@ -113,10 +113,11 @@ describe.each(["sqlite-vec", "lancedb"] as const)("a deep verification of a %s s
         i === 0 ? { ...entry, rows: entry.rows - 1 } : i === 1 ? { ...entry, rows: entry.rows + 1 } : entry,
       ),
     }))
+    const file = backend === "lancedb" ? "vectors.lance" : "shard.db"
     expect(await faultsOf(store, false)).toEqual([])
     expect((await faultsOf(store)).map(({ message }) => message)).toEqual([
-      `${first!.folder} has ${first!.rows} rows, the manifest says ${first!.rows - 1}`,
-      `${second!.folder} has ${second!.rows} rows, the manifest says ${second!.rows + 1}`,
+      `${first!.folder}/${file} has ${first!.rows} rows, the manifest says ${first!.rows - 1}`,
+      `${second!.folder}/${file} has ${second!.rows} rows, the manifest says ${second!.rows + 1}`,
     ])
   })
 

@@ -9,6 +9,8 @@ import { vectorProblem } from "../../vectors/validate.js"
 const SAMPLES = 3
 /** Single precision inside an engine, relative to the length of what is compared. */
 const TOLERANCE = 1e-4
+/** Distances are computed from the stored vectors in float64, whatever the backend; relative. */
+const DISTANCE_TOLERANCE = 1e-9
 
 /** A mistake that many rows share is told once, with the first row and how many there are. */
 interface Tally {
@@ -17,8 +19,9 @@ interface Tally {
 }
 
 /**
- * Reads a shard from end to end and searches it for some of its own vectors. Returns what is wrong, as
- * sentences that name `name`; `onRecord` is told every record.
+ * Reads a shard from end to end, searches it for some of its own vectors, and once for all of its rows, which
+ * an index keeps in files of its own: whatever makes a search fail is found. Holds the records of that answer
+ * in memory. Returns what is wrong, as sentences that name `name`; `onRecord` is told every record.
  *
  * @param rows that the manifest says the shard has
  */
@@ -37,9 +40,11 @@ export async function checkRecords(
   }
   const wanted = new Set(Array.from({ length: SAMPLES }, (_, i) => Math.floor((i * reader.rows) / SAMPLES)))
   const samples: StoredRecord[] = []
+  let everything: SearchOfAll | undefined
   let row = 0
   let previous: Id | undefined
   for await (const batch of reader.records()) {
+    everything ??= await searchForAll(reader, batch[0]?.vector, spec)
     for (const record of batch) {
       const { id, vector } = record
       const bad = vectorProblem(vector, spec.dim, spec.metric)
@@ -47,11 +52,16 @@ export async function checkRecords(
       else if (wanted.has(row)) samples.push(record)
       if (previous !== undefined && compareIds(previous, id) >= 0)
         note("order", () => `id ${shown(id)} follows ${shown(previous!)}: expected rising ids, each once`)
+      // An id that comes again has been compared.
+      const unlike = id === previous ? undefined : everything.compare(record)
+      if (unlike !== undefined) note("search", () => unlike)
       previous = id
       row++
       await onRecord(record)
     }
   }
+  const stray = everything?.left()
+  if (stray !== undefined) note("stray", () => stray)
   const sentences = Array.from(problems.values(), ({ first, rows }) =>
     rows === 1 ? `${name}: ${first}` : `${name}: ${first} (${rows} such rows)`,
   )
@@ -61,6 +71,39 @@ export async function checkRecords(
     if (problem !== undefined) sentences.push(`${name}: ${problem}`)
   }
   return sentences
+}
+
+interface SearchOfAll {
+  /** What the answer has in place of this record, if that is not what it should be. */
+  compare(record: StoredRecord): string | undefined
+  /** What it has besides all that were compared. */
+  left(): string | undefined
+}
+
+/** The answer to a search for every row, by this vector if it can be searched for. */
+async function searchForAll(
+  reader: ShardReader,
+  first: Float32Array | undefined,
+  spec: ShardSpec,
+): Promise<SearchOfAll> {
+  const usable = first !== undefined && vectorProblem(first, spec.dim, spec.metric) === undefined
+  const vector = usable ? first : new Float32Array(spec.dim).fill(1)
+  const hits = await reader.search(prepareQuery(vector, reader.rows, spec))
+  const distances = new Map(hits.map(({ id, distance }) => [id, distance]))
+  return {
+    compare({ id, vector: stored }) {
+      const found = distances.get(id)
+      distances.delete(id)
+      if (found === undefined) return `a search for all rows does not find id ${shown(id)}`
+      const expected = distance(spec.metric, vector, stored)
+      if (Math.abs(found - expected) <= DISTANCE_TOLERANCE * Math.max(1, Math.abs(expected))) return undefined
+      return `a search finds id ${shown(id)} at distance ${found}, expected ${expected}`
+    },
+    left() {
+      const [id] = distances.keys()
+      return id === undefined ? undefined : `a search for all rows finds id ${shown(id)}, which is no record`
+    },
+  }
 }
 
 /** A stored vector must be found under its id, and no row may be nearer to it than the search says. */

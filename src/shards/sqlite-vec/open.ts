@@ -285,7 +285,7 @@ function checkSize(db: Database.Database, file: string, sizeBytes: number): void
   }
 }
 
-/** Looks at what there is before anything of it is queried: exactly what a shard has, and nothing beside it. */
+/** Looks at what there is before it is queried: exactly what a shard has, and nothing beside it. */
 function checkSchema(db: Database.Database, file: string, spec: ShardSpec): void {
   const missing = new Map(schemaObjects(spec))
   for (const row of db.prepare(SELECT_SCHEMA).raw().iterate()) {

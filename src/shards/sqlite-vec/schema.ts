@@ -151,12 +151,12 @@ export const SELECT_EXTENT =
 export const SELECT_CHUNKS =
   "SELECT chunk_id, size, iif(octet_length(validity) <= ?, validity, NULL) AS validity, " +
   "iif(octet_length(rowids) <= ?, rowids, NULL) AS rowids FROM vec_index_chunks ORDER BY chunk_id"
-/** The vectors of a chunk, or how many bytes they have. Parameters: the bytes that are expected, the chunk. */
+/** The vectors of a chunk, or how many bytes they have. Parameters: the bytes expected, the chunk. */
 export const SELECT_CHUNK_VECTORS =
   "SELECT iif(octet_length(vectors) = ?, vectors, octet_length(vectors)) FROM vec_index_vector_chunks00 WHERE rowid = ?"
 export const SELECT_POSITION = "SELECT position FROM records WHERE id = ?"
 
-/** Columns: id, fields in order, payload. Parameters: the position, and the bytes that it may have at most. */
+/** Columns: id, fields in order, payload. Parameters: the position, and the most bytes that it may have. */
 export function selectRecordSql(spec: ShardSpec): string {
   const columns = recordColumns(spec)
   const bytes = columns.map((column) => `ifnull(octet_length(${column}), 0)`).join(" + ")

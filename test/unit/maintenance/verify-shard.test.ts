@@ -4,8 +4,9 @@ import { checkRecords } from "../../../src/maintenance/verify/shard.js"
 import type { Pointer, Publication, PublicationAction } from "../../../src/manifest/pointer.js"
 import type { Id, StoredRecord } from "../../../src/records.js"
 import type { ShardHit, ShardReader } from "../../../src/shards/backend.js"
+import type { ShardQuery } from "../../../src/shards/query.js"
 import type { Metric } from "../../../src/vectors/metric.js"
-import { specOf } from "../../contract/shard-rows.js"
+import { naiveDistance, specOf } from "../../contract/shard-rows.js"
 
 const record = (id: Id, ...vector: number[]): StoredRecord => ({
   id,
@@ -16,6 +17,12 @@ const record = (id: Id, ...vector: number[]): StoredRecord => ({
 const RECORDS = [record("a", 1, 0), record("b", 0, 1), record("c", 1, 1)]
 
 const hit = (id: Id, distance: number): ShardHit => ({ id, distance, fields: {}, payload: null })
+
+const nearest = (records: readonly StoredRecord[], vector: Float32Array, k: number, metric: Metric) =>
+  records
+    .map((record) => hit(record.id, naiveDistance(metric, vector, record.vector)))
+    .sort((a, b) => a.distance - b.distance)
+    .slice(0, k)
 
 /** What is found wrong with a shard that answers so. */
 async function check(
@@ -32,7 +39,7 @@ async function check(
       yield records
     },
     get: async ([id]) => [records.find((found) => found.id === id)],
-    search: async ({ vector: [x, y] }) => [hit("x", metric === "dot" ? -(x! ** 2 + y! ** 2) : 0)],
+    search: async ({ vector, k }) => nearest(records, vector, k, metric),
     close: async () => {},
     ...more,
   }
@@ -62,11 +69,33 @@ describe("the check of a shard", () => {
     expect((await check({ get: async () => [record("a", 1, 0)] })).join()).toBe(
       'shard: a lookup of id "b" does not give its record,shard: a lookup of id "c" does not give its record',
     )
-    const [first] = await check({ search: async () => [hit("b", 0.5)] })
+    const far = async ({ vector, k }: ShardQuery) =>
+      k === 1 ? [hit("b", 0.5)] : nearest(RECORDS, vector, k, "l2")
+    const [first] = await check({ search: far })
     expect(first).toBe(
       'shard: a search for the vector of id "a" finds "b" at distance 0.5, expected a distance of at most 0',
     )
-    expect(await check({ search: async () => [] }, "dot")).toHaveLength(3)
+    const nothing = async ({ vector, k }: ShardQuery) => (k === 1 ? [] : nearest(RECORDS, vector, k, "dot"))
+    expect(await check({ search: nothing }, "dot")).toHaveLength(3)
+  })
+
+  it("finds what a search for all rows does not find, finds elsewhere, or finds besides", async () => {
+    const answer =
+      (change: (hits: ShardHit[]) => ShardHit[]) =>
+      async ({ vector, k }: ShardQuery) =>
+        k === 1 ? nearest(RECORDS, vector, k, "l2") : change(nearest(RECORDS, vector, k, "l2"))
+    expect(await check({ search: answer((hits) => hits.slice(0, 2)) })).toEqual([
+      'shard: a search for all rows does not find id "b"',
+    ])
+    expect(await check({ search: answer((hits) => [...hits, hit("z", 9)]) })).toEqual([
+      'shard: a search for all rows finds id "z", which is no record',
+    ])
+    expect(
+      await check({ search: answer((hits) => hits.map((one) => hit(one.id, one.distance + 1))) }),
+    ).toEqual(['shard: a search finds id "a" at distance 1, expected 0 (3 such rows)'])
+    expect(
+      await check({ search: answer((hits) => hits.map((one) => hit(one.id, Number.NaN))) }),
+    ).toHaveLength(1)
   })
 })
 
