@@ -10,6 +10,7 @@ export const publishedDocument = (url: string, { publication, replaced }: Publis
   number: publication.number,
   action: publication.action,
   publishedAt: publication.publishedAt.toISOString(),
+  signedBy: publication.signedBy ?? [],
   replaced: replaced ?? null,
 })
 

@@ -37,7 +37,11 @@ export function addTrustedKeyOption(
   )
 }
 
-export function addSigningOptions(command: Command): Command {
+/** @param about what `--trusted-key` is for */
+export function addSigningOptions(
+  command: Command,
+  about = "sign again what this public key has signed",
+): Command {
   command
     .option(
       "--sign-key <file>",
@@ -45,7 +49,7 @@ export function addSigningOptions(command: Command): Command {
       collect,
     )
     .option("--unsigned", "publish without a signature, also in place of what is signed")
-  return addTrustedKeyOption(command, "sign again what this public key has signed")
+  return addTrustedKeyOption(command, about)
 }
 
 /** How a publication is signed. The keys of `--unsigned` are those of nobody, whatever is configured. */

@@ -24,6 +24,7 @@ import { parseCounts, parseShareList, wholeNumber } from "../parse.js"
 import { stderrLogger } from "../progress.js"
 import { formatShare } from "../recall.js"
 import { type Column, countOf, formatCount, paintFor, renderTable, widthOf } from "../render.js"
+import { addTrustedKeyOption, type TrustedKeyFlags, trustedKeys } from "../signing.js"
 
 const NOTES = `
 Searches with more and more probes, and compares what is found with the true neighbours, for which all shards are downloaded
@@ -35,7 +36,7 @@ Examples:
   vecsnap eval s3://vectors/words --queries queries.npy --probes 1,4,8 --target-recall .95
   vecsnap eval ./.demo --sample 200 --report recall.html`
 
-interface EvalFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustFlags {
+interface EvalFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustedKeyFlags, TrustFlags {
   readonly queries?: readonly string[]
   readonly idColumn?: string
   readonly vectorColumn?: string
@@ -65,6 +66,7 @@ export function evalCommand(io: Io): Command {
     .option("--temp-dir <dir>", "where shards are downloaded to for a while; default: the system's")
     .addHelpText("after", NOTES)
   addSnapshotOption(command)
+  addTrustedKeyOption(command)
   addTrustOption(command)
   addStorageOptions(command)
   addOutputOptions(command)
@@ -81,6 +83,7 @@ export function evalCommand(io: Io): Command {
         probes: flags.probes,
         targets: flags.targetRecall,
         snapshot: flags.snapshot,
+        trustedKeys: trustedKeys(flags, config),
         seed: flags.seed,
         tempDir: flags.tempDir ?? config["temp-dir"],
         store,

@@ -76,7 +76,7 @@ const COLOR_OF = { healthy: "green", degraded: "yellow", unhealthy: "red" } as c
 
 /** One line with the status, which monitors show, and one for each reason. */
 export function renderHealth(
-  { status, reasons, snapshot, ageSeconds, recall }: Health,
+  { status, reasons, snapshot, ageSeconds, recall, signedBy }: Health,
   io: Pick<Io, "stdout" | "env">,
 ): string {
   const paint = paintFor(io.stdout, io.env)
@@ -84,7 +84,8 @@ export function renderHealth(
     recall === undefined
       ? ""
       : `, recall@${recall.k} ${formatShare(recall.mean)} at ${countOf(recall.probes, "probe")}`
-  const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}, published ${formatAge(ageSeconds)} ago${measured}`
+  const signed = signedBy === undefined ? "" : `, signed by ${signedBy.join(", ")}`
+  const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}, published ${formatAge(ageSeconds)} ago${measured}${signed}`
   return [first, ...reasons.map((reason) => `  ${formatValue(reason)}`)].map((line) => `${line}\n`).join("")
 }
 

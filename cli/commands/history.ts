@@ -69,11 +69,12 @@ function historyDocument(url: string, { live, publications, unpublished, total }
   }
 }
 
-const publicationDocument = ({ number, run, publishedAt, action }: Publication): object => ({
+const publicationDocument = ({ number, run, publishedAt, action, signedBy }: Publication): object => ({
   number,
   run,
   publishedAt: publishedAt.toISOString(),
   action,
+  signedBy: signedBy ?? [],
 })
 
 const snapshotDocument = ({ key, pinned, manifest, problem }: HistorySnapshot): object => ({
@@ -152,6 +153,7 @@ function recallCell(manifest: Manifest | undefined): string {
 const notesOf = ({ publication, replacedBy, pinned, problem }: HistoryPublication): string =>
   [
     publication.action === "publish" ? "" : `by ${publication.action}`,
+    publication.signedBy ? `signed by ${publication.signedBy.join(", ")}` : "",
     pinned ? "pinned" : "",
     replacedBy ? `replaced by ${replacedBy.run}` : "",
     problem ?? "",

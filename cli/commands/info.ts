@@ -1,6 +1,8 @@
 import { Command } from "commander"
 import type { Manifest } from "../../src/index.js"
 import { shardFigures, snapshotBytes } from "../../src/manifest/figures.js"
+import { loadTrustedKeys } from "../../src/snapshot/signatures/keys.js"
+import { judgeSignatures } from "../../src/snapshot/signatures/verdict.js"
 import { type Io, printJson } from "../io.js"
 import { readShown, type ShownSnapshot, withStore } from "../open.js"
 import {
@@ -21,6 +23,7 @@ import {
   paintFor,
   renderFacts,
 } from "../render.js"
+import { addTrustedKeyOption, type TrustedKeyFlags, trustedKeys } from "../signing.js"
 import { describeTimings } from "../timings.js"
 
 const EXAMPLES = `
@@ -28,6 +31,8 @@ Examples:
   vecsnap info s3://vectors/words
   vecsnap info s3://vectors/words --snapshot k3x9q1z7w2ab
   vecsnap info ./.demo --json | jq .rows`
+
+interface InfoFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustedKeyFlags {}
 
 /**
  * `vecsnap info`: what a snapshot is, by default the live one, and how it was built. Reads pointer and
@@ -39,18 +44,51 @@ export function infoCommand(io: Io): Command {
     .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
     .addHelpText("after", EXAMPLES)
   addSnapshotOption(command)
+  addTrustedKeyOption(command, "say whether this public key has signed it")
   addStorageOptions(command)
   addOutputOptions(command)
-  return command.action((url: string | undefined, flags: StorageFlags & OutputFlags & SnapshotFlags) =>
-    withStore(io, url, flags, async (store) => {
+  return command.action((url: string | undefined, flags: InfoFlags) =>
+    withStore(io, url, flags, async (store, config) => {
       const shown = await readShown(store, flags, io.signal)
-      if (flags.json) printJson(io, infoDocument(store.url, shown))
-      else io.stdout.write(renderInfo(store.url, shown, io))
+      const signed = await judgeShown(shown, trustedKeys(flags, config))
+      if (flags.json) printJson(io, infoDocument(store.url, shown, signed))
+      else io.stdout.write(renderInfo(store.url, shown, signed, io))
     }),
   )
 }
 
-function infoDocument(url: string, { key, pointer, manifest }: ShownSnapshot): object {
+/** Who signed it, as it says, and what is to be thought of that. */
+interface ShownSignature {
+  readonly keys: readonly string[]
+  /** Whether a trusted key has signed it; null where none were given. */
+  readonly trusted: boolean | null
+  /** Why it is not trusted. */
+  readonly problem: string | null
+}
+
+async function judgeShown(
+  { signature }: ShownSnapshot,
+  given: ReturnType<typeof trustedKeys>,
+): Promise<ShownSignature> {
+  const keys = signature?.signatures.map(({ key }) => key) ?? []
+  if (given === undefined) return { keys, trusted: null, problem: null }
+  const verdict = judgeSignatures(signature, await loadTrustedKeys("trustedKeys", given))
+  return verdict.valid
+    ? { keys: verdict.by, trusted: true, problem: null }
+    : { keys, trusted: false, problem: verdict.reason }
+}
+
+function describeSigned({ keys, trusted, problem }: ShownSignature): string | undefined {
+  if (trusted === false) return `not trusted: it ${problem}`
+  if (keys.length === 0) return undefined
+  return `by key ${keys.join(", ")}${trusted ? ", which is trusted" : ", not checked: give --trusted-key"}`
+}
+
+function infoDocument(
+  url: string,
+  { key, pointer, manifest }: ShownSnapshot,
+  signature: ShownSignature,
+): object {
   const { schema, sharding, build } = manifest
   return {
     url,
@@ -74,12 +112,18 @@ function infoDocument(url: string, { key, pointer, manifest }: ShownSnapshot): o
     shards: shardFigures(manifest),
     locator: manifest.locator === undefined ? null : { bytes: manifest.locator.size },
     recall: manifest.recall ?? null,
+    signature,
     build: { ...build, startedAt: build.startedAt.toISOString() },
     custom: manifest.custom,
   }
 }
 
-function renderInfo(url: string, { pointer, manifest }: ShownSnapshot, io: Io): string {
+function renderInfo(
+  url: string,
+  { pointer, manifest }: ShownSnapshot,
+  signature: ShownSignature,
+  io: Io,
+): string {
   const { schema, build } = manifest
   const fields = schema.fields.map(({ name, type }) => `${name}:${type}`).join(", ")
   const custom = Object.entries(manifest.custom).map(([key, value]) => `${key}=${formatValue(value)}`)
@@ -100,6 +144,7 @@ function renderInfo(url: string, { pointer, manifest }: ShownSnapshot, io: Io): 
       ["careful", manifest.recall?.notes.map(formatValue).join("; ") || undefined],
       ["built", `${formatTime(manifest.createdAt)}, by ${formatValue(build.tool)}`],
       ["published", pointer === undefined ? "not live" : formatTime(pointer.publishedAt)],
+      ["signed", describeSigned(signature)],
       ["replaced", manifest.base === undefined ? undefined : `run ${manifest.base}`],
       ["left out", describeLeftOut(manifest)],
       ["build time", describeTimings(build.timingsMs)],

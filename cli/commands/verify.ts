@@ -20,7 +20,7 @@ import {
   trustOptions,
 } from "../options.js"
 import { countOf, formatBytes, paintFor } from "../render.js"
-import { addSigningOptions, type SigningFlags, signingOptions } from "../signing.js"
+import { addSigningOptions, type SigningFlags, signingOptions, trustedKeys } from "../signing.js"
 import { usageError } from "../usage-error.js"
 
 const NOTES = `
@@ -56,7 +56,10 @@ export function verifyCommand(io: Io, exitWith: (code: number) => void): Command
     .option("--temp-dir <dir>", "with --deep: where the temporary directory is made; default: the system's")
     .addHelpText("after", NOTES)
   addTrustOption(command)
-  addSigningOptions(command)
+  addSigningOptions(
+    command,
+    "a fault is what this public key has not signed; with --sign-key: sign that again",
+  )
   addStorageOptions(command)
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: VerifyFlags) => {
@@ -81,7 +84,11 @@ export function verifyCommand(io: Io, exitWith: (code: number) => void): Command
         else io.stdout.write(renderRepair(report))
         return
       }
-      const report = await verifyRoot(store, { ...depth, snapshot: flags.all ? "all" : snapshot })
+      const report = await verifyRoot(store, {
+        ...depth,
+        trustedKeys: trustedKeys(flags, config),
+        snapshot: flags.all ? "all" : snapshot,
+      })
       if (flags.json) printJson(io, verifyDocument(report))
       else io.stdout.write(renderVerify(report, io))
       if (!report.intact) exitWith(EXIT_CODES.Corrupt)
@@ -92,6 +99,7 @@ export function verifyCommand(io: Io, exitWith: (code: number) => void): Command
 const verifyDocument = (report: VerifyReport): object => ({
   ...report,
   live: report.live ?? null,
+  signedBy: report.signedBy ?? [],
   snapshots: report.snapshots.map((snapshot) => ({ ...snapshot, rows: snapshot.rows ?? null })),
 })
 
@@ -103,7 +111,7 @@ const repairDocument = ({ url, before, now, plan }: RepairReport): object => ({
   plan: plan === undefined ? null : { ...plan, from: plan.from ?? null },
 })
 
-function renderVerify({ deep, snapshots, faults, checked }: VerifyReport, io: Io): string {
+function renderVerify({ deep, snapshots, faults, checked, signedBy }: VerifyReport, io: Io): string {
   const paint = paintFor(io.stdout, io.env)
   const lines = faults.map(({ message, advice, runs }) => {
     const whose = runs.length === 0 ? "" : ` (snapshot${runs.length === 1 ? "" : "s"} ${runs.join(", ")})`
@@ -113,7 +121,8 @@ function renderVerify({ deep, snapshots, faults, checked }: VerifyReport, io: Io
   const extent = `${countOf(objects, "object")} of ${formatBytes(bytes)}, ${countOf(shards, "shard")}, ${countOf(rows, "row")}`
   const how = deep ? "read and compared" : "looked for; --deep reads them too"
   const verdict = faults.length === 0 ? paint.green("intact") : paint.red(countOf(faults.length, "fault"))
-  return `${lines.join("")}${verdict}: ${countOf(snapshots.length, "snapshot")}, ${extent} ${how}\n`
+  const signed = signedBy === undefined ? "" : `; what is live is signed by key ${signedBy.join(", ")}`
+  return `${lines.join("")}${verdict}: ${countOf(snapshots.length, "snapshot")}, ${extent} ${how}${signed}\n`
 }
 
 function renderPlan({ problem, from, to, knownPublished, rejected }: RepairPlan): string {

@@ -27,7 +27,7 @@ export function describeIssue(
 ): readonly VecsnapError[] {
   const path = issue.path as Path
   if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(path, key, file))
-  const found = valueAt(settings, path)
+  const found = withoutKey(valueAt(settings, path))
   const key = path.join(".")
   const expected = path.length === 0 ? "a map of settings" : issue.message
   return [
@@ -58,6 +58,10 @@ function placeOf(key: string): string | undefined {
   }
   return undefined
 }
+
+/** Who pastes a private key where the path of one belongs does not find it in a log. */
+const withoutKey = (value: unknown): unknown =>
+  value !== undefined && shownJson(value).includes("PRIVATE KEY-----") ? "a private key" : value
 
 const MAX_SHOWN = 200
 

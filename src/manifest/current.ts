@@ -102,7 +102,7 @@ export function nothingPublished({ url }: ObjectStore): VecsnapError {
 export async function readSnapshot(
   store: ObjectStore,
   pointer: LivePointer,
-  options?: CallOptions,
+  options?: ReadSnapshotOptions,
 ): Promise<LiveSnapshot> {
   const manifest = await readManifest(store, pointer.manifest, options)
   assertSameRun(pointer, manifest)

@@ -6,7 +6,7 @@ import { parseJson } from "../json.js"
 import type { Json } from "../records.js"
 import type { SnapshotFormat, SnapshotPointer } from "../snapshot/format.js"
 import type { TrustedKey } from "../snapshot/signatures/keys.js"
-import { assertSigned, distrusted } from "../snapshot/signatures/verdict.js"
+import { assertSigned, distrusted, judgeSignatures } from "../snapshot/signatures/verdict.js"
 import type { Snapshot } from "../snapshot/snapshot.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
@@ -110,8 +110,8 @@ export async function readLiveSnapshot(store: ObjectStore, options?: FindOptions
  * The snapshot of a run, whether live or not, and the pointer if it is. If it is not live, the manifests are
  * listed to find it. Throws `NotFound` if there is none, `InvalidInput` if `run` is not the id of a run.
  *
- * With trusted keys it is the manifest's own signatures that count, and the pointer is not looked at: it says
- * which snapshot is live, which nobody asks.
+ * With trusted keys, the pointer counts if one of them has signed it; if not, or if another snapshot is live,
+ * the manifest's own signatures do.
  */
 export async function findSnapshot(
   store: ObjectStore,
@@ -121,8 +121,10 @@ export async function findSnapshot(
   const pointer = await readRootPointer(store, options)
   const format = pointer?.format ?? vecsnapFormat
   format.assertRun("snapshot", run)
-  if (trusted === undefined && pointer?.run === run)
-    return { ...(await readPointed(store, pointer, options)), pointer }
+  const isBelieved = (live: RootPointer): boolean =>
+    trusted === undefined || judgeSignatures(live.signature, trusted).valid
+  if (pointer?.run === run && isBelieved(pointer))
+    return { ...(await readPointed(store, pointer, { trusted, ...options })), pointer }
   const { manifest } = await format.findRun(store, run, options)
   let signedBy: readonly string[] | undefined
   const check = (bytes: Uint8Array): void => {

@@ -10,6 +10,7 @@ import { findMissingFiles } from "./files.js"
 import { newId, POINTER_KEY, parseKey } from "./keys.js"
 import {
   encodePointer,
+  liveOf,
   type NextPointer,
   type Publication,
   type PublicationAction,
@@ -85,7 +86,7 @@ export async function publishManifest(
     throwIfAborted(signal)
     const next = await nextPointer(store, live, { run, manifest: key, publishedAt, action }, signing)
     // The commit point: before this write the old snapshot is live, after it the new one.
-    if (await swapPointer(store, live, next)) return { publication: next, replaced: live?.run }
+    if (await swapPointer(store, live, next)) return { publication: liveOf(next), replaced: live?.run }
     // The pointer changed since it was read; whether by another publication, the next round tells.
     if (attempt === SWAP_ATTEMPTS) throw keepsChanging(store)
   }
@@ -128,7 +129,7 @@ export async function replaceDamagedPointer(
   throwIfAborted(signal)
   const publication = { run: snapshot.run, manifest: key, publishedAt, action: "repair" } as const
   const next = await nextPointer(store, undefined, publication, signing, numberByTime(publishedAt))
-  if (await swapPointer(store, { etag }, next)) return { publication: next, replaced: undefined }
+  if (await swapPointer(store, { etag }, next)) return { publication: liveOf(next), replaced: undefined }
   throw conflict(`${POINTER_KEY} at ${store.url} was replaced while it was repaired: look at it`, {
     url: store.url,
   })

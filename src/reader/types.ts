@@ -261,6 +261,8 @@ export interface Health {
   /** Since it was published. */
   readonly ageSeconds: number
   readonly pinned: boolean
+  /** Ids of those of `trustedKeys` that signed the snapshot; `undefined` if none were given. */
+  readonly signedBy: readonly string[] | undefined
   readonly lastRefresh: RefreshReport | undefined
   /** When the pointer was last read with success; of a pinned reader never, unless its snapshot was live. */
   readonly pointerReadAt: Date | undefined

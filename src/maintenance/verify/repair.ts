@@ -25,7 +25,7 @@ import type { ObjectStore } from "../../storage/store.js"
 import type { Verifier } from "./snapshot.js"
 import { type DepthOptions, withVerifier } from "./verify.js"
 
-export interface RepairOptions extends Omit<DepthOptions, "trustedKeys">, RootOptions, SigningOptions {
+export interface RepairOptions extends DepthOptions, RootOptions, SigningOptions {
   /**
    * Run whose snapshot is to become live, whatever is known of it; default: the newest intact one that was
    * published.
@@ -171,12 +171,11 @@ async function* candidates(
     yield { run, key, knownPublished }
     return
   }
-  // A pointer that is not believed may name an intact snapshot all the same.
-  const isDistrusted = live !== undefined && distrustOf(live, signing) !== undefined
-  const seen = new Set(live === undefined || isDistrusted ? [] : [live.run])
-  const down = live === undefined ? new Set<string>() : takenDown(live)
-  const known = live === undefined ? [] : isDistrusted ? publicationsOf(live) : live.history
-  for (const { run, manifest: key } of known) {
+  // Of a pointer that is not believed nothing is: whoever wrote it must not choose what is signed next.
+  const believed = live !== undefined && distrustOf(live, signing) === undefined ? live : undefined
+  const seen = new Set(believed === undefined ? [] : [believed.run])
+  const down = believed === undefined ? new Set<string>() : takenDown(believed)
+  for (const { run, manifest: key } of believed?.history ?? []) {
     if (seen.has(run)) continue
     seen.add(run)
     if (down.has(run)) rejected.push({ run, reason: "a rollback replaced it" })

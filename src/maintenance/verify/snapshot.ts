@@ -78,6 +78,8 @@ export interface VerifierOptions extends TrustOptions {
   readonly deep: boolean
   /** An empty directory, for shards that are being read and for ids. */
   readonly dir: string
+  /** Is given a manifest before anything is made of it; throws `Corrupt` if it is not believed. */
+  readonly believe?: ((bytes: Uint8Array, key: string) => void) | undefined
   readonly signal: AbortSignal | undefined
 }
 
@@ -90,7 +92,7 @@ interface ShardCheck {
 export function createVerifier(
   store: ObjectStore,
   format: SnapshotFormat,
-  { deep, dir, signal, ...trust }: VerifierOptions,
+  { deep, dir, believe, signal, ...trust }: VerifierOptions,
 ): Verifier {
   const files = new Map<string, Promise<Found | undefined>>()
   const shards = new Map<string, ShardCheck>()
@@ -126,7 +128,8 @@ export function createVerifier(
     counted.objects.set(key, 0)
     let snapshot: Snapshot
     try {
-      snapshot = await format.readSnapshot(store, key, { signal })
+      const check = believe && ((bytes: Uint8Array) => believe(bytes, key))
+      snapshot = await format.readSnapshot(store, key, { check, signal })
     } catch (error) {
       if (!isFault(error)) throw error
       const message = isVecsnapError(error, "NotFound") ? `${key} is missing` : error.message

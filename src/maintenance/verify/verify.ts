@@ -7,11 +7,23 @@ import { inspectPointer, nothingPublished } from "../../manifest/current.js"
 import { vecsnapFormat } from "../../manifest/format.js"
 import { findManifest, listManifests } from "../../manifest/history.js"
 import { POINTER_KEY, parseKey } from "../../manifest/keys.js"
+import { liveOf, type Pointer } from "../../manifest/pointer.js"
+import { signedManifest, signedPublication } from "../../manifest/signed.js"
 import { assertTrust, type TrustOptions } from "../../shards/pools.js"
+import { loadTrustedKeys, type TrustedKey, type TrustedKeyOption } from "../../snapshot/signatures/keys.js"
+import { assertSigned, distrusted, judgeSignatures } from "../../snapshot/signatures/verdict.js"
+import { sha256OfBytes } from "../../storage/checksum.js"
 import { type Root, type RootOptions, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { withTempDir } from "../../storage/temp-dir.js"
-import { type Checked, createVerifier, type Found, type SnapshotCheck, type Verifier } from "./snapshot.js"
+import {
+  type Checked,
+  createVerifier,
+  type Found,
+  type SnapshotCheck,
+  type Verifier,
+  type VerifierOptions,
+} from "./snapshot.js"
 
 export interface DepthOptions extends TrustOptions {
   /**
@@ -25,6 +37,11 @@ export interface DepthOptions extends TrustOptions {
 }
 
 export interface VerifyOptions extends DepthOptions, RootOptions {
+  /**
+   * Public keys, as readers take them: what none of them has signed is a fault, and is not read any further.
+   * Default: signatures are not looked at.
+   */
+  readonly trustedKeys?: readonly TrustedKeyOption[] | undefined
   /** "live" (default), "all" snapshots at the root, or that of one run, by its id. */
   readonly snapshot?: "live" | "all" | (string & {}) | undefined
 }
@@ -54,6 +71,11 @@ export interface VerifyReport {
   readonly intact: boolean
   /** Run that is live; absent if none is, or if the pointer can't be read. */
   readonly live: string | undefined
+  /**
+   * Ids of the keys that signed what is live, as the pointer says: with `trustedKeys`, whatever is wrong with
+   * them is among the faults. Absent if it is not signed.
+   */
+  readonly signedBy: readonly string[] | undefined
   readonly snapshots: readonly VerifiedSnapshot[]
   readonly faults: readonly Fault[]
   readonly checked: Checked
@@ -68,7 +90,8 @@ export interface VerifyReport {
  */
 export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promise<VerifyReport> {
   return withRoot(root, options, async (store) => {
-    const { snapshot = "live", signal } = options
+    const { snapshot = "live", trustedKeys, signal } = options
+    const trusted = trustedKeys && (await loadTrustedKeys("trustedKeys", trustedKeys))
     const pointer = await inspectPointer(store, { signal })
     const damage = pointer !== undefined && "problem" in pointer ? pointer.problem : undefined
     const live = pointer !== undefined && "run" in pointer ? pointer : undefined
@@ -81,16 +104,25 @@ export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promi
     else if (live) keys.push(live.manifest)
     if (keys.length === 0 && damage === undefined) throw nothingPublished(store)
 
-    return withVerifier(store, options, async (verifier) => {
+    const verdict = live && trusted && judgeSignatures(signedPublication(live), trusted)
+    const believed = verdict?.valid ? live : undefined
+    const believe: VerifierOptions["believe"] =
+      trusted && ((bytes, key) => assertBelieved(bytes, key, trusted, believed))
+    return withVerifier(store, { ...options, believe }, async (verifier) => {
       const checks: SnapshotCheck[] = []
       for (const key of keys) checks.push(await verifier.check(key))
-      const faults = mergeFaults(checks, live?.manifest, damage)
+      const distrust = verdict?.valid === false ? `${POINTER_KEY} ${verdict.reason}` : undefined
+      const faults = mergeFaults(checks, live?.manifest, [
+        { message: damage, advice: REPAIR_ADVICE },
+        { message: distrust, advice: SIGN_ADVICE },
+      ])
       const { objects, ...checked } = verifier.checked()
       return {
         url: store.url,
         deep: options.deep === true,
         intact: faults.length === 0,
         live: live?.run,
+        signedBy: live && liveOf(live).signedBy,
         snapshots: checks.map((check) => ({
           run: runOf(check.key),
           manifest: check.key,
@@ -105,15 +137,34 @@ export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promi
   })
 }
 
+/** Throws `Corrupt` unless a key vouches for a manifest, or a pointer that one has signed does. */
+function assertBelieved(
+  bytes: Uint8Array,
+  key: string,
+  trusted: readonly TrustedKey[],
+  believed: Pointer | undefined,
+): void {
+  if (believed?.manifest !== key) assertSigned(key, signedManifest(bytes, key), trusted)
+  else if (believed.signed?.manifestSha256 !== sha256OfBytes(bytes))
+    throw distrusted(key, "other-manifest", `is not the one that ${POINTER_KEY} was signed for`)
+}
+
 /** Runs `use` with a verifier, and leaves no temporary file behind. */
 export async function withVerifier<T>(
   store: ObjectStore,
-  { deep = false, tempDir, signal, trust, isolation }: DepthOptions,
+  {
+    deep = false,
+    tempDir,
+    believe,
+    signal,
+    trust,
+    isolation,
+  }: DepthOptions & Pick<VerifierOptions, "believe">,
   use: (verifier: Verifier) => Promise<T>,
 ): Promise<T> {
   assertTrust({ trust, isolation })
   return withTempDir(tempDir, "vecsnap-verify", async (dir) => {
-    const verifier = createVerifier(store, vecsnapFormat, { deep, dir, signal, trust, isolation })
+    const verifier = createVerifier(store, vecsnapFormat, { deep, dir, believe, signal, trust, isolation })
     try {
       return await use(verifier)
     } finally {
@@ -133,7 +184,7 @@ function runOf(key: string): string {
 function mergeFaults(
   checks: readonly SnapshotCheck[],
   liveKey: string | undefined,
-  pointerDamage: string | undefined,
+  ofPointer: readonly { readonly message: string | undefined; readonly advice: string }[],
 ): readonly Fault[] {
   const merged = new Map<string, { readonly found: Found; readonly keys: string[] }>()
   for (const { key, faults } of checks) {
@@ -143,10 +194,9 @@ function mergeFaults(
       else known.keys.push(key)
     }
   }
-  const pointer: readonly Fault[] =
-    pointerDamage === undefined
-      ? []
-      : [{ key: POINTER_KEY, message: pointerDamage, advice: REPAIR_ADVICE, runs: [] }]
+  const pointer = ofPointer.flatMap(({ message, advice }) =>
+    message === undefined ? [] : [{ key: POINTER_KEY, message, advice, runs: [] }],
+  )
   const others = Array.from(merged.values(), ({ found, keys }) => ({
     ...found,
     advice: liveKey === undefined || keys.includes(liveKey) ? LIVE_ADVICE : OTHER_ADVICE,
@@ -156,6 +206,7 @@ function mergeFaults(
 }
 
 const REPAIR_ADVICE = "make an intact snapshot live with --repair-pointer"
+const SIGN_ADVICE = "find out who wrote it, then make a signed snapshot live with --repair-pointer --sign-key"
 const LIVE_ADVICE =
   "restore the object, or make an intact snapshot live with --repair-pointer and build again"
 const OTHER_ADVICE = "restore the object, or build again; the live snapshot does not need it"

@@ -46,7 +46,7 @@ export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, tria
     calls: counts,
     unlikeQueries,
   }
-  return { ...verdict, snapshot: info.run, pinned, ...facts }
+  return { ...verdict, snapshot: info.run, pinned, signedBy: info.signedBy, ...facts }
 }
 
 /** Calls and shards as they are now. */

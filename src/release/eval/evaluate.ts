@@ -22,6 +22,7 @@ import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.
 import { strategyType } from "../../sharding/registry.js"
 import { TARGET_K } from "../../sharding/strategy.js"
 import type { TrustOptions } from "../../shards/pools.js"
+import { loadTrustedKeys, type TrustedKeyOption } from "../../snapshot/signatures/keys.js"
 import type { Snapshot } from "../../snapshot/snapshot.js"
 import type { StoreOptions } from "../../storage/open.js"
 import { type Root, withRoot } from "../../storage/root.js"
@@ -41,6 +42,8 @@ export interface EvaluateOptions extends TrustOptions {
   readonly targets?: readonly number[] | undefined
   /** Run of the snapshot, whether live or not; default: the live one. */
   readonly snapshot?: string | undefined
+  /** Public keys, as readers take them: nothing else than what one of them has signed is measured. */
+  readonly trustedKeys?: readonly TrustedKeyOption[] | undefined
   /** Which rows are sampled; default 1. */
   readonly seed?: number | undefined
   /** For shards that are downloaded, the whole snapshot twice; removed in the end. Default: the system's. */
@@ -95,17 +98,19 @@ const AT_ONCE = 64
  * Measures the recall of the live snapshot of a root, or of `options.snapshot`. Downloads all of it.
  *
  * Throws `InvalidInput` for options or queries that can't be, `Unsupported` for real queries of a strategy
- * whose queries name their shards, `NotFound` if there is no such snapshot.
+ * whose queries name their shards, `NotFound` if there is no such snapshot, `Corrupt` if none of
+ * `trustedKeys` has signed it.
  */
 export async function evaluateSnapshot(from: Root, options: EvaluateOptions = {}): Promise<Evaluation> {
   checkOptions(options)
   return withRoot(from, options, async (store) => {
     const measure = async (dir: string): Promise<Evaluation> => {
-      const { signal, trust, isolation } = options
+      const { signal, trust, isolation, trustedKeys } = options
+      const trusted = trustedKeys && (await loadTrustedKeys("trustedKeys", trustedKeys))
       const { snapshot } =
         options.snapshot === undefined
-          ? await readLiveSnapshot(store, { signal })
-          : await findSnapshot(store, options.snapshot, { signal })
+          ? await readLiveSnapshot(store, { trusted, signal })
+          : await findSnapshot(store, options.snapshot, { trusted, signal })
       await using reader = await openSnapshot(store, {
         snapshot: snapshot.run,
         cacheDir: join(dir, "cache"),
@@ -113,6 +118,7 @@ export async function evaluateSnapshot(from: Root, options: EvaluateOptions = {}
         ...(options.signal && { signal: options.signal }),
         trust,
         isolation,
+        trustedKeys,
       })
       return await evaluate(store, snapshot, reader, dir, options)
     }

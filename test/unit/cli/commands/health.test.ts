@@ -22,6 +22,7 @@ test("the first line is the status, each reason has one of its own", () => {
     ageSeconds: 60,
     pinned: false,
     recall: { k: 10, probes: 8, mean: 0.9312, low: 0.92, high: 0.94 },
+    signedBy: undefined,
     lastRefresh: undefined,
     unlikeQueries: undefined,
     pointerReadAt: undefined,

@@ -6,14 +6,17 @@ import {
   type BuildOptions,
   buildSnapshot,
   collect,
+  evaluateSnapshot,
   type ObjectStore,
   type OpenOptions,
   openSnapshot,
   openStore,
   publishRun,
+  readHistory,
   readPointer,
   repairPointer,
   rollback,
+  verifyRoot,
 } from "../../src/index.js"
 import { seal, unseal } from "../../src/manifest/seal.js"
 import { testKey } from "../support/keys.js"
@@ -162,25 +165,39 @@ describe("who trusts a key opens nothing else", () => {
       expect(reader.snapshot.signedBy).toEqual([A.id])
     }))
 
-  it("none whose manifest was altered, whatever the seal says", () =>
+  it("none whose manifest was altered, whatever the seal says, and before it is parsed", () =>
     withRoot(async (given) => {
       const { store, build } = given
       const run = await build({ signKey: A.sign })
       const { manifest } = (await readPointer(store))!
-      const { sha256: _, ...document } = unseal((await store.get(manifest))!.body, manifest)
+      const good = (await store.get(manifest))!.body
+      const { sha256: _, ...document } = unseal(good, manifest)
       const { signatures, ...unsigned } = document
       expect(signatures).toHaveLength(1)
-      const custom = { team: "others" }
-      for (const [altered, why] of [
-        [{ ...document, custom }, "unsigned"],
-        [{ ...unsigned, custom }, "unsigned"],
-      ] as const) {
-        await store.put(manifest, seal(altered))
+      const text = Buffer.from(good).toString()
+      const block = text.slice(
+        text.indexOf(',\n  "signatures"'),
+        text.indexOf(',\n  "sha256": "', text.length - 90),
+      )
+      const altered = [
+        seal({ ...document, custom: { team: "others" } }),
+        seal(unsigned),
+        // The block of signatures as it was, below other content.
+        seal({ ...unsigned, custom: { team: "others" } }, () => block),
+        Buffer.from("{"),
+      ]
+      for (const bytes of altered) {
+        await store.put(manifest, bytes)
         await refusedWith(given, "other-manifest")
+        await refusedWith(given, "other-manifest", { snapshot: run })
+      }
+      await store.put(manifest, good)
+      await build({ signKey: A.sign })
+      const reasons = ["unsigned", "unsigned", "bad-signature", "unsigned"] as const
+      for (const [i, why] of reasons.entries()) {
+        await store.put(manifest, altered[i]!)
         await refusedWith(given, why, { snapshot: run })
       }
-      const original = (await given.store.get(manifest))!.body
-      await store.put(manifest, original)
     }))
 
   it("no older publication than it has seen, in this process or another, until that is forgotten", () =>
@@ -250,6 +267,38 @@ describe("who publishes", () => {
       await store.put(POINTER, before)
       expect((await rollback(store, { unsigned: true })).publication).toMatchObject({ run: first })
       expect((await readPointer(store))!.signed).toBeUndefined()
+    }))
+
+  it("is told by verify what is not signed, and by eval", () =>
+    withRoot(async ({ store, build }) => {
+      const first = await build({ signKey: B.sign })
+      const second = await build({ signKey: A.sign })
+      const trusted = { trustedKeys: [A.trust] }
+      expect(await verifyRoot(store, trusted)).toMatchObject({ intact: true, signedBy: [A.id] })
+      const all = await verifyRoot(store, { ...trusted, snapshot: "all" })
+      expect(all.faults).toMatchObject([
+        { message: expect.stringContaining(`by key ${B.id}`), runs: [first] },
+      ])
+      await build({ unsigned: true })
+      const report = await verifyRoot(store, trusted)
+      expect(report).toMatchObject({ intact: false, signedBy: undefined })
+      expect(report.faults.map(({ message }) => message)).toEqual([
+        expect.stringContaining("_CURRENT is not signed"),
+        expect.stringMatching(/^manifests\/.* is not signed/),
+      ])
+      expect((await verifyRoot(store)).intact).toBe(true)
+      const measured = { sample: 5, ks: [1], probes: [1] }
+      await expect(evaluateSnapshot(store, { ...measured, ...trusted })).rejects.toMatchObject(
+        distrust("unsigned"),
+      )
+      await expect(
+        evaluateSnapshot(store, { ...measured, ...trusted, snapshot: first }),
+      ).rejects.toMatchObject(distrust("unknown-key"))
+      expect((await readHistory(store)).publications.map(({ publication }) => publication)).toMatchObject([
+        { action: "publish" },
+        { run: second, signedBy: [A.id] },
+        { run: first, signedBy: [B.id] },
+      ])
     }))
 
   it("signs no snapshot that none of its keys has signed", () =>
