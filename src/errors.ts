@@ -41,10 +41,32 @@ export class VecsnapError extends Error {
   readonly details: ErrorDetails
 
   constructor(tag: ErrorTag, message: string, details: ErrorDetails = {}, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause })
+    super(bounded(message), cause === undefined ? undefined : { cause })
     this.tag = tag
-    this.details = details
+    this.details = withBoundedTexts(details)
   }
+}
+
+/**
+ * Characters of a message, and of a text in the details, about: whatever a stored object or an input has in
+ * the place of a name, nobody's screen or log is filled by it.
+ */
+const TEXT_MOST = 4000
+const TEXT_END = 500
+
+/** A text as it is, or, if it is too long, its start and its end, where messages have what they are about. */
+function bounded(text: string): string {
+  if (text.length <= TEXT_MOST) return text
+  const start = text.slice(0, TEXT_MOST - TEXT_END - 100)
+  const end = text.slice(-TEXT_END)
+  return `${start} … ${text.length - start.length - end.length} characters … ${end}`
+}
+
+function withBoundedTexts(details: ErrorDetails): ErrorDetails {
+  const isLong = (value: unknown): value is string => typeof value === "string" && value.length > TEXT_MOST
+  if (!Object.values(details).some(isLong)) return details
+  const entries = Object.entries(details)
+  return Object.fromEntries(entries.map(([name, value]) => [name, isLong(value) ? bounded(value) : value]))
 }
 
 /** Whether `error` is one of ours, and of the given tag if one is given. */

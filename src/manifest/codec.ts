@@ -206,7 +206,7 @@ function findFault(manifest: Manifest, key: string): string | undefined {
   const backend = backendByName(manifest.backend)
   if (manifestKey(createdAt, run) !== key)
     return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
-  if (locator && locator.index.size > Math.min(locator.size, INDEX_MAX_BYTES))
+  if (locator && !(locator.index.size >= 1 && locator.index.size <= Math.min(locator.size, INDEX_MAX_BYTES)))
     return `the index of its locator has ${locator.index.size} of ${locator.size} bytes`
   const artifactBytes = artifacts.reduce((sum, { size }) => sum + size, 0)
   if (artifactBytes > ARTIFACTS_MAX_BYTES)

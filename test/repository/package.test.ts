@@ -85,4 +85,20 @@ describe("package", () => {
     expect(wanted.filter((name) => !locked.has(name))).toEqual([])
     expect(wanted.length).toBeGreaterThan(10)
   })
+
+  it("has a lock file with the integrity hash of every package that the registry had when it was made", () => {
+    const { packages } = readJson("package-lock.json") as { packages: Record<string, { integrity?: string }> }
+    const without = Object.keys(packages).filter(
+      (key) => key !== "" && !/^sha512-[\w+/]{86}==$/.test(packages[key]!.integrity ?? ""),
+    )
+    // Of other platforms; docs/security.md tells of them. `npm run lock` looks for them again.
+    const platforms = [
+      "darwin-arm64",
+      "linux-arm64-gnu",
+      "linux-arm64-musl",
+      "win32-arm64-msvc",
+      "win32-x64-msvc",
+    ]
+    expect(without.sort()).toEqual(platforms.map((name) => `node_modules/@lancedb/lancedb-${name}`))
+  })
 })

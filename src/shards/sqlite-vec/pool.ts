@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises"
 import { abortable } from "../../async/abortable.js"
-import { closed, corrupt, errorFromWire, invalidInput, throwIfAborted } from "../../errors.js"
+import { closed, corrupt, errorFromWire, invalidInput, isVecsnapError, throwIfAborted } from "../../errors.js"
 import { machineLimits, readerDefaults } from "../../machine.js"
 import type { Id, StoredRecord } from "../../records.js"
 import { vectorMemoryBytes } from "../../vectors/scan.js"
@@ -49,9 +49,13 @@ interface Home {
 interface Gathering {
   readonly slot: WorkerSlot
   readonly handles: number[]
-  readonly answers: Promise<Answers>
+  /** Of each handle, for messages. */
+  readonly files: string[]
+  readonly answers: Promise<readonly ShardAnswer[]>
   isSent: boolean
 }
+
+type ShardAnswer = { readonly hits: readonly ShardHit[] } | { readonly error: Error }
 
 class SqlitePool implements ShardPool {
   readonly #slots: readonly WorkerSlot[]
@@ -126,14 +130,17 @@ class SqlitePool implements ShardPool {
    */
   search(
     { slot, handle }: Home,
+    file: string,
+    spec: ShardSpec,
     query: ShardQuery,
-  ): { readonly place: number; readonly answers: Promise<Answers> } {
+  ): { readonly place: number; readonly answers: Promise<readonly ShardAnswer[]> } {
     const gatherings = query.shared(this, (): Gathering[] => [])
     let gathering = gatherings.find((open) => open.slot === slot && !open.isSent)
     if (gathering === undefined) {
-      gathering = gather(slot, query)
+      gathering = gather(slot, spec, query)
       gatherings.push(gathering)
     }
+    gathering.files.push(file)
     return { place: gathering.handles.push(handle) - 1, answers: gathering.answers }
   }
 
@@ -173,15 +180,10 @@ class SqliteReader implements ShardReader {
   async search(query: ShardQuery): Promise<readonly ShardHit[]> {
     throwIfAborted(query.signal)
     if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
-    const { place, answers } = this.#pool.search(await this.#findHome(), query)
-    const { hits, ends, errors } = await answers
-    const failure = errors.find((error) => error.place === place)
-    if (failure !== undefined) throw errorFromWire(failure.error)
-    const own: ShardHit[] = []
-    for (let i = ends[place - 1] ?? 0; i < ends[place]!; i++) {
-      own.push({ ...viewRecord(hits, i, this.#spec, this.#file), distance: hits.distances[i]! })
-    }
-    return own
+    const { place, answers } = this.#pool.search(await this.#findHome(), this.#file, this.#spec, query)
+    const answer = (await answers)[place]!
+    if ("error" in answer) throw answer.error
+    return answer.hits
   }
 
   async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
@@ -245,15 +247,53 @@ class SqliteReader implements ShardReader {
   }
 }
 
-function gather(slot: WorkerSlot, { vector, k, signal }: ShardQuery): Gathering {
-  const handles: number[] = []
+function gather(slot: WorkerSlot, spec: ShardSpec, query: ShardQuery): Gathering {
+  const asked: Asked = { slot, spec, query, handles: [], files: [] }
   const end = (): void => {
     gathering.isSent = true
   }
   // One wait for the signal serves all shards.
-  const answers = abortable(slot.call("search", { handles, query: vector, k }, signal, end), signal)
-  const gathering: Gathering = { slot, handles, answers, isSent: false }
+  const answers = abortable(ask(asked, end), query.signal)
+  const gathering: Gathering = { slot, handles: asked.handles, files: asked.files, answers, isSent: false }
   // Nor may anyone join a request that fails before it is sent.
   answers.catch(end)
   return gathering
+}
+
+/** One query for some shards of a worker; others may join until it is sent. */
+interface Asked {
+  readonly slot: WorkerSlot
+  readonly spec: ShardSpec
+  readonly query: ShardQuery
+  readonly handles: number[]
+  readonly files: string[]
+}
+
+async function ask(asked: Asked, onSend: () => void): Promise<readonly ShardAnswer[]> {
+  const { slot, handles, query } = asked
+  const { vector, k, signal } = query
+  const joint = await slot.call("search", { handles, query: vector, k, each: false }, signal, onSend)
+  const answers = viewEach(asked, joint)
+  const isSound = joint.errors.length > 0 || !answers.some((answer) => "error" in answer)
+  if (handles.length === 1 || isSound) return answers
+  // The hits were the nearest of all shards together: where those of one cannot be read, the others lack
+  // what these have displaced.
+  return viewEach(asked, await slot.call("search", { handles, query: vector, k, each: true }, signal))
+}
+
+/** What each shard has answered, as users see it. */
+function viewEach({ files, spec }: Asked, { hits, ends, errors }: Answers): readonly ShardAnswer[] {
+  return files.map((file, place): ShardAnswer => {
+    const failure = errors.find((error) => error.place === place)
+    if (failure !== undefined) return { error: errorFromWire(failure.error) }
+    const own: ShardHit[] = []
+    try {
+      for (let i = ends[place - 1] ?? 0; i < ends[place]!; i++)
+        own.push({ ...viewRecord(hits, i, spec, file), distance: hits.distances[i]! })
+    } catch (error) {
+      if (!isVecsnapError(error)) throw error
+      return { error }
+    }
+    return { hits: own }
+  })
 }

@@ -22,9 +22,14 @@ export interface Calls {
   }
   /** Reads the vectors into memory, from where they are searched from then on. */
   load: { request: OfHandle; reply: undefined }
-  /** One query in some shards of the same snapshot. */
+  /** One query in some shards of the same snapshot; with `each` in every one by itself. */
   search: {
-    request: { readonly handles: readonly number[]; readonly query: Float32Array; readonly k: number }
+    request: {
+      readonly handles: readonly number[]
+      readonly query: Float32Array
+      readonly k: number
+      readonly each: boolean
+    }
     reply: Answers
   }
   get: { request: OfHandle & { readonly ids: readonly (string | bigint)[] }; reply: FoundRecords }

@@ -35,6 +35,7 @@ function handle(request: Request): Reply<CallName> {
   }
   if (request.call === "search") {
     const { query, k } = request
+    if (request.each) return searchEach(request.handles, openShard, query, k)
     try {
       return searchShards(request.handles.map(openShard), query, k)
     } catch {

@@ -150,6 +150,7 @@ describe("a hostile manifest", () => {
       "a locator index of gigabytes",
       (it) => (it.locator = { ...it.locator, size: 2 ** 52, index: { size: 2 ** 51, sha256: SHA } }),
     ],
+    ["a locator without an index", (it) => (it.locator = { ...it.locator, index: { size: 0, sha256: SHA } })],
   ])("with %s is Corrupt", (_, change) => {
     expect(() => decode(change)).toThrow(expect.objectContaining({ tag: "Corrupt" }))
   })
