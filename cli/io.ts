@@ -20,6 +20,8 @@ export interface Output {
   /** Set on terminals only, as are `columns`. */
   readonly isTTY?: boolean
   readonly columns?: number
+  /** Whether it escapes what could drive a terminal; see `printing`. */
+  readonly escapes?: boolean
 }
 
 /**

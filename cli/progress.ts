@@ -8,6 +8,7 @@ import {
   formatCount,
   formatDuration,
   formatValue,
+  ownSequence,
   paintFor,
   printable,
   shorten,
@@ -80,8 +81,9 @@ function barView(stderr: Io["stderr"], now: () => number): ProgressView {
   let startedMs = 0
   let lastMs = 0
   let visible = false
+  const clearLine = ownSequence(stderr, CLEAR_LINE)
   const end = (): void => {
-    if (visible) stderr.write(CLEAR_LINE)
+    if (visible) stderr.write(clearLine)
     visible = false
   }
   const show = (progress: Progress): void => {
@@ -95,7 +97,7 @@ function barView(stderr: Io["stderr"], now: () => number): ProgressView {
     const elapsedMs = lastMs - startedMs
     const text = `${describeProgress(progress)}${describePace(progress, elapsedMs)}  ${formatDuration(elapsedMs)}`
     // One column less than the terminal has: a full line would wrap and could not be cleared.
-    stderr.write(CLEAR_LINE + shorten(renderBar(progress) + text, (widthOf(stderr) ?? 80) - 1))
+    stderr.write(clearLine + shorten(renderBar(progress) + text, (widthOf(stderr) ?? 80) - 1))
   }
   const line = (text: string): void => {
     end()

@@ -1,6 +1,7 @@
 /**
  * Text for people: numbers, sizes, durations, tables, colours. All pure.
  */
+import { randomBytes } from "node:crypto"
 import { stringifyJson } from "../src/json.js"
 import type { Io, Output } from "./io.js"
 
@@ -41,35 +42,51 @@ export function formatDuration(milliseconds: number): string {
 /** UTC to the second: "2026-11-21 03:00:12Z". */
 export const formatTime = (time: Date): string => time.toISOString().replace("T", " ").replace(/\.\d+/, "")
 
-/** Control characters but for line ends and tabs, and what turns the direction of text around. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+/**
+ * What is not seen, or drives a terminal: control characters but for line ends and tabs, what turns text
+ * around, what has no width (joiners, marks of byte order, tags, variation selectors), halves of surrogate
+ * pairs. Emoji keep what makes them: a joiner between two of them, and the selector after one.
+ */
+const UNPRINTABLE =
+  /(?![\n\t]|(?<=\p{Extended_Pictographic}\ufe0f?)\u200d(?=\p{Extended_Pictographic})|(?<=\p{Extended_Pictographic})[\ufe0e\ufe0f])[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\ufff9-\ufffb]/gu
 
-const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+const escaped = (text: string): string =>
+  Array.from(
+    { length: text.length },
+    (_, i) => `\\u${text.charCodeAt(i).toString(16).padStart(4, "0")}`,
+  ).join("")
 
 /**
- * Text that cannot drive a terminal, nor show in another order than it has. What could is written as JSON
- * escapes it, so that JSON stays what it is.
+ * Text that cannot drive a terminal, nor show in another order than it has, nor hold what is not seen. What
+ * could is written as JSON escapes it, so that JSON stays what it is.
  */
 export const printable = (text: string): string => text.replace(UNPRINTABLE, escaped)
 
 /**
- * What our own text on a terminal may have besides: the colours of {@link Paint}, and a line that is cleared.
+ * What our own text on a terminal may have besides, the colours of {@link Paint} and a line that is cleared,
+ * is told from the same in data by a secret before it.
  */
+const SECRET = `\ue000${randomBytes(16).toString("hex")}`
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the sequences themselves
-const OWN_SEQUENCE = /(\u001b\[(?:[012]|3[123])m|\r\u001b\[2K)/
+const OWN_SEQUENCE = new RegExp(`${SECRET}(\\u001b\\[(?:[012]|3[123])m|\\r\\u001b\\[2K)`)
+const OWN_SEQUENCES = new RegExp(OWN_SEQUENCE, "g")
+
+/** A sequence of our own for an output that would escape it otherwise. */
+export const ownSequence = (output: Output, sequence: string): string =>
+  output.escapes === true ? SECRET + sequence : sequence
 
 /** An output that all text of a command goes through, whatever it was made of. */
 export function printing(output: Output): Output {
   const shown = (text: string): string =>
-    output.isTTY
-      ? text
-          .split(OWN_SEQUENCE)
-          .map((part, i) => (i % 2 === 0 ? printable(part) : part))
-          .join("")
-      : printable(text)
+    text
+      .split(OWN_SEQUENCE)
+      .map((part, i) => (i % 2 === 0 ? printable(part) : part))
+      .join("")
   // The rest is that of the output at any time: a terminal may get other columns.
-  return Object.create(output, { write: { value: (text: string) => output.write(shown(text)) } })
+  return Object.create(output, {
+    write: { value: (text: string) => output.write(shown(text)) },
+    escapes: { value: true },
+  })
 }
 
 /** A record's own text or value on one line, printable. */
@@ -93,7 +110,8 @@ const graphemeWidth = (grapheme: string): number => (WIDE.test(grapheme) ? 2 : 1
 export function displayWidth(text: string): number {
   if (/^[\x20-\x7e]*$/.test(text)) return text.length
   let width = 0
-  for (const { segment } of graphemes.segment(text)) width += graphemeWidth(segment)
+  for (const { segment } of graphemes.segment(text.replace(OWN_SEQUENCES, "")))
+    width += graphemeWidth(segment)
   return width
 }
 
@@ -182,17 +200,18 @@ export function renderFacts(
 
 export type Paint = Readonly<Record<"bold" | "dim" | "red" | "green" | "yellow", (text: string) => string>>
 
-const sgr =
-  (code: number) =>
-  (text: string): string =>
-    `\u001b[${code}m${text}\u001b[0m`
 const same = (text: string): string => text
 
-const colourPaint: Paint = { bold: sgr(1), dim: sgr(2), red: sgr(31), green: sgr(32), yellow: sgr(33) }
 export const plainPaint: Paint = { bold: same, dim: same, red: same, green: same, yellow: same }
+
+function colourPaint(output: Output): Paint {
+  const sgr = (code: number) => (text: string) =>
+    `${ownSequence(output, `\u001b[${code}m`)}${text}${ownSequence(output, "\u001b[0m")}`
+  return { bold: sgr(1), dim: sgr(2), red: sgr(31), green: sgr(32), yellow: sgr(33) }
+}
 
 /** Colours on a terminal only, and not if NO_COLOR is set (https://no-color.org) or the terminal is dumb. */
 export function paintFor(output: Output, env: Io["env"]): Paint {
   const wanted = output.isTTY === true && !env.NO_COLOR && env.TERM !== "dumb"
-  return wanted ? colourPaint : plainPaint
+  return wanted ? colourPaint(output) : plainPaint
 }

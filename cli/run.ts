@@ -21,6 +21,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   const safe = { ...io, stdout: printing(io.stdout), stderr: printing(io.stderr) }
   const stdout = {
     ...terminalOf(io.stdout),
+    escapes: true,
     write: (text: string): void => {
       printed = true
       safe.stdout.write(text)
@@ -40,7 +41,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     if (isHelp(thrown)) return EXIT_OK
     const error = reportedError(thrown, io)
     if (argv.includes("--json") && !printed) printJson(safe, errorDocument(error))
-    safe.stderr.write(renderError(error, argv.includes("--debug"), io))
+    safe.stderr.write(renderError(error, argv.includes("--debug"), safe))
     return exitCodeOf(error, io)
   }
 }

@@ -8,7 +8,9 @@ import {
   formatDuration,
   formatTime,
   formatValue,
+  ownSequence,
   paintFor,
+  printable,
   printing,
   renderFacts,
   renderTable,
@@ -63,13 +65,34 @@ test("what could drive a terminal is escaped, whatever command printed it; our o
   const hostile = "a\u001b]0;x\u0007\u009b31m\u202eb\u200fc\r\u001b[8md"
   const shown = "a\\u001b]0;x\\u0007\\u009b31m\\u202eb\\u200fc\\u000d\\u001b[8md"
   const terminal = captureIo({ columns: 80 })
-  const own = paintFor(terminal.stdout, {}).red("no\tyes\n")
-  printing(terminal.stdout).write(`\r\u001b[2K${own}${hostile}`)
-  expect(terminal.out()).toBe(`\r\u001b[2K${own}${shown}`)
-  expect(printing(terminal.stdout)).toMatchObject({ isTTY: true, columns: 80 })
+  const output = printing(terminal.stdout)
+  const clear = "\r\u001b[2K"
+  output.write(`${ownSequence(output, clear)}${paintFor(output, {}).red("no\tyes\n")}${hostile}`)
+  expect(terminal.out()).toBe(`${clear}\u001b[31mno\tyes\n\u001b[0m${shown}`)
+  expect(output).toMatchObject({ isTTY: true, columns: 80 })
   const file = captureIo()
   printing(file.stdout).write(`\u001b[31m${hostile}\n`)
   expect(file.out()).toBe(`\\u001b[31m${shown}\n`)
+})
+
+test("colours and cleared lines that are in data are not ours", () => {
+  const terminal = captureIo({ columns: 80 })
+  const output = printing(terminal.stdout)
+  output.write(`${paintFor(output, {}).red("error")}: \u001b[32mintact\u001b[0m\r\u001b[2Kok\n`)
+  expect(terminal.out()).toBe("\u001b[31merror\u001b[0m: \\u001b[32mintact\\u001b[0m\\u000d\\u001b[2Kok\n")
+})
+
+test.each([
+  ["zero width", "a\u200bb\u200cc\u200dd\u2060e\ufefff", "a\\u200bb\\u200cc\\u200dd\\u2060e\\ufefff"],
+  ["tags", "a\u{e0041}\u{e007f}", "a\\udb40\\udc41\\udb40\\udc7f"],
+  ["variation selectors", "a\ufe00b\ufe0f\u{e0100}", "a\\ufe00b\\ufe0f\\udb40\\udd00"],
+  ["fillers and soft hyphens", "\u00ad\u034f\u115f\u3164\uffa0", "\\u00ad\\u034f\\u115f\\u3164\\uffa0"],
+  ["half of a pair", "a\ud800b", "a\\ud800b"],
+  ["what people write", "Zürich 東京 ก่อน é 👨‍👩‍👧 ❤️ ✈︎\t\n", "Zürich 東京 ก่อน é 👨‍👩‍👧 ❤️ ✈︎\t\n"],
+])("%s in text is seen", (_, text, shown) => {
+  expect(printable(text)).toBe(shown)
+  // JSON means the same, escaped or not.
+  if (!shown.includes("\n")) expect(JSON.parse(printable(JSON.stringify(text)))).toBe(text)
 })
 
 describe("widths", () => {
