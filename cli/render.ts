@@ -67,7 +67,6 @@ export const printable = (text: string): string => text.replace(UNPRINTABLE, esc
  * is told from the same in data by a secret before it.
  */
 const SECRET = `\ue000${randomBytes(16).toString("hex")}`
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the sequences themselves
 const OWN_SEQUENCE = new RegExp(`${SECRET}(\\u001b\\[(?:[012]|3[123])m|\\r\\u001b\\[2K)`)
 const OWN_SEQUENCES = new RegExp(OWN_SEQUENCE, "g")
 

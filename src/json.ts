@@ -31,9 +31,13 @@ const TOO_LARGE = 10n ** BigInt(JSON_MAX_DIGITS)
 /**
  * Parses JSON text. Throws `SyntaxError` as `JSON.parse` does, and for more than 500 levels or 1000 digits,
  * and for an object that has one key twice: whichever value were taken, the other one would be lost.
+ *
+ * @param most values, about, or `SyntaxError`, before any is made: an empty object takes two bytes as text
+ * and thirty times that in memory; default: no limit
  */
-export function parseJson(text: string): Json {
-  const { isTooDeep, members } = shapeOf(text)
+export function parseJson(text: string, most = Infinity): Json {
+  const { isTooDeep, members, values } = shapeOf(text)
+  if (values > most) throw new SyntaxError(`it has about ${values} values, expected at most ${most}`)
   if (isTooDeep) throw new SyntaxError(`it has more than ${JSON_MAX_DEPTH} levels`)
   const value = MAY_HOLD_BIG_INTEGER.test(text)
     ? (parse(text, undefined, { parseNumber, onDuplicateKey: () => undefined }) as Json)
@@ -108,9 +112,11 @@ export const isTooDeepAsValue = (text: string): boolean =>
   text.length > 2 * VALUE_MAX_DEPTH && shapeOf(text, VALUE_MAX_DEPTH).isTooDeep
 
 /**
- * How many values JSON text has, about: one for each bracket that opens and for each comma. Parses nothing.
+ * Whether JSON text has more than so many values, about: one for each bracket that opens and for each comma.
+ * Parses nothing.
  */
-export const countValues = (text: string): number => shapeOf(text).values
+export const hasMoreValues = (text: string, most: number): boolean =>
+  text.length > most && shapeOf(text).values > most
 
 /** What can be told of JSON text without parsing it; if it is not JSON, whatever. */
 interface Shape {

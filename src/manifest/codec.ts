@@ -18,7 +18,16 @@ import { shardFileKey } from "../snapshot/snapshot.js"
 import { isKey } from "../storage/rules.js"
 import { METRICS } from "../vectors/metric.js"
 import { quoted } from "../wording.js"
-import { count, decodeDocument, encodeDocument, runId, sha256, time } from "./document.js"
+import {
+  boundedList,
+  boundedObject,
+  count,
+  decodeDocument,
+  encodeDocument,
+  runId,
+  sha256,
+  time,
+} from "./document.js"
 import { isSafeFileName, manifestKey, parseKey, shardFolder } from "./keys.js"
 import { INDEX_MAX_BYTES } from "./locator.js"
 import type { Manifest, ShardFile } from "./manifest.js"
@@ -34,6 +43,14 @@ const DIM_MAX = 2 ** 20
 /** Routing artifacts are read whole when a snapshot is opened. */
 const ARTIFACTS_MAX_BYTES = 512 * 2 ** 20
 
+/** Several arrays lie in one object; the id locator is listed by itself. */
+const ARTIFACTS_MAX = 64
+const FIELDS_MAX = 10_000
+/** A LanceDB shard has ten or so. */
+const FILES_MAX = 1000
+/** Figures of recall, names of stages, facts of an index. */
+const FIGURES_MAX = 10_000
+
 // The list may grow after this module was loaded.
 const isBackend = (name: unknown): boolean => (BACKEND_NAMES as readonly unknown[]).includes(name)
 
@@ -45,7 +62,7 @@ const routingFile = file.extend({
 })
 
 const share = z.number().min(0).max(1)
-const shares = z.array(share)
+const shares = boundedList(share, MAX_SHARDS)
 const recall = z.object({
   queries: z.object({
     kind: z.enum(["rows", "given"]),
@@ -57,25 +74,25 @@ const recall = z.object({
   }),
   rows: count,
   routedBy: z.enum(["vector", "row"]),
-  probes: z.array(z.number().int().min(1)).min(1),
-  curves: z
-    .array(
-      z.object({
-        k: z.number().int().min(1),
-        recall: shares,
-        low: shares,
-        high: shares,
-        zero: shares,
-        p05: shares,
-      }),
-    )
-    .min(1),
+  probes: boundedList(z.number().int().min(1), MAX_SHARDS).refine(isFilled, "an empty list"),
+  curves: boundedList(
+    z.object({
+      k: z.number().int().min(1),
+      recall: shares,
+      low: shares,
+      high: shares,
+      zero: shares,
+      p05: shares,
+    }),
+    FIGURES_MAX,
+  ).refine(isFilled, "an empty list"),
   stopping: z.enum(["rule", "fixed"]),
-  targets: z.array(
+  targets: boundedList(
     z.object({ target: share, probes: z.number().min(0), recall: share, low: share, high: share }),
+    FIGURES_MAX,
   ),
   insideShards: z.object({ mean: share, least: share }).optional(),
-  notes: z.array(z.string()),
+  notes: boundedList(z.string(), FIGURES_MAX),
 })
 
 const schema = z.object({
@@ -88,8 +105,9 @@ const schema = z.object({
     dim: z.number().int().min(1).max(DIM_MAX),
     metric: z.enum(METRICS),
     id: z.object({ type: z.enum(["string", "int64"]), wide: z.boolean() }),
-    fields: z.array(
+    fields: boundedList(
       z.object({ name: z.string().min(1), type: z.enum(FIELD_TYPES), wide: z.boolean().default(false) }),
+      FIELDS_MAX,
     ),
     model: z.string().nullable(),
   }),
@@ -97,28 +115,30 @@ const schema = z.object({
     strategy: z.string().refine(isStrategyName, "a strategy that this version has"),
     shards: z.number().int().min(1).max(MAX_SHARDS),
     options: z.record(z.string(), z.unknown()),
-    artifacts: z.array(routingFile),
+    artifacts: boundedList(routingFile, ARTIFACTS_MAX),
   }),
   locator: routingFile.extend({ index: file }).optional(),
   backend: z.custom<BackendName>(isBackend, { error: () => `expected one of ${BACKEND_NAMES.join(", ")}` }),
   rows: count,
   copies: z.number().int().min(1).optional(),
-  shards: z.array(
+  shards: boundedList(
     z.object({
       shard: count,
       rows: z.number().int().min(1),
       folder: z.string().refine(isShardFolder, "a shard's folder"),
-      files: z
-        .array(
-          file.extend({
-            name: z.string().refine(isShardFileName, "a relative file name"),
-            optional: z.boolean().optional(),
-          }),
-        )
-        .min(1),
-      index: z.object({ kind: z.string() }).catchall(z.union([z.string(), z.number(), z.boolean()])),
+      files: boundedList(
+        file.extend({
+          name: z.string().refine(isShardFileName, "a relative file name"),
+          optional: z.boolean().optional(),
+        }),
+        FILES_MAX,
+      ).refine(isFilled, "an empty list"),
+      index: boundedObject(FIGURES_MAX).pipe(
+        z.object({ kind: z.string() }).catchall(z.union([z.string(), z.number(), z.boolean()])),
+      ),
       fingerprint: sha256,
     }),
+    MAX_SHARDS,
   ),
   recall: recall.optional(),
   build: z.object({
@@ -126,7 +146,7 @@ const schema = z.object({
     startedAt: time,
     skippedRows: count,
     duplicateRows: count,
-    timingsMs: z.record(z.string(), z.number()),
+    timingsMs: boundedObject(FIGURES_MAX).pipe(z.record(z.string(), z.number())),
     norms: z
       .object({ p05: z.number(), median: z.number(), p95: z.number(), zeroRows: count, rows: count })
       .optional(),
@@ -134,6 +154,10 @@ const schema = z.object({
   custom: z.record(z.string(), json),
 })
 const KIND = { format: "vecsnap", version: 1, schema }
+
+function isFilled(list: readonly unknown[]): boolean {
+  return list.length > 0
+}
 
 // The local cache keeps files of its own beside those of a shard; their names start with a dot. Parts of
 // names are as long as file systems take, and "C:" is a drive.

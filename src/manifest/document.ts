@@ -9,6 +9,34 @@ import { shortened } from "../wording.js"
 import { isRunId } from "./keys.js"
 import { seal, unseal } from "./seal.js"
 
+/**
+ * A list of at most `most` items. Unlike that of zod it is done with at the first item that does not fit: in
+ * a hostile document there may be millions, and a complaint about each would take gigabytes.
+ */
+export const boundedList = <S extends z.ZodType>(item: S, most: number) =>
+  z
+    .array(z.unknown())
+    .max(most)
+    .transform((values, context): z.output<S>[] => {
+      const fitting: z.output<S>[] = []
+      for (const [place, value] of values.entries()) {
+        const parsed = item.safeParse(value)
+        if (!parsed.success) {
+          const [issue] = parsed.error.issues
+          context.addIssue({ code: "custom", path: [place, ...issue!.path], message: issue!.message })
+          return z.NEVER
+        }
+        fitting.push(parsed.data)
+      }
+      return fitting
+    })
+
+/** An object with at most `most` properties, before anything is said of their values. */
+export const boundedObject = (most: number) =>
+  z
+    .record(z.string(), z.unknown())
+    .refine((object) => Object.keys(object).length <= most, `an object of at most ${most} properties`)
+
 export interface DocumentKind<S extends z.ZodType> {
   /** Value of the property `format`. */
   readonly format: string

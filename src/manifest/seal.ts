@@ -15,7 +15,7 @@
  */
 import { createHash } from "node:crypto"
 import { corrupt, messageOf } from "../errors.js"
-import { countValues, parseJson, stringifyJson } from "../json.js"
+import { parseJson, stringifyJson } from "../json.js"
 import type { Json } from "../records.js"
 
 const sealFor = (body: Buffer): string =>
@@ -62,13 +62,9 @@ export function unseal(bytes: Uint8Array, key: string): Readonly<Record<string, 
 }
 
 function parsed(text: string, key: string): Json {
-  const values = countValues(text)
-  if (values > VALUES_MAX) {
-    throw corrupt(`${key} has about ${values} values, expected at most ${VALUES_MAX}`, { key, values })
-  }
   try {
-    return parseJson(text)
+    return parseJson(text, VALUES_MAX)
   } catch (error) {
-    throw corrupt(`${key} is not JSON: ${messageOf(error)}`, { key }, error)
+    throw corrupt(`${key} cannot be read as JSON: ${messageOf(error)}`, { key }, error)
   }
 }

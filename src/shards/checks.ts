@@ -3,8 +3,10 @@
  */
 import { access, constants, readdir } from "node:fs/promises"
 import { invalidInput } from "../errors.js"
+import { hasMoreValues } from "../json.js"
 import { compareIds, type FieldSpec, type FieldValue, type Id } from "../records.js"
 import type { ShardRows, ShardSpec } from "./backend.js"
+import { PAYLOAD_VALUES_MAX } from "./stored.js"
 
 const INT64_MIN = -(2n ** 63n)
 const INT64_MAX = 2n ** 63n - 1n
@@ -40,11 +42,23 @@ export function checkRows(rows: ShardRows, spec: ShardSpec): void {
   checkLength("vectors", rows.vectors.length, count * spec.dim)
   checkLength("payloads", rows.payloads.length, count)
   checkIds(rows.ids.values)
+  checkPayloads(rows)
   for (const field of spec.fields) {
     const column = rows.fields[field.name]
     if (column === undefined) throw invalidInput(`the column of field "${field.name}" is missing`)
     checkLength(`field "${field.name}"`, column.length, count)
     for (let row = 0; row < count; row++) checkFieldValue(column[row]!, field, rows.ids.values[row]!)
+  }
+}
+
+function checkPayloads({ payloads, ids }: ShardRows): void {
+  for (const [row, text] of payloads.entries()) {
+    if (text === null || !hasMoreValues(text, PAYLOAD_VALUES_MAX)) continue
+    const id = ids.values[row]
+    throw invalidInput(
+      `the payload of record ${id} has more than ${PAYLOAD_VALUES_MAX} values, which no reader takes`,
+      { id, row },
+    )
   }
 }
 

@@ -1,10 +1,17 @@
 /**
  * From columns as a shard file holds them to values as users see them, the same for all backends.
  */
-import { corrupt } from "../errors.js"
+import { corrupt, messageOf } from "../errors.js"
 import { parseJson } from "../json.js"
 import type { FieldSpec, FieldValue, Id, IdType, Json } from "../records.js"
+import { quoted } from "../wording.js"
 import type { ShardSpec } from "./backend.js"
+
+/**
+ * Values in a payload, about: far more than anybody wants of a hit, and some megabytes when it is parsed. For
+ * builds as for readers.
+ */
+export const PAYLOAD_VALUES_MAX = 200_000
 
 /** Records in columns. Integers are `bigint` whatever their size, payloads are JSON text. */
 export interface StoredColumns {
@@ -41,9 +48,14 @@ function toPublicInteger<T extends FieldValue>(value: T, wide: boolean): T | num
 function parsePayload(text: string | null, id: Id, file: string): Json {
   if (text === null) return null
   try {
-    return parseJson(text)
+    return parseJson(text, PAYLOAD_VALUES_MAX)
   } catch (cause) {
-    throw corrupt(`${file}: the payload of record ${id} is not JSON`, { file, id }, cause)
+    const reason = messageOf(cause)
+    throw corrupt(
+      `${file}: the payload of record ${quoted(String(id))} cannot be read as JSON: ${reason}`,
+      { file, id },
+      cause,
+    )
   }
 }
 

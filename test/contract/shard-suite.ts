@@ -688,6 +688,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
           { ...good, rows: 0 },
           { ...good, vectors: good.vectors.subarray(1) },
           { ...good, payloads: [] },
+          { ...good, payloads: [null, null, `[${"1,".repeat(200_001)}1]`] },
           { ...good, fields: {} },
           { ...good, fields: { n: [1n, 2n, "3"] } },
           { ...good, fields: { n: [1n, 2n, 3] } },

@@ -55,6 +55,10 @@ function wire() {
 
 type Wire = ReturnType<typeof wire>
 
+const many = <T>(count: number, item: T): T[] => Array.from({ length: count }, () => item)
+const numbered = (count: number, value: unknown): object =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, value]))
+
 function decode(change: (document: Wire) => void) {
   const document = wire()
   change(document)
@@ -192,6 +196,32 @@ describe("a hostile manifest", () => {
     ["a long strategy", (it) => (it.sharding.strategy = "s".repeat(1e6))],
   ])("with %s is refused in a few words", (_, change) => {
     expect(() => decode(change)).toThrow(refusal(/^.{20,1500}$/s))
+  })
+
+  it.each<[string, (document: Wire) => void]>([
+    [
+      "150,000 artifacts",
+      (it) => (it.sharding.artifacts = many(150_000, { key: `routing/${RUN}/c.npy`, size: 1, sha256: SHA })),
+    ],
+    ["60,000 shards that are none", (it) => (it.shards = many(60_000, {} as Wire["shards"][0]))],
+    ["100,000 files that are none", (it) => (it.shards[0]!.files = many(100_000, {} as typeof FILE))],
+    ["100,000 files", (it) => (it.shards[0]!.files = many(100_000, FILE))],
+    ["100,000 fields", (it) => (it.schema.fields = many(100_000, {}))],
+    ["100,000 timings", (it) => (it.build.timingsMs = numbered(100_000, "x"))],
+    ["an index of 100,000 facts", (it) => Object.assign(it.shards[0]!, { index: numbered(100_000, null) })],
+  ])("with %s is refused at the first one that does not fit", (_, change) => {
+    const document = wire()
+    change(document)
+    const bytes = seal(document)
+    let error: unknown
+    try {
+      decodeManifest(bytes, KEY)
+    } catch (thrown) {
+      error = thrown
+    }
+    expect(error).toEqual(refusal(/^.{20,1500}$/s))
+    // Complaints take more memory than what they are about.
+    expect((error as { cause: { issues: unknown[] } }).cause.issues.length).toBeLessThan(10)
   })
 
   it("with a name of many parts is Corrupt, also of an optional file", () => {

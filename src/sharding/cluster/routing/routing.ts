@@ -52,6 +52,12 @@ export const ROUTING_FILES = {
 type FileName = (typeof ROUTING_FILES)[keyof typeof ROUTING_FILES]
 export type RoutingArrays = Readonly<Record<FileName, RoutingArray>>
 
+/**
+ * Numbers of all descriptors, at most. They take eight times the memory of what is stored: this is a
+ * gigabyte, that of some 170,000 descriptors of 1,536 dimensions.
+ */
+const DESCRIPTOR_VALUES_MAX = 2 ** 28
+
 const OCTILE_EDGES = GAIN_SHAPE[2] - 1
 
 export function packRouting({ preparation, descriptors, beta, stopping }: Routing): RoutingArrays {
@@ -59,6 +65,7 @@ export function packRouting({ preparation, descriptors, beta, stopping }: Routin
   const { packed, scales } = toFourBits(descriptors.vectors, dim)
   const { octiles, gains, unfamiliarBelow, unlikeBelow, thresholds, reached } = stopping
   const count = scales.length
+  if (count * dim > DESCRIPTOR_VALUES_MAX) throw tooMany(count, dim, invalidInput)
   return {
     [ROUTING_FILES.descriptors]: { shape: [count, Math.ceil(dim / 8)], data: packed },
     [ROUTING_FILES.scales]: { shape: [count], data: scales },
@@ -75,6 +82,12 @@ export function packRouting({ preparation, descriptors, beta, stopping }: Routin
       data: Float32Array.of(...thresholds, ...reached),
     },
   }
+}
+
+function tooMany(count: number, dim: number, raise: (message: string) => Error): Error {
+  return raise(
+    `the layout has ${count} descriptors of ${dim} dimensions, ${DESCRIPTOR_VALUES_MAX} numbers are the most that readers hold: use fewer shards`,
+  )
 }
 
 /**
@@ -102,6 +115,7 @@ export function unpackRouting(
     "rise from 0",
   )
   const count = start[shards]!
+  if (count * dim > DESCRIPTOR_VALUES_MAX) throw tooMany(count, dim, corrupt)
   const packed = integers(arrays, ROUTING_FILES.descriptors, [count, Math.ceil(dim / 8)])
   const scales = floats(arrays, ROUTING_FILES.scales, [count])
   check(ROUTING_FILES.scales, scales, (value) => value > 0 && value < Infinity, "be positive and finite")

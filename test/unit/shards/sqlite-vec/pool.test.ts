@@ -50,25 +50,31 @@ const openAll = (pool: ReturnType<typeof createPool>) =>
   Promise.all([0, 1, 2, 3].map((i) => openShard(pool, join(root, String(i)), SPEC, FLAT)))
 
 describe("a pool of search workers", () => {
-  it("loses no hit of sound shards for those of one whose payloads are not JSON", async () => {
-    const dir = join(root, "not-json")
-    await mkdir(dir)
-    await copyFile(join(root, "0", "shard.db"), join(dir, "shard.db"))
-    const db = new Sqlite(join(dir, "shard.db"))
-    db.exec("UPDATE records SET payload = '{'")
-    db.close()
-    const pool = createPool({ workers: 1 })
-    const dirs = [dir, join(root, "1"), join(root, "2")]
-    const readers = await Promise.all(dirs.map((each) => openShard(pool, each, SPEC, FLAT)))
-    const query = prepareQuery(QUERY, 10, SPEC)
-    const [damaged, ...sound] = await Promise.allSettled(readers.map((reader) => reader.ask(query)))
-    expect(damaged).toMatchObject({
-      reason: { tag: "Corrupt", message: expect.stringMatching(/is not JSON/) },
-    })
-    expect(sound.map((it) => it.status === "fulfilled" && it.value.length)).toEqual([10, 10])
-    await Promise.all(readers.map((reader) => reader.close()))
-    await pool.close()
-  })
+  it.each([
+    ["not JSON", "{", /cannot be read as JSON/],
+    ["millions of values", `[${"{},".repeat(200_000)}{}]`, /about 400002 values, expected at most 200000/],
+  ])(
+    "loses no hit of sound shards for those of one whose payloads are %s",
+    async (name, payload, message) => {
+      const dir = join(root, name)
+      await mkdir(dir)
+      await copyFile(join(root, "0", "shard.db"), join(dir, "shard.db"))
+      const db = new Sqlite(join(dir, "shard.db"))
+      db.prepare("UPDATE records SET payload = ?").run(payload)
+      db.close()
+      const pool = createPool({ workers: 1 })
+      const dirs = [dir, join(root, "1"), join(root, "2")]
+      const readers = await Promise.all(dirs.map((each) => openShard(pool, each, SPEC, FLAT)))
+      const query = prepareQuery(QUERY, 10, SPEC)
+      const [damaged, ...sound] = await Promise.allSettled(readers.map((reader) => reader.ask(query)))
+      expect(damaged).toMatchObject({
+        reason: { tag: "Corrupt", message: expect.stringMatching(message) },
+      })
+      expect(sound.map((it) => it.status === "fulfilled" && it.value.length)).toEqual([10, 10])
+      await Promise.all(readers.map((reader) => reader.close()))
+      await pool.close()
+    },
+  )
 
   it("sends one message per worker for all searches of one turn", async () => {
     const pool = createPool({ workers: 2 })

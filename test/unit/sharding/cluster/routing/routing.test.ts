@@ -70,6 +70,12 @@ describe("routing arrays", () => {
       changed(3, 0),
       /descriptor-starts.npy has 0 at place 3; .* rise from 0/,
     ],
+    [
+      "more descriptors than memory is for",
+      ROUTING_FILES.starts,
+      changed(SHARDS, 2 ** 30),
+      /1073741824 descriptors of 9 dimensions, 268435456 numbers are the most/,
+    ],
     ["a negative count", ROUTING_FILES.counts, changed(0, -1), /descriptor-counts.npy has -1 at place 0/],
     [
       "an infinite scale",
