@@ -127,6 +127,29 @@ expect 0 "a cache directory with XDG_CACHE_HOME empty" env XDG_CACHE_HOME= HOME=
 if [ -e "$PWD/vecsnap" ] && [ ! -f "$PWD/vecsnap" ]; then echo "FAIL  a cache lies in the working directory"; failed=1; fi
 expect 0 "no HOME" no_home node "$cli" health "$work/root"
 
+# As in a function (AWS Lambda): all is read-only but one small disk, and there is no HOME nor anything else in the environment.
+cat > "$work/function.mjs" <<JS
+import { openSnapshot } from "$dist/src/index.js"
+const [root, cacheDir, query] = process.argv.slice(2)
+const reader = await openSnapshot(root, { cacheDir, cacheBytes: 400 * 2 ** 20 })
+const { hits } = await reader.search(JSON.parse(query), { k: 10, probes: "all" })
+await reader.close()
+process.exitCode = hits.length === 10 ? 0 : 1
+JS
+mkdir -p "$work/mnt-function"
+in_a_function() {
+  unshare --mount bash -c '
+    mount --make-rprivate / && mount -t tmpfs -o size=512m none "$2/mnt-function" && mount -o remount,ro,bind / || exit 99
+    if touch "$2/x" 2>/dev/null; then exit 99; fi
+    env -i TMPDIR="$2/mnt-function" "$1" "$2/function.mjs" "$2/root" "$2/mnt-function/cache" "$3"
+  ' - "$(command -v node)" "$work" "$query"
+}
+if unshare --mount true 2>/dev/null; then
+  expect 0 "a function: read-only but for one disk, no environment" in_a_function
+else
+  skip "a function" "mounts cannot be made here"
+fi
+
 if esbuild=$(command -v "${ESBUILD:-esbuild}"); then
   app="$work/app" && mkdir -p "$app"
   cat > "$app/main.mjs" <<JS
