@@ -25,8 +25,13 @@ it("every optional property of what callers give may be undefined", () => {
 })
 
 function optionalProperties(node: ts.Node): readonly ts.PropertySignature[] {
-  const inner = node.getChildren().flatMap(optionalProperties)
-  return ts.isPropertySignature(node) && node.questionToken !== undefined ? [node, ...inner] : inner
+  const found: ts.PropertySignature[] = []
+  const visit = (inner: ts.Node): void => {
+    if (ts.isPropertySignature(inner) && inner.questionToken !== undefined) found.push(inner)
+    ts.forEachChild(inner, visit)
+  }
+  visit(node)
+  return found
 }
 
 const mayBeUndefined = (type: ts.TypeNode): boolean =>
