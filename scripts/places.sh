@@ -32,7 +32,7 @@ expect 0 "a build, for what follows" build "$work/root"
 
 few_files() { (ulimit -n 256; "$@"); }
 expect 0 "ulimit -n 256: a search of all shards" few_files search "$work/root"
-expect 0 "ulimit -n 256: health" few_files vecsnap health "$work/root"
+expect 0 "ulimit -n 256: health" few_files vecsnap health "$work/root" --fetch whole
 
 # As Docker does with --memory 512m, and half a gigabyte of vectors: what was the default on every machine, 1 GiB of them, is
 # killed there.
@@ -85,10 +85,10 @@ rm -r "$large"
 tmpfs() { mkdir -p "$1" && mount -t tmpfs -o size="$2" none "$1" 2>/dev/null; }
 if tmpfs "$work/mnt-cache" 4m; then
   expect 0 "a cache on a disk smaller than all shards: one shard after the other" \
-    bash -c 'for s in 0 1 2 3 4 5 6 7; do node "$0" query "$1" --vector "$2" --shards $s --cache-dir "$3" || exit; done' \
+    bash -c 'for s in 0 1 2 3 4 5 6 7; do node "$0" query "$1" --vector "$2" --shards $s --fetch whole --cache-dir "$3" || exit; done' \
     "$cli" "$work/root" "$query" "$work/mnt-cache"
-  expect 7 "a cache on a disk that is too small for one search says so" search "$work/root" --cache-dir "$work/mnt-cache"
-  expect 11 "health with a cache on a full disk" bash -c 'cat /dev/zero > "$2/fill" 2>/dev/null; find "$2" -mindepth 1 -maxdepth 1 ! -name fill -exec rm -r {} +; cat /dev/zero >> "$2/fill" 2>/dev/null; node "$0" health "$1" --cache-dir "$2"' \
+  expect 7 "a cache on a disk that is too small for one search says so" search "$work/root" --fetch whole --cache-dir "$work/mnt-cache"
+  expect 11 "health with a cache on a full disk" bash -c 'cat /dev/zero > "$2/fill" 2>/dev/null; find "$2" -mindepth 1 -maxdepth 1 ! -name fill -exec rm -r {} +; cat /dev/zero >> "$2/fill" 2>/dev/null; node "$0" health "$1" --fetch whole --cache-dir "$2"' \
     "$cli" "$work/root" "$work/mnt-cache"
   tmpfs "$work/mnt-root" 24m
   build "$work/mnt-root/root" > /dev/null; build "$work/mnt-root/root" > /dev/null; sleep 2
@@ -107,31 +107,31 @@ expect 7 "no directory for temporary files" build "$work/root-none" --temp-dir "
 # Published to twice: the lock of a root is made when something is replaced for the first time.
 build "$work/root" > /dev/null
 mkdir -p "$work/image" && cp -r "$work/root" "$work/image/root"
-vecsnap warm "$work/image/root" --cache-dir "$work/image/cache" > /dev/null
+vecsnap warm "$work/image/root" --fetch whole --cache-dir "$work/image/cache" > /dev/null
 mkdir -p "$work/mnt-overlay" "$work/upper-base"
 if tmpfs "$work/mnt-upper" 256m && mkdir "$work/mnt-upper/upper" "$work/mnt-upper/work" &&
   mount -t overlay -o "lowerdir=$work/image,upperdir=$work/mnt-upper/upper,workdir=$work/mnt-upper/work" none "$work/mnt-overlay" 2>/dev/null; then
-  expect 0 "overlay: a search with the cache of the image" search "$work/mnt-overlay/root" --cache-dir "$work/mnt-overlay/cache"
+  expect 0 "overlay: a search with the cache of the image" search "$work/mnt-overlay/root" --fetch whole --cache-dir "$work/mnt-overlay/cache"
   expect 0 "overlay: a root of the image is published to" build "$work/mnt-overlay/root"
   expect 0 "overlay: and once more" build "$work/mnt-overlay/root"
   expect 0 "overlay: and collected" vecsnap gc "$work/mnt-overlay/root" --yes --keep-last 1 --grace 1s
   damage() { for f in "$work"/mnt-overlay/cache/*/shard.db; do printf 'x%.0s' $(seq 4096) | dd of="$f" conv=notrunc bs=4096 status=none; done; }
   damage
-  expect 0 "overlay: damaged copies in the cache of the image are replaced" search "$work/image/root" --cache-dir "$work/mnt-overlay/cache"
+  expect 0 "overlay: damaged copies in the cache of the image are replaced" search "$work/image/root" --fetch whole --cache-dir "$work/mnt-overlay/cache"
 else
   skip "overlay" "overlayfs cannot be mounted here"
 fi
 
 no_home() { env -u HOME -u XDG_CACHE_HOME TMPDIR="$work" "$@"; }
-expect 0 "a cache directory with XDG_CACHE_HOME empty" env XDG_CACHE_HOME= HOME="$work" node "$cli" health "$work/root"
+expect 0 "a cache directory with XDG_CACHE_HOME empty" env XDG_CACHE_HOME= HOME="$work" node "$cli" health "$work/root" --fetch whole
 if [ -e "$PWD/vecsnap" ] && [ ! -f "$PWD/vecsnap" ]; then echo "FAIL  a cache lies in the working directory"; failed=1; fi
-expect 0 "no HOME" no_home node "$cli" health "$work/root"
+expect 0 "no HOME" no_home node "$cli" health "$work/root" --fetch whole
 
 # As in a function (AWS Lambda): all is read-only but one small disk, and there is no HOME nor anything else in the environment.
 cat > "$work/function.mjs" <<JS
 import { openSnapshot } from "$dist/src/index.js"
 const [root, cacheDir, query] = process.argv.slice(2)
-const reader = await openSnapshot(root, { cacheDir, cacheBytes: 400 * 2 ** 20 })
+const reader = await openSnapshot(root, { cacheDir, cacheBytes: 400 * 2 ** 20, fetch: "whole" })
 const { hits } = await reader.search(JSON.parse(query), { k: 10, probes: "all" })
 await reader.close()
 process.exitCode = hits.length === 10 ? 0 : 1

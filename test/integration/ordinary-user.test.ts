@@ -25,7 +25,7 @@ beforeAll(async () => {
   if (isRoot) await chown(join(dir, "own"), NOBODY, NOBODY)
   const records = makeRecords(40, { dim: 4 }).map(({ id, vector }) => ({ id, vector }))
   await buildSnapshot(records, { to: join(dir, "root"), sharding: { strategy: "lsh", shards: 2 } })
-  await using reader = await openSnapshot(join(dir, "root"), { cacheDir: join(dir, "cache") })
+  await using reader = await openSnapshot(join(dir, "root"), { cacheDir: join(dir, "cache"), fetch: "whole" })
   await reader.warm()
 })
 afterAll(() => rm(dir, { recursive: true, force: true }))
@@ -42,20 +42,9 @@ const run = (...args: string[]) =>
   )
 const build = (input: string, to = "./own/built") =>
   run("build", input, "--to", to, "--strategy", "lsh", "--shards", "1")
+const WHOLE = ["--fetch", "whole", "--cache-dir"]
 const query = (cache: string) =>
-  run(
-    "query",
-    "./root",
-    "--vector",
-    "[1,0,0,0]",
-    "--probes",
-    "all",
-    "-k",
-    "1",
-    "--json",
-    "--cache-dir",
-    cache,
-  )
+  run("query", "./root", "--vector", "[1,0,0,0]", "--probes", "all", "-k", "1", "--json", ...WHOLE, cache)
 
 const isShard = (name: string): boolean => !name.startsWith(".")
 
@@ -121,7 +110,7 @@ describe.skipIf(process.platform === "win32")("without the permission", () => {
     await mkdir(cache, { mode: 0o555 })
     const told = `the cache directory ${cache} cannot be used`
     expect(await query(cache)).toMatchObject({ code: 7, stderr: expect.stringContaining(told) })
-    expect(await run("health", "./root", "--cache-dir", cache)).toMatchObject({
+    expect(await run("health", "./root", ...WHOLE, cache)).toMatchObject({
       code: 11,
       stdout: expect.stringContaining(told),
     })
