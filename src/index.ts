@@ -110,6 +110,7 @@ export type { Published } from "./manifest/publish.js"
 export type { RunRecord, RunState } from "./manifest/run-record.js"
 export type { SigningOptions } from "./manifest/signing.js"
 export { openSnapshot } from "./reader/reader.js"
+export { createReaderPool, type ReaderPool, type ReaderPoolOptions } from "./reader/reader-pool.js"
 export type { WarmOptions, WarmResult } from "./reader/shards/warm.js"
 export type {
   AutoRefresh,

@@ -23,6 +23,7 @@ import { getRecords } from "./get.js"
 import { HeldStates } from "./held.js"
 import { checkOptions } from "./options.js"
 import { typePayload } from "./payloads.js"
+import { joinPool } from "./reader-pool.js"
 import { createEvents, type EventEmitter } from "./report/events.js"
 import { reportHealth, reportStats } from "./report/report.js"
 import { createTelemetry, type Telemetry } from "./report/telemetry.js"
@@ -119,7 +120,13 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       queueLength: this.#calls.admission.queued,
       unlikeShare: this.#states.current?.recentQueries.unlike()?.share,
     }))
-    this.#shards = new OpenShards(counted, { ...options, ...bounds, logger, telemetry: this.#telemetry })
+    this.#shards = new OpenShards(counted, {
+      ...options,
+      ...bounds,
+      pools: joinPool(options),
+      logger,
+      telemetry: this.#telemetry,
+    })
     this.#lease = createSnapshotLease(counted, options.lease, logger)
     this.#states = new HeldStates(this.#shards, ({ info }) => this.#lease?.release(info.run))
     this.#follower = new Follower(counted, this.#states, this.#shards, {

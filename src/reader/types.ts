@@ -11,6 +11,7 @@ import type { TrustedKeyOption } from "../snapshot/signatures/keys.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { Metric } from "../vectors/metric.js"
+import type { ReaderPool } from "./reader-pool.js"
 import type { WarmOptions, WarmResult } from "./shards/warm.js"
 
 /** Checks and types payloads as they leave the reader; a zod schema fits as it is. */
@@ -65,11 +66,13 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
   /** Closes shards that no search has used for so long, in seconds. Default: never. */
   readonly idleSeconds?: number | undefined
   /**
-   * Vectors held in memory over all open shards, in bytes; default 1 GiB, or a quarter of the memory of the
-   * container or machine if that is less. Beyond, shards are scanned from disk.
+   * Threads and memory that the reader shares with others. Default: one pool for all readers of the process
+   * that set neither this nor `workers` nor `memoryBytes`; an untrusted root has threads of its own.
    */
+  readonly pool?: ReaderPool | undefined
+  /** A pool for this reader alone with so many bytes for vectors; see `ReaderPoolOptions`. */
   readonly memoryBytes?: number | undefined
-  /** Threads that search; default: the number of cores, at most 8, and one for each 128 MiB of memory. */
+  /** A pool for this reader alone with so many threads that search; see `ReaderPoolOptions`. */
   readonly workers?: number | undefined
   /**
    * Shards downloaded, opened or searched at the same time, over all calls; default 64, or an eighth of

@@ -72,10 +72,11 @@ export async function openShard(
   index: IndexDescription,
 ): Promise<TestShard> {
   const reader = await pool.open(localDirectory(dir), spec, index)
-  const { rows, bytes } = reader
   return {
-    rows,
-    bytes,
+    rows: reader.rows,
+    get bytes() {
+      return reader.bytes
+    },
     search: async (vector, k, options) => reader.search(prepareQuery(vector, k, spec, options)),
     ask: (query) => reader.search(query),
     get: (ids) => reader.get(ids),

@@ -24,6 +24,7 @@ describe("package", () => {
         "certifiedRecall",
         "chooseSettings",
         "collect",
+        "createReaderPool",
         "decodeNpy",
         "defaultProbes",
         "diagnoseStore",

@@ -8,13 +8,12 @@ import { createSemaphore, type Semaphore } from "../../async/semaphore.js"
 import { settledWithin } from "../../async/settled-within.js"
 import { isVecsnapError, throwIfAborted } from "../../errors.js"
 import type { Logger } from "../../logger.js"
-import type { ShardPool, ShardReader } from "../../shards/backend.js"
-import { createShardPool, type TrustOptions } from "../../shards/pools.js"
-import type { BackendName } from "../../shards/registry.js"
+import type { ShardReader } from "../../shards/backend.js"
 import type { ShardSource } from "../../shards/source.js"
 import type { SnapshotShard } from "../../snapshot/snapshot.js"
 import { errorCode } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
+import type { PoolShare } from "../reader-pool.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { SnapshotState } from "../state.js"
 import { createShardCache, type ShardCache } from "./shard-cache.js"
@@ -24,7 +23,7 @@ import { type WarmOptions, type WarmResult, warmShards } from "./warm.js"
 /** How long shards may take to be given back by calls that were aborted. */
 const ABORTED_MS = 2000
 
-export interface OpenShardsOptions extends ShardFilesOptions, TrustOptions {
+export interface OpenShardsOptions extends ShardFilesOptions {
   readonly maxOpenShards: number
   readonly openShardBytes?: number | undefined
   readonly idleSeconds?: number | undefined
@@ -32,8 +31,8 @@ export interface OpenShardsOptions extends ShardFilesOptions, TrustOptions {
   readonly concurrency: number
   /** How long a search waits for a place among the open shards. */
   readonly queueTimeoutMs: number
-  readonly workers?: number | undefined
-  readonly memoryBytes?: number | undefined
+  /** Left when the shards are closed. */
+  readonly pools: PoolShare
   readonly logger: Logger
   readonly telemetry: Pick<Telemetry, "open" | "download">
 }
@@ -51,7 +50,6 @@ export class OpenShards {
   readonly #files: ShardFiles
   readonly #cache: ShardCache
   readonly #slots: Semaphore
-  readonly #pools = new Map<BackendName, ShardPool>()
   /** Latest repair of each shard content that was found damaged. */
   readonly #repairs = new Map<string, Promise<void>>()
 
@@ -106,7 +104,7 @@ export class OpenShards {
   async close(signal: AbortSignal): Promise<void> {
     const drained = this.#cache.close()
     await abortable(drained, signal).catch(() => settledWithin(drained, ABORTED_MS))
-    await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
+    await this.#options.pools.leave()
     await this.#files.close()
   }
 
@@ -174,7 +172,7 @@ export class OpenShards {
     signal: AbortSignal | undefined,
   ): Promise<T> {
     const entry = state.shards.get(shard)!
-    const pool = this.#poolFor(state.snapshot.backend)
+    const pool = this.#options.pools.of(state.snapshot.backend)
     const open = (source: ShardSource) =>
       this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index, entry.rows))
     return this.#cache.use(
@@ -187,14 +185,5 @@ export class OpenShards {
       },
       signal,
     )
-  }
-
-  #poolFor(name: BackendName): ShardPool {
-    const existing = this.#pools.get(name)
-    if (existing !== undefined) return existing
-    const { workers, memoryBytes } = this.#options
-    const pool = createShardPool(name, { workers, memoryBytes }, this.#options)
-    this.#pools.set(name, pool)
-    return pool
   }
 }

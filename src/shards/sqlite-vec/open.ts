@@ -38,6 +38,8 @@ export interface OpenShard {
   blocks(): Iterable<Block>
   /** Reads all vectors into memory; from then on `blocks` is one block of them. */
   load(): void
+  /** Gives that memory back. */
+  unload(): void
   close(): void
 }
 
@@ -227,6 +229,10 @@ class SqliteShard implements OpenShard {
       `${this.file}: the vector of row ${row} has ${vectors[place]} at position ${place % dim}, expected a finite number`,
       { file: this.file, row },
     )
+  }
+
+  unload(): void {
+    this.#loaded = undefined
   }
 
   close(): void {

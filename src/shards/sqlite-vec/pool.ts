@@ -42,7 +42,7 @@ interface Home {
   readonly rows: number
   readonly fileBytes: number
   /** Vectors held in memory; 0 if they are read from the file by every search. */
-  readonly vectorBytes: number
+  vectorBytes: number
 }
 
 /** What one worker is asked of one query: one request, which shards join until it is sent. */
@@ -60,6 +60,8 @@ type ShardAnswer = { readonly hits: readonly ShardHit[] } | { readonly error: Er
 class SqlitePool implements ShardPool {
   readonly #slots: readonly WorkerSlot[]
   readonly #memoryBytes: number
+  /** Where vectors are held in memory, least recently searched first. */
+  readonly #held = new Set<Home>()
   #nextHandle = 0
   #closed = false
 
@@ -95,20 +97,21 @@ class SqlitePool implements ShardPool {
     const { generation } = slot
     const handle = this.#nextHandle++
     slot.load.fileBytes += info.size
-    let vectorBytes = 0
+    let home: Home | undefined
     try {
       const { rows } = await slot.call("open", { handle, file, spec, rows: expected })
+      home = { slot, generation, handle, rows, fileBytes: info.size, vectorBytes: 0 }
       const wanted = vectorMemoryBytes(spec.metric, rows, spec.dim)
-      if (this.#heldBytes() + wanted <= this.#memoryBytes && slot.generation === generation) {
-        slot.load.vectorBytes += wanted
-        vectorBytes = wanted
+      if (wanted <= this.#memoryBytes && slot.generation === generation) {
+        this.#makeRoom(wanted)
+        this.#hold(home, wanted)
         await slot.call("load", { handle })
       }
-      return { slot, generation, handle, rows, fileBytes: info.size, vectorBytes }
+      return home
     } catch (error) {
       if (slot.generation === generation) {
         slot.load.fileBytes -= info.size
-        slot.load.vectorBytes -= vectorBytes
+        if (home !== undefined) this.#letGo(home)
         // If the file was opened but could not be loaded, it is still open. Failing to say so changes
         // nothing.
         slot.call("close", { handle }).catch(() => {})
@@ -118,10 +121,10 @@ class SqlitePool implements ShardPool {
   }
 
   async leave(home: Home): Promise<void> {
-    const { slot, generation, handle, fileBytes, vectorBytes } = home
+    const { slot, generation, handle, fileBytes } = home
+    this.#letGo(home)
     if (this.#closed || slot.generation !== generation) return
     slot.load.fileBytes -= fileBytes
-    slot.load.vectorBytes -= vectorBytes
     await slot.call("close", { handle })
   }
 
@@ -129,11 +132,13 @@ class SqlitePool implements ShardPool {
    * What a shard answers, with its place in the answers. Shards of one query go to a worker in one request.
    */
   search(
-    { slot, handle }: Home,
+    home: Home,
     file: string,
     spec: ShardSpec,
     query: ShardQuery,
   ): { readonly place: number; readonly answers: Promise<readonly ShardAnswer[]> } {
+    const { slot, handle } = home
+    if (this.#held.delete(home)) this.#held.add(home)
     const gatherings = query.shared(this, (): Gathering[] => [])
     let gathering = gatherings.find((open) => open.slot === slot && !open.isSent)
     if (gathering === undefined) {
@@ -149,8 +154,37 @@ class SqlitePool implements ShardPool {
     await Promise.all(this.#slots.map((slot) => slot.close()))
   }
 
+  /**
+   * Has shards give back memory, those that were not searched for longest first. A worker answers in order,
+   * so searches that were sent before are not disturbed.
+   */
+  #makeRoom(bytes: number): void {
+    for (const home of this.#held) {
+      if (this.#heldBytes() + bytes <= this.#memoryBytes) return
+      const { slot, generation, handle } = home
+      this.#letGo(home)
+      if (slot.generation === generation) slot.call("unload", { handle }).catch(() => {})
+    }
+  }
+
+  #hold(home: Home, bytes: number): void {
+    home.vectorBytes = bytes
+    this.#held.add(home)
+  }
+
+  #letGo(home: Home): void {
+    home.vectorBytes = 0
+    this.#held.delete(home)
+  }
+
   #heldBytes(): number {
-    return this.#slots.reduce((sum, slot) => sum + slot.load.vectorBytes, 0)
+    let bytes = 0
+    for (const home of this.#held) {
+      // It went with its thread.
+      if (home.slot.generation !== home.generation) this.#letGo(home)
+      bytes += home.vectorBytes
+    }
+    return bytes
   }
 }
 
@@ -161,8 +195,8 @@ class SqliteReader implements ShardReader {
   readonly #expected: number | undefined
   #home: Promise<Home> | undefined
   #closing: Promise<void> | undefined
+  #opened: Home | undefined
   rows = 0
-  bytes = 0
 
   constructor(pool: SqlitePool, file: string, spec: ShardSpec, expected: number | undefined) {
     this.#pool = pool
@@ -173,8 +207,12 @@ class SqliteReader implements ShardReader {
 
   async open(): Promise<void> {
     const home = await this.#findHome()
+    this.#opened = home
     this.rows = home.rows
-    this.bytes = home.vectorBytes
+  }
+
+  get bytes(): number {
+    return this.#opened?.vectorBytes ?? 0
   }
 
   async search(query: ShardQuery): Promise<readonly ShardHit[]> {

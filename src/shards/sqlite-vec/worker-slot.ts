@@ -30,8 +30,8 @@ interface Waiting {
 export class WorkerSlot {
   /** Counts the deaths of the thread. Shards that were opened at another count are gone. */
   generation = 0
-  /** Bytes of shard files and of vectors in memory that live here; kept by the pool. */
-  readonly load = { fileBytes: 0, vectorBytes: 0 }
+  /** Bytes of shard files that live here; kept by the pool. */
+  readonly load = { fileBytes: 0 }
 
   readonly #script: URL
   #worker: Worker | undefined
@@ -133,7 +133,6 @@ export class WorkerSlot {
     this.#batchesInFlight = 0
     this.generation++
     this.load.fileBytes = 0
-    this.load.vectorBytes = 0
     for (const { reject } of waiting) reject(error)
     // A thread within native code ends when that does, which may be never. It must not keep the process
     // alive.

@@ -1,0 +1,128 @@
+/**
+ * What readers of a process share: the threads that search, and the memory for vectors. Unless told
+ * otherwise, all readers share one such pool, so that their number costs neither threads nor memory.
+ */
+import { assertWholeNumber, closed, invalidInput } from "../errors.js"
+import type { PoolOptions, ShardPool } from "../shards/backend.js"
+import { createShardPool } from "../shards/pools.js"
+import type { BackendName } from "../shards/registry.js"
+import type { OpenOptions } from "./types.js"
+
+export interface ReaderPoolOptions {
+  /** Threads that search; default: the number of cores, at most 8, and one for each 128 MiB of memory. */
+  readonly workers?: number | undefined
+  /**
+   * Vectors held in memory over all shards that readers of the pool have open, in bytes; default 1 GiB, or a
+   * quarter of the memory of the container or machine if that is less. Beyond, shards that were not searched
+   * for longest are scanned from disk.
+   */
+  readonly memoryBytes?: number | undefined
+}
+
+/** Made by {@link createReaderPool}, for the option `pool` of `openSnapshot`. */
+export interface ReaderPool extends AsyncDisposable {
+  /** Ends its threads. Readers that still use it fail with `Closed`, so close these before. Idempotent. */
+  close(): Promise<void>
+}
+
+/**
+ * A pool for the readers that are opened with it: for those that shall not compete with others, or shall have
+ * more. Throws `InvalidInput` for options that are no whole numbers from 1 (`memoryBytes`: 0).
+ */
+export function createReaderPool(options: ReaderPoolOptions = {}): ReaderPool {
+  return new Pools(options)
+}
+
+class Pools implements ReaderPool {
+  readonly #options: PoolOptions
+  readonly #pools = new Map<BackendName, ShardPool>()
+  #closed = false
+
+  constructor({ workers, memoryBytes }: ReaderPoolOptions) {
+    assertWholeNumber("workers", workers, 1)
+    assertWholeNumber("memoryBytes", memoryBytes, 0)
+    this.#options = { workers, memoryBytes }
+  }
+
+  /** The pool of one backend, made when it is first asked for. */
+  of(backend: BackendName, make: (options: PoolOptions) => ShardPool): ShardPool {
+    const known = this.#pools.get(backend)
+    if (known !== undefined) return known
+    const pool = make(this.#options)
+    this.#pools.set(backend, pool)
+    // What is opened after the end says `Closed` by itself.
+    if (this.#closed) void pool.close()
+    return pool
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await Promise.all(Array.from(this.#pools.values(), (pool) => pool.close()))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+/** A reader's share in a pool. */
+export interface PoolShare {
+  of(backend: BackendName): ShardPool
+  /** Ends the pool if nobody else can be using it. */
+  leave(): Promise<void>
+}
+
+/** That of all readers that name none, while there are any. */
+let common: { readonly pools: Pools; readers: number } | undefined
+
+/**
+ * The pool that a reader's options ask for: theirs, one of the reader's own where they set its size or the
+ * root is untrusted, or the common one. Throws `InvalidInput` for options that contradict each other.
+ */
+export function joinPool(options: PoolChoice): PoolShare {
+  const { pool, workers, memoryBytes, trust } = options
+  if (pool !== undefined) {
+    if (!(pool instanceof Pools))
+      throw invalidInput("option pool is not one that createReaderPool has made", { option: "pool" })
+    for (const [option, value] of Object.entries({ workers, memoryBytes })) {
+      if (value !== undefined)
+        throw invalidInput(`option ${option} does not go with option pool, which has it`, { option })
+    }
+  }
+  const isOwn = pool === undefined && (workers !== undefined || memoryBytes !== undefined)
+  // A process that reads shards of an untrusted root reads no others: they could alter each other's answers.
+  if (isOwn || trust === "untrusted") {
+    const own = new Pools({ workers, memoryBytes })
+    return shareOf(own, options, () => own.close())
+  }
+  if (pool !== undefined) return shareOf(pool, options, async () => {})
+  let joined: typeof common
+  let left = false
+  return {
+    of(backend) {
+      if (left) throw closed("this reader is closed")
+      joined ??= joinCommon()
+      return shareOf(joined.pools, options, async () => {}).of(backend)
+    },
+    async leave() {
+      if (left) return
+      left = true
+      if (joined === undefined || --joined.readers > 0) return
+      if (common === joined) common = undefined
+      await joined.pools.close()
+    },
+  }
+}
+
+function joinCommon(): NonNullable<typeof common> {
+  common ??= { pools: new Pools({}), readers: 0 }
+  common.readers++
+  return common
+}
+
+type PoolChoice = Pick<OpenOptions<unknown>, "pool" | "workers" | "memoryBytes" | "trust" | "isolation">
+
+const shareOf = (pools: Pools, { trust, isolation }: PoolChoice, leave: () => Promise<void>): PoolShare => ({
+  of: (backend) => pools.of(backend, (options) => createShardPool(backend, options, { trust, isolation })),
+  leave,
+})
