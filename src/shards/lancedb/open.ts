@@ -1,12 +1,14 @@
 import { lstat, open, readdir } from "node:fs/promises"
-import { join } from "node:path"
+import { basename, join } from "node:path"
 import type { Connection, Session, Table } from "@lancedb/lancedb"
 import type { Schema } from "apache-arrow"
 import { corrupt, isVecsnapError, messageOf } from "../../errors.js"
 import type { FieldType, IdType } from "../../records.js"
+import { readRange } from "../../storage/files.js"
 import type { Metric } from "../../vectors/metric.js"
 import type { IndexDescription, ShardSpec } from "../backend.js"
 import { checkFacts, checkRowCount } from "../stored.js"
+import { checkIndexFile, type IndexFile, type IndexNumbers } from "./index-file.js"
 import { MANIFEST_MOST_BYTES, readLanceManifest } from "./manifest-file.js"
 import type { LanceDb } from "./packages.js"
 import { FORMAT, INDEX, recordColumns, TABLE, tableDir, VERSION } from "./schema.js"
@@ -47,7 +49,7 @@ export async function openTable(
   const ivf = readIndex(file, index)
   return reading(file, async () => {
     // Before LanceDB, which would follow a manifest wherever it leads, and create a missing directory.
-    await checkVersions(file)
+    await checkVersions(file, { partitions: ivf.partitions, dim: spec.dim })
     // The session as an option: as a third argument it is dropped without a word.
     const connection = await lancedb.connect(dir, { session })
     try {
@@ -62,10 +64,10 @@ export async function openTable(
 }
 
 /**
- * Throws `Corrupt` if a version of the table leads to anything but its own files. Every version is looked at:
- * which of them LanceDB opens is for it to decide.
+ * Throws `Corrupt` if a version of the table leads to anything but its own files, or to an index with other
+ * numbers. Every version is looked at: which of them LanceDB opens is for it to decide.
  */
-async function checkVersions(file: string): Promise<void> {
+async function checkVersions(file: string, numbers: Omit<IndexNumbers, "rows">): Promise<void> {
   const folder = join(file, "_versions")
   const names = (await readdir(folder)).filter((name) => name !== VERSION_HINT)
   const unknown = names.find((name) => !VERSION_FILE.test(name))
@@ -76,8 +78,11 @@ async function checkVersions(file: string): Promise<void> {
   for (const name of names) {
     const path = join(folder, name)
     // Its size is bounded before it is read, as that of anything that a stranger may have written.
-    const { files } = readLanceManifest(await readBounded(path, MANIFEST_MOST_BYTES), path)
-    for (const { path: part, size } of files) await checkTableFile(join(file, part), size, path)
+    const { files, rows } = readLanceManifest(await readBounded(path, MANIFEST_MOST_BYTES), path)
+    for (const { path: part, size } of files) {
+      await checkTableFile(join(file, part), size, path)
+      await checkIndexNumbers(join(file, part), { ...numbers, rows })
+    }
   }
 }
 
@@ -90,6 +95,22 @@ async function checkTableFile(path: string, size: number, manifest: string): Pro
     throw corrupt(`${path} has ${info.size} bytes, expected ${size} as ${manifest} says`, { file: path })
   }
 }
+
+/** Looks at a file of an index, if it is one that has numbers. */
+async function checkIndexNumbers(path: string, numbers: IndexNumbers): Promise<void> {
+  const name = INDEX_FILES.find((known) => basename(path) === known)
+  if (name === undefined) return
+  const handle = await open(path)
+  try {
+    const { size } = await handle.stat()
+    const read = (start: number, length: number) => readRange(handle, path, start, start + length)
+    await checkIndexFile(path, name, size, read, numbers)
+  } finally {
+    await handle.close()
+  }
+}
+
+const INDEX_FILES: readonly IndexFile[] = ["index.idx", "auxiliary.idx"]
 
 function closeTable(connection: Connection, table: Table): void {
   table.close()

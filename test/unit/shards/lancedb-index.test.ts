@@ -189,7 +189,7 @@ describe("the index of a lancedb shard", () => {
       const pool = createPool({})
       await expect(openShard(pool, dir, spec, index)).rejects.toMatchObject({
         tag: "Corrupt",
-        message: expect.stringContaining("wrong index"),
+        message: expect.stringMatching(/wrong index|rows: 300, expected 301/),
       })
       await pool.close()
     }
