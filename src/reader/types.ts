@@ -49,8 +49,9 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
   readonly whenCacheFails?: "fail" | "temporary" | undefined
   /**
    * How files of shards come to be read. "auto" (default): those of a root that is a local directory where
-   * they lie, once each file was compared with its checksum, unless the root is untrusted; all others from
-   * the disk cache, where whole shards are downloaded to. "whole": through the disk cache always.
+   * they lie, once each file was compared with its checksum, unless the root is untrusted or `trustedKeys`
+   * are given; all others from the disk cache, where whole shards are downloaded to. "whole": through the
+   * disk cache always.
    */
   readonly fetch?: "auto" | "whole" | undefined
   /**

@@ -4,6 +4,7 @@ import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { BACKEND_NAMES, buildSnapshot, openSnapshot, openStore } from "../../src/index.js"
+import { testKey } from "../support/keys.js"
 import { makeRecords } from "../support/records.js"
 import { withTempDir } from "../support/stores.js"
 
@@ -35,6 +36,18 @@ describe.each(BACKEND_NAMES)("%s", (backend) => {
       expect(reader.stats()).toMatchObject({ shardDownloads: 0, requests: { getFile: 0, list: 0 } })
       expect(existsSync(cacheDir)).toBe(false)
       expect(await filesBelow(root)).toEqual(before)
+    })
+  })
+
+  it("goes through the cache with trusted keys: what was compared cannot be changed then", async () => {
+    await withTempDir(async (dir) => {
+      const [root, cacheDir] = [join(dir, "root"), join(dir, "cache")]
+      const key = testKey()
+      const sharding = { strategy: "explicit", shards: 2 } as const
+      await buildSnapshot(RECORDS, { to: root, backend, sharding, signKey: key.sign })
+      await using reader = await openSnapshot(root, { cacheDir, trustedKeys: [key.trust] })
+      await reader.search(QUERY, { shards: "all" })
+      expect(reader.stats().shardDownloads).toBe(2)
     })
   })
 

@@ -68,6 +68,8 @@ export interface ShardFilesOptions {
   readonly whenCacheFails?: "fail" | "temporary" | undefined
   /** "whole": through the disk cache, even if the root is a directory of this machine. */
   readonly fetch?: OpenOptions<unknown>["fetch"] | undefined
+  /** With trusted keys, too, shards are copied before they are opened. */
+  readonly trustedKeys?: OpenOptions<unknown>["trustedKeys"] | undefined
   /** Files of an untrusted root may change after they were compared with their checksums, unless copied. */
   readonly trust?: OpenOptions<unknown>["trust"] | undefined
   readonly telemetry: Pick<Telemetry, "download">
@@ -113,7 +115,9 @@ const busy = new Map<string, Promise<void>>()
 export function createShardFiles(store: ObjectStore, options: ShardFilesOptions): ShardFiles {
   const cacheDir = resolve(options.cacheDir)
   const shared = createDiskCache(cacheDir, options.cacheBytes)
-  const isCopied = options.fetch === "whole" || options.trust === "untrusted"
+  // Whoever can write to the root could change a file after it was compared with its checksum.
+  const isGuarded = options.trust === "untrusted" || options.trustedKeys !== undefined
+  const isCopied = options.fetch === "whole" || isGuarded
   const inPlace = !isCopied && hasFiles(store) ? createInPlaceShards(store) : undefined
   let temporary: Promise<DiskCache> | undefined
   let downloads = 0
