@@ -37,3 +37,6 @@ export const hyphened = (option: string): string =>
   option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
 export const withArticle = (noun: string): string => `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`
+
+/** Bytes in words, rounded up. */
+export const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`

@@ -2,10 +2,10 @@
 import type { Format } from "./format.js"
 import { arrow } from "./formats/arrow.js"
 import { csv, tsv } from "./formats/csv.js"
-import { parquet } from "./formats/duckdb.js"
 import { jsonl } from "./formats/jsonl.js"
 import { npy } from "./formats/npy.js"
 import { npz } from "./formats/npz.js"
+import { parquet } from "./formats/parquet.js"
 import { bvecs, fbin, fvecs, i8bin, u8bin } from "./formats/vecs.js"
 import { word2vec } from "./formats/word2vec.js"
 
