@@ -40,29 +40,32 @@ import {
 } from "./parse.js"
 import { addSigningOptions, type SigningFlags } from "./signing.js"
 
-export interface MappingFlags {
-  readonly sql?: string
+/** How the vectors of a file are found, whether they are rows or queries. */
+export interface VectorFileFlags {
   readonly format?: string
-  readonly ids?: string
   readonly idColumn?: string
   readonly idType?: string
   readonly vectorColumn?: string
   readonly vectorEncoding?: string
   readonly binaryAsString?: boolean
+}
+
+export interface MappingFlags extends VectorFileFlags {
+  readonly sql?: string
+  readonly ids?: string
   readonly fields?: Readonly<Record<string, FieldType>>
   readonly payloadColumns?: readonly string[]
   readonly shardColumn?: string
 }
 
-export function addMappingOptions(command: Command): Command {
+/** For every command that reads vectors from files; `files` is what they are to it. */
+export function addVectorFileOptions(command: Command, files: string): Command {
   return command
-    .option("--sql <query>", "read the rows of an SQL query over files (DuckDB) instead of inputs")
     .option(
       "--format <name>",
-      `format of the inputs: ${SOURCE_FORMATS.join(", ")}; default: by the file name or its first bytes`,
+      `format of the ${files}: ${SOURCE_FORMATS.join(", ")}; default: by the file name or its first bytes`,
     )
-    .option("--ids <file>", "ids of vectors that have none (.npy, .fvecs …): one per line, .npy or Parquet")
-    .option("--id-column <name>", "column of the ids; default: id")
+    .option("--id-column <name>", `column of the ids of ${files}; default: id`)
     .addOption(
       new Option("--id-type <type>", "type of the ids; default: by the input").choices(["string", "int64"]),
     )
@@ -76,6 +79,13 @@ export function addMappingOptions(command: Command): Command {
       ]),
     )
     .option("--binary-as-string", "take binary data in all other columns for text")
+}
+
+export function addMappingOptions(command: Command): Command {
+  command.option("--sql <query>", "read the rows of an SQL query over files (DuckDB) instead of inputs")
+  addVectorFileOptions(command, "inputs")
+  return command
+    .option("--ids <file>", "ids of vectors that have none (.npy, .fvecs …): one per line, .npy or Parquet")
     .option("--fields <name:type,…>", `typed columns to route on: ${FIELD_TYPES.join(", ")}`, parseFields)
     .option(
       "--payload-columns <names>",

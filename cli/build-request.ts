@@ -28,6 +28,7 @@ import type {
   ReleaseFlags,
   RetentionFlags,
   ShardingFlags,
+  VectorFileFlags,
 } from "./build-options.js"
 import type { Config } from "./config.js"
 import { durationSeconds } from "./duration.js"
@@ -83,7 +84,7 @@ export function resolveBuild(inputs: readonly string[], flags: BuildFlags, confi
   // Names were checked by commander's choices or by the schema of the configuration; the library checks them
   // once more.
   const read = resolveSource(inputs, flags, config)
-  return { ...read, ...resolveQueries(read.source, flags, config), build: build as BuildRequest["build"] }
+  return { ...read, ...resolveQueries(flags, config), build: build as BuildRequest["build"] }
 }
 
 /**
@@ -98,11 +99,7 @@ export function resolveSource(
   const read = resolveInput(inputs, flags, config)
   const source = withoutUndefined({
     ...read.source,
-    idColumn: flags.idColumn ?? config["id-column"],
-    idType: flags.idType ?? config["id-type"],
-    vectorColumn: flags.vectorColumn ?? config["vector-column"],
-    vectorEncoding: flags.vectorEncoding ?? config["vector-encoding"],
-    binaryAsString: flags.binaryAsString ?? config["binary-as-string"],
+    ...resolveVectorFile(flags, config),
     fields: flags.fields ?? config.fields,
     payloadColumns: flags.payloadColumns ?? config["payload-columns"],
     shardColumn: flags.shardColumn ?? config["shard-column"],
@@ -112,20 +109,36 @@ export function resolveSource(
   return { inputs: read.inputs, source: source as SourceOptions }
 }
 
-/** Files of queries are read as the inputs are, but for what is only of records. */
-function resolveQueries(
-  { idColumn, idType, vectorColumn, vectorEncoding, store }: SourceOptions,
-  flags: Pick<BuildFlags, "queries">,
+/** How the vectors of rows, and of queries beside them, are found in files. */
+function resolveVectorFile(
+  flags: VectorFileFlags,
   config: Config,
-): Pick<BuildRequest, "queries"> {
+): Pick<SourceOptions, "idColumn" | "idType" | "vectorColumn" | "vectorEncoding" | "binaryAsString"> {
+  return withoutUndefined({
+    idColumn: flags.idColumn ?? config["id-column"],
+    idType: flags.idType ?? config["id-type"],
+    vectorColumn: flags.vectorColumn ?? config["vector-column"],
+    vectorEncoding: flags.vectorEncoding ?? config["vector-encoding"],
+    binaryAsString: flags.binaryAsString ?? config["binary-as-string"],
+  }) as SourceOptions
+}
+
+/**
+ * How files of queries are read: as the inputs are, but that each has a format of its own, and that no column
+ * of them is payload.
+ */
+export function resolveQuerySource(flags: VectorFileFlags & StorageFlags, config: Config): SourceOptions {
+  return withoutUndefined({
+    ...resolveVectorFile(flags, config),
+    format: flags.format,
+    payloadColumns: [],
+    store: storeOptions(flags, config),
+  }) as SourceOptions
+}
+
+function resolveQueries({ format: _, ...flags }: BuildFlags, config: Config): Pick<BuildRequest, "queries"> {
   const inputs = flags.queries ?? config.queries
-  if (inputs === undefined) return {}
-  return {
-    queries: {
-      inputs,
-      source: withoutUndefined({ idColumn, idType, vectorColumn, vectorEncoding, store }) as SourceOptions,
-    },
-  }
+  return inputs === undefined ? {} : { queries: { inputs, source: resolveQuerySource(flags, config) } }
 }
 
 function resolveCertificate(

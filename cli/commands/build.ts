@@ -10,6 +10,7 @@ import {
   openSource,
   type ShardingOptions,
 } from "../../src/index.js"
+import { readLive } from "../../src/manifest/current.js"
 import { shortened } from "../../src/wording.js"
 import { addBuildOptions, addMappingOptions, addShardingOptions, type BuildFlags } from "../build-options.js"
 import { type BuildRequest, hasAutoShards, resolveBuild } from "../build-request.js"
@@ -125,7 +126,7 @@ async function settle(
   io: Io,
   say: (line: string) => void,
 ): Promise<Pick<BuildOptions, "sharding" | "backend">> {
-  const { sharding, metric, backend, memoryLimit, parallelism, onBadRow } = build
+  const { sharding, metric, backend, memoryLimit, parallelism, onBadRow, to, store } = build
   if (!hasAutoShards(sharding)) return withoutUndefined({ sharding, backend })
   if (inputs.includes("-")) {
     throw usageError(
@@ -145,6 +146,7 @@ async function settle(
     memoryLimit,
     parallelism,
     onBadRow,
+    dim: await dimOfLive(to, store, io.signal),
     signal: io.signal,
   })
   const { shards } = chosen.sharding
@@ -153,6 +155,17 @@ async function settle(
   say(`shards auto: ${chosen.plan.reasons.shards}`)
   return { sharding: { ...sharding, shards } as ShardingOptions, backend: chosen.backend }
 }
+
+/** Of the snapshot that the build replaces, if it can be read: what stands in the way, the build will say. */
+const dimOfLive = (
+  to: string,
+  store: BuildOptions["store"],
+  signal: AbortSignal,
+): Promise<number | undefined> =>
+  readLive(to, withoutUndefined({ store, signal })).then(
+    ({ manifest }) => manifest.schema.dim,
+    () => undefined,
+  )
 
 /** The settings of a build as the flags that would change them. */
 function flagsOf(

@@ -4,6 +4,8 @@ import { Command } from "commander"
 import { withoutUndefined } from "../../src/defined.js"
 import { type Evaluation, evaluateSnapshot, openSource } from "../../src/index.js"
 import { namedError } from "../../src/storage/files.js"
+import { addVectorFileOptions, type VectorFileFlags } from "../build-options.js"
+import { resolveQuerySource } from "../build-request.js"
 import { loadConfig } from "../config.js"
 import { renderEvalPage } from "../eval-page.js"
 import { type Io, printJson } from "../io.js"
@@ -36,10 +38,14 @@ Examples:
   vecsnap eval s3://vectors/words --queries queries.npy --probes 1,4,8 --target-recall .95
   vecsnap eval ./.demo --sample 200 --report recall.html`
 
-interface EvalFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustedKeyFlags, TrustFlags {
+interface EvalFlags
+  extends VectorFileFlags,
+    StorageFlags,
+    OutputFlags,
+    SnapshotFlags,
+    TrustedKeyFlags,
+    TrustFlags {
   readonly queries?: readonly string[]
-  readonly idColumn?: string
-  readonly vectorColumn?: string
   readonly k?: readonly number[]
   readonly probes?: readonly number[]
   readonly targetRecall?: readonly number[]
@@ -55,8 +61,6 @@ export function evalCommand(io: Io): Command {
     .description("measure the recall of a snapshot by probes, and compare it with its certificate")
     .argument("[url]", "root of the snapshots; default: `to` of vecsnap.yaml")
     .option("--queries <files...>", "real queries: .npy, Parquet, JSON Lines and so on; default: rows")
-    .option("--id-column <name>", "column of the ids of queries; default: id")
-    .option("--vector-column <name>", "column of the vectors of queries; default: vector")
     .option("--k <1,10,100>", "numbers of neighbours, at most 100", parseCounts)
     .option("--probes <1,4,8>", "numbers of probes; default: 1,2,4,8,16 and the snapshot's own", parseCounts)
     .option("--target-recall <.95>", "recalls to ask for; default: .9,.95,.98", parseShareList)
@@ -65,6 +69,7 @@ export function evalCommand(io: Io): Command {
     .option("--report <file.html>", "write a page with the curves, shard sizes and how often each is probed")
     .option("--temp-dir <dir>", "where shards are downloaded to for a while; default: the system's")
     .addHelpText("after", NOTES)
+  addVectorFileOptions(command, "queries")
   addSnapshotOption(command)
   addTrustedKeyOption(command)
   addTrustOption(command)
@@ -73,11 +78,10 @@ export function evalCommand(io: Io): Command {
   return command.action(async (url: string | undefined, flags: EvalFlags) => {
     const config = await loadConfig(flags.config, io)
     const store = storeOptions(flags, config)
-    const columns = withoutUndefined({ idColumn: flags.idColumn, vectorColumn: flags.vectorColumn })
     const evaluation = await evaluateSnapshot(
       rootUrl(url, config),
       withoutUndefined({
-        queries: flags.queries && (await openSource(flags.queries, { ...columns, store })),
+        queries: flags.queries && (await openSource(flags.queries, resolveQuerySource(flags, config))),
         sample: flags.sample,
         ks: flags.k,
         probes: flags.probes,

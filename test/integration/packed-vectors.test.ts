@@ -2,7 +2,10 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { run } from "../../cli/run.js"
 import { buildSnapshot, openSnapshot, recordsSource } from "../../src/index.js"
+import { captureIo } from "../unit/cli/capture.js"
+import { runSql } from "../unit/sources/helpers.js"
 
 let to = ""
 beforeAll(async () => {
@@ -38,5 +41,45 @@ describe("vectors as bytes, as SQLite, Redis and Postgres hand them out", () => 
     } finally {
       await reader.close()
     }
+  })
+})
+
+describe("files of vectors as bytes", () => {
+  const vecsnap = async (...argv: string[]) => {
+    const io = captureIo()
+    const code = await run(argv, io)
+    return { code, out: io.out(), err: io.err() }
+  }
+
+  it("are read by the same option as rows, as queries of a build and of an evaluation", async () => {
+    const [rows, queries, root] = ["rows.parquet", "queries.parquet", "signed"].map((name) => join(to, name))
+    await runSql(`COPY (SELECT range AS id, unhex(format('{:02x}{:02x}', range + 1, 64 - range)) AS vector FROM range(60))
+      TO '${rows}'`)
+    await runSql(`COPY (FROM '${rows}' LIMIT 25) TO '${queries}'`)
+    const bytes = ["--vector-encoding", "uint8"]
+    const build = ["build", rows!, "--to", root!, "--strategy", "cluster", "--shards", "2", "--quiet"]
+    expect((await vecsnap(...build, "--queries", queries!)).err).toContain(
+      "2 bytes: 2 int8; set the vector encoding",
+    )
+    expect(await vecsnap(...build, "--queries", queries!, ...bytes)).toMatchObject({ code: 0 })
+
+    const evaluate = ["eval", root!, "--queries", queries!, "--json"]
+    expect((await vecsnap(...evaluate)).err).toContain("set the vector encoding to float32, int8 or uint8")
+    const { code, out } = await vecsnap(...evaluate, ...bytes)
+    expect(code).toBe(0)
+    expect(JSON.parse(out).queries).toMatchObject({ kind: "given", count: 25 })
+  })
+
+  it("are read by the snapshot that is replaced, where shards are chosen by a look at them too", async () => {
+    const [rows, root] = [join(to, "floats.parquet"), join(to, "floats")]
+    await runSql(
+      `COPY (SELECT range AS id, unhex('0000803f' || '00000040') AS vector FROM range(5)) TO '${rows}'`,
+    )
+    const build = ["build", rows, "--to", root, "--json"]
+    expect((await vecsnap(...build)).err).toContain("8 bytes: 2 float32 or 8 int8; set the vector encoding")
+    expect((await vecsnap(...build, "--vector-encoding", "float32")).code).toBe(0)
+    const { code, out } = await vecsnap(...build)
+    expect(code).toBe(0)
+    expect(JSON.parse(out)).toMatchObject({ rows: 5, dim: 2 })
   })
 })

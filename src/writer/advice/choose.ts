@@ -19,6 +19,11 @@ export interface ChooseOptions {
   readonly memoryLimit?: number | undefined
   /** As for a build; default: the number of cores. */
   readonly parallelism?: number | undefined
+  /**
+   * The dimension that vectors are to have, where it is known: that of the snapshot that is replaced. Vectors
+   * that come as bytes are read by it.
+   */
+  readonly dim?: number | undefined
   /** Bad rows are left out of what is looked at, or throw (default). */
   readonly onBadRow?: "fail" | "skip" | undefined
   readonly signal?: AbortSignal | undefined
@@ -40,10 +45,11 @@ export interface ChosenSettings {
  * Throws `InvalidInput` for an input without rows, `Unsupported` if no backend is installed.
  */
 export async function chooseSettings(source: Source, options: ChooseOptions = {}): Promise<ChosenSettings> {
-  const { metric, memoryLimit, parallelism, onBadRow, signal } = options
+  const { metric, memoryLimit, parallelism, dim, onBadRow, signal } = options
   let columns: SourceColumns | undefined
   const facts = await readInputFacts(source, {
     signal,
+    dim,
     ...(onBadRow === "skip" && { onBadRow: () => {} }),
     onColumns: (found) => {
       columns ??= found

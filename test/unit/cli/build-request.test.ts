@@ -1,9 +1,24 @@
 import { Command } from "commander"
 import { describe, expect, test } from "vitest"
-import { addBuildOptions, addShardingOptions, type BuildFlags } from "../../../cli/build-options.js"
-import { resolveBuild, resolveIndex, resolveRelease, resolveSharding } from "../../../cli/build-request.js"
+import {
+  addBuildOptions,
+  addShardingOptions,
+  addVectorFileOptions,
+  type BuildFlags,
+} from "../../../cli/build-options.js"
+import {
+  resolveBuild,
+  resolveIndex,
+  resolveQuerySource,
+  resolveRelease,
+  resolveSharding,
+} from "../../../cli/build-request.js"
+import { buildCommand } from "../../../cli/commands/build.js"
+import { evalCommand } from "../../../cli/commands/eval.js"
+import { planCommand } from "../../../cli/commands/plan.js"
 import { parseConfig } from "../../../cli/config/check.js"
 import type { Config } from "../../../cli/config.js"
+import { captureIo } from "./capture.js"
 
 const config = parseConfig(
   `
@@ -286,4 +301,39 @@ describe("options of the shard index", () => {
     expect(() => parse("exact-rows-max=1", "exact-rows-max=2")).toThrow("exact-rows-max is there twice")
     expect(() => parse("exact-rows-max=x")).toThrow("Expected a whole number from 0.")
   })
+})
+
+test("queries are read as the inputs are, but each file has a format of its own, and no payload", () => {
+  const mapping = {
+    idColumn: "key",
+    vectorColumn: "emb",
+    vectorEncoding: "int8",
+    binaryAsString: true,
+  } as const
+  const flags: BuildFlags = {
+    ...mapping,
+    to: "x",
+    format: "parquet",
+    queries: ["q.npy"],
+    payloadColumns: ["title"],
+  }
+  const { source, queries } = resolveBuild(["a"], flags, {})
+  expect(source).toMatchObject({ ...mapping, format: "parquet", payloadColumns: ["title"] })
+  expect(queries).toEqual({ inputs: ["q.npy"], source: { ...mapping, payloadColumns: [], store: {} } })
+  const alone = resolveQuerySource({ format: "parquet", vectorEncoding: "uint8" }, { "vector-column": "v" })
+  expect(alone).toEqual({
+    format: "parquet",
+    vectorColumn: "v",
+    vectorEncoding: "uint8",
+    payloadColumns: [],
+    store: {},
+  })
+})
+
+test("every command that reads vectors from files takes the same options for them", () => {
+  const longs = (command: Command) => command.options.map(({ long }) => long)
+  const shared = longs(addVectorFileOptions(new Command(), "files"))
+  expect(shared).toContain("--vector-encoding")
+  for (const create of [buildCommand, planCommand, evalCommand])
+    expect(longs(create(captureIo()))).toEqual(expect.arrayContaining(shared))
 })
