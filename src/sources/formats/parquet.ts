@@ -157,7 +157,7 @@ interface ColumnSize {
   readonly repeatedBytes: number
 }
 
-/** What the metadata says of the columns in each group of rows. Numbers are as large as they are in memory. */
+/** What the metadata says of the columns in each group of rows; of numbers, what they take in memory. */
 const partsOf = (path: string): string =>
   `(SELECT row_group_id AS place, split_part(path_in_schema, ', ', 1) AS name, row_group_num_rows AS rows,
       type LIKE '%BYTE_ARRAY' AS is_text,

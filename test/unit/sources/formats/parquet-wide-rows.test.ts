@@ -2,8 +2,8 @@ import { execFile } from "node:child_process"
 import { stat } from "node:fs/promises"
 import { promisify } from "node:util"
 import { beforeAll, describe, expect, it } from "vitest"
-import { mostChunkBytes, rangesOf, windowsOf } from "../../../src/sources/formats/parquet.js"
-import { readInputs, runSql, useDirectory } from "./helpers.js"
+import { mostChunkBytes, rangesOf, windowsOf } from "../../../../src/sources/formats/parquet.js"
+import { readInputs, runSql, useDirectory } from "../helpers.js"
 
 const MIB = 2 ** 20
 
@@ -54,7 +54,7 @@ describe("Parquet whose texts are far larger than its file", () => {
     expect((await stat(path)).size).toBeLessThan(MIB)
     const memoryLimit = 384 * MIB
     const program = `
-      import { openSource } from ${JSON.stringify(new URL("../../../src/sources/open.js", import.meta.url).href)}
+      import { openSource } from ${JSON.stringify(new URL("../../../../src/sources/open.js", import.meta.url).href)}
       const read = async (memoryLimit, payloadColumns) => {
         const source = await openSource(${JSON.stringify(path)}, { memoryLimit, payloadColumns })
         const ids = []
