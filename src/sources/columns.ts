@@ -204,10 +204,13 @@ function findVectorColumn(columns: RawColumns, mapping: ColumnMapping, file: str
       ? `has no column of vectors; its columns are ${listOf(names)}`
       : `has several columns that could be the vectors: ${listOf(candidates)}`
   const joinable = candidates.length === 0 ? joinableNames(columns, names) : []
+  const [vectors, ...others] = columnsOfRows(columns, names)
   const advice =
-    joinable.length === 0
-      ? `name the right one as the vector column${candidates.length === 0 ? ", or make rows with such a column by SQL" : ""}`
-      : `if it has a column for each dimension, name them together as the vector column: ${listOf(joinable)}`
+    vectors !== undefined
+      ? `${quoted(vectors)} holds the vectors of many rows, expected a row for each: --sql "select ${others.map((name) => `unnest(${name}) as ${name.replace(/s$/, "")}, `).join("")}unnest(${vectors}) as vector from '${file}'"`
+      : joinable.length === 0
+        ? `name the right one as the vector column${candidates.length === 0 ? ", or make rows with such a column by SQL" : ""}`
+        : `if it has a column for each dimension, name them together as the vector column: ${listOf(joinable)}`
   throw invalidInput(`${file} ${found}; ${advice}`, {
     file,
     columns: names,
@@ -219,6 +222,24 @@ function namesOfAnyRow(columns: RawColumns): string[] {
   const names = new Set<string>()
   for (let row = 0; row < columns.rows; row++) for (const name of columns.namesOf(row)) names.add(name)
   return [...names]
+}
+
+/**
+ * Names of the columns that hold a list of all rows, as where a file is one object with a list for each
+ * column; first that of the vectors. None if there is none.
+ */
+function columnsOfRows(columns: RawColumns, names: readonly string[]): readonly string[] {
+  const listOfRow = (name: string): readonly unknown[] | undefined => {
+    const value = columns.column(name)(0)
+    return Array.isArray(value) ? value : undefined
+  }
+  const vectors = names.find((name) => {
+    const first = listOfRow(name)?.[0]
+    return Array.isArray(first) && typeof first[0] === "number"
+  })
+  if (vectors === undefined) return []
+  const rows = listOfRow(vectors)!.length
+  return [vectors, ...names.filter((name) => name !== vectors && listOfRow(name)?.length === rows)]
 }
 
 /** Without types, a column is taken for vectors by the first value that it has. */

@@ -3,7 +3,7 @@ import { corrupt, invalidInput } from "../errors.js"
 import { MAX_LINE_BYTES } from "./bytes.js"
 
 /** How the values of a JSON file follow one another. */
-export type JsonShape = "lines" | "array" | "values"
+export type JsonShape = "lines" | "array" | "rows" | "values"
 
 const [TAB, NEWLINE, RETURN, SPACE] = [0x09, 0x0a, 0x0d, 0x20]
 const [QUOTE, COMMA, OPEN_BRACKET, BACKSLASH, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [
@@ -13,13 +13,17 @@ const [QUOTE, COMMA, OPEN_BRACKET, BACKSLASH, CLOSE_BRACKET, OPEN_BRACE, CLOSE_B
 /** A byte order mark. */
 const MARK = [0xef, 0xbb, 0xbf]
 
+/** How an object begins that has an array of rows alone, as Milvus imports them. */
+const ROWS = /^\s*\{\s*"rows"\s*:\s*\[\s*[{\]]/
+
 /**
- * The shape of a file that starts with `head`: "[" begins an array, "{" on a line of its own an object on
- * several lines.
+ * The shape of a file that starts with `head`: "[" begins an array, `{"rows": [` an object that is a wrapper
+ * of one, "{" on a line of its own an object on several lines.
  */
 export function shapeOfJson(head: Buffer): JsonShape {
   const text = head.toString("utf8").replace(/^\ufeff/, "")
   if (/^\s*\[/.test(text)) return "array"
+  if (ROWS.test(text)) return "rows"
   return /^\s*\{[ \t\r]*\n/.test(text) ? "values" : "lines"
 }
 
@@ -36,7 +40,7 @@ export interface JsonText {
  */
 export async function* splitValues(
   bytes: AsyncIterable<Uint8Array>,
-  shape: "array" | "values",
+  shape: "array" | "rows" | "values",
   name: string,
 ): AsyncGenerator<JsonText[]> {
   let line = 1
@@ -45,6 +49,7 @@ export async function* splitValues(
   let isEscaped = false
   let isOpen = shape === "values"
   let isClosed = false
+  let isWrapped = shape === "rows"
   let pending: Buffer[] = []
   let pendingBytes = 0
   let startLine = 0
@@ -64,6 +69,11 @@ export async function* splitValues(
     for (let i = 0; i < chunk.length; i++) {
       const byte = chunk[i]!
       if (byte === NEWLINE) line++
+      if (!isOpen && shape === "rows") {
+        // What stands before is known: the shape was told by it.
+        isOpen = byte === OPEN_BRACKET
+        continue
+      }
       if (inString) {
         if (isEscaped) isEscaped = false
         else if (byte === BACKSLASH) isEscaped = true
@@ -73,6 +83,10 @@ export async function* splitValues(
       const isSpace = byte === SPACE || byte === NEWLINE || byte === RETURN || byte === TAB
       const isMark = bytesBefore + i < MARK.length && byte === MARK[bytesBefore + i]
       if (isSpace || isMark) continue
+      if (isClosed && isWrapped && byte === CLOSE_BRACE) {
+        isWrapped = false
+        continue
+      }
       if (isClosed) {
         throw invalidInput(`${name}, line ${line}: something follows the array, expected its end`, {
           file: name,
@@ -83,7 +97,7 @@ export async function* splitValues(
         isOpen = true
         continue
       }
-      if (depth === 0 && shape === "array" && (byte === COMMA || byte === CLOSE_BRACKET)) {
+      if (depth === 0 && shape !== "values" && (byte === COMMA || byte === CLOSE_BRACKET)) {
         end(i)
         isClosed = byte === CLOSE_BRACKET
         continue
@@ -115,7 +129,7 @@ export async function* splitValues(
     bytesBefore += chunk.length
     if (values.length > 0) yield values
   }
-  if (pending.length > 0 || (shape === "array" && !isClosed))
+  if (pending.length > 0 || (shape !== "values" && !isClosed) || isWrapped)
     throw corrupt(`${name} is cut off: its last value has no end`, { name })
 }
 

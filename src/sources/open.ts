@@ -26,6 +26,7 @@ import { countedIds, idsFrom, idsOfColumn, idsOfLines, type RowIds } from "./ids
 import { expandInputs, type Input } from "./inputs.js"
 import { partitionsOf, withPartitions } from "./partitions.js"
 import {
+  formatBegunBy,
   formatByContent,
   formatByName,
   formatBySharedName,
@@ -252,8 +253,15 @@ async function formatOf(input: Input): Promise<Format> {
   if (input.kind === "stdin")
     throw invalidInput("standard input has no name to tell its format by: expected a format", { input: "-" })
   const named = formatByName(input.name)
-  if (named !== undefined) return named
   const head = input.kind === "file" ? await readHead(input.path) : undefined
+  if (named !== undefined) {
+    const begun = head && formatBegunBy(head, named)
+    if (begun === undefined) return named
+    throw invalidInput(
+      `${input.name} should be ${named.name} by its name, but begins as ${begun.name}: rename it, or give the format`,
+      { input: input.name },
+    )
+  }
   const problem = compressionProblem(input.name, head)
   const foreign = foreignFormat(input.name, head ?? new Uint8Array(0))
   if (foreign !== undefined) {

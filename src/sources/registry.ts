@@ -66,3 +66,13 @@ export function formatByContent(head: Uint8Array): Format | undefined {
   const text = Buffer.from(head).toString("latin1")
   return FORMATS.find(({ magic }) => magic.some((start) => text.startsWith(start)))
 }
+
+/**
+ * The format that a file is of which starts with `head` though its name says `named`; `undefined` if it may
+ * well be what it is called. Text may begin with anything, but not with what no text begins with.
+ */
+export function formatBegunBy(head: Uint8Array, named: Format): Format | undefined {
+  const begun = formatByContent(head)
+  if (begun === undefined || begun.name === named.name) return undefined
+  return begun.reads === "file" || named.magic.length > 0 ? begun : undefined
+}

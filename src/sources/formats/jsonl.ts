@@ -1,6 +1,6 @@
 /**
  * JSON Lines: one object per line; blank lines are skipped but counted. An array of objects is read as well,
- * and objects that are spread over lines; a column may be a path into an object, `data[0].embedding`.
+ * also as the only member, `rows`, of an object, and objects that are spread over lines; a column may be a path into an object, `data[0].embedding`.
  */
 import { isUtf8 } from "node:buffer"
 import { messageOf } from "../../errors.js"
@@ -55,11 +55,12 @@ async function* parseFile(
     yield* parseLines(file, whole)
     return
   }
-  if (shape === "array") onUnit("row")
+  const isArray = shape !== "values"
+  if (isArray) onUnit("row")
   let rowsBefore = 0
   for await (const values of splitValues(whole, shape, file)) {
     const first = rowsBefore + 1
-    yield values.flatMap(({ bytes, line }, i) => parseLine(bytes, shape === "array" ? first + i : line))
+    yield values.flatMap(({ bytes, line }, i) => parseLine(bytes, isArray ? first + i : line))
     rowsBefore += values.length
   }
 }

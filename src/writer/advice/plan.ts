@@ -118,7 +118,7 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
     shards * (OPEN_SHARD_BYTES + vectorMemoryBytes(metric, Math.ceil(storedRows / shards), dim)),
   )
   const mib = (bytes: number): string =>
-    `${bytes < 10 * MIB ? (bytes / MIB).toFixed(1) : Math.round(bytes / MIB)} MiB`
+    `${bytes < 10 * MIB ? Math.max(0.1, bytes / MIB).toFixed(1) : Math.round(bytes / MIB)} MiB`
   return {
     shards,
     backend,
@@ -135,7 +135,7 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
     reasons: {
       shards:
         options.shards === undefined
-          ? `${shards === 1 ? "1 shard" : `${shards} shards`} of ${mib(shardBytes)}: more would cost more requests a query, fewer more bytes`
+          ? `${shards === 1 ? "1 shard" : `${shards} shards`} of ${mib(shardBytes)}: more would cost more requests a query${shards === 1 ? "" : ", fewer more bytes"}`
           : `${shards} shards of ${mib(shardBytes)}, as asked for`,
       backend: backendReason(backend, options.backend !== undefined, dim, mib(vectorBytesPerShard)),
       layout: LAYOUT_REASONS[layout],

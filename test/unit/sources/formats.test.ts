@@ -6,8 +6,9 @@ import { stringifyJson } from "../../../src/json.js"
 import type { FieldType } from "../../../src/records.js"
 import type { SourceOptions } from "../../../src/sources/open.js"
 import { openSource } from "../../../src/sources/open.js"
+import type { SourceFormat } from "../../../src/sources/registry.js"
 import { encodeNpy } from "../../../src/vectors/npy.js"
-import { type Rows, readAll, readInputs, runSql, useDirectory } from "./helpers.js"
+import { failureOf, type Rows, readAll, readInputs, runSql, useDirectory } from "./helpers.js"
 
 const ROWS = 5000
 const DIM = 6
@@ -267,5 +268,31 @@ describe(".npy", () => {
     await expect(readInputs(cut)).rejects.toThrow(/cut\.npy has 167 bytes, expected 168/)
     const flat = await dir.write("flat.npy", encodeNpy({ shape: [5], data: new Float32Array(5) }))
     await expect(readInputs(flat)).rejects.toThrow(/has shape \(5\), expected \(rows, dimension\)/)
+  })
+})
+
+describe("a file whose name says another format than its first bytes", () => {
+  it.each([
+    ["rows.csv", "PAR1", "csv", "parquet"],
+    ["rows.jsonl", "ARROW1\0\0", "jsonl", "arrow"],
+    ["rows.arrow", "\x93NUMPY", "arrow", "npy"],
+    ["rows.parquet", '{"id": 1}', "parquet", "jsonl"],
+  ])("is refused: %s beginning with %j", async (name, head, expected, found) => {
+    const path = await dir.write(name, Buffer.from(head, "latin1"))
+    expect(await failureOf(openSource(path))).toMatchObject({
+      tag: "InvalidInput",
+      message: `${path} should be ${expected} by its name, but begins as ${found}: rename it, or give the format`,
+    })
+    expect((await openSource(path, { format: found as SourceFormat })).name).toBe(path)
+  })
+
+  it.each([
+    ["rows.csv", "[a],id\n"],
+    ["rows.fvecs", "[\0\0\0"],
+    ["rows.jsonl", "  {"],
+    ["rows.parquet", ""],
+  ])("may be right: %s beginning with %j", async (name, head) => {
+    const path = await dir.write(name, head)
+    expect((await openSource(path)).name).toBe(path)
   })
 })

@@ -15,21 +15,42 @@ describe("JSON that is not one object a line", () => {
     ["array.json", [1n, 2n], [1, 2]],
     ["arraylines.json", [1n, 2n], [1, 2]],
     ["pretty.json", [1n], [1]],
+    ["milvus.json", [1n], [1]],
   ])("is read: %s", async (name, ids, rows) => {
     const found = await readInputs(inputFixture(`json/${name}`))
     expect(found).toMatchObject({ ids, rowNumbers: rows })
     expect(found.vectors[0]).toEqual([1, 0])
   })
 
-  it.each(["columnar.json", "milvus.json"])(
-    "of which no row can be made is told what to do: %s",
-    async (name) => {
-      const { message } = await failureOf(readInputs(inputFixture(`json/${name}`)))
-      expect(message).toMatch(
-        /name the right one as the vector column, or make rows with such a column by SQL$/,
-      )
-    },
-  )
+  it("with a list for each column is told how to make rows of it, which works", async () => {
+    const path = inputFixture("json/columnar.json")
+    const { message } = await failureOf(readInputs(path))
+    expect(message).toMatch(/"embeddings" holds the vectors of many rows, expected a row for each: --sql "/)
+    const sql = /--sql "(.*)"$/.exec(message)![1]!
+    const { ids, vectors } = await readInputs([], { sql })
+    expect([ids, vectors]).toEqual([
+      ["a", "b"],
+      [
+        [1, 0],
+        [0, 1],
+      ],
+    ])
+  })
+
+  it("as Milvus imports it is found to be cut off, or to go on after its end", async () => {
+    const rows = '{ "rows": [{"id":1,"vector":[1]}, {"id":2,"vector":[2]}] }\n'
+    expect((await read(rows)).ids).toEqual([1n, 2n])
+    expect((await read('{"rows":[]}')).ids).toEqual([])
+    for (const end of ["}", "]", "{"]) {
+      const cut = await dir.write("cut.json", rows.slice(0, rows.lastIndexOf(end)))
+      expect(await failureOf(readInputs(cut))).toMatchObject({ tag: "Corrupt" })
+    }
+    await expect(read(`${rows}{}`)).rejects.toThrow(
+      "x.json, line 2: something follows the array, expected its end",
+    )
+    // A row may have a column of that name.
+    expect((await read('{"rows":[1,2],"id":7,"vector":[1]}\n')).ids).toEqual([7n])
+  })
 
   it("is told by its rows, since an array may be all on one line", async () => {
     const text =
