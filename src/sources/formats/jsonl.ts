@@ -1,6 +1,7 @@
 /**
  * JSON Lines: one object per line; blank lines are skipped but counted. An array of objects is read as well,
- * also as the only member, `rows`, of an object, and objects that are spread over lines; a column may be a path into an object, `data[0].embedding`.
+ * also as the only member, `rows`, of an object, and objects that are spread over lines; a column may be a
+ * path into an object, `data[0].embedding`.
  */
 import { isUtf8 } from "node:buffer"
 import { messageOf } from "../../errors.js"
