@@ -4,7 +4,8 @@ declare namespace WebAssembly {
     constructor(code: Uint8Array)
   }
   class Memory {
-    constructor(limits: { initial: number; maximum?: number })
+    constructor(limits: { initial: number; maximum?: number; shared?: boolean })
+    /** A `SharedArrayBuffer` if the memory is shared. */
     readonly buffer: ArrayBuffer
     grow(pages: number): number
   }
