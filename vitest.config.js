@@ -11,6 +11,7 @@ const mocking = [
   "dist/test/unit/reader/shards/disk-cache-eviction.test.js",
   "dist/test/unit/sharding/cluster/routing/scorer.test.js",
   "dist/test/unit/sources/packages.test.js",
+  "dist/test/unit/vectors/cells/kernel-plain.test.js",
   "dist/test/unit/vectors/kernel.test.js",
   "dist/test/unit/vectors/scan.test.js",
 ]

@@ -2,9 +2,10 @@
 import { createHash } from "node:crypto"
 import { type Books, subspacesOf, trainBooks } from "../../src/vectors/cells/books.js"
 import { type CellOptions, formCells } from "../../src/vectors/cells/cells.js"
-import { encodeRows, residualsOf } from "../../src/vectors/cells/codes.js"
+import { residualsOf } from "../../src/vectors/cells/codes.js"
 import { type CellsFile, encodeCells, SUM_STRETCH } from "../../src/vectors/cells/file.js"
 import type { CellShard } from "../../src/vectors/cells/search.js"
+import { shardCells } from "../../src/vectors/cells/shard.js"
 import { type CellSpace, inSpace } from "../../src/vectors/cells/space.js"
 
 /** Books trained on residuals of vectors against cells of their own. */
@@ -17,6 +18,7 @@ export function booksFor(
   const rows = inSpace(space, vectors)
   const subspaces = subspacesOf(space.dim, width)
   return trainBooks(residualsOf(formCells(space, rows, options), rows, subspaces * width), subspaces, width)
+    .books
 }
 
 /** The content of a file of cells; every third row is a copy from elsewhere. */
@@ -27,42 +29,28 @@ export function cellsFileOf(
   options?: CellOptions,
 ): { readonly file: CellsFile; readonly order: Uint32Array } {
   const { dim } = space
-  const rows = inSpace(space, vectors)
-  const cells = formCells(space, rows, options)
+  const { order, starts, coded } = shardCells(space, books, vectors, options, 0)
   const count = vectors.length / dim
   const home = new Uint8Array(Math.ceil(count / 8))
   for (let row = 0; row < count; row++) if (row % 3 !== 2) home[row >> 3]! |= 1 << (row & 7)
   const database = new Uint8Array(20_000).map((_, i) => i * 7)
-  const sums = new Uint8Array(
-    Buffer.concat(
-      Array.from({ length: Math.ceil(database.length / SUM_STRETCH) }, (_, i) =>
-        createHash("sha256")
-          .update(database.subarray(i * SUM_STRETCH, (i + 1) * SUM_STRETCH))
-          .digest(),
-      ),
-    ),
+  const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest()
+  const stretches = Array.from({ length: Math.ceil(database.length / SUM_STRETCH) }, (_, i) =>
+    sha256(database.subarray(i * SUM_STRETCH, (i + 1) * SUM_STRETCH)),
   )
+  const sums = new Uint8Array(Buffer.concat(stretches))
   const file: CellsFile = {
     rows: count,
     dim,
-    codebook: new Uint8Array(createHash("sha256").update(new Uint8Array(books.centres.buffer)).digest()),
-    starts: cells.starts,
-    coded: {
-      subspaces: books.subspaces,
-      width: books.width,
-      hasOffsets: space.metric === "l2",
-      directions: cells.directions,
-      lengths: cells.lengths,
-      groups: cells.groups,
-      groupLengths: cells.groupLengths,
-      ...encodeRows(space, cells, rows, books),
-    },
+    codebook: new Uint8Array(sha256(new Uint8Array(books.centres.buffer))),
+    starts,
+    coded,
     home,
     // Rows are given in order of their ids.
-    ranks: cells.order,
+    ranks: order,
     database: { bytes: database.length, sums, pages: new Uint8Array(37).fill(9) },
   }
-  return { file, order: cells.order }
+  return { file, order }
 }
 
 /** A shard of vectors, and the row at each of its positions. */

@@ -2,7 +2,8 @@
  * Product quantisation with 16 centres a sub-space (Jégou, Douze and Schmid, 2011): residuals are cut into
  * pieces of one, two or four dimensions, and each piece becomes the number of the nearest of 16 centres.
  *
- * Centres are found in float32, in one order, so that codes are the same with and without the compiled kernel.
+ * Centres are found in float32, in one order, so that codes are the same with and without the compiled
+ * kernel.
  */
 import { createRandom } from "../random.js"
 import { type CellKernel, createCellKernel, createCellMemory } from "./kernel.js"
@@ -18,6 +19,12 @@ export interface Books {
   readonly centres: Float32Array
 }
 
+export interface TrainedBooks {
+  readonly books: Books
+  /** Mean squared length of what codes lose of the residuals. */
+  readonly error: number
+}
+
 export const subspacesOf = (dim: number, width: number): number => Math.ceil(dim / width)
 
 const ROUNDS = 15
@@ -27,12 +34,12 @@ const SEED = 2
  * Centres for residuals (`rows × subspaces·width` numbers), by k-means in every sub-space. The same residuals
  * give the same centres on every machine. Without rows all are zero.
  */
-export function trainBooks(residuals: Float32Array, subspaces: number, width: number): Books {
+export function trainBooks(residuals: Float32Array, subspaces: number, width: number): TrainedBooks {
   const stride = subspaces * width
   const rows = residuals.length / stride
   const centres = new Float32Array(stride * CENTRES)
   let books: Books = { width, subspaces, centres }
-  if (rows === 0) return books
+  if (rows === 0) return { books, error: 0 }
   const random = createRandom(SEED)
   for (let centre = 0; centre < CENTRES; centre++) {
     const row = random.below(rows)
@@ -41,7 +48,18 @@ export function trainBooks(residuals: Float32Array, subspaces: number, width: nu
   for (let round = 0; round < ROUNDS; round++) {
     books = { ...books, centres: meansOf(residuals, codesOf(residuals, books), books) }
   }
-  return books
+  return { books, error: errorOf(residuals, codesOf(residuals, books), books) }
+}
+
+function errorOf(residuals: Float32Array, codes: Uint8Array, { width, centres }: Books): number {
+  const subspaces = centres.length / CENTRES / width
+  let sum = 0
+  for (let i = 0; i < residuals.length; i++) {
+    const piece = Math.floor(i / width)
+    const e = (piece % subspaces) * width + (i % width)
+    sum += (residuals[i]! - centres[e * CENTRES + codes[piece]!]!) ** 2
+  }
+  return sum / (residuals.length / (subspaces * width))
 }
 
 /** The mean of each centre's pieces. One without pieces takes half of the largest one's. */

@@ -2,9 +2,9 @@
  * Rows of cells in four bits a sub-space. A row is `length · direction` of its cell plus a residual, and the
  * residual is coded, so one set of tables a query serves all cells: q · x = q · centre + q · residual.
  *
- * What the code of a residual r loses is on average a part of its length, so a factor a row, |r|² / (r · code),
- * is kept with it: factor × (q · code) errs to neither side. Under `l2` a row also has an offset, c · r + |r|² / 2,
- * with which (x · x) / 2 - q · x = (c · c) / 2 - q · c + offset - q · r.
+ * What the code of a residual r loses is on average a part of its length, so a factor a row,
+ * |r|² / (r · code), is kept with it: factor × (q · code) errs to neither side. Under `l2` a row also has an
+ * offset, c · r + |r|² / 2, with which (x · x) / 2 - q · x = (c · c) / 2 - q · c + offset - q · r.
  *
  * Factors and offsets are 16-bit integers with a scale a cell, so that one row unlike the others makes coarse
  * only those of its own cell.
@@ -15,7 +15,7 @@ import { readDirection } from "./directions.js"
 import type { CellSpace } from "./space.js"
 
 /** Rows in a block, whose codes are looked up together. Every cell begins a block. */
-export const BLOCK_ROWS = 16
+const BLOCK_ROWS = 16
 
 /** Factors are at most this: a code that hardly points the way of its residual shall not count for much. */
 const FACTOR_MAX = 2

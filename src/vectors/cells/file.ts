@@ -1,5 +1,6 @@
 /**
- * `cells.bin`, one file a shard: its cells and codes, and what is needed to read its database in ranges. Pure.
+ * `cells.bin`, one file a shard: its cells and codes, and what is needed to read its database in ranges.
+ * Pure.
  *
  * All numbers are little-endian. Sections follow the header in this order, each padded with zeros to a
  * multiple of 16 bytes, so that the file can be used where it lies. Their lengths follow from the header.
@@ -262,8 +263,8 @@ export function decodeCells(given: Uint8Array, name: string): CellsFile {
 }
 
 /**
- * Throws `Corrupt` unless the codes of a file are such as these books and this space make. Its `codebook` says
- * whether it is the very same.
+ * Throws `Corrupt` unless the codes of a file are such as these books and this space make. Its `codebook`
+ * says whether it is the very same.
  */
 export function checkCodes(file: CellsFile, { metric, dim }: CellSpace, books: Books, name: string): void {
   const { coded } = file

@@ -35,16 +35,24 @@ export interface PreparedCells {
   readonly kernel: CellKernel
   readonly shards: readonly PreparedShard[]
   readonly rows: number
+  /** Rank of a row, both counted through all shards. */
+  readonly rankOf: (row: number) => number
   /** Absent if no shard has codes. */
   readonly scan: CellScan | undefined
   readonly exact: ExactDistances
+  /** Of the rows whose exact distances are in work. */
+  readonly pending: {
+    readonly distances: Float64Array
+    readonly ranks: Int32Array
+    readonly rows: Int32Array
+  }
 }
 
 export interface PrepareOptions {
   /** Rows that the best estimates leave at most. Default 4,064. */
-  readonly mostBest?: number
+  readonly mostBest?: number | undefined
   /** Whether the memory is to be one that threads share. Default false. */
-  readonly shared?: boolean
+  readonly shared?: boolean | undefined
 }
 
 const aligned = (bytes: number): number => Math.ceil(bytes / 64) * 64
@@ -102,7 +110,17 @@ export function prepareCells(
     ? new CellScan(buffer, kernel, space, books, booksAt, limits, scanAt)
     : undefined
   const exact = new ExactDistances(buffer, kernel, space.metric, space.dim, exactAt)
-  return { space, kernel, shards: prepared, rows, scan, exact }
+  const rankOf = (row: number) => {
+    const { firstRow, file } = shardOf(prepared, row)
+    return firstRow + file.ranks[row - firstRow]!
+  }
+  const { rowsAtOnce } = exact
+  const pending = {
+    distances: new Float64Array(rowsAtOnce),
+    ranks: new Int32Array(rowsAtOnce),
+    rows: new Int32Array(rowsAtOnce),
+  }
+  return { space, kernel, shards: prepared, rows, rankOf, scan, exact, pending }
 }
 
 export interface CellSearchOptions extends Partial<Omit<ScanOptions, "cells">> {
@@ -124,8 +142,9 @@ export interface CellHit {
 }
 
 /**
- * The nearest `k` rows, by (distance, shard, rank of the id): of all rows with `cells: "all"`, otherwise of the
- * `best` candidates of the cells that are scanned (by default 300) and of all rows of shards without codes.
+ * The nearest `k` rows, by (distance, shard, rank of the id): of all rows with `cells: "all"`, otherwise of
+ * the `best` candidates of the cells that are scanned (by default 300) and of all rows of shards without
+ * codes.
  * Throws `InvalidInput` for options that contradict each other or that there is no room for.
  */
 export function searchCells(
@@ -155,10 +174,6 @@ export function searchCells(
 class Found {
   readonly #prepared: PreparedCells
   readonly #top: TopK
-  readonly #distances: Float64Array
-  /** Of the rows in work: their places among the ranks of all rows, and their numbers. */
-  readonly #ranks: Int32Array
-  readonly #rows: Int32Array
   #count = 0
   /** Numbers of those that were good enough when they came, by rank. */
   readonly #byRank = new Map<number, number>()
@@ -166,10 +181,6 @@ class Found {
   constructor(prepared: PreparedCells, query: Float32Array, k: number) {
     this.#prepared = prepared
     this.#top = new TopK(k, prepared.rows)
-    const { rowsAtOnce } = prepared.exact
-    this.#distances = new Float64Array(rowsAtOnce)
-    this.#ranks = new Int32Array(rowsAtOnce)
-    this.#rows = new Int32Array(rowsAtOnce)
     prepared.exact.setQuery(query)
   }
 
@@ -190,21 +201,22 @@ class Found {
   }
 
   #add(shard: PreparedShard, position: number): void {
-    const { exact, space } = this.#prepared
+    const { exact, space, pending } = this.#prepared
     const i = this.#count++
     exact.addresses[i] = shard.vectorsAt + position * space.dim * 4
-    this.#rows[i] = shard.firstRow + position
-    this.#ranks[i] = shard.firstRow + shard.file.ranks[position]!
+    pending.rows[i] = shard.firstRow + position
+    pending.ranks[i] = shard.firstRow + shard.file.ranks[position]!
     if (this.#count === exact.rowsAtOnce) this.#settle()
   }
 
   #settle(): void {
-    this.#prepared.exact.compute(this.#count, this.#distances)
+    const { distances, ranks, rows } = this.#prepared.pending
+    this.#prepared.exact.compute(this.#count, distances)
     for (let i = 0; i < this.#count; i++) {
-      const distance = this.#distances[i]!
+      const distance = distances[i]!
       if (distance > this.#top.worst) continue
-      this.#top.push(distance, this.#ranks[i]!)
-      this.#byRank.set(this.#ranks[i]!, this.#rows[i]!)
+      this.#top.push(distance, ranks[i]!)
+      this.#byRank.set(ranks[i]!, rows[i]!)
     }
     this.#count = 0
   }

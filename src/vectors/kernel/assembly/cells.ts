@@ -578,8 +578,8 @@ function step(squares: bool, sum: v128, x: v128, y: v128): v128 {
 }
 
 /**
- * Sums over the elements in float64, from first to last in one sum a row, as distance.ts has them: of products
- * with the query, or of squared differences; and, if `norms` is not 0, of the rows' squares. Eight rows at a
+ * Sums over the elements in float64, from first to last in one sum a row, as distance.ts has them: of
+ * products with the query, or of squared differences; and, `withNorms`, of the rows' squares. Four rows at a
  * time, two to a vector.
  */
 @inline

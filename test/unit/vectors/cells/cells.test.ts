@@ -1,5 +1,5 @@
 import fc from "fast-check"
-import { afterEach, describe, expect, test, vi } from "vitest"
+import { describe, expect, test } from "vitest"
 import { formCells } from "../../../../src/vectors/cells/cells.js"
 import {
   orderOfNeighbours,
@@ -9,11 +9,6 @@ import {
 import { canBeEstimated, cellSpace, inSpace } from "../../../../src/vectors/cells/space.js"
 import { METRICS } from "../../../../src/vectors/metric.js"
 import { createRandom } from "../../../../src/vectors/random.js"
-
-afterEach(() => {
-  vi.unstubAllEnvs()
-  vi.resetModules()
-})
 
 const ROWS = fc.record({
   metric: fc.constantFrom(...METRICS),
@@ -98,17 +93,6 @@ describe("formCells", () => {
       }
       expect(right / 600).toBeGreaterThan(0.9)
     }
-  })
-
-  test("does not depend on the compiled kernel", async () => {
-    const vectors = makeRows(20, 300, "gaussian", 5)
-    const space = cellSpace("l2", vectors, 20)
-    const rows = inSpace(space, vectors)
-    const compiled = formCells(space, rows)
-    vi.resetModules()
-    vi.stubEnv("VECSNAP_KERNEL", "plain")
-    const plain = await import("../../../../src/vectors/cells/cells.js")
-    expect(plain.formCells(space, rows)).toEqual(compiled)
   })
 })
 

@@ -93,7 +93,7 @@ describe("searchCells", () => {
           expect(named(searchCells(prepared, query, { k, cells: "all" }))).toEqual(expected)
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     )
   })
 
@@ -181,7 +181,7 @@ describe("CellScan", () => {
         expect(rows).toBe(prepared.rows)
         expect(dropped).toBe(0)
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     )
   })
 
@@ -200,7 +200,7 @@ describe("CellScan", () => {
         const allowed = new Set(expected.map(({ row }) => row))
         for (const row of found) expect(allowed).toContain(row)
       }),
-      { numRuns: 40 },
+      { numRuns: 20 },
     )
   })
 
