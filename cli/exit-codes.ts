@@ -49,4 +49,4 @@ export const EXIT_CODES_HELP = `Exit codes:
   1 unexpected error   6 Corrupt           11 health: unhealthy
   2 InvalidInput       7 Unavailable      130 stopped by SIGINT
   3 NotFound           8 Unsupported      143 stopped by SIGTERM
-  4 Conflict           9 Closed`
+  4 Conflict           9 Closed           129 stopped by SIGHUP`

@@ -93,7 +93,8 @@ async function shutDown(): Promise<void> {
   await reader.close()
   console.log("closed")
 }
-process.once("SIGTERM", () => void shutDown())
-process.once("SIGINT", () => void shutDown())
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.once(signal, () => void shutDown())
+// A terminal that is closed (SIGHUP) takes no more text; that must not end the service halfway.
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
 console.log(`listening at ${await app.listen({ host: HOST, port: Number(PORT) })}`)

@@ -148,6 +148,19 @@ it("a fault of the machine is no fault of the caller: 503 without paths, then un
     })
   }))
 
+it("a terminal that is closed ends the example service in order", () =>
+  withTempDir(async (dir) => {
+    const root = `${dir}/root`
+    await publish(root, "only")
+    await withService(dir, root, async ({ child, exited, search }) => {
+      expect((await search({ vector: vectorOf(1), k: 1 })).status).toBe(200)
+      // What it prints from now on fails, as on a terminal that is gone.
+      child.stdout!.destroy()
+      child.kill("SIGHUP")
+      expect(await exited).toEqual([0, null])
+    })
+  }))
+
 it("a request that the example service has begun to read is answered after SIGTERM", () =>
   withTempDir(async (dir) => {
     const root = `${dir}/root`
