@@ -64,7 +64,7 @@ async function filesOf(dir: string, records: readonly VectorRecord[], cuts: read
 
 describe("the order of rows", () => {
   it.each<[string, ShardingOptions]>([
-    ["fast, of a sample", { ...CLUSTER, layout: "fast" }],
+    ["fast, of a sample, with copies", { ...CLUSTER, layout: "fast", replication: { budget: 1.2 } }],
     ["plain", { ...CLUSTER, layout: "plain" }],
     ["affinity, with copies", { ...CLUSTER, layout: "affinity" }],
     ["lsh", { strategy: "lsh", shards: 8 }],

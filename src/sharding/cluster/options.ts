@@ -23,7 +23,7 @@ export interface ClusterOptions {
   readonly shards: number
   /** Shards searched per query unless the query says otherwise; default max(1, ceil(K / 8)). */
   readonly probes?: number | undefined
-  /** Rows of the reservoir sample that k-means trains on; default max(20_000, 256 K). */
+  /** Rows of the sample that k-means trains on; default max(20_000, 256 K). */
   readonly sampleRows?: number | undefined
   /** Rounds of refinement at most; default 20. */
   readonly iterations?: number | undefined
@@ -36,30 +36,34 @@ export interface ClusterOptions {
    * `memoryLimit` allows, otherwise "fast"; "plain" for fewer than 2,000 rows.
    */
   readonly layout?: LayoutName | undefined
-  /** Copies of rows in further shards, where the layout is `affinity`. */
+  /** Copies of rows in further shards, with the layouts `affinity` and `fast`. */
   readonly replication?:
     | {
-        /** Rows stored over rows, from 1 (no copies) to 16; default 1.2. */
+        /**
+         * Rows stored over rows, from 1 (no copies) to 16, with `fast` to 2; default 1.2 with `affinity`, 1
+         * with `fast`.
+         */
         readonly budget?: number | undefined
       }
     | undefined
 }
 
 export interface ResolvedCluster extends Defined<ClusterOptions> {
-  /** A budget of 1, no copies, with the layouts `fast` and `plain`. */
+  /** A budget of 1, no copies, with the layout `plain`, and with `fast` unless it was asked for. */
   readonly replication: { readonly budget: number }
 }
 
 const MAX_SAMPLE_ROWS = 2 ** 26
 const MAX_ITERATIONS = 10_000
 const DEFAULT_BUDGET = 1.2
-const MAX_BUDGET = 16
+/** A row near a border has one copy in the layout `fast`. */
+const MAX_BUDGET: Readonly<Record<LayoutName, number>> = { auto: 16, affinity: 16, fast: 2, plain: 1 }
 
 const replication: OptionDeclaration<ResolvedCluster["replication"]> = {
-  about: "rows stored over rows, copies included, with the layout affinity",
+  about: "rows stored over rows, copies included, with the layouts affinity and fast",
   default: DEFAULT_BUDGET,
   setting: {
-    type: { kind: "number", least: 1, most: MAX_BUDGET },
+    type: { kind: "number", least: 1, most: MAX_BUDGET.affinity },
     toOption: (budget) => ({ budget }),
   },
   parts: ["budget"],
@@ -103,18 +107,19 @@ export const asksForLayout = (resolved: ResolvedOptions): resolved is ResolvedCl
   resolved.strategy === clusterType.name && (resolved as ResolvedCluster).layout !== "plain"
 
 function budgetOf(value: unknown, option: string, layout: LayoutName): number {
-  const makesCopies = layout === "affinity" || layout === "auto"
-  const defaultBudget = makesCopies ? DEFAULT_BUDGET : 1
+  const most = MAX_BUDGET[layout]
+  const defaultBudget = layout === "affinity" || layout === "auto" ? DEFAULT_BUDGET : 1
   if (value === undefined) return defaultBudget
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw wrongOption(option, "an object with a budget", value)
   }
   const { budget = defaultBudget } = value as { budget?: unknown }
-  if (typeof budget !== "number" || !(budget >= 1 && budget <= MAX_BUDGET)) {
-    throw wrongOption(`${option}.budget`, `a number from 1 to ${MAX_BUDGET}`, budget)
-  }
-  if (!makesCopies && budget > 1) {
+  if (typeof budget === "number" && budget > 1 && most === 1) {
     throw wrongOption(`${option}.budget`, `1 with the layout ${layout}, which makes no copies`, budget)
+  }
+  if (typeof budget !== "number" || !(budget >= 1 && budget <= most)) {
+    const where = most === MAX_BUDGET.affinity ? "" : ` with the layout ${layout}`
+    throw wrongOption(`${option}.budget`, `a number from 1 to ${most}${where}`, budget)
   }
   return budget
 }

@@ -3,10 +3,10 @@
  * readings together is the number of a row in reading order.
  */
 import { invalidInput } from "../../errors.js"
-import { closestPoints } from "../../sharding/cluster/space/compare.js"
-import { prepareRows } from "../../sharding/cluster/space/space.js"
+import { type Placement, placeRows } from "../../sharding/cluster/layout/prices.js"
+import { prepareRows, type SpaceRows } from "../../sharding/cluster/space/space.js"
 import type { Strategy } from "../../sharding/strategy.js"
-import type { Assignment } from "../rows/partition.js"
+import type { Assignment, RowShards } from "../rows/partition.js"
 import type { LaidOut } from "./task.js"
 
 /**
@@ -20,7 +20,7 @@ export function layoutAssignment(
   rows: number,
   sourceName: string,
 ): Assignment {
-  const { home, copies, points, routing } = laidOut
+  const { home, copies, placement, routing } = laidOut
   let next = 0
   return {
     strategy,
@@ -33,9 +33,8 @@ export function layoutAssignment(
           { expected: rows, actual: next },
         )
       }
-      if (points !== undefined) {
-        const inSpace = prepareRows(routing.preparation, batch.vectors.slice())
-        return { rows: undefined, shards: closestPoints(inSpace, points).point }
+      if (placement !== undefined) {
+        return placed(prepareRows(routing.preparation, batch.vectors.slice()), placement)
       }
       if (copies === undefined) return { rows: undefined, shards: home.subarray(from, next) }
       const stored = batch.rows + copies.start[next]! - copies.start[from]!
@@ -51,4 +50,20 @@ export function layoutAssignment(
       return rowShards
     },
   }
+}
+
+/** Rows by themselves, with the copies that they have there. */
+function placed(rows: SpaceRows, placement: Placement): RowShards {
+  const { home, copies } = placeRows(rows, placement)
+  if (copies.of.length === 0) return { rows: undefined, shards: home }
+  const stored = home.length + copies.of.length
+  const rowShards = { rows: new Int32Array(stored), shards: new Int32Array(stored) }
+  for (let row = 0, at = 0, copy = 0; row < home.length; row++) {
+    rowShards.rows[at] = row
+    rowShards.shards[at++] = home[row]!
+    if (copies.of[copy] !== row) continue
+    rowShards.rows[at] = row
+    rowShards.shards[at++] = copies.shard[copy++]!
+  }
+  return rowShards
 }

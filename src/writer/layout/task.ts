@@ -34,7 +34,7 @@ export interface LayoutTask
 }
 
 /** Where the rows of the task go, by their number there. */
-export interface LaidOut extends Pick<Layout, "kind" | "judged" | "centroids" | "points" | "routing"> {
+export interface LaidOut extends Pick<Layout, "kind" | "judged" | "centroids" | "placement" | "routing"> {
   readonly home: Int32Array
   /** Shards besides the home. */
   readonly copies: Copies | undefined
@@ -90,12 +90,20 @@ function prepare({ vectors, dim, metric, shards, queries }: LayoutTask): Prepare
 }
 
 function inReadingOrder(layout: Layout, { built, validation }: Split): LaidOut {
-  const { kind, judged, centroids, points, routing } = layout
+  const { kind, judged, centroids, placement, routing } = layout
   const rows = built.length + validation.length
   const home = new Int32Array(rows)
   for (const [i, row] of built.entries()) home[row] = layout.home[i]!
   for (const [i, row] of validation.entries()) home[row] = layout.validationHome[i]!
-  return { kind, judged, centroids, points, routing, home, copies: layout.copies && copiesOf(layout.copies) }
+  return {
+    kind,
+    judged,
+    centroids,
+    placement,
+    routing,
+    home,
+    copies: layout.copies && copiesOf(layout.copies),
+  }
 
   /**
    * Held-out rows have no copies, and the others keep their order, so only the places where lists begin

@@ -83,11 +83,12 @@ async function trainLayout(
     readLayoutRows(batches, { sharding: asked, memoryLimit, holdOut: holdOutOf(job), onRows }),
   )
   const { rows, heldOutRows, dim, layout, vectors, all, notes } = read
-  // Only `affinity` makes copies.
-  const replication = layout === "affinity" ? asked.replication : { budget: 1 }
+  // A budget that was meant for `affinity` is not that of what is made instead.
+  const isMeant = layout === asked.layout || layout === "affinity"
+  const replication = isMeant ? asked.replication : { budget: 1 }
   const sharding: ResolvedCluster = { ...asked, layout, replication }
   if (layout === "plain") return trainPlain(job, sharding, read)
-  const queries = await splitGivenQueries(job, dim, replication.budget > 1)
+  const queries = await splitGivenQueries(job, dim, layout === "affinity" && replication.budget > 1)
   const left = { vectors, dim, rows: rows - heldOutRows }
   const isSample = vectors.length / dim < left.rows
   const laidOut = await clock.time("layout", (progress) => {

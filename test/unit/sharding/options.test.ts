@@ -63,8 +63,12 @@ test.each([
     "sharding.replication.budget must be a number from 1 to 16; got 0.9",
   ],
   [
-    { strategy: "cluster", shards: 4, layout: "fast", replication: { budget: 1.1 } },
-    "sharding.replication.budget must be 1 with the layout fast, which makes no copies; got 1.1",
+    { strategy: "cluster", shards: 4, layout: "plain", replication: { budget: 1.1 } },
+    "sharding.replication.budget must be 1 with the layout plain, which makes no copies; got 1.1",
+  ],
+  [
+    { strategy: "cluster", shards: 4, layout: "fast", replication: { budget: 2.1 } },
+    "sharding.replication.budget must be a number from 1 to 2 with the layout fast; got 2.1",
   ],
   [
     { strategy: "cluster", shards: 4, layout: "affinity", replication: { copies: 2 } },

@@ -15,6 +15,7 @@ import {
 import type { Routing } from "../routing/routing.js"
 import { closestPoints, exactNeighbours } from "../space/compare.js"
 import { hashOrder, saltOf } from "../space/hash.js"
+import { groupMembers } from "../space/order.js"
 import type { Preparation, SpaceRows } from "../space/space.js"
 import type { Workers } from "../space/workers.js"
 import { balancedCentroids, balancedLayout } from "./balanced.js"
@@ -26,7 +27,7 @@ import { homesByVotes } from "./insert.js"
 import { type Copies, gainsByRank, type Membership, type Truth, tuneBeta } from "./judge.js"
 import { propagateLabels } from "./labels.js"
 import { packedLayout } from "./packing.js"
-import { type PricedPoints, priceShards } from "./prices.js"
+import { createPlacement, type PlacedRows, type Placement, placeRows } from "./prices.js"
 import { createTrials, learnGains, measureStopping } from "./thresholds.js"
 
 /** Ids of shards are 16 bits wide here. */
@@ -53,11 +54,11 @@ export interface LayoutInput {
 export interface LayoutOptions {
   readonly shards: number
   /**
-   * `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph or
-   * copies, and may be made of a sample of the rows.
+   * `affinity` chooses between balanced and packed shards; `fast` takes balanced ones, without a graph, and
+   * may be made of a sample of the rows. Its copies are those of rows near a border.
    */
   readonly layout: "affinity" | "fast"
-  /** Rows stored over rows: 1 for no copies. Default 1.2. */
+  /** Rows stored over rows: 1 for no copies. Default 1.2, for `fast` 1, and at most 2 there. */
   readonly budget?: number | undefined
   /** Rows that these are a sample of, for `fast`; default: they are all. */
   readonly sampleOf?: number | undefined
@@ -85,14 +86,14 @@ export interface Layout {
   /** The shard of each row, and of each validation row. */
   readonly home: Int32Array
   readonly validationHome: Int32Array
-  /** Further shards of rows; validation rows have none. Absent without a graph or with budget 1. */
+  /** Further shards of rows; validation rows have none. Absent with budget 1. */
   readonly copies: Copies | undefined
   /** Mean recall of validation rows at 1, 2, 4 and 8 probes before copies, for each layout that was made. */
   readonly judged: { readonly balanced: number; readonly packed: number | undefined }
   /** Of the rows of each shard, `shards × dim`, for readers that know no descriptors. */
   readonly centroids: Float32Array
   /** For `fast`: places rows that it was not made of. */
-  readonly points: PricedPoints | undefined
+  readonly placement: Placement | undefined
   readonly routing: Routing
 }
 
@@ -132,9 +133,9 @@ export const affinityBytes = (rows: number, dim: number): number => 2 ** 26 + ro
  */
 export function createLayout(input: LayoutInput, options: LayoutOptions): Layout {
   const { rows, validation, preparation, queries } = input
-  const { shards, budget = 1.2, seed = 1, workers, onStep = () => {} } = options
-  checkInput(input, shards, budget)
   const affinity = options.layout === "affinity"
+  const { shards, budget = affinity ? 1.2 : 1, seed = 1, workers, onStep = () => {} } = options
+  checkInput(input, shards, budget)
 
   onStep("truth")
   const most = affinity ? TRUE_NEIGHBOURS : LEARNED_NEIGHBOURS
@@ -154,13 +155,11 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   const reverse = graph === undefined ? undefined : reverseLists(rows.rows, [graph])
 
   onStep("balanced")
-  const points = affinity
+  const placement = affinity
     ? undefined
-    : priceShards(rows, balancedCentroids(rows, shards, plain, seed, workers), seed, workers)
-  const balancedHome =
-    points === undefined
-      ? balancedLayout(rows, shards, plain, seed, workers)
-      : closestPoints(rows, points, undefined, workers).point
+    : createPlacement(rows, balancedCentroids(rows, shards, plain, seed, workers), { seed, budget, workers })
+  const placed = placement && placeRows(rows, placement, workers)
+  const balancedHome = placed?.home ?? balancedLayout(rows, shards, plain, seed, workers)
   const balanced = describeLayout(input, balancedHome, truth, shards, seed, workers)
   let chosen: Described = balanced
   let packed: Described | undefined
@@ -175,11 +174,11 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
   }
   const { home, descriptors, beta } = chosen
   const validationHome =
-    points === undefined
+    placement === undefined
       ? homesByVotes(validation, descriptors, beta, truth, home)
-      : closestPoints(validation, points).point
+      : closestPoints(validation, placement.points).point
 
-  let copies: Copies | undefined
+  let copies = placed && budget > 1 ? copiesOf(placed, rows.rows) : undefined
   if (graph !== undefined && budget > 1 && shards > 1) {
     onStep("demand")
     const few = describeShards(rows, home, shards, DEMAND_DESCRIPTORS, saltOf("demand", seed), workers)
@@ -233,9 +232,13 @@ export function createLayout(input: LayoutInput, options: LayoutOptions): Layout
     copies,
     judged: { balanced: balanced.judged, packed: packed?.judged },
     centroids,
-    points,
+    placement,
     routing: { preparation, descriptors, beta, stopping },
   }
+}
+
+function copiesOf({ copies: { of, shard } }: PlacedRows, rows: number): Copies {
+  return { start: groupMembers(of, rows).start, shard: Uint16Array.from(shard) }
 }
 
 function checkInput({ rows, validation, preparation }: LayoutInput, shards: number, budget: number): void {

@@ -4,7 +4,7 @@
  * Prices are those of an auction (Bertsekas, 1988) among sampled rows.
  */
 import { hashValue } from "../../hash.js"
-import { closestPoints } from "../space/compare.js"
+import { closestPoints, forEachBlock } from "../space/compare.js"
 import { hashOrder, saltOf } from "../space/hash.js"
 import { groupMembers } from "../space/order.js"
 import { createPoints, type Points, type SpaceRows } from "../space/space.js"
@@ -24,6 +24,56 @@ const BIDDERS_PER_SHARD = 256
 
 /** Points whose biases include the prices. */
 export type PricedPoints = Points & { readonly bias: Float32Array }
+
+/** Where rows go, each by itself. */
+export interface Placement {
+  readonly points: PricedPoints
+  /** A row has a copy at its second point if that is less worse than this: 0 for no copies. */
+  readonly copyMargin: number
+}
+
+/** Copies of every row that has one besides its home: of the rows `of`, rising, in the shards `shard`. */
+export interface PlacedRows {
+  readonly home: Int32Array
+  readonly copies: { readonly of: Int32Array; readonly shard: Int32Array }
+}
+
+/** Prices as {@link priceShards} makes them, and the margin by which rows take `budget` times the room. */
+export function createPlacement(
+  rows: SpaceRows,
+  centroids: Float32Array,
+  {
+    seed,
+    budget,
+    workers,
+  }: { readonly seed: number; readonly budget: number; readonly workers?: Workers | undefined },
+): Placement {
+  const points = priceShards(rows, centroids, seed, workers)
+  if (budget <= 1 || points.count < 2 || rows.rows === 0) return { points, copyMargin: 0 }
+  const margins = closestPoints(rows, points, undefined, workers).margin.sort()
+  return { points, copyMargin: margins[Math.min(rows.rows - 1, Math.round((budget - 1) * rows.rows))]! }
+}
+
+/** A row goes to its best point, and near a border to the second best, too. */
+export function placeRows(rows: SpaceRows, { points, copyMargin }: Placement, workers?: Workers): PlacedRows {
+  const { point: home, margin } = closestPoints(rows, points, undefined, workers)
+  const of = Int32Array.from(home.keys()).filter((row) => margin[row]! < copyMargin)
+  const shard = new Int32Array(of.length)
+  forEachBlock(rows, points, of, true, ({ from, to, similarities, stride }) => {
+    for (let place = from; place < to; place++) {
+      const at = (place - from) * stride
+      shard[place] = bestBut(similarities.subarray(at, at + points.count), home[of[place]!]!)
+    }
+  })
+  return { home, copies: { of, shard } }
+}
+
+/** The place of the largest number, of equal ones the first, but for one place. */
+function bestBut(numbers: Float32Array, but: number): number {
+  let best = but === 0 ? 1 : 0
+  for (let i = best + 1; i < numbers.length; i++) if (i !== but && numbers[i]! > numbers[best]!) best = i
+  return best
+}
 
 /**
  * Prices for centroids (`shards × dim`) under which shards get at most 1.04 of the average of rows (in the

@@ -9,7 +9,7 @@ const rowsOf = (count: number) => batchOf(Array<number>(count).fill(1), 1)
 
 /** A layout of all rows; what only a sample needs is not there. */
 const laidOut = (home: readonly number[], copies?: LaidOut["copies"]): LaidOut =>
-  ({ home: Int32Array.from(home), copies, points: undefined }) as unknown as LaidOut
+  ({ home: Int32Array.from(home), copies, placement: undefined }) as unknown as LaidOut
 
 describe("the assignment by a layout of all rows", () => {
   it("goes by the number of a row in reading order, however the rows are batched", () => {
@@ -32,5 +32,25 @@ describe("the assignment by a layout of all rows", () => {
     expect(() => assign(rowsOf(2))).toThrow(
       "in.jsonl had 2 rows when first read and more when read again; do not change the input during a build",
     )
+  })
+})
+
+describe("the assignment by a layout of a sample", () => {
+  const points = { dim: 1, count: 3, vectors: Float32Array.of(1, 0, -1), bias: Float32Array.of(0, 0.5, 0) }
+  const routing = { preparation: { metric: "dot", dim: 1, origin: new Float32Array(1), scale: 1 } }
+  /** Similarities to the points: x, -.5 and -x. */
+  const vectors = [3, -2, 0.5, -0.75]
+  const assign = (copyMargin: number, rows: readonly number[]) => {
+    const laidOut = { placement: { points, copyMargin }, routing } as unknown as LaidOut
+    return layoutAssignment(STRATEGY, laidOut, 4, "in.jsonl").assign(batchOf([...rows], 1))
+  }
+
+  it("sends each row by itself to its best point, and one near a border to the second, too", () => {
+    expect(assign(0, vectors)).toEqual({ rows: undefined, shards: Int32Array.of(0, 2, 0, 2) })
+    expect(assign(1.3, vectors)).toEqual({
+      rows: Int32Array.of(0, 1, 2, 2, 3, 3),
+      shards: Int32Array.of(0, 2, 0, 1, 2, 1),
+    })
+    expect(assign(1.3, [0.5])).toEqual({ rows: Int32Array.of(0, 0), shards: Int32Array.of(0, 1) })
   })
 })

@@ -13,6 +13,7 @@ import {
   type LayoutInput,
   type LayoutOptions,
 } from "../../../../../src/sharding/cluster/layout/layout.js"
+import { placeRows } from "../../../../../src/sharding/cluster/layout/prices.js"
 import { learnGains } from "../../../../../src/sharding/cluster/layout/thresholds.js"
 import { createScoring, routeAll } from "../../../../../src/sharding/cluster/routing/descriptors.js"
 import { createDescriptorRouter } from "../../../../../src/sharding/cluster/routing/routing.js"
@@ -218,6 +219,16 @@ describe("createLayout", () => {
     expect(layout.kind).toBe("balanced")
     expect(layout.copies).toBeUndefined()
     expect(steps).toEqual(["truth", "centroids", "balanced", "stopping"])
+  })
+
+  test("fast: copies of rows near a border, if there is a budget for them", () => {
+    const options: LayoutOptions = { shards: 8, layout: "fast", budget: 1.2 }
+    const layout = createLayout(input, options)
+    expectSound(input, options, layout)
+    expect(Math.abs(layout.copies!.shard.length - 0.2 * input.rows.rows)).toBeLessThan(2)
+    const { home, copies } = placeRows(input.rows, layout.placement!)
+    expect(layout.home).toEqual(home)
+    expect([...layout.copies!.shard]).toEqual([...copies.shard])
   })
 
   test("real queries pull copies towards themselves", () => {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest"
-import { priceShards } from "../../../../../src/sharding/cluster/layout/prices.js"
+import { createPlacement, placeRows, priceShards } from "../../../../../src/sharding/cluster/layout/prices.js"
 import { closestPoints } from "../../../../../src/sharding/cluster/space/compare.js"
 import { createPoints } from "../../../../../src/sharding/cluster/space/space.js"
 import { METRICS } from "../../../../../src/vectors/metric.js"
@@ -40,3 +40,39 @@ test("equal rows count once: they do not raise the price for their neighbours", 
   }
   expect(priceShards({ ...rows, rows: 5000, vectors }, centroids, 1)).toEqual(expected)
 })
+
+test.each(METRICS)(
+  "rows near a border have a copy in the second shard, as many as the budget has room for: %s",
+  (metric) => {
+    const rows = inSpace(groups(3000, DIM, 40, 0.6), DIM, metric)
+    const centroids = rows.vectors.slice(0, SHARDS * DIM)
+    const placement = createPlacement(rows, centroids, { seed: 1, budget: 1.25 })
+    const { home, copies } = placeRows(rows, placement)
+    expect(Math.abs(copies.of.length - 750)).toBeLessThan(2)
+    const { points } = placement
+    const similarityOf = (row: number, shard: number): number => {
+      let product = 0
+      for (let i = 0; i < DIM; i++) product += rows.vectors[row * DIM + i]! * points.vectors[shard * DIM + i]!
+      return product - points.bias[shard]!
+    }
+    const copyOf = new Map([...copies.of].map((row, i) => [row, copies.shard[i]!]))
+    let widest = 0
+    let narrowest = Infinity
+    for (let row = 0; row < rows.rows; row++) {
+      const ranked = [...Array(SHARDS).keys()].sort((a, b) => similarityOf(row, b) - similarityOf(row, a))
+      const margin = similarityOf(row, ranked[0]!) - similarityOf(row, ranked[1]!)
+      if (margin > 1e-5) expect(home[row]).toBe(ranked[0])
+      if (copyOf.has(row)) {
+        widest = Math.max(widest, margin)
+        expect(ranked.slice(0, 2).includes(copyOf.get(row)!) || margin < 1e-5).toBe(true)
+        expect(copyOf.get(row)).not.toBe(home[row])
+      } else narrowest = Math.min(narrowest, margin)
+    }
+    expect(widest).toBeLessThan(narrowest + 1e-5)
+    // By themselves rows go where they go together.
+    const one = { ...rows, rows: 1, vectors: rows.vectors.slice(7 * DIM, 8 * DIM) }
+    expect(placeRows(one, placement).home[0]).toBe(home[7])
+    expect(createPlacement(rows, centroids, { seed: 1, budget: 1 }).copyMargin).toBe(0)
+    expect(placeRows(rows, { ...placement, copyMargin: 0 }).copies.of).toHaveLength(0)
+  },
+)
