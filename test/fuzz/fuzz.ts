@@ -15,6 +15,8 @@ export interface FuzzOptions {
   readonly cases: number
   readonly seed: number
   readonly processes: number
+  /** After so many no further case is begun; default: all are played. */
+  readonly seconds?: number
   /** This case alone. */
   readonly only?: number | undefined
   readonly dir: string
@@ -51,16 +53,19 @@ export async function prepareBases(dir: string): Promise<ReadonlyMap<BaseName, O
 }
 
 export async function fuzz(options: FuzzOptions): Promise<readonly NumberedResult[]> {
-  const { cases, seed, processes, only, dir, onResult } = options
+  const { cases, seed, processes, seconds = Infinity, only, dir, onResult } = options
   const basesDir = join(dir, "bases")
   const bases = await prepareBases(basesDir)
+  const end = Date.now() + 1000 * seconds
   const results: NumberedResult[] = []
   const numbers = only === undefined ? Array.from({ length: cases }, (_, i) => i) : [only]
   await Promise.all(
     Array.from({ length: processes }, async (_, i) => {
       const player = new Player(basesDir, join(dir, `process-${i}`))
       try {
-        for (let number = numbers.shift(); number !== undefined; number = numbers.shift()) {
+        for (;;) {
+          const number = Date.now() < end ? numbers.shift() : undefined
+          if (number === undefined) break
           const base = baseOf(seed, number)
           const chance = chanceOf(seedOf(seed, number))
           const made = makeCase(bases.get(base)!, chance)

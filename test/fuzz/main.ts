@@ -1,5 +1,5 @@
 /**
- * `npm run fuzz -- [--cases 20000] [--seed 1] [--only N] [--processes 2] [--verbose]`: alters snapshots, one
+ * `npm run fuzz -- [--cases 20000] [--seed 1] [--seconds N] [--only N] [--processes 2] [--verbose]`: alters snapshots, one
  * case after the other, and prints how reading them ended. docs/security.md tells what counts.
  */
 import { availableParallelism } from "node:os"
@@ -11,6 +11,7 @@ const { values } = parseArgs({
   options: {
     cases: { type: "string", default: "20000" },
     seed: { type: "string", default: "1" },
+    seconds: { type: "string", default: "Infinity" },
     only: { type: "string" },
     processes: { type: "string", default: String(Math.min(4, availableParallelism())) },
     verbose: { type: "boolean", default: false },
@@ -23,6 +24,7 @@ await withTempDir(undefined, "vecsnap-fuzz", async (dir) => {
   const results = await fuzz({
     cases: Number(values.cases),
     seed: Number(values.seed),
+    seconds: Number(values.seconds),
     processes: Number(values.processes),
     only: values.only === undefined ? undefined : Number(values.only),
     dir,
