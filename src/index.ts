@@ -152,6 +152,7 @@ export {
   type IdType,
   type Json,
   type RecordBatch,
+  type SnapshotIdType,
   type VectorRecord,
 } from "./records.js"
 export { buildSnapshot } from "./release/build-snapshot.js"

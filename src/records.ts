@@ -13,6 +13,13 @@ export type Id = string | number | bigint
 
 export type IdType = "string" | "int64"
 
+/**
+ * Ids of a snapshot. "mixed" is found in snapshots of other formats only: strings and integers, or it is not
+ * known which. Each integer then comes back as `number` where that is exact, else as `bigint`, and integers
+ * come before strings in order.
+ */
+export type SnapshotIdType = IdType | "mixed"
+
 export const FIELD_TYPES = ["string", "int64", "float64", "bool"] as const
 
 /** Types of the columns that can be routed and filtered on. */
@@ -110,8 +117,11 @@ export interface StoredRecord {
 }
 
 /**
- * Order of ids wherever one is needed: integers by value, strings by UTF-16 code unit, as JavaScript's `<`.
+ * Order of ids wherever one is needed: integers by value, strings by UTF-16 code unit, as JavaScript's `<`;
+ * integers before strings.
  */
 export function compareIds(a: Id, b: Id): number {
+  if (typeof a === "string" ? typeof b !== "string" : typeof b === "string")
+    return typeof a === "string" ? 1 : -1
   return a < b ? -1 : a > b ? 1 : 0
 }

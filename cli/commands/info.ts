@@ -1,8 +1,8 @@
 import { Command } from "commander"
-import type { Manifest } from "../../src/index.js"
 import { shardFigures, snapshotBytes } from "../../src/manifest/figures.js"
 import { loadTrustedKeys } from "../../src/snapshot/signatures/keys.js"
 import { judgeSignatures } from "../../src/snapshot/signatures/verdict.js"
+import type { Snapshot } from "../../src/snapshot/snapshot.js"
 import { type Io, printJson } from "../io.js"
 import { readShown, type ShownSnapshot, withStore } from "../open.js"
 import {
@@ -86,97 +86,103 @@ function describeSigned({ keys, trusted, problem }: ShownSignature): string | un
 
 function infoDocument(
   url: string,
-  { key, pointer, manifest }: ShownSnapshot,
+  { format, key, snapshot, publishedAt, fellBack }: ShownSnapshot,
   signature: ShownSignature,
 ): object {
-  const { schema, sharding, build } = manifest
+  const { schema, sharding, build } = snapshot
   return {
     url,
-    run: manifest.run,
+    format,
+    run: snapshot.run,
     manifest: key,
-    live: pointer !== undefined,
-    createdAt: manifest.createdAt.toISOString(),
-    publishedAt: pointer?.publishedAt.toISOString() ?? null,
-    base: manifest.base ?? null,
-    rows: manifest.rows,
-    copies: manifest.copies ?? 0,
-    bytes: snapshotBytes(manifest),
+    live: publishedAt !== undefined,
+    createdAt: snapshot.createdAt.toISOString(),
+    publishedAt: publishedAt?.toISOString() ?? null,
+    base: snapshot.base ?? null,
+    rows: snapshot.rows,
+    copies: snapshot.copies ?? 0,
+    bytes: snapshotBytes(snapshot),
     dim: schema.dim,
     metric: schema.metric,
     idType: schema.id.type,
     fields: schema.fields.map(({ name, type }) => ({ name, type })),
     model: schema.model ?? null,
-    backend: manifest.backend,
+    backend: snapshot.backend,
     strategy: sharding.strategy,
     options: sharding.options,
-    shards: shardFigures(manifest),
-    locator: manifest.locator === undefined ? null : { bytes: manifest.locator.size },
-    recall: manifest.recall ?? null,
+    shards: shardFigures(snapshot),
+    locator: snapshot.locator === undefined ? null : { bytes: snapshot.locator.size },
+    recall: snapshot.recall ?? null,
     signature,
-    build: { ...build, startedAt: build.startedAt.toISOString() },
-    custom: manifest.custom,
+    build: build === undefined ? null : { ...build, startedAt: build.startedAt.toISOString() },
+    custom: snapshot.custom ?? {},
+    notes: notesOf({ snapshot, fellBack }),
   }
 }
 
-function renderInfo(
-  url: string,
-  { pointer, manifest }: ShownSnapshot,
-  signature: ShownSignature,
-  io: Io,
-): string {
-  const { schema, build } = manifest
+const notesOf = ({ snapshot, fellBack }: Pick<ShownSnapshot, "snapshot" | "fellBack">): readonly string[] => [
+  ...(fellBack === undefined ? [] : [fellBack]),
+  ...(snapshot.notes ?? []),
+]
+
+function renderInfo(url: string, shown: ShownSnapshot, signature: ShownSignature, io: Io): string {
+  const { format, snapshot, publishedAt } = shown
+  const { schema, build, custom: given = {} } = snapshot
   const fields = schema.fields.map(({ name, type }) => `${name}:${type}`).join(", ")
-  const custom = Object.entries(manifest.custom).map(([key, value]) => `${key}=${formatValue(value)}`)
+  const custom = Object.entries(given).map(([key, value]) => `${key}=${formatValue(value)}`)
+  const careful = [...notesOf(shown), ...(snapshot.recall?.notes ?? [])]
   const paint = paintFor(io.stdout, io.env)
-  return `${paint.bold(`snapshot ${manifest.run}`)} at ${url}\n${renderFacts(
+  return `${paint.bold(`snapshot ${snapshot.run}`)} at ${url}\n${renderFacts(
     [
-      ["rows", describeRows(manifest)],
+      ["format", format],
+      ["rows", describeRows(snapshot)],
       ["vectors", `${schema.dim} dimensions, ${schema.metric}`],
-      ["ids", describeIds(manifest)],
+      ["ids", describeIds(snapshot)],
       ["fields", formatValue(fields) || undefined],
       ["model", schema.model === undefined ? undefined : formatValue(schema.model)],
-      ["strategy", describeStrategy(manifest)],
-      ["shards", describeShards(manifest)],
-      ["backend", manifest.backend],
-      ["size", formatBytes(snapshotBytes(manifest))],
-      ["recall", manifest.recall === undefined ? "not measured" : describeRecall(manifest.recall)],
-      ["targets", manifest.recall && describeTargets(manifest.recall)],
-      ["careful", manifest.recall?.notes.map(formatValue).join("; ") || undefined],
-      ["built", `${formatTime(manifest.createdAt)}, by ${formatValue(build.tool)}`],
-      ["published", pointer === undefined ? "not live" : formatTime(pointer.publishedAt)],
+      ["strategy", describeStrategy(snapshot)],
+      ["shards", describeShards(snapshot)],
+      ["backend", snapshot.backend],
+      ["size", formatBytes(snapshotBytes(snapshot))],
+      ["recall", snapshot.recall === undefined ? "not measured" : describeRecall(snapshot.recall)],
+      ["targets", snapshot.recall && describeTargets(snapshot.recall)],
+      ["careful", careful.map(formatValue).join("; ") || undefined],
+      ["built", `${formatTime(snapshot.createdAt)}${build ? `, by ${formatValue(build.tool)}` : ""}`],
+      ["published", publishedAt === undefined ? "not live" : formatTime(publishedAt)],
       ["signed", describeSigned(signature)],
-      ["replaced", manifest.base === undefined ? undefined : `run ${manifest.base}`],
-      ["left out", describeLeftOut(manifest)],
-      ["build time", describeTimings(build.timingsMs)],
+      ["replaced", snapshot.base === undefined ? undefined : `run ${snapshot.base}`],
+      ["left out", describeLeftOut(snapshot)],
+      ["build time", build && describeTimings(build.timingsMs)],
       ["custom", custom.join(", ") || undefined],
     ],
     paint,
   )}`
 }
 
-function describeRows({ rows, copies }: Manifest): string {
+function describeRows({ rows, copies }: Snapshot): string {
   if (copies === undefined) return formatCount(rows)
   return `${formatCount(rows)}, stored x${((rows + copies) / rows).toFixed(2)}`
 }
 
-const describeIds = ({ schema, locator }: Manifest): string =>
+const describeIds = ({ schema, locator }: Snapshot): string =>
   locator === undefined
     ? `${schema.id.type}, no locator: lookups ask every shard`
     : `${schema.id.type}, located in ${formatBytes(locator.size)}`
 
-function describeStrategy({ sharding }: Manifest): string {
+function describeStrategy({ sharding }: Snapshot): string {
   const options = Object.entries(sharding.options).map(([name, value]) => `${name} ${formatValue(value)}`)
   return [sharding.strategy, ...options].join(", ")
 }
 
-function describeShards(manifest: Manifest): string {
-  const { total, empty, reused, smallestRows, largestRows, skew } = shardFigures(manifest)
+function describeShards(snapshot: Snapshot): string {
+  const { total, empty, reused, smallestRows, largestRows, skew } = shardFigures(snapshot)
   const notes = [empty > 0 ? `${empty} empty` : "", reused > 0 ? `${reused} reused` : ""].filter(Boolean)
   const counted = `${formatCount(total)}${notes.length > 0 ? ` (${notes.join(", ")})` : ""}`
   return `${counted}, ${formatCount(smallestRows)} to ${countOf(largestRows, "row")}, skew ${skew.toFixed(2)}`
 }
 
-function describeLeftOut({ build }: Manifest): string | undefined {
+function describeLeftOut({ build }: Snapshot): string | undefined {
+  if (build === undefined) return undefined
   const bad = build.skippedRows > 0 ? countOf(build.skippedRows, "bad row") : undefined
   const duplicates = build.duplicateRows > 0 ? countOf(build.duplicateRows, "duplicate") : undefined
   return [bad, duplicates].filter(Boolean).join(", ") || undefined

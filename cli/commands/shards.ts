@@ -1,6 +1,6 @@
 import { Command } from "commander"
-import type { Manifest, ShardEntry } from "../../src/index.js"
 import { emptyShards, shardBytes, shardRun, snapshotBytes } from "../../src/manifest/figures.js"
+import type { Snapshot, SnapshotShard } from "../../src/snapshot/snapshot.js"
 import { type Io, printJson } from "../io.js"
 import { readShown, withStore } from "../open.js"
 import {
@@ -38,15 +38,15 @@ export function shardsCommand(io: Io): Command {
   addOutputOptions(command)
   return command.action((url: string | undefined, flags: StorageFlags & OutputFlags & SnapshotFlags) =>
     withStore(io, url, flags, async (store) => {
-      const { manifest } = await readShown(store, flags, io.signal)
-      if (flags.json) printJson(io, shardsDocument(manifest))
-      else io.stdout.write(renderShards(manifest, io))
+      const { snapshot } = await readShown(store, flags, io.signal)
+      if (flags.json) printJson(io, shardsDocument(snapshot))
+      else io.stdout.write(renderShards(snapshot, io))
     }),
   )
 }
 
-function shardsDocument(manifest: Manifest): object {
-  const shards = manifest.shards.map((entry) => ({
+function shardsDocument(snapshot: Snapshot): object {
+  const shards = snapshot.shards.map((entry) => ({
     shard: entry.shard,
     rows: entry.rows,
     bytes: shardBytes(entry),
@@ -55,7 +55,7 @@ function shardsDocument(manifest: Manifest): object {
     run: shardRun(entry) ?? null,
     folder: entry.folder,
   }))
-  return { snapshot: manifest.run, shards, empty: emptyShards(manifest) }
+  return { snapshot: snapshot.run, shards, empty: emptyShards(snapshot) }
 }
 
 const COLUMNS: readonly Column[] = [
@@ -67,26 +67,26 @@ const COLUMNS: readonly Column[] = [
   { title: "built by" },
 ]
 
-function renderShards(manifest: Manifest, io: Io): string {
-  const row = (entry: ShardEntry): readonly string[] => [
+function renderShards(snapshot: Snapshot, io: Io): string {
+  const row = (entry: SnapshotShard): readonly string[] => [
     String(entry.shard),
     formatCount(entry.rows),
     formatBytes(shardBytes(entry)),
     formatCount(entry.files.length),
     describeIndex(entry),
-    shardRun(entry) === manifest.run ? "this run" : `run ${shardRun(entry)}`,
+    (shardRun(entry) ?? snapshot.run) === snapshot.run ? "this run" : `run ${shardRun(entry)}`,
   ]
-  const table = renderTable(COLUMNS, manifest.shards.map(row), {
+  const table = renderTable(COLUMNS, snapshot.shards.map(row), {
     width: widthOf(io.stdout),
     paint: paintFor(io.stdout, io.env),
   })
-  const empty = emptyShards(manifest)
+  const empty = emptyShards(snapshot)
   const note = empty.length === 0 ? "" : `; empty: ${listShards(empty)}`
-  const sum = `${countOf(manifest.rows, "row")} in ${countOf(manifest.shards.length, "shard")}, ${formatBytes(snapshotBytes(manifest))}`
+  const sum = `${countOf(snapshot.rows, "row")} in ${countOf(snapshot.shards.length, "shard")}, ${formatBytes(snapshotBytes(snapshot))}`
   return `${table}\n${sum}${note}\n`
 }
 
-function describeIndex({ index: { kind, ...parameters } }: ShardEntry): string {
+function describeIndex({ index: { kind, ...parameters } }: SnapshotShard): string {
   const details = Object.entries(parameters).map(([name, value]) => `${name} ${value}`)
   return formatValue([kind, ...details].join(", "))
 }

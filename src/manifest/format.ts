@@ -11,6 +11,7 @@ import { signedManifest, signedPublication } from "./signed.js"
 
 export const vecsnapFormat: SnapshotFormat = {
   name: "vecsnap",
+  leases: true,
   recognises: ({ format }) => format === POINTER_FORMAT,
   decodePointer(object) {
     const pointer = pointerAsRead(object)

@@ -2,6 +2,7 @@
  * The formats that a root may have, and what readers ask of a root whatever its format: what is live, and the
  * snapshot of a run. A format is added by its folder and one line here.
  */
+import { isVecsnapError, messageOf } from "../errors.js"
 import { parseJson } from "../json.js"
 import type { Json } from "../records.js"
 import type { SnapshotFormat, SnapshotPointer } from "../snapshot/format.js"
@@ -11,10 +12,12 @@ import type { Snapshot } from "../snapshot/snapshot.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
 import { assertSameRun, nothingPublished, POINTER_MAX_BYTES } from "./current.js"
+import { findMissingFiles } from "./files.js"
 import { vecsnapFormat } from "./format.js"
 import { POINTER_KEY } from "./keys.js"
+import { shardyfusionFormat } from "./shardyfusion/format.js"
 
-const FORMATS: readonly SnapshotFormat[] = [vecsnapFormat]
+const FORMATS: readonly SnapshotFormat[] = [vecsnapFormat, shardyfusionFormat]
 
 /** A pointer, and the format that it is of. */
 export interface RootPointer extends SnapshotPointer {
@@ -25,9 +28,13 @@ export interface RootPointer extends SnapshotPointer {
 export interface FoundSnapshot {
   readonly format: SnapshotFormat
   readonly snapshot: Snapshot
+  /** Key of its manifest. */
+  readonly manifest: string
   readonly publishedAt: Date
   /** Those of the trusted keys that signed it; `undefined` if none were given. */
   readonly signedBy: readonly string[] | undefined
+  /** Why it is opened in place of what the pointer names, as a sentence; absent if that is it. */
+  readonly fellBack?: string | undefined
 }
 
 /** The pointer of a root of any format, or `undefined` if nothing was ever published there. */
@@ -74,6 +81,8 @@ function propertiesOf(body: Uint8Array): Readonly<Record<string, Json>> {
 export interface FindOptions extends CallOptions {
   /** Keys of which one must have signed what is read: else `Corrupt` with `details.distrust`. */
   readonly trusted?: readonly TrustedKey[] | undefined
+  /** Told the bytes that describe the snapshot, before anything is made of them. */
+  readonly onRead?: ((bytes: Uint8Array) => void) | undefined
 }
 
 /** Throws `Corrupt` unless one of the keys has signed the pointer; returns which have. */
@@ -82,21 +91,59 @@ export const assertPointerSigned = (
   trusted: readonly TrustedKey[],
 ): readonly string[] => assertSigned(POINTER_KEY, signature, trusted)
 
-/** The snapshot that a pointer names. Throws `NotFound` if it is gone, `Corrupt` if it is of another run. */
+/**
+ * The snapshot that a pointer names; if that is gone or damaged and its format falls back to older ones, the
+ * newest of them that is whole, unless keys are given. Throws `NotFound` if it is gone, `Corrupt` if it is of
+ * another run.
+ */
 export async function readPointed(
   store: ObjectStore,
   pointer: RootPointer,
-  { trusted, ...options }: FindOptions = {},
+  { trusted, onRead, ...options }: FindOptions = {},
 ): Promise<FoundSnapshot> {
   const { format, run, manifest, publishedAt, signature } = pointer
   const signedBy = trusted && assertPointerSigned(pointer, trusted)
   const check = (bytes: Uint8Array): void => {
-    if (sha256OfBytes(bytes) !== signature?.manifestSha256)
+    onRead?.(bytes)
+    if (trusted !== undefined && sha256OfBytes(bytes) !== signature?.manifestSha256)
       throw distrusted(manifest, "other-manifest", `is not the one that ${POINTER_KEY} was signed for`)
   }
-  const snapshot = await format.readSnapshot(store, manifest, { ...options, ...(trusted && { check }) })
-  assertSameRun({ run, manifest }, snapshot)
-  return { format, snapshot, publishedAt, signedBy }
+  try {
+    const snapshot = await format.readSnapshot(store, manifest, { ...options, check })
+    assertSameRun({ run, manifest }, snapshot)
+    return { format, snapshot, manifest, publishedAt, signedBy }
+  } catch (error) {
+    const isLost = isVecsnapError(error, "Corrupt") || isVecsnapError(error, "NotFound")
+    const older = isLost && trusted === undefined ? await findWhole(store, pointer, options) : undefined
+    if (older === undefined) throw error
+    const fellBack =
+      `snapshot ${run}, which ${POINTER_KEY} names, cannot be opened: ${messageOf(error)}; ` +
+      `${older.snapshot.run}, published before, answers in its place`
+    return { format, ...older, publishedAt: older.snapshot.createdAt, signedBy, fellBack }
+  }
+}
+
+/** How many older snapshots are looked at, of which the manifest may be damaged as well. */
+const FALLBACKS = 3
+
+/** The newest snapshot besides the one that a pointer names of which all files are there. */
+async function findWhole(
+  store: ObjectStore,
+  { format, run, manifest }: RootPointer,
+  options?: CallOptions,
+): Promise<Pick<FoundSnapshot, "snapshot" | "manifest"> | undefined> {
+  const fallbacks = (await format.findFallbacks?.(store, { run, manifest }, options)) ?? []
+  for (const fallback of fallbacks.slice(0, FALLBACKS)) {
+    try {
+      const snapshot = await format.readSnapshot(store, fallback.manifest, options)
+      assertSameRun(fallback, snapshot)
+      const missing = await findMissingFiles(store, snapshot, options)
+      if (missing.length === 0) return { snapshot, manifest: fallback.manifest }
+    } catch (error) {
+      if (!isVecsnapError(error, "Corrupt") && !isVecsnapError(error, "NotFound")) throw error
+    }
+  }
+  return undefined
 }
 
 /** The live snapshot. Throws `NotFound` if nothing is published. */
@@ -116,7 +163,7 @@ export async function readLiveSnapshot(store: ObjectStore, options?: FindOptions
 export async function findSnapshot(
   store: ObjectStore,
   run: string,
-  { trusted, ...options }: FindOptions = {},
+  { trusted, onRead, ...options }: FindOptions = {},
 ): Promise<FoundSnapshot & { readonly pointer: RootPointer | undefined }> {
   const pointer = await readRootPointer(store, options)
   const format = pointer?.format ?? vecsnapFormat
@@ -124,13 +171,15 @@ export async function findSnapshot(
   const isBelieved = (live: RootPointer): boolean =>
     trusted === undefined || judgeSignatures(live.signature, trusted).valid
   if (pointer?.run === run && isBelieved(pointer))
-    return { ...(await readPointed(store, pointer, { trusted, ...options })), pointer }
+    return { ...(await readPointed(store, pointer, { trusted, onRead, ...options })), pointer }
   const { manifest } = await format.findRun(store, run, options)
   let signedBy: readonly string[] | undefined
   const check = (bytes: Uint8Array): void => {
-    signedBy = assertSigned(manifest, format.signedSnapshot?.(bytes, manifest), trusted!)
+    onRead?.(bytes)
+    if (trusted !== undefined)
+      signedBy = assertSigned(manifest, format.signedSnapshot?.(bytes, manifest), trusted)
   }
-  const snapshot = await format.readSnapshot(store, manifest, { ...options, ...(trusted && { check }) })
+  const snapshot = await format.readSnapshot(store, manifest, { ...options, check })
   if (trusted !== undefined) assertSameRun({ run, manifest }, snapshot)
-  return { format, snapshot, publishedAt: snapshot.createdAt, signedBy, pointer: undefined }
+  return { format, snapshot, manifest, publishedAt: snapshot.createdAt, signedBy, pointer: undefined }
 }

@@ -6,7 +6,9 @@
  */
 import type { Json } from "../records.js"
 import type {
+  BuildFacts,
   LocatorEntry,
+  NormFigures,
   Snapshot,
   SnapshotSchema,
   SnapshotShard,
@@ -14,7 +16,7 @@ import type {
   StoredFile,
 } from "../snapshot/snapshot.js"
 
-export type { LocatorEntry, SnapshotSchema }
+export type { LocatorEntry, NormFigures, SnapshotSchema }
 
 /** A snapshot of our format: what every snapshot has, with checksums, and how it was built. */
 export interface Manifest extends Snapshot {
@@ -46,28 +48,4 @@ export interface ShardEntry extends SnapshotShard {
 
 export interface ShardFile extends SnapshotShardFile {
   readonly sha256: string
-}
-
-/** How the build went; for people. */
-export interface BuildFacts {
-  /** Program and version, "vecsnap 0.1.0". */
-  readonly tool: string
-  readonly startedAt: Date
-  readonly skippedRows: number
-  readonly duplicateRows: number
-  /** Milliseconds by stage. */
-  readonly timingsMs: Readonly<Record<string, number>>
-  /** Lengths of the vectors as they were given; absent in the first snapshots. */
-  readonly norms?: NormFigures | undefined
-}
-
-/** Quantiles of the Euclidean lengths of a sample of the vectors. */
-export interface NormFigures {
-  readonly p05: number
-  readonly median: number
-  readonly p95: number
-  /** Vectors of length zero among all rows. */
-  readonly zeroRows: number
-  /** Rows in the sample. */
-  readonly rows: number
 }

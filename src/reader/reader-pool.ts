@@ -3,9 +3,8 @@
  * otherwise, all readers share one such pool, so that their number costs neither threads nor memory.
  */
 import { assertWholeNumber, closed, invalidInput } from "../errors.js"
-import type { PoolOptions, ShardPool } from "../shards/backend.js"
+import type { PoolOptions, ShardOpener, ShardPool } from "../shards/backend.js"
 import { createShardPool } from "../shards/pools.js"
-import type { BackendName } from "../shards/registry.js"
 import type { OpenOptions } from "./types.js"
 
 export interface ReaderPoolOptions {
@@ -35,7 +34,7 @@ export function createReaderPool(options: ReaderPoolOptions = {}): ReaderPool {
 
 class Pools implements ReaderPool {
   readonly #options: PoolOptions
-  readonly #pools = new Map<BackendName, ShardPool>()
+  readonly #pools = new Map<ShardOpener, ShardPool>()
   #closed = false
 
   constructor({ workers, memoryBytes }: ReaderPoolOptions) {
@@ -44,12 +43,12 @@ class Pools implements ReaderPool {
     this.#options = { workers, memoryBytes }
   }
 
-  /** The pool of one backend, made when it is first asked for. */
-  of(backend: BackendName, make: (options: PoolOptions) => ShardPool): ShardPool {
-    const known = this.#pools.get(backend)
+  /** The pool of one opener, made when it is first asked for. */
+  of(opener: ShardOpener, make: (options: PoolOptions) => ShardPool): ShardPool {
+    const known = this.#pools.get(opener)
     if (known !== undefined) return known
     const pool = make(this.#options)
-    this.#pools.set(backend, pool)
+    this.#pools.set(opener, pool)
     // What is opened after the end says `Closed` by itself.
     if (this.#closed) void pool.close()
     return pool
@@ -67,7 +66,7 @@ class Pools implements ReaderPool {
 
 /** A reader's share in a pool. */
 export interface PoolShare {
-  of(backend: BackendName): ShardPool
+  of(opener: ShardOpener): ShardPool
   /** Ends the pool if nobody else can be using it. */
   leave(): Promise<void>
 }
@@ -99,10 +98,10 @@ export function joinPool(options: PoolChoice): PoolShare {
   let joined: typeof common
   let left = false
   return {
-    of(backend) {
+    of(opener) {
       if (left) throw closed("this reader is closed")
       joined ??= joinCommon()
-      return shareOf(joined.pools, options, async () => {}).of(backend)
+      return shareOf(joined.pools, options, async () => {}).of(opener)
     },
     async leave() {
       if (left) return
@@ -123,6 +122,6 @@ function joinCommon(): NonNullable<typeof common> {
 type PoolChoice = Pick<OpenOptions<unknown>, "pool" | "workers" | "memoryBytes" | "trust" | "isolation">
 
 const shareOf = (pools: Pools, { trust, isolation }: PoolChoice, leave: () => Promise<void>): PoolShare => ({
-  of: (backend) => pools.of(backend, (options) => createShardPool(backend, options, { trust, isolation })),
+  of: (opener) => pools.of(opener, (options) => createShardPool(opener, options, { trust, isolation })),
   leave,
 })

@@ -11,7 +11,13 @@ import { restoreStrategy, strategyType } from "../sharding/registry.js"
 import type { RoutedSnapshot } from "../sharding/route.js"
 import { TARGET_K } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
-import { type Snapshot, type SnapshotShard, shardSpecOf, snapshotBytes } from "../snapshot/snapshot.js"
+import {
+  type Snapshot,
+  type SnapshotShard,
+  shardSpecOf,
+  snapshotBytes,
+  strategyContextOf,
+} from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { kindOf } from "../wording.js"
 import { createIdLocator, type IdLocator } from "./locator.js"
@@ -21,6 +27,8 @@ import type { Health, SnapshotInfo } from "./types.js"
 export interface SnapshotState {
   readonly info: SnapshotInfo
   readonly snapshot: Snapshot
+  /** Why this one answers in place of what the pointer names, as a sentence. */
+  readonly fellBack: string | undefined
   readonly spec: ShardSpec
   /** Shards that hold rows, by number. */
   readonly shards: ReadonlyMap<number, SnapshotShard>
@@ -34,21 +42,24 @@ export interface SnapshotState {
 /** Reads what a snapshot needs besides pointer and manifest, and puts it together. */
 export async function loadState(
   store: ObjectStore,
-  { format, snapshot, publishedAt, signedBy }: FoundSnapshot,
+  { format, snapshot, publishedAt, signedBy, fellBack }: FoundSnapshot,
   { logger, ...options }: CallOptions & { readonly logger: Logger },
 ): Promise<SnapshotState> {
   const { schema, sharding, recall } = snapshot
   const artifacts = await format.readArtifacts(store, snapshot, options)
   const shards = new Map(snapshot.shards.map((entry) => [entry.shard, entry]))
+  for (const note of snapshot.notes ?? []) logger.warn({ snapshot: snapshot.run }, note)
+  if (fellBack !== undefined) logger.error({ snapshot: snapshot.run }, fellBack)
   return Object.freeze({
-    info: describeSnapshot(store.url, snapshot, { publishedAt, signedBy }),
+    info: describeSnapshot(store.url, format.name, snapshot, { publishedAt, signedBy }),
     snapshot,
+    fellBack,
     spec: shardSpecOf(schema),
     shards,
     contents: new Map(snapshot.shards.map((entry) => [entry.shard, contentKey(entry)])),
     routed: {
       run: snapshot.run,
-      strategy: await restoreStrategy(sharding, artifacts, schema),
+      strategy: await restoreStrategy(sharding, artifacts, strategyContextOf(snapshot)),
       present: (shard: number) => shards.has(shard),
       ...(recall?.routedBy === "vector" && { certified: (target: number) => fixedProbes(recall, target) }),
     },
@@ -58,12 +69,14 @@ export async function loadState(
 
 function describeSnapshot(
   url: string,
+  format: string,
   snapshot: Snapshot,
   { publishedAt, signedBy }: Pick<FoundSnapshot, "publishedAt" | "signedBy">,
 ): SnapshotInfo {
-  const { run, createdAt, rows, schema, backend, sharding, recall, locator } = snapshot
+  const { run, createdAt, rows, schema, backend, sharding, recall, locator, notes = [] } = snapshot
   return Object.freeze({
     run,
+    format,
     url,
     createdAt,
     publishedAt,
@@ -80,6 +93,7 @@ function describeSnapshot(
     recall,
     signedBy,
     locator: locator !== undefined,
+    notes,
   })
 }
 
@@ -95,11 +109,14 @@ export function recallAtDefault({ recall, sharding }: Snapshot): Health["recall"
  */
 export function checkId({ spec }: SnapshotState, id: Id): Id {
   const { type, wide } = spec.id
+  if (typeof id === "string" && type !== "int64") return id
   if (type === "string") {
-    if (typeof id === "string") return id
     throw invalidInput(`id ${id} is ${kindOf(id)}, but this snapshot's ids are strings`, { id })
   }
-  if (typeof id === "bigint" || Number.isSafeInteger(id)) return wide ? BigInt(id) : Number(id)
+  if (typeof id === "bigint" || Number.isSafeInteger(id)) {
+    const asNumber = type === "mixed" ? Number.isSafeInteger(Number(id)) : !wide
+    return asNumber ? Number(id) : BigInt(id)
+  }
   throw invalidInput(
     `id ${JSON.stringify(id)} is not an integer, but this snapshot's ids are 64-bit integers`,
     { id },

@@ -3,7 +3,7 @@
  */
 import type { Logger } from "../logger.js"
 import type { Estimate, RecallCertificate } from "../recall/curves.js"
-import type { FieldType, FieldValue, Id, IdType, Json, StoredRecord } from "../records.js"
+import type { FieldType, FieldValue, Id, Json, SnapshotIdType, StoredRecord } from "../records.js"
 import type { StrategyName } from "../sharding/registry.js"
 import type { TrustOptions } from "../shards/pools.js"
 import type { BackendName } from "../shards/registry.js"
@@ -204,6 +204,8 @@ export type FoundRecord<Payload = Json> = Omit<StoredRecord, "payload"> & {
 /** What a snapshot is, for people and programs. */
 export interface SnapshotInfo {
   readonly run: string
+  /** How it is described on storage: "vecsnap", or the name of another format. */
+  readonly format: string
   readonly url: string
   readonly createdAt: Date
   /** When it became live; of a pinned snapshot that is not live, when it was created. */
@@ -212,7 +214,7 @@ export interface SnapshotInfo {
   readonly bytes: number
   readonly dim: number
   readonly metric: Metric
-  readonly idType: IdType
+  readonly idType: SnapshotIdType
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
   readonly model: string | undefined
   readonly backend: BackendName
@@ -224,6 +226,8 @@ export interface SnapshotInfo {
   readonly signedBy: readonly string[] | undefined
   /** Whether it has an id locator. Without one, `get` asks every shard, unless told which. */
   readonly locator: boolean
+  /** What is odd about it, as sentences; empty if nothing is. */
+  readonly notes: readonly string[]
 }
 
 export interface RefreshResult {
@@ -262,6 +266,8 @@ export interface Health {
   readonly reasons: readonly string[]
   /** Run id of the snapshot that answers. */
   readonly snapshot: string
+  /** How it is described on storage: "vecsnap", or the name of another format. */
+  readonly format: string
   /** Since it was published. */
   readonly ageSeconds: number
   readonly pinned: boolean

@@ -54,7 +54,9 @@ export interface ShardNeighbours {
 
 /** Runs in the task of a shard. `rows` are sorted by id. */
 export function nearestInShard(
-  rows: Pick<ShardRows, "vectors" | "ids" | "rows">,
+  rows: Pick<ShardRows, "vectors" | "rows"> & {
+    readonly ids: { readonly values: ArrayLike<string | bigint> }
+  },
   { dim, metric }: Pick<ShardSpec, "dim" | "metric">,
   { vectors, own }: CertificateQueries,
   hint?: NeighbourHint,

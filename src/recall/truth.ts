@@ -3,9 +3,10 @@
  */
 import { join } from "node:path"
 import { throwIfAborted } from "../errors.js"
-import type { IdColumn, StoredRecord } from "../records.js"
+import type { StoredRecord } from "../records.js"
 import { hash53, saltOf } from "../sharding/cluster/space/hash.js"
 import { createShardPool, type TrustOptions } from "../shards/pools.js"
+import { openerOf } from "../shards/registry.js"
 import { withShard } from "../shards/with-shard.js"
 import { download } from "../snapshot/content.js"
 import { type Snapshot, shardFiles, shardSpecOf } from "../snapshot/snapshot.js"
@@ -15,7 +16,7 @@ import { idKey } from "./id-key.js"
 
 interface ShardRecords {
   readonly shard: number
-  readonly ids: IdColumn
+  readonly ids: { readonly values: readonly (string | bigint)[] }
   /** A row for each id. */
   readonly vectors: Float32Array
 }
@@ -34,7 +35,7 @@ export function createShardScan(
   const downloaded = new Set<number>()
   return async (use) => {
     // Nothing is searched by the backend: its rows are read once.
-    const pool = createShardPool(snapshot.backend, { workers: 1, memoryBytes: 0 }, trust)
+    const pool = createShardPool(openerOf(snapshot), { workers: 1, memoryBytes: 0 }, trust)
     try {
       for (const entry of snapshot.shards) {
         throwIfAborted(signal)
@@ -53,7 +54,7 @@ export function createShardScan(
               ids.push(id)
             }
           }
-          use({ shard: entry.shard, ids: columnOf(ids, spec.id.type), vectors })
+          use({ shard: entry.shard, ids: { values: ids.map(asStored) }, vectors })
         })
       }
     } finally {
@@ -62,10 +63,7 @@ export function createShardScan(
   }
 }
 
-const columnOf = (ids: readonly StoredRecord["id"][], type: IdColumn["type"]): IdColumn =>
-  type === "string"
-    ? { type, values: ids as readonly string[] }
-    : { type, values: BigInt64Array.from(ids, (id) => BigInt(id)) }
+const asStored = (id: StoredRecord["id"]): string | bigint => (typeof id === "number" ? BigInt(id) : id)
 
 export interface SampledRow {
   /** {@link idKey}. */

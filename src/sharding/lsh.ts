@@ -55,6 +55,12 @@ const OPTIONS = {
   }),
 }
 
+// Another program may have chosen so few that shards are empty, which does no harm to queries.
+const RESTORED_OPTIONS = {
+  ...OPTIONS,
+  bits: integerOption({ about: "number of hyperplanes", from: 1, to: MAX_BITS }),
+}
+
 const HYPERPLANES_FILE = "hyperplanes.npy"
 
 export const lshType: StrategyType<"lsh", LshOptions, ResolvedLsh> = {
@@ -63,6 +69,8 @@ export const lshType: StrategyType<"lsh", LshOptions, ResolvedLsh> = {
   trained: false,
   options: OPTIONS,
   resolve: (options) => Object.freeze({ strategy: "lsh", ...resolveTable(OPTIONS, { ...options }) }),
+  restored: (options) =>
+    Object.freeze({ strategy: "lsh", ...resolveTable(RESTORED_OPTIONS, { ...options }) }),
   load: async () => ({
     create: (resolved, context) =>
       createLsh(resolved, context, drawHyperplanes(resolved.bits, context.dim, resolved.seed)),

@@ -83,7 +83,8 @@ export function resolveDescription(description: ShardingDescription): ResolvedSh
   const { shards } = description
   const resolved = asCorrupt(() => {
     const type = anyType(description.strategy)
-    return type.resolve(type.described?.(description) ?? { ...description.options, shards })
+    const options = type.described?.(description) ?? { ...description.options, shards }
+    return (type.restored ?? type.resolve)(options)
   })
   if (resolved.shards !== shards) {
     throw corrupt(

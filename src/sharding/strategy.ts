@@ -36,6 +36,8 @@ export interface StrategyType<
   resolve(options: Options): Resolved
   /** Options as a manifest of any version describes them; default: as they are, with the number of shards. */
   described?(description: ShardingDescription): Readonly<Record<string, unknown>>
+  /** {@link resolve} for what a manifest describes, where that may be what nobody would choose. */
+  restored?(options: Options): Resolved
   load(): Promise<StrategyMaker<Resolved>>
 }
 
@@ -98,8 +100,14 @@ export interface StrategyContext {
   readonly dim: number
   readonly metric: Metric
   /** Declared fields, in order: the variables of a CEL expression. */
-  readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+  readonly fields: readonly { readonly name: string; readonly type: ContextType }[]
 }
+
+/** Types of values that come with a query. Beyond those of fields there are some in other formats only. */
+export type ContextType = FieldType | "uint64" | "bytes"
+
+/** Values that come with a query, by name. */
+export type QueryContext = Readonly<Record<string, FieldValue | Uint8Array>>
 
 export interface Strategy {
   /** Name of its type. */
@@ -151,7 +159,7 @@ export interface RoutedQuery {
   /** The query vector, as given, `dim` values. Absent when routing without one (a lookup by id, say). */
   readonly vector?: Float32Array | undefined
   /** Values of fields, by name. */
-  readonly context?: Readonly<Record<string, FieldValue>> | undefined
+  readonly context?: QueryContext | undefined
 }
 
 /** How many shards are searched. */

@@ -12,7 +12,7 @@
  *   Opening reads those files only and never writes beside them.
  * - A search never blocks the caller's event loop.
  */
-import type { FieldSpec, FieldValue, Id, IdColumn, IdType, Json, StoredRecord } from "../records.js"
+import type { FieldSpec, FieldValue, Id, IdColumn, Json, SnapshotIdType, StoredRecord } from "../records.js"
 import type { Metric } from "../vectors/metric.js"
 import type { IndexOptions, IndexOptionTable } from "./options.js"
 import type { ShardQuery } from "./query.js"
@@ -22,7 +22,8 @@ import type { ShardSource } from "./source.js"
 export interface ShardSpec {
   readonly dim: number
   readonly metric: Metric
-  readonly id: { readonly type: IdType; readonly wide: boolean }
+  /** "mixed" only where shards are opened, and built by others. */
+  readonly id: { readonly type: SnapshotIdType; readonly wide: boolean }
   readonly fields: readonly FieldSpec[]
 }
 
@@ -35,10 +36,32 @@ export interface ShardRows {
   readonly payloads: readonly (string | null)[]
 }
 
-export interface ShardBackend<Name extends string = string> {
-  readonly name: Name
+/**
+ * What opens shards: a backend, or a variant of one that opens what others have built. Shards are what the
+ * rules above say, whoever opens them.
+ */
+export interface ShardOpener {
+  /** Of a registered backend its name; of a variant that of the backend. */
+  readonly name: string
+
+  /**
+   * Of a variant: URL of the module that exports it as `opener`, by which another process finds it.
+   */
+  readonly module?: string
 
   readonly traits: BackendTraits
+
+  /**
+   * Throws `Unsupported`, naming the package to install, if a native package that is needed is absent.
+   */
+  assertInstalled(purpose: "build" | "open"): Promise<void>
+
+  /** Makes what all open shards of one reader share (worker threads, caches). */
+  createPool(options: PoolOptions): ShardPool
+}
+
+export interface ShardBackend<Name extends string = string> extends ShardOpener {
+  readonly name: Name
 
   readonly limits: {
     /** The most dimensions that a vector may have. */
@@ -63,20 +86,11 @@ export interface ShardBackend<Name extends string = string> {
   readonly options: IndexOptionTable
 
   /**
-   * Throws `Unsupported`, naming the package to install, if a native package that this backend needs is
-   * absent.
-   */
-  assertInstalled(purpose: "build" | "open"): Promise<void>
-
-  /**
    * Builds the index files of one shard into `dir`, which exists and is empty. `rows.rows >= 1`.
    * Returns what the reader needs to know of the index; it goes into the manifest. Throws `Unsupported`
    * beyond the limits, `InvalidInput` for options that are not in the table.
    */
   build(rows: ShardRows, dir: string, spec: ShardSpec, options?: IndexOptions): Promise<IndexDescription>
-
-  /** Makes what all open shards of one reader share (worker threads, caches). */
-  createPool(options: PoolOptions): ShardPool
 }
 
 /** What a backend can do. Each is true or false for all of its shards. */

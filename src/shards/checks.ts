@@ -116,8 +116,10 @@ function isOfType(value: FieldValue, field: FieldSpec): boolean {
 /** The ids as they are stored: strings, or 64-bit integers as `bigint`. */
 export function toStoredIds(ids: readonly Id[], spec: ShardSpec): (string | bigint)[] {
   return ids.map((id) => {
-    if (spec.id.type === "string") {
-      if (typeof id === "string") return id
+    if (typeof id === "string") {
+      if (spec.id.type !== "int64") return id
+    } else if (spec.id.type === "string") {
+      // Told below.
     } else if (typeof id === "bigint" ? id >= INT64_MIN && id <= INT64_MAX : Number.isSafeInteger(id)) {
       return BigInt(id)
     }

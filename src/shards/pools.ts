@@ -2,9 +2,8 @@
  * Pools of shards by what is thought of the root that they come from.
  */
 import { assertMilliseconds, assertWholeNumber, invalidInput } from "../errors.js"
-import type { PoolOptions, ShardPool } from "./backend.js"
+import type { PoolOptions, ShardOpener, ShardPool } from "./backend.js"
 import { createIsolatedPool, type IsolationOptions } from "./isolated/pool.js"
-import { type BackendName, backendByName } from "./registry.js"
 
 export const TRUSTS = ["trusted", "untrusted"] as const
 
@@ -35,11 +34,9 @@ export function assertTrust({ trust, isolation }: TrustOptions): void {
 
 /** What all open shards of one reader share, in this process or in one of their own. */
 export function createShardPool(
-  backend: BackendName,
+  opener: ShardOpener,
   options: PoolOptions,
   { trust, isolation }: TrustOptions = {},
 ): ShardPool {
-  return trust === "untrusted"
-    ? createIsolatedPool(backend, options, isolation)
-    : backendByName(backend).createPool(options)
+  return trust === "untrusted" ? createIsolatedPool(opener, options, isolation) : opener.createPool(options)
 }

@@ -3,7 +3,7 @@
  */
 import { getEnvironmentData, setEnvironmentData } from "node:worker_threads"
 import { hyphened } from "../wording.js"
-import type { ShardBackend } from "./backend.js"
+import type { ShardBackend, ShardOpener } from "./backend.js"
 import { lancedbBackend } from "./lancedb/backend.js"
 import type { IndexOptionDeclaration } from "./options.js"
 import { sqliteVecBackend } from "./sqlite-vec/backend.js"
@@ -33,6 +33,12 @@ export function backendByName(name: BackendName): ShardBackend {
   if (found === undefined) throw new Error(`there is no backend "${name}", only ${names.join(", ")}`)
   return found
 }
+
+/** What opens the shards of a snapshot: its backend, unless its format has an opener of its own. */
+export const openerOf = (snapshot: {
+  readonly backend: BackendName
+  readonly opener?: ShardOpener | undefined
+}): ShardOpener => snapshot.opener ?? backendByName(snapshot.backend)
 
 /** An option of an index, as the command line and `vecsnap.yaml` have it. */
 export interface IndexSetting {

@@ -3,7 +3,7 @@
  */
 import { corrupt, messageOf } from "../errors.js"
 import { parseJson } from "../json.js"
-import type { FieldSpec, FieldValue, Id, IdType, Json } from "../records.js"
+import type { FieldSpec, FieldValue, Id, Json, SnapshotIdType } from "../records.js"
 import { quoted } from "../wording.js"
 import type { ShardSpec } from "./backend.js"
 
@@ -28,9 +28,20 @@ export interface RecordView {
   readonly payload: Json
 }
 
+const parsePayloadText: PayloadParser = (text) => parseJson(text, PAYLOAD_VALUES_MAX)
+
+/** What makes a value of the text of a payload; throws for what it does not understand. */
+export type PayloadParser = (text: string) => Json
+
 /** Record number `row` of the columns. Throws `Corrupt`, naming `file`, if its payload is not JSON. */
-export function viewRecord(columns: StoredColumns, row: number, spec: ShardSpec, file: string): RecordView {
-  const id = toPublicInteger(columns.ids[row]!, spec.id.wide)
+export function viewRecord(
+  columns: StoredColumns,
+  row: number,
+  spec: ShardSpec,
+  file: string,
+  parse: PayloadParser = parsePayloadText,
+): RecordView {
+  const id = toPublicId(columns.ids[row]!, spec.id)
   // Not by assignment: a field may be named "__proto__".
   const fields = Object.fromEntries(
     spec.fields.map((field, column) => [
@@ -38,17 +49,23 @@ export function viewRecord(columns: StoredColumns, row: number, spec: ShardSpec,
       toPublicInteger(columns.fields[column]![row]!, field.wide === true),
     ]),
   )
-  return { id, fields, payload: parsePayload(columns.payloads[row]!, id, file) }
+  return { id, fields, payload: parsePayload(columns.payloads[row]!, id, file, parse) }
 }
+
+/** Ids of mixed types tell of themselves whether a `number` is exact. */
+export const toPublicId = (id: string | bigint, { type, wide }: ShardSpec["id"]): Id =>
+  toPublicInteger(id, type === "mixed" ? !isSafe(id) : wide)
+
+const isSafe = (id: string | bigint): boolean => Number.isSafeInteger(Number(id))
 
 function toPublicInteger<T extends FieldValue>(value: T, wide: boolean): T | number {
   return typeof value === "bigint" && !wide ? Number(value) : value
 }
 
-function parsePayload(text: string | null, id: Id, file: string): Json {
+function parsePayload(text: string | null, id: Id, file: string, parse: PayloadParser): Json {
   if (text === null) return null
   try {
-    return parseJson(text, PAYLOAD_VALUES_MAX)
+    return parse(text)
   } catch (cause) {
     const reason = messageOf(cause)
     throw corrupt(
@@ -74,7 +91,7 @@ export function checkRowCount(file: string, got: number, expected: number | unde
 export interface ShardFacts {
   readonly dim: string | number | undefined
   readonly metric: string | undefined
-  readonly idType: IdType | string | undefined
+  readonly idType: SnapshotIdType | string | undefined
   readonly fields: string | undefined
 }
 

@@ -21,6 +21,9 @@ export interface SnapshotFormat {
   /** As people know it: "vecsnap". */
   readonly name: string
 
+  /** Whether a reader may protect a snapshot by a lease: whether those who remove snapshots heed any. */
+  readonly leases: boolean
+
   /**
    * Whether a pointer is one of this format, by its properties; those of a damaged one may be any, or none.
    */
@@ -36,6 +39,16 @@ export interface SnapshotFormat {
    * Where the snapshot of a run is described, whether live or not. Lists. Throws `NotFound` if there is none.
    */
   findRun(store: ObjectStore, run: string, options?: CallOptions): Promise<SnapshotAddress>
+
+  /**
+   * What was published before the live snapshot, newest first, to be opened in its place if that cannot be
+   * described any more. Absent where nothing but the live snapshot may answer.
+   */
+  findFallbacks?(
+    store: ObjectStore,
+    live: SnapshotAddress,
+    options?: CallOptions,
+  ): Promise<readonly SnapshotAddress[]>
 
   /** The snapshot that is described under a key. */
   readSnapshot(store: ObjectStore, key: string, options?: ReadSnapshotOptions): Promise<Snapshot>

@@ -4,9 +4,9 @@
  * Data only. What stores it, and so knows its documents, is a {@link SnapshotFormat} (`format.ts`).
  */
 import type { RecallCertificate } from "../recall/curves.js"
-import type { FieldSpec, IdType } from "../records.js"
-import type { ShardingDescription } from "../sharding/strategy.js"
-import type { IndexDescription, ShardSpec } from "../shards/backend.js"
+import type { FieldSpec, Json, SnapshotIdType } from "../records.js"
+import type { ShardingDescription, StrategyContext } from "../sharding/strategy.js"
+import type { IndexDescription, ShardOpener, ShardSpec } from "../shards/backend.js"
 import type { BackendName } from "../shards/registry.js"
 import type { Metric } from "../vectors/metric.js"
 
@@ -16,11 +16,15 @@ export interface Snapshot {
   readonly schema: SnapshotSchema
   /** With the arrays in `artifacts`, what restores the strategy. */
   readonly sharding: ShardingDescription
+  /** What the strategy goes by where it is not metric and fields of `schema`. */
+  readonly routing?: Omit<StrategyContext, "dim"> | undefined
   /** Files that the strategy needs at query time. */
   readonly artifacts: readonly StoredFile[]
   /** Finds the shard of an id; absent if the snapshot was built without. */
   readonly locator: LocatorEntry | undefined
   readonly backend: BackendName
+  /** What opens its shards where they are not as `backend` builds them. */
+  readonly opener?: ShardOpener | undefined
   /** Shards that hold rows, by rising number. Those of `sharding.shards` that are not listed are empty. */
   readonly shards: readonly SnapshotShard[]
   /** Rows of the snapshot, each counted once. */
@@ -29,13 +33,21 @@ export interface Snapshot {
   readonly copies?: number | undefined
   /** Recall as it was measured; absent if it was not. */
   readonly recall?: RecallCertificate | undefined
+  /** Run that was live when it was begun; absent if none was, or if the format does not record it. */
+  readonly base?: string | undefined
+  /** How it was built; absent if the format does not record it. */
+  readonly build?: BuildFacts | undefined
+  /** Free for users. */
+  readonly custom?: Readonly<Record<string, Json>> | undefined
+  /** What is odd about it, as sentences for people; absent if nothing is. */
+  readonly notes?: readonly string[] | undefined
 }
 
 export interface SnapshotSchema {
   readonly dim: number
   readonly metric: Metric
   /** `wide`: some integer id lies beyond ±(2^53 - 1), so that all ids come back as `bigint`. */
-  readonly id: { readonly type: IdType; readonly wide: boolean }
+  readonly id: { readonly type: SnapshotIdType; readonly wide: boolean }
   readonly fields: readonly FieldSpec[]
   /** Label of the embedding model, as given by the user. */
   readonly model: string | undefined
@@ -69,6 +81,30 @@ export interface SnapshotShard {
   readonly index: IndexDescription
 }
 
+/** How the build went; for people. */
+export interface BuildFacts {
+  /** Program and version, "vecsnap 0.1.0". */
+  readonly tool: string
+  readonly startedAt: Date
+  readonly skippedRows: number
+  readonly duplicateRows: number
+  /** Milliseconds by stage. */
+  readonly timingsMs: Readonly<Record<string, number>>
+  /** Lengths of the vectors as they were given; absent in the first snapshots. */
+  readonly norms?: NormFigures | undefined
+}
+
+/** Quantiles of the Euclidean lengths of a sample of the vectors. */
+export interface NormFigures {
+  readonly p05: number
+  readonly median: number
+  readonly p95: number
+  /** Vectors of length zero among all rows. */
+  readonly zeroRows: number
+  /** Rows in the sample. */
+  readonly rows: number
+}
+
 /** A file of a shard; its key is {@link shardFileKey}. */
 export interface SnapshotShardFile extends Omit<StoredFile, "key"> {
   /** Path below the shard's folder. */
@@ -98,6 +134,12 @@ export const shardSpecOf = ({ dim, metric, id, fields }: SnapshotSchema): ShardS
   id,
   fields,
 })
+
+/** What its strategy must know of the snapshot. */
+export const strategyContextOf = ({
+  schema,
+  routing,
+}: Pick<Snapshot, "schema" | "routing">): StrategyContext => ({ ...schema, ...routing })
 
 /** Bytes of all files of a shard. */
 export const shardBytes = ({ files }: Pick<SnapshotShard, "files">): number =>

@@ -57,7 +57,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
     beforeAll(async () => {
       root = await mkdtemp(join(tmpdir(), "vecsnap-shards-"))
-      pool = createShardPool(suite.backend, suite.pool, suite)
+      pool = createShardPool(backendByName(suite.backend), suite.pool, suite)
     })
 
     afterAll(async () => {
@@ -569,7 +569,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
       it("a closed pool opens nothing", async () => {
         const shard = await build(noiseRows(10, 2), specOf(2))
-        const other = createShardPool(suite.backend, suite.pool, suite)
+        const other = createShardPool(backendByName(suite.backend), suite.pool, suite)
         const reader = await openShard(other, shard.dir, shard.spec, shard.index)
         await reader.close()
         await Promise.all([other.close(), other.close()])

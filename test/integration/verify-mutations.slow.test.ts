@@ -43,7 +43,7 @@ describe.each([
     const outcomes = { fine: 0, both: 0, verifiedOnly: 0 }
     // Lance files that are damaged may end the process that reads them.
     const pool = createShardPool(
-      backend,
+      backendByName(backend),
       { workers: 1 },
       { trust: "untrusted", isolation: { timeoutMs: 10_000 } },
     )

@@ -19,6 +19,7 @@ import { compareIds, type Id } from "../../records.js"
 import { restoreStrategy } from "../../sharding/registry.js"
 import type { Strategy } from "../../sharding/strategy.js"
 import { assertTrust, createShardPool, type TrustOptions } from "../../shards/pools.js"
+import { openerOf } from "../../shards/registry.js"
 import { withShard } from "../../shards/with-shard.js"
 import { download } from "../../snapshot/content.js"
 import { shardFiles, shardSpecOf } from "../../snapshot/snapshot.js"
@@ -220,7 +221,7 @@ async function collectRows(
   const spec = shardSpecOf(manifest.schema)
   const buckets = createBuckets(dir, name, bits)
   const wanted = manifest.shards.filter(({ shard }) => !leaveOut.has(shard))
-  const pool = createShardPool(manifest.backend, POOL_OPTIONS, options)
+  const pool = createShardPool(openerOf(manifest), POOL_OPTIONS, options)
   let elsewhere = 0
 
   const collectShard = async (entry: ShardEntry, signal: AbortSignal): Promise<void> => {

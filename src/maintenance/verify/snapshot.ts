@@ -9,9 +9,9 @@ import { corrupt, isVecsnapError, notFound } from "../../errors.js"
 import { findMissing } from "../../manifest/files.js"
 import { decodeLocatorIndex, hashOfId } from "../../manifest/locator.js"
 import { restoreStrategy } from "../../sharding/registry.js"
-import type { ShardPool } from "../../shards/backend.js"
+import type { ShardOpener, ShardPool } from "../../shards/backend.js"
 import { createShardPool, type TrustOptions } from "../../shards/pools.js"
-import type { BackendName } from "../../shards/registry.js"
+import { openerOf } from "../../shards/registry.js"
 import { withShard } from "../../shards/with-shard.js"
 import { assertSize, download } from "../../snapshot/content.js"
 import type { SnapshotFormat } from "../../snapshot/format.js"
@@ -24,6 +24,7 @@ import {
   shardFiles,
   shardSpecOf,
   snapshotFiles,
+  strategyContextOf,
 } from "../../snapshot/snapshot.js"
 import { sha256OfBytes } from "../../storage/checksum.js"
 import { withDirectory } from "../../storage/files.js"
@@ -97,16 +98,16 @@ export function createVerifier(
   const files = new Map<string, Promise<Found | undefined>>()
   const shards = new Map<string, ShardCheck>()
   const counted = { objects: new Map<string, number>(), shards: new Map<string, number>() }
-  const pools = new Map<BackendName, ShardPool>()
+  const pools = new Map<ShardOpener, ShardPool>()
   let directories = 0
 
   const newDirectory = (): string => join(dir, String(directories++))
 
-  function poolOf(backend: BackendName): ShardPool {
-    const known = pools.get(backend)
+  function poolOf(opener: ShardOpener): ShardPool {
+    const known = pools.get(opener)
     if (known !== undefined) return known
-    const pool = createShardPool(backend, POOL_OPTIONS, trust)
-    pools.set(backend, pool)
+    const pool = createShardPool(opener, POOL_OPTIONS, trust)
+    pools.set(opener, pool)
     return pool
   }
 
@@ -164,7 +165,7 @@ export function createVerifier(
     }
     if (faults.length > 0 || snapshot.artifacts.some((artifact) => absent.has(artifact.key))) return faults
     try {
-      await restoreStrategy(snapshot.sharding, arrays, snapshot.schema)
+      await restoreStrategy(snapshot.sharding, arrays, strategyContextOf(snapshot))
     } catch (error) {
       if (!isFault(error)) throw error
       faults.push({ key, message: `${key} has a routing that can't be restored: ${error.message}` })
@@ -259,7 +260,7 @@ export function createVerifier(
       await mkdir(idsDir)
       const ids = createBuckets(idsDir, "ids", bucketBits(rows, ROWS_PER_BUCKET))
       const fault = await faultIn(folder, () =>
-        withShard(poolOf(snapshot.backend), copy, entry, spec, async (reader) => {
+        withShard(poolOf(openerOf(snapshot)), copy, entry, spec, async (reader) => {
           const problems = await checkRecords(folder, reader, rows, spec, (record) =>
             ids.add(hashOfId(record.id)!, encodeShardRow(record, spec.fields)),
           )

@@ -2,10 +2,19 @@
  * Following the pointer: opens what is live, and the next snapshot beside it when the pointer has moved.
  */
 import { inLanes } from "../../async/lanes.js"
-import { closed, isVecsnapError, messageOf, throwIfAborted, unavailable, VecsnapError } from "../../errors.js"
+import {
+  closed,
+  isVecsnapError,
+  messageOf,
+  throwIfAborted,
+  unavailable,
+  unsupported,
+  VecsnapError,
+} from "../../errors.js"
 import type { Logger } from "../../logger.js"
 import { type FoundSnapshot, findSnapshot, type RootPointer, readPointed } from "../../manifest/formats.js"
-import { backendByName } from "../../shards/registry.js"
+import { openerOf } from "../../shards/registry.js"
+import type { SnapshotFormat } from "../../snapshot/format.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { asTagged } from "../../storage/system-fault.js"
 import { createCallScope } from "../calls/call-scope.js"
@@ -136,6 +145,8 @@ export class Follower {
     const pointer = await this.pointer.read(signal)
     if (pointer.run === run) return stay
     const after = await this.#loadLive(pointer, signal)
+    // What the pointer names cannot be opened, and what answers in its place is open already.
+    if (after.info.run === run) return stay
     await this.#states.replace(after, async () => {
       await this.#warmUp(before, after, held)
       throwIfAborted(signal)
@@ -184,12 +195,14 @@ export class Follower {
   async #loadPinned(run: string, signal: AbortSignal | undefined): Promise<SnapshotState> {
     await this.#options.lease?.protect(run, signal)
     const found = await findSnapshot(this.#store, run, { trusted: this.#options.trust?.keys, signal })
+    this.#assertLease(found.format)
     if (found.pointer !== undefined) this.pointer.note(found.pointer)
     return this.#load(found, signal)
   }
 
   async #loadLive(pointer: RootPointer, signal: AbortSignal | undefined): Promise<SnapshotState> {
     const { lease, trust } = this.#options
+    this.#assertLease(pointer.format)
     // Before the manifest is read: if that is there, all of the snapshot is, and stays.
     await lease?.protect(pointer.run, signal)
     try {
@@ -201,8 +214,14 @@ export class Follower {
     }
   }
 
+  /** Throws `Unsupported` where a lease would protect nothing. */
+  #assertLease({ name, leases }: SnapshotFormat): void {
+    if (this.#options.lease !== undefined && !leases)
+      throw unsupported(`option lease: nobody heeds leases of snapshots of the format ${name}; leave it out`)
+  }
+
   async #load(found: FoundSnapshot, signal: AbortSignal | undefined): Promise<SnapshotState> {
-    await backendByName(found.snapshot.backend).assertInstalled("open")
+    await openerOf(found.snapshot).assertInstalled("open")
     return loadState(this.#store, found, { signal, logger: this.#options.logger })
   }
 }

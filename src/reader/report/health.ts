@@ -5,8 +5,9 @@
  *   {@link CALLS_TO_JUDGE} at least, all have failed; or the pointer could not be read for
  *   {@link POINTER_UNREADABLE_MS}, or cannot be read while the snapshot is older than `maxAgeSeconds`.
  * - `degraded`: it answers, but the last refresh failed, the pointer cannot be read, the snapshot is older
- *   than `maxAgeSeconds`, shards failed when they were last asked, calls were turned away lately, or the
- *   lease that protects its snapshot from collection is over.
+ *   than `maxAgeSeconds`, an older one answers in place of what the pointer names, shards failed when they
+ *   were last asked, calls were turned away lately, or the lease that protects its snapshot from a
+ *   collection is over.
  * - `healthy`: none of these; there may be advice.
  *
  * A call has failed if storage, the machine, data or time are to blame: wrong input and calls that were
@@ -61,6 +62,8 @@ export interface HealthFacts {
   readonly closed: boolean
   readonly pinned: boolean
   readonly snapshot: string
+  /** Why it answers in place of what the pointer names; undefined if it is what the pointer names. */
+  readonly fellBack?: string | undefined
   readonly publishedAtMs: number
   readonly maxAgeSeconds: number | undefined
   readonly lastRefresh: RefreshReport | undefined
@@ -118,6 +121,7 @@ export function judgeHealth(facts: HealthFacts): HealthVerdict {
   for (const [shard, { reason, atMs }] of failingShards) {
     if (shard !== tried && nowMs - atMs <= FAILING_SHARD_MS) degraded.push(`shard ${shard} fails: ${reason}`)
   }
+  if (facts.fellBack !== undefined) degraded.push(facts.fellBack)
   if (facts.leaseOver !== undefined) degraded.push(facts.leaseOver)
   if (calls.refused > 0)
     degraded.push(`${calls.refused} calls were turned away lately, since too many waited`)

@@ -18,7 +18,7 @@ export interface HealthParts {
 }
 
 export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, trial }: HealthParts): Health {
-  const { info, snapshot } = held.state
+  const { info, snapshot, fellBack } = held.state
   const { pointer, pinned, lastRefresh } = follower
   const counts = calls.recent.counts()
   const unlikeQueries = held.recentQueries.unlike()
@@ -27,6 +27,7 @@ export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, tria
     closed: calls.ended,
     pinned,
     snapshot: info.run,
+    fellBack,
     // The pointer may have been moved away and back since this snapshot was opened.
     publishedAtMs: (pointer.last?.run === info.run ? pointer.last : info).publishedAt.getTime(),
     maxAgeSeconds,
@@ -46,7 +47,14 @@ export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, tria
     calls: counts,
     unlikeQueries,
   }
-  return { ...verdict, snapshot: info.run, pinned, signedBy: info.signedBy, ...facts }
+  return {
+    ...verdict,
+    snapshot: info.run,
+    format: info.format,
+    pinned,
+    signedBy: info.signedBy,
+    ...facts,
+  }
 }
 
 /** Calls and shards as they are now. */

@@ -9,6 +9,7 @@ import { settledWithin } from "../../async/settled-within.js"
 import { isVecsnapError, throwIfAborted } from "../../errors.js"
 import type { Logger } from "../../logger.js"
 import type { ShardReader } from "../../shards/backend.js"
+import { openerOf } from "../../shards/registry.js"
 import type { ShardSource } from "../../shards/source.js"
 import type { SnapshotShard } from "../../snapshot/snapshot.js"
 import { errorCode } from "../../storage/files.js"
@@ -172,7 +173,7 @@ export class OpenShards {
     signal: AbortSignal | undefined,
   ): Promise<T> {
     const entry = state.shards.get(shard)!
-    const pool = this.#options.pools.of(state.snapshot.backend)
+    const pool = this.#options.pools.of(openerOf(state.snapshot))
     const open = (source: ShardSource) =>
       this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index, entry.rows))
     return this.#cache.use(

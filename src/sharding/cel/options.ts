@@ -12,7 +12,7 @@ export interface CelOptions {
   /** CEL over the declared fields, for example `shard_hash(tenant) % 16u`. */
   readonly expression: string
   /** Routing values: the expression's result is looked up here, its position is the shard. */
-  readonly values?: readonly (string | number | bigint)[] | undefined
+  readonly values?: readonly (string | number | bigint | Uint8Array)[] | undefined
 }
 
 export interface ResolvedCel {
@@ -20,7 +20,7 @@ export interface ResolvedCel {
   readonly shards: number
   readonly expression: string
   /** Integers as `bigint`, as CEL has them. Absent: the expression gives the number of the shard. */
-  readonly values?: readonly (string | bigint)[]
+  readonly values?: readonly (string | bigint | Uint8Array)[]
 }
 
 const EXAMPLE = "shard_hash(tenant) % 16u"
@@ -34,7 +34,7 @@ const expression: OptionDeclaration<string> = {
   },
 }
 
-const values: OptionDeclaration<readonly (string | bigint)[] | undefined> = {
+const values: OptionDeclaration<ResolvedCel["values"]> = {
   about: "what the expression may answer; the position is the shard",
   setting: { type: { kind: "values" } },
   resolve: (value, option) => (value === undefined ? undefined : routingValues(value, option)),
@@ -66,7 +66,7 @@ function resolveCel(given: CelOptions): ResolvedCel {
   return Object.freeze({ strategy: "cel", shards: listed.length, expression: text, values: listed })
 }
 
-function routingValues(given: unknown, option: string): readonly (string | bigint)[] {
+function routingValues(given: unknown, option: string): NonNullable<ResolvedCel["values"]> {
   const expected = `a list of 1 to ${MAX_SHARDS} strings or integers`
   if (!Array.isArray(given)) throw wrongOption(option, expected, given)
   if (given.length < 1 || given.length > MAX_SHARDS)
@@ -75,12 +75,15 @@ function routingValues(given: unknown, option: string): readonly (string | bigin
     // Other readers of such a snapshot cut text at a NUL, which would make two values one.
     if (typeof value === "string" && !value.includes("\0")) return value
     if (typeof value === "bigint" || Number.isSafeInteger(value)) return BigInt(value as number | bigint)
+    // Of other formats: no manifest of ours has bytes.
+    if (value instanceof Uint8Array) return value
     throw wrongOption(`${option}[${i}]`, "a string without NUL, or an integer", value)
   })
   const seen = new Set<string | bigint>()
   for (const value of listed) {
-    if (seen.has(value)) throw wrongText(option, "distinct values", `${show(value)} twice`)
-    seen.add(value)
+    const key = value instanceof Uint8Array ? `\0${Buffer.from(value).toString("hex")}` : value
+    if (seen.has(key)) throw wrongText(option, "distinct values", `${show(value)} twice`)
+    seen.add(key)
   }
   return Object.freeze(listed)
 }

@@ -20,9 +20,9 @@ import {
   plan,
 } from "@bufbuild/cel"
 import { invalidInput } from "../../errors.js"
-import type { FieldType, FieldValue } from "../../records.js"
+import type { FieldValue } from "../../records.js"
 import { hashValue } from "../hash.js"
-import type { StrategyContext } from "../strategy.js"
+import type { ContextType, StrategyContext } from "../strategy.js"
 import { patternCost } from "./pattern-cost.js"
 
 export type Field = StrategyContext["fields"][number]
@@ -54,17 +54,23 @@ const ENVIRONMENT = celEnv({
   ],
 })
 
+/** A value of a field; undefined if there is none. */
+export type ContextValue = FieldValue | Uint8Array | undefined
+
+/** What an expression may give. */
+export type CelResult = bigint | string | Uint8Array
+
 /** An expression, ready to be evaluated. */
 export interface CelProgram {
   readonly expression: string
   /** The declared fields that it uses, in order of declaration. */
   readonly fields: readonly Field[]
   /**
-   * Its result: integers as `bigint`, whether int or uint, or a string. `fieldValue` gives the value of each
-   * field in `fields`; `where` begins the messages. Throws `InvalidInput` naming place and expression if
+   * Its result: integers as `bigint`, whether int or uint, a string or bytes. `fieldValue` gives the value of
+   * each field in `fields`; `where` begins the messages. Throws `InvalidInput` naming place and expression if
    * evaluation fails, a value is null or of another type, or the result is of another type.
    */
-  evaluate(fieldValue: (field: Field) => FieldValue | undefined, where: () => string): bigint | string
+  evaluate(fieldValue: (field: Field) => ContextValue, where: () => string): CelResult
 }
 
 /**
@@ -112,6 +118,9 @@ export function compileCel(expression: string, declared: readonly Field[]): CelP
   const missing = [...names.functions].find((name) => ENVIRONMENT.funcs.find(name) === undefined)
   if (missing !== undefined) throw fail(`calls ${missing}, which is not a function`)
 
+  // No build has such fields, so that none has such a result.
+  const takesBytes = declared.some(({ type }) => type === "bytes")
+  const expected = `int, uint${takesBytes ? ", bytes" : ""} or string`
   const run = plan(ENVIRONMENT, parsed)
   const fields = declared.filter((field) => names.variables.has(field.name))
 
@@ -121,8 +130,8 @@ export function compileCel(expression: string, declared: readonly Field[]): CelP
     // these.
     if (trial.message.includes("no matching overload"))
       throw fail(`does not fit its fields: ${trial.message}`, trial)
-  } else if (toResult(trial) === undefined) {
-    throw fail(`gives ${typeName(trial)}, expected int, uint or string`)
+  } else if (toResult(trial, takesBytes) === undefined) {
+    throw fail(`gives ${typeName(trial)}, expected ${expected}`)
   }
 
   return {
@@ -142,11 +151,11 @@ export function compileCel(expression: string, declared: readonly Field[]): CelP
         variables[field.name] = value
       }
       const value = run(variables)
-      const result = isCelError(value) ? undefined : toResult(value)
+      const result = isCelError(value) ? undefined : toResult(value, takesBytes)
       if (result !== undefined) return result
       const problem = isCelError(value)
         ? `fails: ${value.message}`
-        : `gives ${typeName(value)}, expected int, uint or string`
+        : `gives ${typeName(value)}, expected ${expected}`
       throw invalidInput(
         `${where()}: the sharding expression ${quote(expression)} ${problem}`,
         { expression },
@@ -164,17 +173,26 @@ function parseCel(expression: string, fail: (reason: string, cause: unknown) => 
   }
 }
 
-const TRIAL_VALUES: Readonly<Record<FieldType, CelInput>> = { string: "", int64: 0n, float64: 0, bool: false }
+const TRIAL_VALUES: Readonly<Record<ContextType, CelInput>> = {
+  string: "",
+  int64: 0n,
+  uint64: celUint(0n),
+  float64: 0,
+  bool: false,
+  bytes: new Uint8Array(),
+}
 
-const NEEDED: Readonly<Record<FieldType, string>> = {
+const NEEDED: Readonly<Record<ContextType, string>> = {
   string: "a string",
   int64: "a 64-bit integer",
+  uint64: "a 64-bit integer without sign",
   float64: "a number",
   bool: "true or false",
+  bytes: "bytes",
 }
 
 /** A field's value as CEL has it; `undefined` if it is null, missing or of another type. */
-function toCel(type: FieldType, value: FieldValue | undefined): CelInput | undefined {
+function toCel(type: ContextType, value: ContextValue): CelInput | undefined {
   switch (type) {
     case "string":
       return typeof value === "string" ? value : undefined
@@ -182,16 +200,25 @@ function toCel(type: FieldType, value: FieldValue | undefined): CelInput | undef
       return typeof value === "boolean" ? value : undefined
     case "float64":
       return typeof value === "number" ? value : undefined
+    case "bytes":
+      return value instanceof Uint8Array ? value : undefined
     case "int64": {
-      if (typeof value !== "bigint" && !Number.isSafeInteger(value)) return undefined
-      const integer = BigInt(value as bigint | number)
-      return BigInt.asIntN(64, integer) === integer ? integer : undefined
+      const integer = toInteger(value)
+      return integer !== undefined && BigInt.asIntN(64, integer) === integer ? integer : undefined
+    }
+    case "uint64": {
+      const integer = toInteger(value)
+      return integer !== undefined && BigInt.asUintN(64, integer) === integer ? celUint(integer) : undefined
     }
   }
 }
 
-function toResult(value: CelValue): bigint | string | undefined {
+const toInteger = (value: ContextValue): bigint | undefined =>
+  typeof value === "bigint" || Number.isSafeInteger(value) ? BigInt(value as bigint | number) : undefined
+
+function toResult(value: CelValue, takesBytes: boolean): CelResult | undefined {
   if (typeof value === "bigint" || typeof value === "string") return value
+  if (value instanceof Uint8Array) return takesBytes ? value : undefined
   return isCelUint(value) ? value.value : undefined
 }
 
@@ -324,7 +351,8 @@ export function quote(expression: string): string {
 }
 
 /** A field's value in a message. */
-export function show(value: FieldValue | undefined): string {
+export function show(value: ContextValue): string {
   if (value === undefined) return "missing"
+  if (value instanceof Uint8Array) return `bytes ${Buffer.from(value).toString("hex")}`
   return typeof value === "string" ? JSON.stringify(value) : String(value)
 }

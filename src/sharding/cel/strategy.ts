@@ -4,11 +4,11 @@
  * the shard or, with routing values, looked up among them.
  */
 import { invalidInput } from "../../errors.js"
-import { type FieldValue, rowPlace } from "../../records.js"
+import { rowPlace } from "../../records.js"
 import { allShards, namedShards, probeLimit } from "../ranking.js"
 import type { Strategy, StrategyContext, StrategyMaker } from "../strategy.js"
 import type { ResolvedCel } from "./options.js"
-import { compileCel, type Field, quote, show } from "./program.js"
+import { type CelResult, type ContextValue, compileCel, type Field, quote, show } from "./program.js"
 
 export const celMaker: StrategyMaker<ResolvedCel> = { create: createCel, restore: createCel }
 
@@ -17,9 +17,13 @@ export function createCel(resolved: ResolvedCel, context: StrategyContext): Stra
   const program = compileCel(expression, context.fields)
   const shardOf = values === undefined ? numberedShard(shards) : listedShard(values)
 
-  const evaluate = (fieldValue: (field: Field) => FieldValue | undefined, where: () => string): number => {
+  const evaluate = (
+    fieldValue: (field: Field) => ContextValue,
+    where: () => string,
+    read = (result: CelResult) => result,
+  ): number => {
     const result = program.evaluate(fieldValue, where)
-    const shard = shardOf(result)
+    const shard = shardOf(read(result))
     if (typeof shard === "number") return shard
     throw invalidInput(
       `${where()}: the sharding expression ${quote(expression)} gives ${show(result)}, expected ${shard.expected}`,
@@ -56,6 +60,7 @@ export function createCel(resolved: ResolvedCel, context: StrategyContext): Stra
       const shard = evaluate(
         (field) => given?.[field.name],
         () => "the query context",
+        values === undefined ? digitsAsNumber : undefined,
       )
       return { shards: present(shard) ? [{ shard, score: 0 }] : [] }
     },
@@ -69,8 +74,15 @@ export function createCel(resolved: ResolvedCel, context: StrategyContext): Stra
   })
 }
 
+/**
+ * Text of digits as the number. No build takes it for one; but rows that another program has placed by it can
+ * be found so.
+ */
+const digitsAsNumber = (result: CelResult): CelResult =>
+  typeof result === "string" && /^\d{1,9}$/.test(result) ? BigInt(result) : result
+
 /** The shard of a result, or what was expected of it. */
-type ShardOf = (result: bigint | string) => number | { readonly expected: string }
+type ShardOf = (result: CelResult) => number | { readonly expected: string }
 
 function numberedShard(shards: number): ShardOf {
   return (result) =>
@@ -82,9 +94,12 @@ function numberedShard(shards: number): ShardOf {
 // How many routing values a message lists.
 const VALUES_SHOWN = 10
 
-function listedShard(values: readonly (bigint | string)[]): ShardOf {
-  const shardByValue = new Map(values.map((value, shard) => [value, shard]))
+function listedShard(values: readonly CelResult[]): ShardOf {
+  // Text of routing values has no NUL, with which the key of bytes begins.
+  const keyOf = (value: CelResult): bigint | string =>
+    value instanceof Uint8Array ? `\0${Buffer.from(value).toString("hex")}` : value
+  const shardByValue = new Map(values.map((value, shard) => [keyOf(value), shard]))
   const listed = values.slice(0, VALUES_SHOWN).map(show).join(", ")
   const expected = `one of the routing values ${listed}${values.length > VALUES_SHOWN ? ", …" : ""}`
-  return (result) => shardByValue.get(result) ?? { expected }
+  return (result) => shardByValue.get(keyOf(result)) ?? { expected }
 }

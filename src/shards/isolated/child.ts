@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs"
 import { Worker } from "node:worker_threads"
 import { errorToWire } from "../../errors.js"
 import type { StoredRecord } from "../../records.js"
-import type { ShardPool, ShardReader } from "../backend.js"
+import type { ShardOpener, ShardPool, ShardReader } from "../backend.js"
 import { ShardQuery } from "../query.js"
 import { allBackends, registerBackend } from "../registry.js"
 import { localDirectory } from "../source.js"
@@ -38,15 +38,18 @@ process.on("disconnect", () => process.exit())
 process.on("SIGINT", () => {})
 process.on("SIGTERM", () => {})
 
-async function begin({ backend, modules, pool: options, memoryBytes, parent }: Start): Promise<void> {
+async function begin({ backend, opener, modules, pool: options, memoryBytes, parent }: Start): Promise<void> {
   new Worker(new URL("./watchdog.js", import.meta.url), { workerData: { memoryBytes, parent } }).unref()
   offerToKernel()
   for (const module of modules) await registerBackend(new URL(module))
-  pool = allBackends()
-    .find(({ name }) => name === backend)!
-    .createPool(options)
+  pool = (await findOpener(backend, opener)).createPool(options)
   process.on("message", ({ number, request }: NumberedRequest) => void answer(number, request))
   process.send!(READY)
+}
+
+async function findOpener(backend: string, module: string | undefined): Promise<ShardOpener> {
+  if (module === undefined) return allBackends().find(({ name }) => name === backend)!
+  return ((await import(module)) as { readonly opener: ShardOpener }).opener
 }
 
 /** If the machine runs out of memory, this process is to go, not the service. Linux alone has that. */

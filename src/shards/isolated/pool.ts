@@ -10,6 +10,7 @@ import type {
   IndexDescription,
   PoolOptions,
   ShardHit,
+  ShardOpener,
   ShardPool,
   ShardReader,
   ShardSpec,
@@ -39,13 +40,16 @@ const TIMEOUT_MS = 30_000
 /** Requests in the process at a time: enough to keep its threads busy; the others can still be dropped. */
 const IN_FLIGHT = 16
 
-/** Makes a pool of this backend in a process of its own, which starts when needed. */
+/** What another process finds an opener by. */
+type Named = Pick<ShardOpener, "name" | "module">
+
+/** Makes a pool of what opens the shards in a process of its own, which starts when needed. */
 export function createIsolatedPool(
-  backend: string,
+  opener: Named,
   options: PoolOptions,
   isolation: IsolationOptions = {},
 ): ShardPool {
-  return new IsolatedPool(backend, options, isolation)
+  return new IsolatedPool(opener, options, isolation)
 }
 
 /** What it takes to open a shard. */
@@ -83,14 +87,14 @@ class IsolatedPool implements ShardPool {
   #nextNumber = 0
   #closed = false
 
-  constructor(backend: string, options: PoolOptions, isolation: IsolationOptions) {
+  constructor({ name, module }: Named, options: PoolOptions, isolation: IsolationOptions) {
     const limits = machineLimits()
     const { memoryBytes: vectors = readerDefaults(limits).memoryBytes } = options
     const {
       memoryBytes = Math.min(GIB + 2 * vectors, Math.floor((limits.memoryBytes * 3) / 4)),
       timeoutMs = TIMEOUT_MS,
     } = isolation
-    const start = { backend, modules: registeredModules(), memoryBytes }
+    const start = { backend: name, opener: module, modules: registeredModules(), memoryBytes }
     this.#common = new ChildSlot({
       start: { ...start, pool: options },
       inFlight: IN_FLIGHT,

@@ -9,6 +9,8 @@ import type { IndexDescription, PoolOptions, ShardHit, ShardSpec } from "../back
 /** The first message: what is to be read, by what, and within which bounds. */
 export interface Start {
   readonly backend: string
+  /** URL of the module that opens shards, where they are not as the backend builds them. */
+  readonly opener?: string | undefined
   /** URLs of modules that register backends. */
   readonly modules: readonly string[]
   readonly pool: PoolOptions

@@ -3,7 +3,7 @@ import { basename, join } from "node:path"
 import type { Connection, Session, Table } from "@lancedb/lancedb"
 import type { Schema } from "apache-arrow"
 import { corrupt, isVecsnapError, messageOf } from "../../errors.js"
-import type { FieldType, IdType } from "../../records.js"
+import type { FieldType, SnapshotIdType } from "../../records.js"
 import { readRange } from "../../storage/files.js"
 import type { Metric } from "../../vectors/metric.js"
 import type { IndexDescription, ShardSpec } from "../backend.js"
@@ -11,7 +11,7 @@ import { checkFacts, checkRowCount } from "../stored.js"
 import { checkIndexFile, type IndexFile, type IndexNumbers } from "./index-file.js"
 import { MANIFEST_MOST_BYTES, readLanceManifest } from "./manifest-file.js"
 import type { LanceDb } from "./packages.js"
-import { FORMAT, INDEX, recordColumns, TABLE, tableDir, VERSION } from "./schema.js"
+import { FORMAT, INDEX, ownLayout, TABLE, type TableLayout, tableDir, VERSION } from "./schema.js"
 
 /** An open table. */
 export interface OpenTable {
@@ -21,6 +21,7 @@ export interface OpenTable {
   readonly spec: ShardSpec
   readonly rows: number
   readonly index: IvfFlat
+  readonly layout: TableLayout
   close(): void
 }
 
@@ -55,7 +56,8 @@ export async function openTable(
     try {
       const table = await connection.openTable(TABLE)
       const rows = await checkTable(table, file, spec, expected)
-      return { table, file, spec, rows, index: ivf, close: () => closeTable(connection, table) }
+      const layout = ownLayout(spec)
+      return { table, file, spec, rows, index: ivf, layout, close: () => closeTable(connection, table) }
     } catch (error) {
       connection.close()
       throw error
@@ -64,10 +66,15 @@ export async function openTable(
 }
 
 /**
+/**
  * Throws `Corrupt` if a version of the table leads to anything but its own files, or to an index with other
- * numbers. Every version is looked at: which of them LanceDB opens is for it to decide.
+ * numbers. Every version is looked at: which of them LanceDB opens is for it to decide. Without numbers there
+ * is no index that is used, whose files need not be there.
  */
-async function checkVersions(file: string, numbers: Omit<IndexNumbers, "rows">): Promise<void> {
+export async function checkVersions(
+  file: string,
+  numbers: Omit<IndexNumbers, "rows"> | undefined,
+): Promise<void> {
   const folder = join(file, "_versions")
   const names = (await readdir(folder)).filter((name) => name !== VERSION_HINT)
   const unknown = names.find((name) => !VERSION_FILE.test(name))
@@ -80,8 +87,9 @@ async function checkVersions(file: string, numbers: Omit<IndexNumbers, "rows">):
     // Its size is bounded before it is read, as that of anything that a stranger may have written.
     const { files, rows } = readLanceManifest(await readBounded(path, MANIFEST_MOST_BYTES), path)
     for (const { path: part, size } of files) {
+      if (numbers === undefined && part.startsWith("_indices/")) continue
       await checkTableFile(join(file, part), size, path)
-      await checkIndexNumbers(join(file, part), { ...numbers, rows })
+      if (numbers !== undefined) await checkIndexNumbers(join(file, part), { ...numbers, rows })
     }
   }
 }
@@ -112,7 +120,7 @@ async function checkIndexNumbers(path: string, numbers: IndexNumbers): Promise<v
 
 const INDEX_FILES: readonly IndexFile[] = ["index.idx", "auxiliary.idx"]
 
-function closeTable(connection: Connection, table: Table): void {
+export function closeTable(connection: Connection, table: Table): void {
   table.close()
   connection.close()
 }
@@ -153,7 +161,11 @@ async function readBounded(path: string, most: number): Promise<Uint8Array> {
   }
 }
 
-const ID_COLUMN: Readonly<Record<IdType, string>> = { string: "Utf8", int64: "Int64" }
+const ID_COLUMN: Readonly<Record<SnapshotIdType, string>> = {
+  string: "Utf8",
+  int64: "Int64",
+  mixed: "none, since no table of ours has ids of both types",
+}
 const FIELD_COLUMN: Readonly<Record<FieldType, string>> = {
   string: "Utf8",
   int64: "Int64",
@@ -192,7 +204,11 @@ async function checkTable(
   await checkIndex(table, file, spec.metric, rows)
   // The manifest alone has been read so far. This fails now, not in the first query, if other files are
   // missing.
-  const first = await table.query().select(recordColumns(spec)).limit(1).toArrow()
+  const first = await table
+    .query()
+    .select([...ownLayout(spec).columns])
+    .limit(1)
+    .toArrow()
   if (rows < 1 || first.numRows !== 1) throw corrupt(`${file} has no rows`, { file })
   return rows
 }

@@ -28,17 +28,22 @@ export const METADATA_CACHE_BYTES = 64 * 2 ** 20
  * Makes what all LanceDB shards of one reader share: one session, whose index cache is bounded by
  * `memoryBytes`. LanceDB searches in threads of its own, so `workers` means nothing here.
  */
-export function createPool(options: PoolOptions): ShardPool {
-  return new LancePool(options.memoryBytes ?? readerDefaults(machineLimits()).memoryBytes)
+export function createPool(options: PoolOptions, open: TableOpener = openTable): ShardPool {
+  return new LancePool(options.memoryBytes ?? readerDefaults(machineLimits()).memoryBytes, open)
 }
+
+/** Opens and validates the table in a directory: {@link openTable} for those that this backend builds. */
+export type TableOpener = typeof openTable
 
 class LancePool implements ShardPool {
   readonly #memoryBytes: number
+  readonly #openTable: TableOpener
   #session: Session | undefined
   #closed = false
 
-  constructor(memoryBytes: number) {
+  constructor(memoryBytes: number, open: TableOpener) {
     this.#memoryBytes = memoryBytes
+    this.#openTable = open
   }
 
   async open(
@@ -50,9 +55,8 @@ class LancePool implements ShardPool {
     const lancedb = await loadLanceDb()
     if (this.#closed) throw closed("the shard pool is closed")
     this.#session ??= new lancedb.Session(BigInt(this.#memoryBytes), BigInt(METADATA_CACHE_BYTES))
-    return new LanceReader(
-      await openTable(lancedb, this.#session, await source.localDir(), spec, index, rows),
-    )
+    const dir = await source.localDir()
+    return new LanceReader(await this.#openTable(lancedb, this.#session, dir, spec, index, rows))
   }
 
   async close(): Promise<void> {
@@ -80,13 +84,16 @@ class LanceReader implements ShardReader {
   }
 
   async search({ vector, k, signal }: ShardQuery): Promise<readonly ShardHit[]> {
-    const { spec, file } = this.#shard
+    const { spec, file, layout } = this.#shard
     throwIfAborted(signal)
     const hits = await abortable(
       this.#run(() => searchTable(this.#shard, vector, k)),
       signal,
     )
-    return hits.distances.map((distance, row) => ({ ...viewRecord(hits, row, spec, file), distance }))
+    return hits.distances.map((distance, row) => ({
+      ...viewRecord(hits, row, spec, file, layout.parsePayload),
+      distance,
+    }))
   }
 
   async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {

@@ -7,10 +7,10 @@
  * tells that the table belongs to a snapshot. One IVF_FLAT index on `vector`.
  */
 import { join } from "node:path"
-import type { Data, RecordBatch, Schema } from "apache-arrow"
+import type { Table as ArrowTable, Data, RecordBatch, Schema } from "apache-arrow"
 import type { FieldType, FieldValue } from "../../records.js"
 import type { ShardRows, ShardSpec } from "../backend.js"
-import { describeFields } from "../stored.js"
+import { describeFields, type PayloadParser, type StoredColumns } from "../stored.js"
 import type { Arrow } from "./packages.js"
 
 export const TABLE = "vectors"
@@ -26,12 +26,12 @@ export const VERSION = "1"
 export const LENGTH_MIN = 1e-15
 export const LENGTH_MAX = 1e15
 
-export function tableDir(dir: string): string {
-  return join(dir, `${TABLE}.lance`)
+export function tableDir(dir: string, table = TABLE): string {
+  return join(dir, `${table}.lance`)
 }
 
 /** Names of the columns that hold a record, apart from its vector. */
-export function recordColumns(spec: ShardSpec): string[] {
+function recordColumns(spec: ShardSpec): string[] {
   return ["id", ...spec.fields.map((_, i) => `c${i}`), "payload"]
 }
 
@@ -69,6 +69,44 @@ function columnType(arrow: Arrow, type: FieldType) {
     case "bool":
       return new arrow.Bool()
   }
+}
+
+/** How records are laid out in a table, and how it is searched. */
+export interface TableLayout {
+  /** Names of the columns that hold a record, apart from its vector. */
+  readonly columns: readonly string[]
+  readColumns(found: ArrowTable): StoredColumns
+  /** A condition in LanceDB's SQL that holds for the records with these ids. */
+  where(ids: readonly (string | bigint)[]): string
+  /** Whether searches go by the index, in which then all rows are. Else all vectors are compared. */
+  readonly indexed: boolean
+  /** Places of the rows in order of id, where they do not lie in that order. */
+  order?(): Promise<readonly number[]>
+  readonly parsePayload?: PayloadParser
+}
+
+/** The layout of the tables that this backend builds. */
+export function ownLayout(spec: ShardSpec): TableLayout {
+  return {
+    columns: recordColumns(spec),
+    readColumns(found) {
+      // An answer without rows has no columns either.
+      const column = (name: string): FieldValue[] => [...(found.getChild(name) ?? [])]
+      return {
+        ids: column("id") as (string | bigint)[],
+        fields: spec.fields.map((_, i) => column(`c${i}`)),
+        payloads: column("payload") as (string | null)[],
+      }
+    },
+    where: (ids) => `id IN (${ids.map(toSql).join(", ")})`,
+    indexed: true,
+  }
+}
+
+/** An id as a literal of LanceDB's SQL, in which only the quote is special. */
+export function toSql(id: string | bigint): string {
+  // The lowest integer, written plainly, would be read as a float.
+  return typeof id === "string" ? `'${id.replaceAll("'", "''")}'` : `CAST('${id}' AS BIGINT)`
 }
 
 /** Rows from `start` up to `end` as one Arrow batch. The vectors are not copied. */

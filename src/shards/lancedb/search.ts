@@ -1,12 +1,12 @@
 import type { Table as ArrowTable } from "apache-arrow"
 import { corrupt, unsupported } from "../../errors.js"
-import { compareIds, type FieldValue } from "../../records.js"
+import { compareIds } from "../../records.js"
 import { distance, inverseNorm } from "../../vectors/distance.js"
 import type { Metric } from "../../vectors/metric.js"
 import { normalised } from "../../vectors/normalise.js"
 import type { StoredColumns } from "../stored.js"
 import { type OpenTable, reading } from "./open.js"
-import { LENGTH_MAX, recordColumns } from "./schema.js"
+import { LENGTH_MAX } from "./schema.js"
 
 // Rows fetched beyond k, so that rounding inside LanceDB seldom calls for a second search.
 const MARGIN = 16
@@ -28,7 +28,7 @@ export async function searchTable(shard: OpenTable, query: Float32Array, k: numb
   let limit = Math.min(k + MARGIN, shard.rows)
   for (;;) {
     const found = await fetchNearest(shard, probe, limit)
-    const columns = readColumns(found, shard)
+    const columns = shard.layout.readColumns(found)
     const vectors = readVectors(found)
     const distances = vectors.map((vector) => distance(metric, query, vector))
     const unknown = distances.findIndex((value) => !Number.isFinite(value))
@@ -42,6 +42,8 @@ export async function searchTable(shard: OpenTable, query: Float32Array, k: numb
       (a, b) => distances[a]! - distances[b]! || compareIds(columns.ids[a]!, columns.ids[b]!),
     )
     const top = order.slice(0, k)
+    // Without index all vectors were compared: those that are not among them cannot be ranked.
+    if (limit > found.numRows) limit = shard.rows
     if (limit === shard.rows || nearestUnfetched(shard, query, found) > distances[top.at(-1)!]!) {
       return { ...pickRows(columns, top), distances: top.map((row) => distances[row]!) }
     }
@@ -52,6 +54,7 @@ export async function searchTable(shard: OpenTable, query: Float32Array, k: numb
 /** Exactly `limit` rows, which the table has: LanceDB leaves out rows in silence when it cannot rank them. */
 async function fetchNearest(shard: OpenTable, query: Float32Array, limit: number): Promise<ArrowTable> {
   const { probes, partitions } = shard.index
+  if (!shard.layout.indexed) return fetchFrom(shard, query, limit, probes)
   let found = await fetchFrom(shard, query, limit, probes)
   // The probed partitions may hold fewer rows. (LanceDB's own way to go on, `maximumNprobes`, always searches
   // all.)
@@ -63,21 +66,21 @@ async function fetchNearest(shard: OpenTable, query: Float32Array, limit: number
 }
 
 function fetchFrom(
-  { table, spec, file }: OpenTable,
+  { table, spec, file, layout }: OpenTable,
   query: Float32Array,
   limit: number,
   probes: number,
 ): Promise<ArrowTable> {
-  return reading(file, () =>
-    table
+  return reading(file, () => {
+    const search = table
       .vectorSearch(query)
       .column("vector")
       .distanceType(spec.metric)
       .nprobes(probes)
-      .select([...recordColumns(spec), "vector", "_distance"])
+      .select([...layout.columns, "vector", "_distance"])
       .limit(limit)
-      .toArrow(),
-  )
+    return (layout.indexed ? search : search.bypassVectorIndex()).toArrow()
+  })
 }
 
 /**
@@ -116,17 +119,6 @@ function nearestUnfetched(shard: OpenTable, query: Float32Array, found: ArrowTab
       const error = relativeError * (1 + shard.index.maxNorm)
       return (last - 1 - error) / (inverseNorm(query) || 1)
     }
-  }
-}
-
-/** The records of an answer, apart from their vectors. */
-export function readColumns(found: ArrowTable, shard: OpenTable): StoredColumns {
-  // An answer without rows has no columns either.
-  const column = (name: string): FieldValue[] => [...(found.getChild(name) ?? [])]
-  return {
-    ids: column("id") as (string | bigint)[],
-    fields: shard.spec.fields.map((_, i) => column(`c${i}`)),
-    payloads: column("payload") as (string | null)[],
   }
 }
 

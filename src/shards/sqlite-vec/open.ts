@@ -64,12 +64,61 @@ interface Chunk {
   readonly size: number
 }
 
+/**
+ * Rows of a sound file do not share what they hold, so that all of them together are shorter than the file.
+ * In a hostile one many may lead to the same pages, and an answer would be as large as their number makes it.
+ */
+export class TextBudget {
+  readonly #file: string
+  readonly #sizeBytes: number
+  /** Rows whose texts are long, once they were read, and the sum of these. */
+  readonly #longRows = new Set<number>()
+  #longTexts = 0
+
+  constructor(file: string, sizeBytes: number) {
+    this.#file = file
+    this.#sizeBytes = sizeBytes
+  }
+
+  /** Throws `Corrupt` when the texts of the rows that were read are longer than the file. */
+  spend(row: number, record: readonly unknown[]): void {
+    const length = record.reduce(
+      (sum: number, value) => sum + (typeof value === "string" ? value.length : 0),
+      0,
+    )
+    if (length < LONG_TEXTS || this.#longRows.has(row)) return
+    if (this.#longTexts + length > this.#sizeBytes) {
+      throw corrupt(
+        `${this.#file}: its records are longer than its ${this.#sizeBytes} bytes: they share pages`,
+        { file: this.#file },
+      )
+    }
+    this.#longRows.add(row)
+    this.#longTexts += length
+  }
+}
+
 /** Opens and validates a shard file. Throws `Corrupt`, naming the file, if it is not what `spec` says. */
 export function openShardFile(
   Sqlite: typeof Database,
   file: string,
   spec: ShardSpec,
   expectedRows?: number | undefined,
+): OpenShard {
+  return withShardFile(Sqlite, file, (db, sizeBytes) => {
+    checkSchema(db, file, spec)
+    return new SqliteShard(db, file, spec, sizeBytes, expectedRows)
+  })
+}
+
+/**
+ * Opens a database file that comes from elsewhere, for reading only. Throws `Corrupt`, naming it, if it is
+ * missing, no whole database, or has another file beside it.
+ */
+export function withShardFile(
+  Sqlite: typeof Database,
+  file: string,
+  use: (db: Database.Database, sizeBytes: number) => OpenShard,
 ): OpenShard {
   // SQLite reports a missing file as one that it cannot open, which may have other causes.
   const sizeBytes = statSync(file, { throwIfNoEntry: false })?.size
@@ -91,8 +140,7 @@ export function openShardFile(
       // every record would take several times as long as to read it.
       db.exec("BEGIN")
       checkSize(db, file, sizeBytes)
-      checkSchema(db, file, spec)
-      return new SqliteShard(db, file, spec, sizeBytes, expectedRows)
+      return use(db, sizeBytes)
     } catch (error) {
       db.close()
       throw error
@@ -107,10 +155,8 @@ class SqliteShard implements OpenShard {
   readonly #selectVectors: Database.Statement
   readonly #selectRecord: Database.Statement
   readonly #selectPosition: Database.Statement
+  readonly #texts: TextBudget
   readonly #sizeBytes: number
-  /** Rows whose texts are long, once they were read, and the sum of these. */
-  readonly #longRows = new Set<number>()
-  #longTexts = 0
   #loaded: ScanTable | undefined
   // Of each chunk, by its first row, where vectors are read from the file: small, and costlier to compute
   // than a scan.
@@ -125,6 +171,7 @@ class SqliteShard implements OpenShard {
   ) {
     this.#db = db
     this.#sizeBytes = sizeBytes
+    this.#texts = new TextBudget(file, sizeBytes)
     this.rows = readRowCount(db, file, spec, { sizeBytes, expectedRows })
     this.#chunks = readChunks(db, file, this.rows, sizeBytes)
     this.#selectVectors = db.prepare(SELECT_CHUNK_VECTORS).pluck()
@@ -137,31 +184,8 @@ class SqliteShard implements OpenShard {
     if (!Array.isArray(record)) {
       throw corrupt(`${this.file}: row ${row + 1} is missing, or longer than the file`, { file: this.file })
     }
-    this.#checkLength(row, record)
+    this.#texts.spend(row, record)
     return record
-  }
-
-  /**
-   * Rows of a sound file do not share what they hold, so that all of them together are shorter than the file.
-   * In a hostile one many may lead to the same pages, and an answer would be as large as their number makes
-   * it.
-   */
-  #checkLength(row: number, record: readonly unknown[]): void {
-    const length = record.reduce(
-      (sum: number, value) => sum + (typeof value === "string" ? value.length : 0),
-      0,
-    )
-    if (length < LONG_TEXTS || this.#longRows.has(row)) return
-    if (this.#longTexts + length > this.#sizeBytes) {
-      throw corrupt(
-        `${this.file}: its records are longer than its ${this.#sizeBytes} bytes: they share pages`,
-        {
-          file: this.file,
-        },
-      )
-    }
-    this.#longRows.add(row)
-    this.#longTexts += length
   }
 
   findRow(id: string | bigint): number | undefined {
@@ -277,7 +301,7 @@ function assertAlone(file: string): void {
 }
 
 /** The first `length` floats of a blob; copied only if they do not lie where a Float32Array can. */
-function asFloats(blob: Uint8Array, length: number): Float32Array {
+export function asFloats(blob: Uint8Array, length: number): Float32Array {
   const bytes = blob.byteOffset % 4 === 0 ? blob : new Uint8Array(blob)
   return new Float32Array(bytes.buffer, bytes.byteOffset, length)
 }
@@ -397,7 +421,7 @@ function holdsRows(validity: Uint8Array, rowids: Uint8Array, firstRow: number, u
 const DAMAGE = /^SQLITE_(CORRUPT|NOTADB|FORMAT|ERROR|MISMATCH|TOOBIG|SCHEMA)/
 
 /** Runs a read of the file and turns SQLite's errors into ours. */
-function reading<T>(file: string, read: () => T): T {
+export function reading<T>(file: string, read: () => T): T {
   try {
     return read()
   } catch (error) {

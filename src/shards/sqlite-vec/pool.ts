@@ -16,7 +16,7 @@ import { toStoredIds } from "../checks.js"
 import type { ShardQuery } from "../query.js"
 import { readAll } from "../read-all.js"
 import type { ShardSource } from "../source.js"
-import { viewRecord } from "../stored.js"
+import { type PayloadParser, type RecordView, type StoredColumns, viewRecord } from "../stored.js"
 import type { StoredRows } from "./get.js"
 import { loadSqlite } from "./packages.js"
 import type { Calls, Reply } from "./protocol.js"
@@ -24,14 +24,23 @@ import { shardFile } from "./schema.js"
 import type { Answers } from "./search.js"
 import { WorkerSlot } from "./worker-slot.js"
 
+/** What differs between files that this backend builds and those of others. */
+export interface FileDialect {
+  /** URL of a module whose `openShardFile` opens a file, as that of `open.ts` does. */
+  readonly files: URL
+  readonly parsePayload?: PayloadParser
+}
+
+const OWN_FILES: FileDialect = { files: new URL("./open.js", import.meta.url) }
+
 /** Makes the worker threads that search the sqlite-vec shards of one reader. They start when needed. */
-export function createPool(options: PoolOptions): ShardPool {
+export function createPool(options: PoolOptions, dialect: FileDialect = OWN_FILES): ShardPool {
   const defaults = readerDefaults(machineLimits())
   const { workers = defaults.workers } = options
   if (!Number.isSafeInteger(workers) || workers < 1) {
     throw invalidInput(`workers must be an integer of at least 1, got ${workers}`)
   }
-  return new SqlitePool(workers, options.memoryBytes ?? defaults.memoryBytes)
+  return new SqlitePool(workers, options.memoryBytes ?? defaults.memoryBytes, dialect)
 }
 
 /** Where a shard is open: a thread that must not have died since, and the number of the open file there. */
@@ -62,13 +71,15 @@ class SqlitePool implements ShardPool {
   readonly #memoryBytes: number
   /** Where vectors are held in memory, least recently searched first. */
   readonly #held = new Set<Home>()
+  readonly parsePayload: PayloadParser | undefined
   #nextHandle = 0
   #closed = false
 
-  constructor(workers: number, memoryBytes: number) {
+  constructor(workers: number, memoryBytes: number, { files, parsePayload }: FileDialect) {
     const script = new URL("./worker.js", import.meta.url)
-    this.#slots = Array.from({ length: workers }, () => new WorkerSlot(script))
+    this.#slots = Array.from({ length: workers }, () => new WorkerSlot(script, { files: files.href }))
     this.#memoryBytes = memoryBytes
+    this.parsePayload = parsePayload
   }
 
   async open(
@@ -142,7 +153,7 @@ class SqlitePool implements ShardPool {
     const gatherings = query.shared(this, (): Gathering[] => [])
     let gathering = gatherings.find((open) => open.slot === slot && !open.isSent)
     if (gathering === undefined) {
-      gathering = gather(slot, spec, query)
+      gathering = gather(slot, spec, query, this.parsePayload)
       gatherings.push(gathering)
     }
     gathering.files.push(file)
@@ -243,7 +254,11 @@ class SqliteReader implements ShardReader {
   #record(found: StoredRows, i: number): StoredRecord {
     const { dim } = this.#spec
     const vector = found.vectors.slice(i * dim, (i + 1) * dim)
-    return { ...viewRecord(found, i, this.#spec, this.#file), vector }
+    return { ...this.#view(found, i), vector }
+  }
+
+  #view(columns: StoredColumns, row: number): RecordView {
+    return viewRecord(columns, row, this.#spec, this.#file, this.#pool.parsePayload)
   }
 
   close(): Promise<void> {
@@ -285,8 +300,13 @@ class SqliteReader implements ShardReader {
   }
 }
 
-function gather(slot: WorkerSlot, spec: ShardSpec, query: ShardQuery): Gathering {
-  const asked: Asked = { slot, spec, query, handles: [], files: [] }
+function gather(
+  slot: WorkerSlot,
+  spec: ShardSpec,
+  query: ShardQuery,
+  parsePayload: PayloadParser | undefined,
+): Gathering {
+  const asked: Asked = { slot, spec, query, parsePayload, handles: [], files: [] }
   const end = (): void => {
     gathering.isSent = true
   }
@@ -303,6 +323,7 @@ interface Asked {
   readonly slot: WorkerSlot
   readonly spec: ShardSpec
   readonly query: ShardQuery
+  readonly parsePayload: PayloadParser | undefined
   readonly handles: number[]
   readonly files: string[]
 }
@@ -320,14 +341,17 @@ async function ask(asked: Asked, onSend: () => void): Promise<readonly ShardAnsw
 }
 
 /** What each shard has answered, as users see it. */
-function viewEach({ files, spec }: Asked, { hits, ends, errors }: Answers): readonly ShardAnswer[] {
+function viewEach(
+  { files, spec, parsePayload }: Asked,
+  { hits, ends, errors }: Answers,
+): readonly ShardAnswer[] {
   return files.map((file, place): ShardAnswer => {
     const failure = errors.find((error) => error.place === place)
     if (failure !== undefined) return { error: errorFromWire(failure.error) }
     const own: ShardHit[] = []
     try {
       for (let i = ends[place - 1] ?? 0; i < ends[place]!; i++)
-        own.push({ ...viewRecord(hits, i, spec, file), distance: hits.distances[i]! })
+        own.push({ ...viewRecord(hits, i, spec, file, parsePayload), distance: hits.distances[i]! })
     } catch (error) {
       if (!isVecsnapError(error)) throw error
       return { error }

@@ -39,6 +39,12 @@ export interface Calls {
   close: { request: OfHandle; reply: undefined }
 }
 
+/** What a worker is started with. */
+export interface WorkerData {
+  /** URL of the module whose `openShardFile` opens its files. */
+  readonly files: string
+}
+
 interface OfHandle {
   readonly handle: number
 }

@@ -1,12 +1,16 @@
 import { corrupt, errorToWire, type WireError } from "../../errors.js"
-import type { FieldType, FieldValue, IdType } from "../../records.js"
+import type { FieldType, FieldValue, SnapshotIdType } from "../../records.js"
 import { NearestRows } from "../../vectors/scan.js"
 import { kindOf } from "../../wording.js"
 import type { StoredColumns } from "../stored.js"
 import type { OpenShard } from "./open.js"
 
 // What SQLite hands back where the file is sound: integers as `bigint`, whatever their size.
-const ID_VALUE: Readonly<Record<IdType, string>> = { string: "string", int64: "bigint" }
+const ID_VALUES: Readonly<Record<SnapshotIdType, readonly string[]>> = {
+  string: ["string"],
+  int64: ["bigint"],
+  mixed: ["string", "bigint"],
+}
 const FIELD_VALUE: Readonly<Record<FieldType, string>> = {
   string: "string",
   int64: "bigint",
@@ -153,7 +157,7 @@ function readRecord(shard: OpenShard, row: number): CheckedRecord {
   const misfit = (what: string, value: unknown): Error =>
     corrupt(`${shard.file}: row ${row + 1} has ${kindOf(value)} for its ${what}`, { file: shard.file })
   const [id] = record
-  if (typeof id !== ID_VALUE[spec.id.type]) throw misfit("id", id)
+  if (!ID_VALUES[spec.id.type].includes(typeof id)) throw misfit("id", id)
   const fields = spec.fields.map((field, i) => {
     const value = record[i + 1]
     if (value !== null && typeof value !== FIELD_VALUE[field.type])

@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers"
 import { Worker } from "node:worker_threads"
 import { settledWithin } from "../../async/settled-within.js"
 import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"
-import type { CallName, Calls, NumberedReply, NumberedRequest, Reply } from "./protocol.js"
+import type { CallName, Calls, NumberedReply, NumberedRequest, Reply, WorkerData } from "./protocol.js"
 
 // Some batches in flight keep a worker busy while a reply travels and the event loop is busy with others;
 // what waits behind them can still be dropped when its caller gives up. Large batches would be answered late,
@@ -34,6 +34,7 @@ export class WorkerSlot {
   readonly load = { fileBytes: 0 }
 
   readonly #script: URL
+  readonly #workerData: WorkerData
   #worker: Worker | undefined
   #nextNumber = 0
   #queue: Waiting[] = []
@@ -42,8 +43,9 @@ export class WorkerSlot {
   #flushScheduled = false
   #closing: Promise<void> | undefined
 
-  constructor(script: URL) {
+  constructor(script: URL, workerData: WorkerData) {
     this.#script = script
+    this.#workerData = workerData
   }
 
   /**
@@ -97,7 +99,11 @@ export class WorkerSlot {
 
   #start(): Worker {
     // Without the flags of the process: some of them, like --input-type, are errors in a worker.
-    const worker = new Worker(this.#script, { name: "vecsnap-search", execArgv: [] })
+    const worker = new Worker(this.#script, {
+      name: "vecsnap-search",
+      execArgv: [],
+      workerData: this.#workerData,
+    })
     worker.on("message", (replies: readonly NumberedReply[]) => {
       if (this.#worker !== worker) return
       this.#batchesInFlight--

@@ -1,17 +1,19 @@
 /**
  * The worker thread: holds open shards by handle and answers batches of requests, each with one message.
  */
-import { parentPort } from "node:worker_threads"
+import { parentPort, workerData } from "node:worker_threads"
 import { errorToWire } from "../../errors.js"
 import { getRecords, readRows } from "./get.js"
-import { type OpenShard, openShardFile } from "./open.js"
+import type { OpenShard, openShardFile as OpenShardFile } from "./open.js"
 import { loadSqlite } from "./packages.js"
-import type { CallName, NumberedReply, NumberedRequest, Reply, Request } from "./protocol.js"
+import type { CallName, NumberedReply, NumberedRequest, Reply, Request, WorkerData } from "./protocol.js"
 import { searchEach, searchShards } from "./search.js"
 
 const port = parentPort
 if (port === null) throw new Error("this module runs in a worker thread only")
 
+const { files } = workerData as WorkerData
+const { openShardFile } = (await import(files)) as { readonly openShardFile: typeof OpenShardFile }
 const Sqlite = await loadSqlite()
 const shards = new Map<number, OpenShard>()
 

@@ -20,6 +20,7 @@ test("the first line is the status, each reason has one of its own", () => {
     reasons: ["the last refresh failed: \u001b[31mred", "shard 3 fails: gone"],
     snapshot: "abcdefghijkl",
     ageSeconds: 60,
+    format: "vecsnap",
     pinned: false,
     recall: { k: 10, probes: 8, mean: 0.9312, low: 0.92, high: 0.94 },
     signedBy: undefined,

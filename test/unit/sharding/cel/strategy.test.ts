@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest"
 import type { FieldValue } from "../../../../src/records.js"
 import type { CelOptions, ResolvedCel } from "../../../../src/sharding/cel/options.js"
-import { compileCel } from "../../../../src/sharding/cel/program.js"
+import { type CelResult, compileCel } from "../../../../src/sharding/cel/program.js"
 import { createCel } from "../../../../src/sharding/cel/strategy.js"
 import { resolveSharding } from "../../../../src/sharding/registry.js"
 import type { StrategyContext } from "../../../../src/sharding/strategy.js"
@@ -18,7 +18,7 @@ const FIELDS: Fields = [
 ]
 
 /** The result of an expression for these values. */
-function evaluate(expression: string, values: Record<string, FieldValue> = {}): bigint | string {
+function evaluate(expression: string, values: Record<string, FieldValue> = {}): CelResult {
   return compileCel(expression, FIELDS).evaluate(
     ({ name }) => values[name],
     () => "here",
@@ -179,6 +179,33 @@ describe("records", () => {
     )
     expect(() => cel({ shards: 9, expression: "8 / key" }).assign(rows(1, { key: [0n] }))).toThrow(
       "test.parquet, row 1: the sharding expression `8 / key` fails: int divide by zero",
+    )
+  })
+
+  test("queries find rows that another program has placed by text of digits", () => {
+    const strategy = cel({ shards: 12, expression: "region" })
+    const route = (region: string) => strategy.rank({ context: { region } }, everyShard).shards
+    expect(route("11")).toEqual([{ shard: 11, score: 0 }])
+    for (const region of ["12", "-1", "1.0", "", " 1"])
+      expect(() => route(region)).toThrow("expected a shard number")
+  })
+
+  test("bytes and integers without sign are values of contexts, and of routing values", () => {
+    const strategy = cel({ values: [Uint8Array.of(0), Uint8Array.of(0, 1)], expression: "raw" }, [
+      { name: "raw", type: "bytes" },
+    ])
+    const route = (raw: unknown) => strategy.rank({ context: { raw: raw as string } }, everyShard).shards
+    expect(route(Uint8Array.of(0, 1))).toEqual([{ shard: 1, score: 0 }])
+    expect(() => route(Uint8Array.of(1))).toThrow(
+      "gives bytes 01, expected one of the routing values bytes 00, bytes 0001",
+    )
+    expect(() => route("\0")).toThrow("needs bytes")
+    const counted = cel({ shards: 4, expression: "n % 4u" }, [{ name: "n", type: "uint64" }])
+    expect(counted.rank({ context: { n: 2n ** 64n - 1n } }, everyShard).shards).toEqual([
+      { shard: 3, score: 0 },
+    ])
+    expect(() => counted.rank({ context: { n: -1 } }, everyShard)).toThrow(
+      "needs a 64-bit integer without sign",
     )
   })
 

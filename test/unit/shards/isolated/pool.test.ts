@@ -35,7 +35,7 @@ afterEach(async () => {
 afterAll(() => rm(root, { recursive: true }))
 
 function isolated(isolation: IsolationOptions = {}): ShardPool {
-  const pool = createIsolatedPool("trouble", {}, { timeoutMs: TIMEOUT_MS, ...isolation })
+  const pool = createIsolatedPool({ name: "trouble" }, {}, { timeoutMs: TIMEOUT_MS, ...isolation })
   pools.push(pool)
   return pool
 }
@@ -200,7 +200,7 @@ describe("the process that reads shards", () => {
       import { createIsolatedPool } from ${url("../../../../src/shards/isolated/pool.js")}
       import { openShard } from ${url("../../../contract/shard-rows.js")}
       await registerBackend(new URL(${JSON.stringify(TROUBLE.href)}))
-      const pool = createIsolatedPool("trouble", {}, { timeoutMs: 600000 })
+      const pool = createIsolatedPool({ name: "trouble" }, {}, { timeoutMs: 600000 })
       const reader = await openShard(pool, ${JSON.stringify(dir)}, ${JSON.stringify(SPEC)}, { kind: "array" })
       ${then}`
     return spawn(process.execPath, ["--input-type=module", "-e", code], {

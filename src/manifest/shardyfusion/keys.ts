@@ -1,0 +1,52 @@
+/**
+ * Keys and URLs of the format. Every reference that is stored is an absolute URL below the prefix that the
+ * snapshot was written to; keys are what follows that prefix, whatever root they are read from, so that
+ * copied and renamed roots can be read.
+ *
+ * ```
+ * _CURRENT                                             pointer
+ * manifests/<time>_run_id=<run>/manifest               manifest
+ * shards/run_id=<run>/db=<shard>/attempt=<n>/<file>    a file of a shard
+ * vector_meta/run_id=<run>/<name>.npy                  routing artifact
+ * runs/<time>_run_id=<run>_<32 hex digits>/run.yaml    run record
+ * ```
+ */
+import { corrupt } from "../../errors.js"
+import { isKey } from "../../storage/rules.js"
+import { quoted } from "../../wording.js"
+import { parseTime } from "./times.js"
+
+const STAMP = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z`
+const MANIFEST_URL = /^s3:\/\/.+?\/(manifests\/[^/]+\/manifest)$/
+const MANIFEST_KEY = new RegExp(`^manifests/(${STAMP})_run_id=([^/]+)/manifest$`)
+
+/** Time and run of a manifest, by its key; `undefined` for any other key, which listings pass over. */
+export function parseManifestKey(key: string): { readonly time: Date; readonly run: string } | undefined {
+  const [, stamp, run] = MANIFEST_KEY.exec(key) ?? []
+  const time = parseTime(stamp)
+  return time && { time, run: run! }
+}
+
+/** The key of the manifest that a pointer names. Throws `Corrupt`. */
+export function manifestKeyOf(url: string, pointer: string): string {
+  const key = MANIFEST_URL.exec(url)?.[1]
+  if (key !== undefined && isKey(key)) return key
+  throw corrupt(
+    `${pointer}: manifest_ref is ${quoted(url)}, expected s3://bucket/prefix/manifests/…/manifest`,
+    { key: pointer },
+  )
+}
+
+/**
+ * The key of what a URL in the manifest `document` names, below the prefix that the snapshot was written to.
+ * Throws `Corrupt` if it is not below it.
+ */
+export function keyBelow(prefix: string, url: string, document: string): string {
+  const base = prefix.replace(/\/+$/, "")
+  // A prefix with a slash at its end was followed by another one.
+  const key = url.startsWith(`${base}/`) ? url.slice(base.length).replace(/^\/+/, "") : ""
+  if (isKey(key)) return key
+  throw corrupt(`${document} names ${quoted(url)}, which is not below its own prefix ${quoted(prefix)}`, {
+    key: document,
+  })
+}
