@@ -3,7 +3,6 @@ import { isDeepStrictEqual } from "node:util"
 import { EXIT_UNEXPECTED } from "../../cli/exit-codes.js"
 import { type FoundRecord, type Id, isVecsnapError, type Metric, stringifyJson } from "../../src/index.js"
 import { plainDistance } from "../support/records.js"
-import { OLD_RUN } from "./bases.js"
 import type { FuzzCase } from "./case.js"
 import type { Answers, Plan, Search } from "./operations.js"
 
@@ -87,9 +86,12 @@ export function judge(it: Omit<FuzzCase, "objects">, answers: Answers, truth: Tr
   return { verdict: differs ? "replaced" : "right", reasons: [] }
 }
 
-/** What verification always reads. Nobody misses an old manifest that is gone; its snapshot is collected. */
+/**
+ * What verification always reads, if it is there. A root without a pointer is one where nothing is published
+ * yet, and one without an old manifest has collected that snapshot.
+ */
 const isOfSnapshots = ({ what }: Pick<FuzzCase, "what">): boolean =>
-  /^(_CURRENT|manifests)/.test(what) && !(what.includes(OLD_RUN) && what.endsWith("deleted"))
+  /^(_CURRENT|manifests)/.test(what) && !/^(_CURRENT|.*oldoldoldold).*: deleted$/.test(what)
 
 const byId = (truth: Truth, id: Id): FoundRecord | undefined =>
   truth.records.find(({ record }) => record.id === id)?.record
