@@ -287,6 +287,7 @@ export function resolveRelease(flags: ReleaseFlags, config: Config): ReleaseRequ
     publish: flags.publish ?? config.publish,
     leaseSeconds: flags.leaseSeconds ?? config["lease-seconds"],
     ...signingOptions(flags, config),
+    trust: config.trust,
   })
 }
 

@@ -47,6 +47,7 @@ export function publishCommand(io: Io): Command {
         allow: resolveAllow(flags.allow, config),
         force: flags.force,
         ...signingOptions(flags, config),
+        trust: config.trust,
         tempDir: config["temp-dir"],
         logger: stderrLogger(io, flags.debug),
         signal: io.signal,

@@ -131,6 +131,8 @@ async function buildAndRelease(
         allow: options.allow,
         logger: plan.options.logger,
         tempDir: options.tempDir,
+        trust: options.trust,
+        isolation: options.isolation,
         signal,
         onProgress,
       }),

@@ -3,6 +3,7 @@ import { assertWholeNumber } from "../errors.js"
 import type { ShardFigures } from "../manifest/figures.js"
 import type { SigningOptions } from "../manifest/signing.js"
 import type { RecallCertificate } from "../recall/curves.js"
+import { assertTrust, type TrustOptions } from "../shards/pools.js"
 import type { ObjectStore } from "../storage/store.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { WriterOptions } from "../writer/options.js"
@@ -10,7 +11,7 @@ import { checkGateOptions, type GateName, type GateOptions, type GateResult } fr
 import { type CollectSummary, checkRetention, type RetentionOptions } from "./retention.js"
 
 /** Options of {@link buildSnapshot}: those of the writer, and how what was built is released. */
-export interface BuildOptions extends WriterOptions, SigningOptions {
+export interface BuildOptions extends WriterOptions, SigningOptions, TrustOptions {
   /** Root of the snapshots: `s3://bucket/prefix`, a directory, `memory://name`, or an open store. */
   readonly to: string | ObjectStore
   /** Make the snapshot live; default true. If not, `publishRun` does later. */
@@ -74,7 +75,9 @@ export interface BuildReport {
 }
 
 /** Throws `InvalidInput` for what is wrong with the options of the release; the writer checks its own. */
-export function checkReleaseOptions({ leaseSeconds, gates, allow, retention }: BuildOptions): void {
+export function checkReleaseOptions(options: BuildOptions): void {
+  const { leaseSeconds, gates, allow, retention } = options
+  assertTrust(options)
   assertWholeNumber("leaseSeconds", leaseSeconds, 30)
   checkGateOptions(gates, allow)
   checkRetention(retention)

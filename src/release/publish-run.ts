@@ -8,11 +8,12 @@ import { liveOf } from "../manifest/pointer.js"
 import { assertExpected, type ExpectedLive, type Published, publishManifest } from "../manifest/publish.js"
 import { notePublished } from "../manifest/run-record.js"
 import { assertSigningKept, loadSigning, type SigningOptions } from "../manifest/signing.js"
+import { assertTrust, type TrustOptions } from "../shards/pools.js"
 import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import { checkGates } from "./gates/check.js"
 import { checkGateOptions, type GateName, type GateOptions, type GateResult } from "./gates/options.js"
 
-export interface PublishRunOptions extends RootCallOptions, SigningOptions {
+export interface PublishRunOptions extends RootCallOptions, SigningOptions, TrustOptions {
   /** Limits that the snapshot must keep, as for a build. */
   readonly gates?: GateOptions | undefined
   /** Gates that may refuse all the same. */
@@ -45,6 +46,7 @@ export async function publishRun(
   return withRoot(root, options, async (store) => {
     const { force = false, logger = silentLogger, signal } = options
     checkGateOptions(options.gates, options.allow)
+    assertTrust(options)
     const signing = await loadSigning(options)
     const { key } = await findManifest(store, run, { signal })
     const manifest = await readManifest(store, key, { signal })
@@ -62,6 +64,8 @@ export async function publishRun(
       allow: options.allow,
       logger,
       tempDir: options.tempDir,
+      trust: options.trust,
+      isolation: options.isolation,
       signal,
     })
     const published = await publishManifest(store, key, manifest, {

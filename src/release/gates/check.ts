@@ -3,13 +3,14 @@ import { gateRefused, messageOf, throwIfAborted, type VecsnapError } from "../..
 import type { Logger } from "../../logger.js"
 import { manifestKey } from "../../manifest/keys.js"
 import type { Manifest } from "../../manifest/manifest.js"
+import type { TrustOptions } from "../../shards/pools.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { measureCentroidDrift } from "./centroid-drift.js"
 import { judgeGates, type Measurement, shortNumber } from "./judge.js"
 import type { GateName, GateOptions, GateResult } from "./options.js"
 import { measureOverlap } from "./overlap.js"
 
-export interface GateCheck {
+export interface GateCheck extends TrustOptions {
   readonly store: ObjectStore
   /** The snapshot that is to become live; all that its manifest names is stored. */
   readonly candidate: Manifest

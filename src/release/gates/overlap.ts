@@ -9,6 +9,7 @@ import { openSnapshot } from "../../reader/reader.js"
 import type { FoundRecord, Reader, RouteOptions } from "../../reader/types.js"
 import type { Id } from "../../records.js"
 import { strategyType } from "../../sharding/registry.js"
+import type { TrustOptions } from "../../shards/pools.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { withTempDir } from "../../storage/temp-dir.js"
 import { createRandom, type Random } from "../../vectors/random.js"
@@ -28,7 +29,8 @@ const DIRECTIONS = 16
  */
 const NEAREST = 1000
 
-export interface OverlapContext {
+/** Both snapshots are opened with the same trust: shards of the new one may be those of the live one. */
+export interface OverlapContext extends TrustOptions {
   readonly logger: Logger
   /** Shards are downloaded to a directory below it, which is removed in the end; default: the system's. */
   readonly tempDir?: string | undefined
@@ -41,7 +43,7 @@ export async function measureOverlap(
   candidate: Manifest,
   live: Manifest,
   options: NonNullable<GateOptions["overlap"]>,
-  { logger, tempDir, signal }: OverlapContext,
+  { logger, tempDir, signal, trust, isolation }: OverlapContext,
 ): Promise<Measurement> {
   const { dim, metric, id } = candidate.schema
   if (dim !== live.schema.dim || metric !== live.schema.metric)
@@ -53,7 +55,7 @@ export async function measureOverlap(
     }
   return withTempDir(tempDir, "vecsnap-gates", async (cacheDir) => {
     const open = ({ run }: Manifest): Promise<Reader> =>
-      openSnapshot(store, { snapshot: run, cacheDir, logger, ...(signal && { signal }) })
+      openSnapshot(store, { snapshot: run, cacheDir, logger, signal, trust, isolation })
     await using now = await open(candidate)
     await using before = await open(live)
     return await compareAnswers(now, before, candidate, options, signal)

@@ -2,7 +2,7 @@
  * Makes the index files of one shard in the scratch store: the part of a shard's task that takes processor
  * time.
  */
-import { createHash } from "node:crypto"
+import { createHash, type Hash } from "node:crypto"
 import { mkdir, stat } from "node:fs/promises"
 import { relative, sep } from "node:path"
 import { stringifyJson } from "../../json.js"
@@ -93,11 +93,25 @@ export function fingerprintOf(
     ...(Object.keys(index).length > 0 && { index: Object.entries(index).sort() }),
   }
   hash.update(stringifyJson(parameters))
-  hash.update(rows.ids.type === "int64" ? bytesOf(rows.ids.values) : stringifyJson(rows.ids.values))
+  if (rows.ids.type === "int64") hash.update(bytesOf(rows.ids.values))
+  else updateByList(hash, rows.ids.values, stringifyJson)
   hash.update(bytesOf(rows.vectors))
-  for (const { name } of fields) hash.update(stringifyJson(rows.fields[name]))
-  hash.update(JSON.stringify(rows.payloads))
+  for (const { name } of fields) updateByList(hash, rows.fields[name]!, stringifyJson)
+  updateByList(hash, rows.payloads, (some) => JSON.stringify(some))
   return hash.digest("hex")
+}
+
+/** Values of a list whose JSON text is made at once. */
+const LIST_PIECE = 16
+
+/** The JSON text of a list, in pieces: as one it may be longer than a string can be. */
+function updateByList<T>(hash: Hash, values: readonly T[], stringify: (some: readonly T[]) => string): void {
+  hash.update("[")
+  for (let first = 0; first < values.length; first += LIST_PIECE) {
+    const text = stringify(values.slice(first, first + LIST_PIECE)).slice(1, -1)
+    hash.update(first === 0 ? text : `,${text}`)
+  }
+  hash.update("]")
 }
 
 const bytesOf = (array: Float32Array | BigInt64Array): Uint8Array =>

@@ -1,5 +1,7 @@
+import { createHash } from "node:crypto"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
+import { stringifyJson } from "../../../../src/json.js"
 import { createNeighbourLists } from "../../../../src/recall/certificate.js"
 import type { ShardSpec } from "../../../../src/shards/backend.js"
 import { appendBlocks, takeRows } from "../../../../src/writer/rows/batches.js"
@@ -48,6 +50,32 @@ describe("the draft of a shard", () => {
       fingerprintOf(takeRows(rows, [0, 1]), SPEC, "sqlite-vec"),
     ]
     expect(new Set(prints).size).toBe(prints.length)
+  })
+
+  it("has the fingerprint of the whole texts, which may together be longer than a string can be", () => {
+    const rows = batchOf(Array.from({ length: 50 }, (_, i) => i))
+    const payloads = Array.from({ length: 50 }, (_, i) => (i % 7 === 0 ? null : `{"n":${i}}`))
+    const a = Array.from({ length: 50 }, (_, i) => (i % 5 === 0 ? null : BigInt(i) << 40n))
+    const spec: ShardSpec = { ...SPEC, fields: [{ name: "a", type: "int64", wide: true }] }
+    const parameters = {
+      backend: "sqlite-vec",
+      dim: SPEC.dim,
+      metric: SPEC.metric,
+      id: SPEC.id.type,
+      fields: [["a", "int64"]],
+      rows: 50,
+    }
+    const whole = createHash("sha256")
+      .update(stringifyJson(parameters))
+      .update(stringifyJson(rows.ids.values))
+      .update(new Uint8Array(rows.vectors.buffer, rows.vectors.byteOffset, rows.vectors.byteLength))
+      .update(stringifyJson(a))
+      .update(JSON.stringify(payloads))
+    expect(fingerprintOf({ ...rows, fields: { a }, payloads }, spec, "sqlite-vec")).toBe(whole.digest("hex"))
+
+    const long = JSON.stringify("x".repeat(12 * 2 ** 20))
+    const heavy = { ...rows, payloads: Array.from({ length: 50 }, () => long) }
+    expect(fingerprintOf(heavy, SPEC, "sqlite-vec")).toMatch(/^[0-9a-f]{64}$/)
   })
 
   it("finds the nearest rows of the queries, and with a hint no other that would be in the lists of all shards", () =>
