@@ -62,7 +62,8 @@ export interface WriterOptions {
    * Bytes that a build may take for a layout, rows included; default 1 GiB, or half of the memory of the
    * container or machine if that is less. Where `affinity` needs more, `fast` is made instead, and the report
    * says so if `affinity` was asked for. With `fast` and `plain` a quarter of it may hold the input, so that
-   * it is decoded once. The memory that other stages take does not depend on the number of rows.
+   * it is decoded once. As many shards are built at once as stay within it, one at least; what other stages
+   * take does not depend on the number of rows.
    */
   readonly memoryLimit?: number | undefined
   /**

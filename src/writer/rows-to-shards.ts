@@ -7,6 +7,8 @@
  *
  * What it hands to the second half (shards-to-snapshot.ts) is plain data.
  */
+import { stat } from "node:fs/promises"
+import { availableParallelism } from "node:os"
 import { invalidInput } from "../errors.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
 import { needsTraining } from "../sharding/registry.js"
@@ -21,7 +23,7 @@ import { writeLocator } from "./rows/locator.js"
 import { createNorms } from "./rows/norms.js"
 import { assignmentBy, type Partition, partition, spillName } from "./rows/partition.js"
 import { noRows, validRows } from "./rows/valid-rows.js"
-import { threadExecutor } from "./shards/executor.js"
+import { draftsAtOnce, threadExecutor } from "./shards/executor.js"
 import { createShardResults } from "./shards/results.js"
 import type { ShardPlan, ShardTask } from "./shards/task.js"
 import type { SnapshotParts } from "./shards-to-snapshot.js"
@@ -126,7 +128,7 @@ async function storeShards(
   progress: (done: number, total?: number) => void,
 ): Promise<SnapshotParts["shards"]> {
   const { options, store, run, scratch, signal, reuseFrom = run.base?.manifest ?? "nothing" } = job
-  const { backend, parallelism } = options
+  const { backend, parallelism = availableParallelism(), memoryLimit } = options
   const plan: ShardPlan = {
     run: run.run,
     spec: schema,
@@ -149,7 +151,10 @@ async function storeShards(
   )
   const results = createShardResults(asked?.neighbours)
   let done = 0
-  await threadExecutor({ scratch, store, parallelism }).run(plan, tasks, {
+  const spills = await Promise.all(numbers.map((shard) => stat(scratch.path(spillName(shard)))))
+  const largest = spills.reduce((most, { size }) => Math.max(most, size), 0)
+  const threads = draftsAtOnce(parallelism, largest, memoryLimit)
+  await threadExecutor({ scratch, store, parallelism: threads }).run(plan, tasks, {
     hint: () => asked && { within: asked.neighbours.within },
     onResult: async (result) => {
       results.add(result)

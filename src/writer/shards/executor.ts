@@ -2,7 +2,6 @@
  * Runs the tasks of all shards. The executor decides where and when; what is done is the task's, so that a
  * snapshot does not depend on who built it.
  */
-import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import { Piscina } from "piscina"
 import { inLanes } from "../../async/lanes.js"
@@ -33,8 +32,19 @@ export interface ExecutorCalls {
 export interface ThreadOptions {
   readonly scratch: Scratch
   readonly store: Pick<ObjectStore, "put">
-  /** Default: the number of cores. */
-  readonly parallelism: number | undefined
+  /** Threads at most. */
+  readonly parallelism: number
+}
+
+/**
+ * A thread holds a shard's rows as it reads them, in their order, and as its backend writes them: so many
+ * times the bytes of its spill.
+ */
+const COPIES_OF_SPILL = 2.5
+
+/** How many shards may be drafted at once, one at least, if the largest spill has so many bytes. */
+export function draftsAtOnce(parallelism: number, spillBytes: number, memoryLimit: number): number {
+  return Math.max(1, Math.min(parallelism, Math.floor(memoryLimit / (COPIES_OF_SPILL * spillBytes))))
 }
 
 /**
@@ -42,11 +52,7 @@ export interface ThreadOptions {
  * limits and its counting of requests. That store may be any object, so it could not be opened again in a
  * thread.
  */
-export function threadExecutor({
-  scratch,
-  store,
-  parallelism = availableParallelism(),
-}: ThreadOptions): ShardExecutor {
+export function threadExecutor({ scratch, store, parallelism }: ThreadOptions): ShardExecutor {
   return {
     async run(plan, tasks, { hint, onResult, signal }) {
       if (tasks.length === 0) return

@@ -6,7 +6,7 @@ import { openMemoryStore } from "../../../../src/storage/memory.js"
 import type { ObjectStore } from "../../../../src/storage/store.js"
 import { openScratch } from "../../../../src/writer/scratch.js"
 import { draftShard } from "../../../../src/writer/shards/draft.js"
-import { type ExecutorCalls, threadExecutor } from "../../../../src/writer/shards/executor.js"
+import { draftsAtOnce, type ExecutorCalls, threadExecutor } from "../../../../src/writer/shards/executor.js"
 import { runShardTask, type ShardResult } from "../../../../src/writer/shards/task.js"
 import { withTempDir } from "../../../support/stores.js"
 import { numbered, planOf, SPEC, taskOf } from "./tasks.js"
@@ -26,6 +26,16 @@ function calls(
     signal,
   }
 }
+
+it("as many shards are drafted at once as the memory limit holds", () => {
+  const MIB = 2 ** 20
+  expect(draftsAtOnce(8, 20 * MIB, 1024 * MIB)).toBe(8)
+  expect(draftsAtOnce(8, 100 * MIB, 1024 * MIB)).toBe(4)
+  expect(draftsAtOnce(2, 180 * MIB, 1024 * MIB)).toBe(2)
+  expect(draftsAtOnce(8, 900 * MIB, 1024 * MIB)).toBe(1)
+  expect(draftsAtOnce(1, 1, 1024 * MIB)).toBe(1)
+  expect(draftsAtOnce(3, 0, 1)).toBe(3)
+})
 
 describe("the executor of threads", () => {
   it.each(["sqlite-vec", "lancedb"] as const)(
