@@ -7,11 +7,13 @@
  */
 import { buildMemoryDefault, machineLimits } from "../../machine.js"
 import { affinityBytes } from "../../sharding/cluster/layout/layout.js"
+import { clusterType } from "../../sharding/cluster/options.js"
+import { DEFAULT_STRATEGY } from "../../sharding/registry.js"
 import type { ShardBackend } from "../../shards/backend.js"
 import { allBackends, type BackendName, backendByName } from "../../shards/registry.js"
 import type { Metric } from "../../vectors/metric.js"
 import { vectorMemoryBytes } from "../../vectors/scan.js"
-import { type LayoutRows, layoutOf } from "../layout/input.js"
+import { fastSampleRows, type LayoutRows, layoutOf } from "../layout/input.js"
 import type { InputFacts } from "./input-facts.js"
 
 export interface PlanOptions {
@@ -74,18 +76,32 @@ const PROBES_PER_ROOT: Readonly<Record<SnapshotPlan["layout"], number>> = {
   fast: 1,
   plain: 1.05,
 }
-/** Processor seconds of a layout per element of the vectors; the word set has 34 million. */
-const LAYOUT_SECONDS: Readonly<Record<SnapshotPlan["layout"], number>> = {
-  affinity: 5e-6,
-  fast: 1.2e-6,
-  plain: 0.08e-6,
-}
-/** Of all else: reading, partitioning, building and uploading. */
-const WRITE_SECONDS = 0.3e-6
+/** Processor seconds of a layout by affinity per element of the vectors; the word set has 34 million. */
+const AFFINITY_SECONDS = 3.2e-6
+/** Of all else: reading, placing, building and uploading, per element that is stored. */
+const WRITE_SECONDS = 0.38e-6
+/** Of the products that a layout is mostly made of, with all that goes on in between. */
+const SECONDS_PER_PRODUCT = 1.8e-10
+/** What a build takes however small it is. */
+const LEAST_SECONDS = 1
+/**
+ * Times that a layout made of a sample compares its rows with all shards: `fast` does so in rounds of
+ * k-means, of balancing and of prices, `plain` in rounds of k-means alone.
+ */
+const ROUNDS = { fast: 50, plain: 20 } as const
+/** Rows of the sample that each round sees at most, or so many a shard where that is more. */
+const ROUND_ROWS = 65_536
+const ROUND_ROWS_PER_SHARD = 256
+/** Rows that the whole sample of `fast` is compared with: held-out rows, and descriptors in their rounds. */
+const MEASURED_ROWS = 2900
 /** A Node process with DuckDB, before it has read anything. */
 const PROCESS_BYTES = 300 * MIB
-/** A layout's sample of rows, and what is made of it. */
-const SAMPLE_BYTES = 128 * MIB
+/** A thread that lays out or builds shards. */
+const THREAD_BYTES = 40 * MIB
+/** Rows on their way: batches that are read, and spills that wait to be written. */
+const BUFFER_BYTES = 128 * MIB
+/** A shard that is built is in memory as it was spilled, sorted, and as its backend has it. */
+const SHARD_COPIES = 3
 const LAYOUT_REASONS: Readonly<Record<SnapshotPlan["layout"], string>> = {
   affinity: `affinity with x${REPLICATION} rows stored: a query looks at the fewest shards`,
   fast: "fast: affinity would take more time or memory than a build may",
@@ -111,9 +127,9 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
   const sizeBytes = Math.round(storedRows * (bytesPerRow + copyBytes))
   const shardBytes = Math.round(sizeBytes / shards)
   const probes = Math.min(shards, Math.max(1, Math.ceil(PROBES_PER_ROOT[layout] * Math.sqrt(shards))))
-  const elements = rows * dim
-  const buildSeconds = Math.ceil((elements * (LAYOUT_SECONDS[layout] + WRITE_SECONDS)) / cores)
-  const buildMemoryBytes = PROCESS_BYTES + (layout === "affinity" ? affinityBytes(rows, dim) : SAMPLE_BYTES)
+  const building: Building = { rows, dim, shards, layout, memoryLimit, cores, storedRows, shardBytes }
+  const buildSeconds = secondsOf(building)
+  const buildMemoryBytes = memoryOf(building)
   const readerMemoryBytes = Math.round(
     shards * (OPEN_SHARD_BYTES + vectorMemoryBytes(metric, Math.ceil(storedRows / shards), dim)),
   )
@@ -140,11 +156,53 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
       backend: backendReason(backend, options.backend !== undefined, dim, mib(vectorBytesPerShard)),
       layout: LAYOUT_REASONS[layout],
       size: `${rows} rows of ${dim} × 4 bytes, ${Math.round(facts.otherBytesPerRow)} bytes of id, fields and payload and ${ROW_BYTES} of indexes, stored x${replication}`,
-      memory: `a build holds ${layout === "affinity" ? "all rows and their layout" : "a sample of the rows"}, at most the memory limit of ${mib(memoryLimit)} and what Node takes; a reader with all shards open ${mib(readerMemoryBytes)}`,
+      memory: `a build holds ${layout === "affinity" ? "all rows and their layout" : "a sample of the rows, twice"}, at most the memory limit of ${mib(memoryLimit)}, and besides what Node, threads and rows on their way take; a reader with all shards open ${mib(readerMemoryBytes)}`,
       query: `about ${probes} of ${shards} shards for a recall of .95, as measured on the word set: pass targetRecall and let the build measure yours`,
-      time: `${elements} elements on ${cores} cores, by the speed of the machine of docs/performance.md`,
+      time: `${rows * dim} elements on ${cores} cores, by the speed of the machine of docs/performance.md`,
     },
   }
+}
+
+interface Building extends Pick<SnapshotPlan, "shards" | "layout" | "shardBytes"> {
+  readonly rows: number
+  readonly dim: number
+  readonly storedRows: number
+  readonly memoryLimit: number
+  readonly cores: number
+}
+
+function secondsOf({ rows, dim, shards, layout, memoryLimit, cores, storedRows }: Building): number {
+  const write = WRITE_SECONDS * storedRows * dim
+  const layoutSeconds = (): number => {
+    if (layout === "affinity") return AFFINITY_SECONDS * rows * dim
+    const sample = sampleOf(rows, dim, shards, layout, memoryLimit)
+    const inRounds = Math.min(sample, Math.max(ROUND_ROWS, ROUND_ROWS_PER_SHARD * shards))
+    const measured = layout === "fast" ? MEASURED_ROWS * sample : 0
+    return SECONDS_PER_PRODUCT * dim * (ROUNDS[layout] * inRounds * shards + measured)
+  }
+  return Math.ceil(LEAST_SECONDS + (layoutSeconds() + write) / cores)
+}
+
+function memoryOf({ rows, dim, shards, layout, memoryLimit, cores, shardBytes }: Building): number {
+  const learned =
+    layout === "affinity"
+      ? affinityBytes(rows, dim)
+      : 2 * 4 * dim * sampleOf(rows, dim, shards, layout, memoryLimit)
+  const stored = BUFFER_BYTES + cores * SHARD_COPIES * shardBytes
+  return PROCESS_BYTES + cores * THREAD_BYTES + Math.max(learned, stored)
+}
+
+/** Rows that a layout is made of which is not made of all. */
+function sampleOf(
+  rows: number,
+  dim: number,
+  shards: number,
+  layout: "fast" | "plain",
+  memoryLimit: number,
+): number {
+  const { sampleRows } = clusterType.resolve({ strategy: DEFAULT_STRATEGY, shards })
+  const most = layout === "fast" ? fastSampleRows({ sampleRows, shards }, dim, memoryLimit) : sampleRows
+  return Math.min(rows, most)
 }
 
 /**

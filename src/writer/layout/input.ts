@@ -55,6 +55,8 @@ export interface LayoutReading {
   readonly sharding: ResolvedCluster
   readonly memoryLimit: number
   readonly holdOut: HoldOut
+  /** Rows of the input, where it is known before: then none are kept in memory in vain. */
+  readonly expectedRows?: number | undefined
   /** Told the rows read so far. */
   readonly onRows: (rows: number) => void
 }
@@ -65,7 +67,7 @@ export interface LayoutReading {
  */
 export async function readLayoutRows(
   batches: AsyncIterable<RecordBatch>,
-  { sharding, memoryLimit, holdOut, onRows }: LayoutReading,
+  { sharding, memoryLimit, holdOut, expectedRows = 0, onRows }: LayoutReading,
 ): Promise<LayoutRows> {
   let dim: number | undefined
   let kept: RowStore | undefined
@@ -74,7 +76,8 @@ export async function readLayoutRows(
   for await (const batch of batches) {
     if (dim === undefined) {
       dim = batch.dim
-      kept = createRowStore(dim, mostAffinityRows(sharding, dim, memoryLimit))
+      const most = mostAffinityRows(sharding, dim, memoryLimit)
+      kept = createRowStore(dim, expectedRows > most ? 0 : most)
     }
     const keys = drawKeys(idHashes(batch.ids), holdOut.seed)
     if (kept !== undefined && !kept.add(batch.vectors, keys)) {
@@ -164,7 +167,12 @@ function notesOn(
   ]
 }
 
-function fastSampleRows({ sampleRows, shards }: ResolvedCluster, dim: number, memoryLimit: number): number {
+/** Rows that a `fast` layout is made of, if there are as many. */
+export function fastSampleRows(
+  { sampleRows, shards }: Pick<ResolvedCluster, "sampleRows" | "shards">,
+  dim: number,
+  memoryLimit: number,
+): number {
   const { perShard, least, most } = FAST_SAMPLE_ROWS
   const affordable = Math.floor((SAMPLE_SHARE * memoryLimit) / (4 * dim))
   return Math.max(sampleRows, Math.min(affordable, most, Math.max(least, perShard * shards)))

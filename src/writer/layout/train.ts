@@ -14,6 +14,7 @@ import type { Strategy, StrategyContext, TrainedOptions } from "../../sharding/s
 import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
+import type { NpyArray } from "../../vectors/npy.js"
 import { contextOf, type Job } from "../job.js"
 import { createBadRows } from "../rows/bad-rows.js"
 import { DrawnRows, drawKeys, idHashes } from "../rows/draw.js"
@@ -79,9 +80,10 @@ async function trainLayout(
 ): Promise<Trained> {
   const { source, options, clock, signal } = job
   const { metric, parallelism, logger, memoryLimit } = options
-  const read = await clock.time("sample", (onRows) =>
-    readLayoutRows(batches, { sharding: asked, memoryLimit, holdOut: holdOutOf(job), onRows }),
-  )
+  // Where rows may be left out, files that say how many there are do not know how many will be left.
+  const expectedRows = options.onBadRow === "fail" ? await source.countRows?.() : undefined
+  const reading = { sharding: asked, memoryLimit, holdOut: holdOutOf(job), expectedRows }
+  const read = await clock.time("sample", (onRows) => readLayoutRows(batches, { ...reading, onRows }))
   const { rows, heldOutRows, dim, layout, vectors, all, notes } = read
   // A budget that was meant for `affinity` is not that of what is made instead.
   const isMeant = layout === asked.layout || layout === "affinity"
@@ -109,11 +111,22 @@ async function trainLayout(
   const strategy = createCluster(sharding, contextOf(job, dim), centroids, laidOut.routing)
   const placed = all === undefined ? laidOut : withHeldOut(laidOut, all.heldOut, all.order)
   const assignment = layoutAssignment(strategy, placed, rows, source.name)
-  const { routing } = laidOut
-  const withRouting = (other: Routing): Strategy =>
-    createCluster(sharding, contextOf(job, dim), centroids, other)
-  return { assignment, rows, notes, queries, ...(isSample && { sampled: { routing, withRouting } }) }
+  const sampled = isSample
+    ? sampledLayout(sharding, contextOf(job, dim), centroids, laidOut.routing)
+    : undefined
+  return { assignment, rows, notes, queries, ...(sampled && { sampled }) }
 }
+
+/** By itself, so that it does not hold on to the sample. */
+const sampledLayout = (
+  sharding: ResolvedCluster,
+  context: StrategyContext,
+  centroids: NpyArray,
+  routing: Routing,
+): SampledLayout => ({
+  routing,
+  withRouting: (other) => createCluster(sharding, context, centroids, other),
+})
 
 /** The strategy of a build that trains none: it needs no training, or is taken from another snapshot. */
 export async function untrainedStrategy(job: Job, dim: number): Promise<Strategy> {

@@ -132,12 +132,18 @@ function grown<T extends Uint32Array | Float32Array | Float64Array>(from: T, int
   return into
 }
 
+/**
+ * So much is reserved at once. Nothing is taken of it before it is used, while to grow is to have all in
+ * memory twice for a while.
+ */
+const RESERVED_BYTES = 2 ** 29
+
 /** Draws the vectors of `most` rows at most from an input that streams by. */
 export class DrawnRows {
   readonly #lowest: LowestKeys
   readonly #most: number
   readonly #dim: number
-  /** By slot; grows, so that a small input does not pay for a large sample. */
+  /** By slot. */
   #vectors: Float32Array
   #seen = 0
 
@@ -145,7 +151,8 @@ export class DrawnRows {
     this.#lowest = new LowestKeys(most)
     this.#most = most
     this.#dim = dim
-    this.#vectors = new Float32Array(Math.min(most, FIRST_SLOTS) * dim)
+    const reserved = Math.max(1, Math.floor(RESERVED_BYTES / (4 * dim)))
+    this.#vectors = new Float32Array(Math.min(most, reserved) * dim)
   }
 
   /** Rows offered so far. */

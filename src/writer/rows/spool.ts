@@ -44,7 +44,8 @@ export function spooled(source: Source, scratch: Scratch, name: string): Source 
 /**
  * A repeatable source that need not be decoded twice if it is small: what its first reading yields is kept in
  * memory, if that is `mostBytes` at most and no row is bad, and the next one hands it out and lets it go. All
- * further readings are those of the source.
+ * further readings are those of the source. Of an input that says how many rows it has, nothing is kept
+ * where its first batch shows that they are too many.
  */
 export function remembered(source: Source, mostBytes: number): Source {
   let kept: PackedBatch[] | undefined
@@ -61,6 +62,7 @@ export function remembered(source: Source, mostBytes: number): Source {
       }
       let keeps = isFirst
       isFirst = false
+      const rows = keeps ? await source.countRows?.() : undefined
       const forget = (): void => {
         keeps = false
         batches.length = 0
@@ -74,9 +76,12 @@ export function remembered(source: Source, mostBytes: number): Source {
       for await (const batch of source.read({ ...options, onBadRow })) {
         if (keeps) {
           const packed = packBatch(batch)
-          bytes += packed.columns.length + packed.vectors.byteLength
+          const packedBytes = packed.columns.length + packed.vectors.byteLength
+          const isHopeless =
+            bytes === 0 && rows !== undefined && (rows / batch.rows) * packedBytes > mostBytes
+          bytes += packedBytes
           batches.push(packed)
-          if (bytes > mostBytes) forget()
+          if (bytes > mostBytes || isHopeless) forget()
         }
         yield batch
       }

@@ -13,7 +13,7 @@ import { gatherMembers } from "./clusters.js"
 
 /**
  * A shard that has more of the average raises its price until it has `AIM`: to stop where it is full would
- * take ten times the rounds. Of all rows the largest shard then has 1.10 to 1.14 of the average.
+ * take ten times the rounds. Of all rows the largest shard then has 1.10 to 1.15 of the average.
  */
 const OVERFULL = 1.04
 const AIM = 1.01

@@ -28,8 +28,8 @@ describe("a plan", () => {
       replication: 1.2,
       sizeBytes: 409_775 * 530,
       shardBytes: Math.round((409_775 * 530) / 64),
-      buildMemoryBytes: 300 * 2 ** 20 + 2 ** 26 + 341_479 * 600,
-      buildSeconds: Math.ceil((34_147_900 * 5.3e-6) / 2),
+      buildMemoryBytes: (300 + 2 * 40) * 2 ** 20 + 2 ** 26 + 341_479 * 600,
+      buildSeconds: Math.ceil(1 + (34_147_900 * 3.2e-6 + 40_977_500 * 0.38e-6) / 2),
       readerMemoryBytes: expect.any(Number),
       probes: 5,
       coldRequests: 9,
@@ -59,6 +59,26 @@ describe("a plan", () => {
     expect(reasons.layout).toBe("fast: affinity would take more time or memory than a build may")
     expect(planSnapshot(wide, { cores: 2, memoryLimit: 2 ** 32 }).layout).toBe("affinity")
   })
+
+  // Builds on two cores, by docs/performance.md.
+  test.each([
+    { rows: 341_479, dim: 100, shards: 64, memoryLimit: 2 ** 30, seconds: 69.6, mib: 665 },
+    { rows: 1_000_000, dim: 100, shards: 128, memoryLimit: 2 ** 29, seconds: 25.6 },
+    { rows: 3_414_790, dim: 100, shards: 256, memoryLimit: 2 ** 30, seconds: 73 },
+    { rows: 3_414_790, dim: 100, shards: 64, memoryLimit: 2 ** 30, seconds: 57.5, mib: 789 },
+    { rows: 1_000_000, dim: 384, shards: 256, memoryLimit: 2 ** 30, seconds: 123 },
+  ])(
+    "foretells time and memory of measured builds within a quarter: $rows × $dim, $shards shards",
+    (build) => {
+      const { rows, dim, seconds, mib, ...options } = build
+      const plan = planSnapshot(factsOf(rows, dim, 10), { cores: 2, ...options })
+      expect(plan.buildSeconds / seconds).toBeGreaterThan(0.75)
+      expect(plan.buildSeconds / seconds).toBeLessThan(1.25)
+      if (mib === undefined) return
+      expect(plan.buildMemoryBytes / 2 ** 20 / mib).toBeGreaterThan(0.75)
+      expect(plan.buildMemoryBytes / 2 ** 20 / mib).toBeLessThan(1.25)
+    },
+  )
 
   test("takes LanceDB for what sqlite-vec cannot hold or would scan too long, and what was asked for before all", () => {
     expect(planSnapshot(factsOf(1000, 10_000), { cores: 2 })).toMatchObject({

@@ -89,6 +89,15 @@ describe("rows that a layout is made of", () => {
     expect(notes).toEqual([
       `layout affinity of 5 rows needs ${2 ** 26 + 5 * 208} bytes, the memory limit is ${limit}; fast is taken instead`,
     ])
+    const onRows = () => {}
+    const known = {
+      sharding: clusterOf("affinity"),
+      memoryLimit: limit,
+      holdOut: none,
+      expectedRows: 5,
+      onRows,
+    }
+    expect(await readLayoutRows(streamOf(batches), known)).toMatchObject({ layout, vectors, notes })
     expect((await read(clusterOf("auto"), limit)).notes).toEqual([])
     expect((await read(clusterOf("affinity", 4097), GIB)).notes).toEqual([
       "layout affinity takes at most 4096 shards, got 4097; fast is taken instead",

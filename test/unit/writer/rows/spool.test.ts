@@ -80,6 +80,20 @@ describe("a remembered source", () => {
     }
   })
 
+  it("keeps nothing of an input that says that it is too large", async () => {
+    for (const [rows, readings] of [
+      [100, 2],
+      [2, 1],
+      [undefined, 1],
+    ] as const) {
+      const source = Object.assign(counted(true), { countRows: async () => rows })
+      const twice = remembered(source, 2000)
+      await read(twice)
+      expect(await read(twice)).toEqual([batch("a"), batch("b")])
+      expect(source.readings).toBe(readings)
+    }
+  })
+
   it("is read again if rows are bad, so that each reading reports them", async () => {
     const source = counted(true, 2)
     const twice = remembered(source, 10_000)
