@@ -13,6 +13,8 @@ type CreateCommand = (io: Io, exitWith: (code: number) => void) => Command
 const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
   plan: async () => (await import("./commands/plan.js")).planCommand,
   build: async () => (await import("./commands/build.js")).buildCommand,
+  export: async () => (await import("./commands/export.js")).exportCommand,
+  import: async () => (await import("./commands/import.js")).importCommand,
   query: async () => (await import("./commands/query.js")).queryCommand,
   get: async () => (await import("./commands/get.js")).getCommand,
   info: async () => (await import("./commands/info.js")).infoCommand,

@@ -71,7 +71,7 @@ export function addRouteOptions(command: Command): Command {
 }
 
 /** How a query is routed, with the context typed by the snapshot's fields. */
-export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["fields"]): RouteOptions =>
+export const routeOptions = (flags: RouteFlags, fields: SnapshotInfo["context"]): RouteOptions =>
   withoutUndefined({
     probes: flags.probes,
     shards: flags.shards,

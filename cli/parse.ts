@@ -7,6 +7,7 @@ import type { GateName, SnapshotInfo } from "../src/index.js"
 import { parseJson } from "../src/json.js"
 import { FIELD_TYPES, type FieldType, type FieldValue, type Id } from "../src/records.js"
 import { GATE_NAMES } from "../src/release/gates/options.js"
+import type { ContextType } from "../src/sharding/strategy.js"
 import { indexSettings } from "../src/shards/registry.js"
 import { listOf, shortened } from "../src/wording.js"
 import { DURATION, durationSeconds } from "./duration.js"
@@ -190,6 +191,7 @@ export function collectIndexOption(
 
 /** An id as the snapshot has them: text, or an integer of 64 bits. */
 export function parseId(text: string, idType: string): Id {
+  if (idType === "mixed") return parseMixedId(text)
   if (idType !== "int64") return text
   const id = parseInt64(text)
   if (id !== undefined) return id
@@ -202,11 +204,26 @@ function parseInt64(text: string): bigint | undefined {
   return BigInt.asIntN(64, value) === value ? value : undefined
 }
 
+/** Where ids are of both types: digits are an integer, anything else a string; one of digits is in quotes. */
+function parseMixedId(text: string): Id {
+  const integer = parseInt64(text)
+  if (integer !== undefined) return integer
+  return /^"-?\d+"$/.test(text) ? text.slice(1, -1) : text
+}
+
+/** Beyond the types of fields there are integers without sign, and bytes, which are given as text. */
+function parseContextValue(text: string, type: ContextType): FieldValue | Uint8Array | undefined {
+  if (type === "bytes") return new TextEncoder().encode(text)
+  if (type !== "uint64") return parseFieldValue(text, type)
+  const value = /^\d{1,20}$/.test(text) ? BigInt(text) : undefined
+  return value !== undefined && BigInt.asUintN(64, value) === value ? value : undefined
+}
+
 /** Values of `--context`, typed by the snapshot's fields. */
 export function parseContext(
   context: Readonly<Record<string, string>>,
-  fields: SnapshotInfo["fields"],
-): Readonly<Record<string, FieldValue>> {
+  fields: SnapshotInfo["context"],
+): Readonly<Record<string, FieldValue | Uint8Array>> {
   const typed = Object.entries(context).map(([name, text]) => {
     const field = fields.find((candidate) => candidate.name === name)
     if (field === undefined) {
@@ -219,7 +236,7 @@ export function parseContext(
             )}`
       throw usageError(`--context ${name}=…: the snapshot has no field ${name}: ${known}`, { field: name })
     }
-    const value = parseFieldValue(text, field.type)
+    const value = parseContextValue(text, field.type)
     if (value === undefined) {
       throw usageError(
         `--context ${name}=…: expected a value of type ${field.type}, got ${JSON.stringify(text)}`,

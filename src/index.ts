@@ -163,6 +163,13 @@ export {
   evaluateSnapshot,
 } from "./release/eval/evaluate.js"
 export {
+  buildExported,
+  type ExportOptions,
+  type ExportReport,
+  exportSnapshot,
+} from "./release/exchange/export.js"
+export { type ImportOptions, type ImportReport, importSnapshot } from "./release/exchange/import.js"
+export {
   GATE_NAMES,
   type GateName,
   type GateOptions,

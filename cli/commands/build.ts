@@ -3,14 +3,17 @@ import { withoutUndefined } from "../../src/defined.js"
 import {
   type BuildOptions,
   type BuildReport,
+  buildExported,
   buildSnapshot,
   type ChosenSettings,
   type CollectSummary,
   chooseSettings,
+  type ExportReport,
   openSource,
   type ShardingOptions,
 } from "../../src/index.js"
 import { readLive } from "../../src/manifest/current.js"
+import { FORMAT_NAMES } from "../../src/manifest/formats.js"
 import { shortened } from "../../src/wording.js"
 import { addBuildOptions, addMappingOptions, addShardingOptions, type BuildFlags } from "../build-options.js"
 import { type BuildRequest, hasAutoShards, resolveBuild } from "../build-request.js"
@@ -34,6 +37,7 @@ import {
 import { withSummary } from "../summary.js"
 import { describeTimings } from "../timings.js"
 import { usageError } from "../usage-error.js"
+import { renderExport } from "./export.js"
 
 const NOTES = `
 Inputs are Parquet, CSV, JSON Lines (also .gz, .zst), Arrow IPC or .npy: files, globs, s3:// objects, "-" for standard
@@ -60,7 +64,11 @@ export function buildCommand(io: Io): Command {
   addMappingOptions(command)
   addStorageOptions(command)
   addOutputOptions(command)
-  return command.action(async (inputs: readonly string[], flags: BuildFlags) => {
+  command
+    .option("--input-format <name>", "format of the inputs, where --format names that of the snapshot")
+    .option("--prefix <url>", "with --format shardyfusion: s3:// URL that the root will be at; default: --to")
+  return command.action(async (inputs: readonly string[], given: ExportedFlags) => {
+    const { flags, written } = formatsOf(given)
     // A configuration that can't be read names no summary file, but the flag does.
     let summaryFile = flags.summaryFile
     await withSummary(
@@ -70,7 +78,15 @@ export function buildCommand(io: Io): Command {
         const config = await loadConfig(flags.config, io)
         summaryFile ??= config["summary-file"]
         try {
-          const report = await runBuild(resolveBuild(inputs, flags, config), flags, io)
+          const request = resolveBuild(inputs, flags, config)
+          if (written !== undefined) {
+            const exported = await runExported(request, flags, { format: written, prefix: given.prefix }, io)
+            const document = { ...exported, replaced: exported.replaced ?? null }
+            if (flags.json) printJson(io, document)
+            else io.stdout.write(renderExport(exported, io))
+            return document
+          }
+          const report = await runBuild(request, flags, io)
           const document = reportDocument(report)
           if (flags.json) printJson(io, document)
           else io.stdout.write(renderReport(report, paintFor(io.stdout, io.env), widthOf(io.stdout)))
@@ -82,6 +98,64 @@ export function buildCommand(io: Io): Command {
       },
     )
   })
+}
+
+interface ExportedFlags extends BuildFlags {
+  readonly inputFormat?: string
+  readonly prefix?: string
+}
+
+/** `--format` names the format of the inputs, or one that a snapshot is to be written in. */
+function formatsOf({ inputFormat, ...given }: ExportedFlags): {
+  readonly flags: BuildFlags
+  readonly written: string | undefined
+} {
+  const { format, ...others } = given
+  const written = FORMAT_NAMES.slice(1).find((name) => name === format)
+  if (written === undefined && inputFormat !== undefined && format !== undefined)
+    throw usageError(`--input-format and --format ${format} are both of the inputs: give one of them`)
+  const ofInputs = written === undefined ? (format ?? inputFormat) : inputFormat
+  return { flags: { ...others, ...(ofInputs !== undefined && { format: ofInputs }) }, written }
+}
+
+/** Builds, and writes what was built in the format of another program. */
+async function runExported(
+  { inputs, source, queries, build }: BuildRequest,
+  flags: BuildFlags,
+  { format, prefix }: { readonly format: string; readonly prefix: string | undefined },
+  io: Io,
+): Promise<ExportReport> {
+  if (build.publish === false)
+    throw usageError(`--no-publish goes with our own format only: what is written as ${format} becomes live`)
+  const progress = createProgress(io, { quiet: flags.quiet })
+  try {
+    if (build.gates !== undefined) progress.line(`gates go with our own format only: none is checked`)
+    const settled = await settle(inputs, source, build, io, progress.line)
+    const opened = await openSource(inputs, source)
+    const { to, sharding: _, publish: _publish, gates: _gates, retention: _retention, ...rest } = build
+    const logger = createLogger(io, progress, flags.debug)
+    const { exported } = await buildExported(
+      opened,
+      {
+        ...rest,
+        ...settled,
+        ...(queries && { queries: await openSource(queries.inputs, queries.source) }),
+        signal: io.signal,
+        onProgress: progress.show,
+        logger,
+      },
+      {
+        ...withoutUndefined({ prefix, store: build.store, tempDir: build.tempDir }),
+        to,
+        format,
+        signal: io.signal,
+        logger,
+      },
+    )
+    return exported
+  } finally {
+    progress.end()
+  }
 }
 
 const reportDocument = (report: BuildReport): object => ({

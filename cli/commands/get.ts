@@ -36,9 +36,9 @@ export function getCommand(io: Io): Command {
   addOutputOptions(command)
   return command.action((url: string, ids: readonly string[], flags: ReaderFlags & RouteFlags) =>
     withReader(io, url, flags, async (reader) => {
-      const { idType, fields, run } = reader.snapshot
+      const { idType, context, run } = reader.snapshot
       const typedIds = ids.map((id) => parseId(id, idType))
-      const route: RouteOptions = routeOptions(flags, fields)
+      const route: RouteOptions = routeOptions(flags, context)
       const found = await reader.get(typedIds, { ...route, signal: io.signal })
       const records = found.filter((record) => record !== undefined).map(recordDocument)
       const missing = typedIds.filter((_, i) => found[i] === undefined)

@@ -1,8 +1,9 @@
 import { Command } from "commander"
-import type { History, HistoryPublication, HistorySnapshot, Manifest, Publication } from "../../src/index.js"
+import type { History, HistoryPublication, HistorySnapshot, Publication } from "../../src/index.js"
 import { readHistory } from "../../src/maintenance/history.js"
 import { snapshotBytes } from "../../src/manifest/figures.js"
 import { certifiedRecall, defaultProbes } from "../../src/recall/curves.js"
+import type { Snapshot } from "../../src/snapshot/snapshot.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
 import { addOutputOptions, addStorageOptions, type OutputFlags, type StorageFlags } from "../options.js"
@@ -49,9 +50,10 @@ export function historyCommand(io: Io): Command {
   )
 }
 
-function historyDocument(url: string, { live, publications, unpublished, total }: History): object {
+function historyDocument(url: string, { format, live, publications, unpublished, total }: History): object {
   return {
     url,
+    format,
     live: live?.run ?? null,
     publishedAt: live?.publishedAt.toISOString() ?? null,
     publications: publications.map((entry) => ({
@@ -86,7 +88,7 @@ const snapshotDocument = ({ key, pinned, manifest, problem }: HistorySnapshot): 
   strategy: manifest?.sharding.strategy ?? null,
   backend: manifest?.backend ?? null,
   recall: recallAt10(manifest) ?? null,
-  buildMs: manifest?.build.timingsMs.total ?? null,
+  buildMs: manifest?.build?.timingsMs.total ?? null,
   pinned,
   problem: problem ?? null,
 })
@@ -138,14 +140,14 @@ const snapshotCells = ({ run, manifest }: HistorySnapshot): string[] => [
   manifest?.sharding.strategy ?? "",
   manifest?.backend ?? "",
   recallCell(manifest),
-  manifest?.build.timingsMs.total === undefined ? "" : formatDuration(manifest.build.timingsMs.total),
+  manifest?.build?.timingsMs.total === undefined ? "" : formatDuration(manifest.build.timingsMs.total),
 ]
 
 /** Recall of the ten nearest at the snapshot's own number of probes. */
-const recallAt10 = (manifest: Manifest | undefined): number | undefined =>
+const recallAt10 = (manifest: Snapshot | undefined): number | undefined =>
   manifest?.recall && certifiedRecall(manifest.recall, 10, defaultProbes(manifest.sharding))?.mean
 
-function recallCell(manifest: Manifest | undefined): string {
+function recallCell(manifest: Snapshot | undefined): string {
   const recall = recallAt10(manifest)
   return recall === undefined ? "" : formatShare(recall)
 }

@@ -90,7 +90,7 @@ export function queryCommand(io: Io): Command {
 
 const search = (reader: Reader, vector: Float32Array, flags: QueryFlags, io: Io): Promise<SearchResult> =>
   reader.search(vector, {
-    ...routeOptions(flags, reader.snapshot.fields),
+    ...routeOptions(flags, reader.snapshot.context),
     ...(flags.targetRecall !== undefined && { targetRecall: flags.targetRecall }),
     k: flags.k,
     signal: io.signal,

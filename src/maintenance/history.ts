@@ -3,10 +3,12 @@ import { inLanes } from "../async/lanes.js"
 import { isVecsnapError } from "../errors.js"
 import { nothingPublished, readManifest, readPointer } from "../manifest/current.js"
 import { isUnreadable } from "../manifest/document.js"
+import { vecsnapFormat } from "../manifest/format.js"
+import { type RootPointer, readOtherPointer } from "../manifest/formats.js"
 import { type HistoryEntry, listManifests } from "../manifest/history.js"
 import { PIN_PREFIX, parseKey } from "../manifest/keys.js"
-import type { Manifest } from "../manifest/manifest.js"
 import { type Publication, publicationsOf } from "../manifest/pointer.js"
+import type { Snapshot } from "../snapshot/snapshot.js"
 import { type Root, type RootCallOptions, withRoot } from "../storage/root.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 
@@ -17,7 +19,7 @@ export interface HistorySnapshot {
   readonly key: string
   readonly pinned: boolean
   /** Absent if the manifest is damaged, or gone with the snapshot, as `problem` tells. */
-  readonly manifest?: Manifest
+  readonly manifest?: Snapshot
   readonly problem?: string
 }
 
@@ -29,6 +31,8 @@ export interface HistoryPublication extends HistorySnapshot {
 }
 
 export interface History {
+  /** Name of the format of the root: "vecsnap", or another. */
+  readonly format: string
   readonly live: Publication | undefined
   /** Newest first, `limit` at most. */
   readonly publications: readonly HistoryPublication[]
@@ -53,6 +57,8 @@ const CONCURRENCY = 8
 export async function readHistory(root: Root, options: HistoryOptions = {}): Promise<History> {
   return withRoot(root, options, async (store) => {
     const { limit = Number.POSITIVE_INFINITY, signal } = options
+    const other = await readOtherPointer(store, { signal })
+    if (other !== undefined) return readOtherHistory(store, other, limit, { signal })
     const pointer = await readPointer(store, { signal })
     const stored = await listManifests(store, { signal })
     if (pointer === undefined && stored.length === 0) throw nothingPublished(store)
@@ -68,6 +74,7 @@ export async function readHistory(root: Root, options: HistoryOptions = {}): Pro
     })
     const unpublished = stored.filter(({ run }) => !known.has(run)).slice(0, limit)
     return {
+      format: vecsnapFormat.name,
       live: publications[0],
       publications: await inLanes(publications.slice(0, limit), CONCURRENCY, async (publication, _, i) => ({
         ...(await read(publication.run, publication.manifest)),
@@ -84,6 +91,43 @@ export async function readHistory(root: Root, options: HistoryOptions = {}): Pro
   })
 }
 
+/** Where the pointer remembers nothing, what is stored was published, the live snapshot last. */
+async function readOtherHistory(
+  store: ObjectStore,
+  { format, run, manifest, publishedAt }: RootPointer,
+  limit: number,
+  options: CallOptions,
+): Promise<History> {
+  const listed = (await format.listPublished?.(store, options)) ?? []
+  const before = listed.filter((entry) => entry.manifest !== manifest)
+  const publications = [{ run, manifest, createdAt: publishedAt }, ...before].map(
+    (entry, i): Publication => ({
+      number: before.length + 1 - i,
+      run: entry.run,
+      manifest: entry.manifest,
+      publishedAt: entry.createdAt,
+      action: "publish",
+    }),
+  )
+  const read = async (key: string): Promise<Pick<HistorySnapshot, "manifest" | "problem">> =>
+    orExplained(() => format.readSnapshot(store, key, options))
+  return {
+    format: format.name,
+    live: publications[0],
+    publications: await inLanes(publications.slice(0, limit), CONCURRENCY, async (publication, _, i) => ({
+      run: publication.run,
+      key: publication.manifest,
+      pinned: false,
+      ...(await read(publication.manifest)),
+      publication,
+      live: i === 0,
+      replacedBy: publications[i - 1],
+    })),
+    total: publications.length,
+    unpublished: [],
+  }
+}
+
 async function readPins(store: ObjectStore, options: CallOptions): Promise<ReadonlySet<string>> {
   const pins = new Set<string>()
   for await (const { key } of store.list(PIN_PREFIX, options)) {
@@ -98,8 +142,14 @@ async function readOrExplain(
   key: string,
   options: CallOptions,
 ): Promise<Pick<HistorySnapshot, "manifest" | "problem">> {
+  return orExplained(() => readManifest(store, key, options))
+}
+
+async function orExplained(
+  read: () => Promise<Snapshot>,
+): Promise<Pick<HistorySnapshot, "manifest" | "problem">> {
   try {
-    return { manifest: await readManifest(store, key, options) }
+    return { manifest: await read() }
   } catch (error) {
     if (isVecsnapError(error, "NotFound")) return { problem: "collected" }
     if (isUnreadable(error)) return { problem: error.message }

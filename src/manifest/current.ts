@@ -24,7 +24,13 @@ export async function readPointer(
 ): Promise<LivePointer | undefined> {
   return withRoot(root, options, async (store) => {
     const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
-    return object && pointerAsRead(object)
+    try {
+      return object && pointerAsRead(object)
+    } catch (error) {
+      // Not before: all formats are loaded then.
+      if (object !== undefined) (await import("./formats.js")).refuseOther(store, object.body)
+      throw error
+    }
   })
 }
 

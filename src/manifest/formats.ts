@@ -2,7 +2,7 @@
  * The formats that a root may have, and what readers ask of a root whatever its format: what is live, and the
  * snapshot of a run. A format is added by its folder and one line here.
  */
-import { isVecsnapError, messageOf } from "../errors.js"
+import { isVecsnapError, messageOf, unsupported } from "../errors.js"
 import { parseJson } from "../json.js"
 import type { Json } from "../records.js"
 import type { SnapshotFormat, SnapshotPointer } from "../snapshot/format.js"
@@ -18,6 +18,12 @@ import { POINTER_KEY } from "./keys.js"
 import { shardyfusionFormat } from "./shardyfusion/format.js"
 
 const FORMATS: readonly SnapshotFormat[] = [vecsnapFormat, shardyfusionFormat]
+
+/** Names of all formats; ours is the first. */
+export const FORMAT_NAMES: readonly string[] = FORMATS.map(({ name }) => name)
+
+export const formatByName = (name: string): SnapshotFormat | undefined =>
+  FORMATS.find((format) => format.name === name)
 
 /** A pointer, and the format that it is of. */
 export interface RootPointer extends SnapshotPointer {
@@ -55,6 +61,28 @@ export async function readRootPointerIfChanged(
   const object = await store.getIfChanged(POINTER_KEY, etag, { ...options, maxBytes: POINTER_MAX_BYTES })
   if (object === undefined || object === "unchanged") return object
   return asRead(object)
+}
+
+/**
+ * The pointer of a root that has another format than ours; `undefined` if it has none, or ours. Throws
+ * `Corrupt` if it is damaged.
+ */
+export async function readOtherPointer(
+  store: ObjectStore,
+  options?: CallOptions,
+): Promise<RootPointer | undefined> {
+  const object = await store.get(POINTER_KEY, { ...options, maxBytes: POINTER_MAX_BYTES })
+  return object === undefined || formatOf(object.body) === vecsnapFormat ? undefined : asRead(object)
+}
+
+/** Throws `Unsupported` if a pointer is one of another format than ours: only reading knows these. */
+export function refuseOther({ url }: ObjectStore, pointer: Uint8Array): void {
+  const { name } = formatOf(pointer)
+  if (name === vecsnapFormat.name) return
+  throw unsupported(`${url} has snapshots of the format ${name}, which can only be read: import it first`, {
+    url,
+    format: name,
+  })
 }
 
 function asRead(object: StoredObject): RootPointer {

@@ -86,6 +86,7 @@ function describeSnapshot(
     metric: schema.metric,
     idType: schema.id.type,
     fields: schema.fields.map(({ name, type }) => ({ name, type })),
+    context: strategyContextOf(snapshot).fields.map(({ name, type }) => ({ name, type })),
     model: schema.model,
     backend,
     strategy: strategyType(sharding.strategy).name,

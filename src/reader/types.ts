@@ -5,6 +5,7 @@ import type { Logger } from "../logger.js"
 import type { Estimate, RecallCertificate } from "../recall/curves.js"
 import type { FieldType, FieldValue, Id, Json, SnapshotIdType, StoredRecord } from "../records.js"
 import type { StrategyName } from "../sharding/registry.js"
+import type { ContextType, QueryContext } from "../sharding/strategy.js"
 import type { TrustOptions } from "../shards/pools.js"
 import type { BackendName } from "../shards/registry.js"
 import type { TrustedKeyOption } from "../snapshot/signatures/keys.js"
@@ -133,7 +134,7 @@ export interface RouteOptions {
   /** These shards and no others; required by `explicit` snapshots. "all" searches every shard. */
   readonly shards?: readonly number[] | "all" | undefined
   /** For `cel` snapshots: values of the expression's variables. */
-  readonly context?: Readonly<Record<string, FieldValue>> | undefined
+  readonly context?: QueryContext | undefined
 }
 
 export interface SearchOptions extends RouteOptions {
@@ -216,6 +217,8 @@ export interface SnapshotInfo {
   readonly metric: Metric
   readonly idType: SnapshotIdType
   readonly fields: readonly { readonly name: string; readonly type: FieldType }[]
+  /** What queries may be routed by: its fields, or what the format says in their place. */
+  readonly context: readonly { readonly name: string; readonly type: ContextType }[]
   readonly model: string | undefined
   readonly backend: BackendName
   readonly strategy: StrategyName

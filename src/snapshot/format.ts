@@ -12,6 +12,8 @@
  * - A snapshot never changes. Only the pointer does.
  */
 import type { Json } from "../records.js"
+import type { ShardRows } from "../shards/backend.js"
+import type { BackendName } from "../shards/registry.js"
 import type { CallOptions, ObjectStore, StoredObject } from "../storage/store.js"
 import type { AnyNpyArray } from "../vectors/npy.js"
 import type { SignedStatement } from "./signatures/verdict.js"
@@ -41,6 +43,12 @@ export interface SnapshotFormat {
   findRun(store: ObjectStore, run: string, options?: CallOptions): Promise<SnapshotAddress>
 
   /**
+   * The snapshots that were published, newest first, by what is stored. Absent where the pointer remembers
+   * them.
+   */
+  listPublished?(store: ObjectStore, options?: CallOptions): Promise<readonly ListedSnapshot[]>
+
+  /**
    * What was published before the live snapshot, newest first, to be opened in its place if that cannot be
    * described any more. Absent where nothing but the live snapshot may answer.
    */
@@ -65,6 +73,44 @@ export interface SnapshotFormat {
     snapshot: Pick<Snapshot, "artifacts">,
     options?: CallOptions,
   ): Promise<Readonly<Record<string, AnyNpyArray>>>
+
+  /**
+   * Stores a snapshot in this format and makes it live, if what was live when it was begun still is. Absent
+   * where that is not done by writing a snapshot as a whole.
+   */
+  write?(store: ObjectStore, content: SnapshotContent, options: WriteOptions): Promise<WrittenSnapshot>
+}
+
+/** What a snapshot is to be made of. */
+export interface SnapshotContent {
+  /** What it is like; files and folders are those of where it comes from. */
+  readonly snapshot: Snapshot
+  /** The arrays of its strategy. */
+  readonly artifacts: Readonly<Record<string, AnyNpyArray>>
+  /** Shards that hold rows, by rising number. */
+  readonly shards: readonly number[]
+  /** All rows of a shard, in order of id. */
+  readShard(shard: number): Promise<ShardRows>
+}
+
+export interface WriteOptions extends CallOptions {
+  /** Default: that of the content. */
+  readonly backend?: BackendName | undefined
+  /** URL that the root will be at, where stored names of files begin with it; default: that of the store. */
+  readonly prefix?: string | undefined
+  readonly tempDir?: string | undefined
+  /** Told after each shard. */
+  readonly onShard?: ((done: number, of: number) => void) | undefined
+}
+
+export interface WrittenSnapshot extends SnapshotAddress {
+  /** Run that was live before. */
+  readonly replaced: string | undefined
+  readonly rows: number
+  /** Empty ones included. */
+  readonly shards: number
+  /** Of all files of shards. */
+  readonly bytes: number
 }
 
 export interface ReadSnapshotOptions extends CallOptions {
@@ -77,6 +123,10 @@ export interface SnapshotAddress {
   readonly run: string
   /** Key of its manifest. */
   readonly manifest: string
+}
+
+export interface ListedSnapshot extends SnapshotAddress {
+  readonly createdAt: Date
 }
 
 /** What is live, as the pointer says, and which version of the pointer that is. */

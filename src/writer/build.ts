@@ -8,7 +8,7 @@
 
 import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
-import { needsTraining, resolveSharding, strategyType } from "../sharding/registry.js"
+import { needsTraining, resolveDescription, resolveSharding, strategyType } from "../sharding/registry.js"
 import { backendByName } from "../shards/registry.js"
 import { recordsSource } from "../sources/records.js"
 import { expectingDim, type Source, type SourceColumns } from "../sources/source.js"
@@ -31,9 +31,14 @@ export async function planBuild(input: BuildInput, options: WriterOptions): Prom
     isSource(input) ? input : recordsSource(input, { fields: given.fields ?? {} }),
     given.logger,
   )
-  const chosen = given.sharding === undefined ? await chooseFor(source, options) : undefined
+  const { placedBy } = given
+  const isOpen = given.sharding === undefined && placedBy === undefined
+  const chosen = isOpen ? await chooseFor(source, options) : undefined
   const resolved = chosen === undefined ? given : { ...given, backend: chosen.backend }
-  const sharding = resolveSharding(given.sharding ?? chosen!.sharding)
+  const sharding =
+    placedBy === undefined
+      ? resolveSharding(given.sharding ?? chosen!.sharding)
+      : resolveDescription(placedBy.sharding)
   if (resolved.routingFrom !== undefined && !needsTraining(sharding)) {
     throw invalidInput(
       `option routingFrom takes trained routing, but strategy ${sharding.strategy} is not trained`,

@@ -10,11 +10,18 @@ import { buildMemoryDefault, machineLimits } from "../machine.js"
 import type { QueryInput } from "../recall/queries.js"
 import { FIELD_TYPES, type FieldType, type Json } from "../records.js"
 import type { ShardingOptions } from "../sharding/registry.js"
+import type { RoutingArtifacts, ShardingDescription } from "../sharding/strategy.js"
 import { type IndexOptions, resolveIndexOptions } from "../shards/options.js"
 import { BACKEND_NAMES, type BackendName, backendByName, DEFAULT_BACKEND } from "../shards/registry.js"
 import type { StoreOptions } from "../storage/open.js"
 import { METRICS, type Metric } from "../vectors/metric.js"
 import { kindOf } from "../wording.js"
+
+/** The routing of rows that were placed elsewhere, as a manifest describes it, with its arrays. */
+export interface Placement {
+  readonly sharding: ShardingDescription
+  readonly artifacts: RoutingArtifacts
+}
 
 export interface WriterOptions {
   /**
@@ -37,6 +44,11 @@ export interface WriterOptions {
    * Take trained routing (centroids, hyperplanes) from the live snapshot at this root instead of training.
    */
   readonly routingFrom?: string | undefined
+  /**
+   * Where rows are placed already: each names its shard, and queries find them by this. In place of
+   * `sharding`.
+   */
+  readonly placedBy?: Placement | undefined
   /** Label of the embedding model, recorded in the manifest. */
   readonly model?: string | undefined
   /** Recorded in the manifest as given: an object of whatever JSON can hold. */

@@ -39,7 +39,8 @@ export interface ShardedRows {
 export async function rowsToShards(job: Job): Promise<ShardedRows> {
   const { options, sharding, run, clock, scratch, signal } = job
 
-  const training = needsTraining(sharding) && options.routingFrom === undefined ? sharding : undefined
+  const isTrained = options.routingFrom !== undefined || options.placedBy !== undefined
+  const training = needsTraining(sharding) && !isTrained ? sharding : undefined
   const source = training ? readableTwice(job, training) : job.source
   const trained = training && (await train({ ...job, source }, training))
   for (const note of trained?.notes ?? []) options.logger.warn({ run: run.run }, note)

@@ -5,11 +5,13 @@
 
 import { inspectPointer, nothingPublished } from "../../manifest/current.js"
 import { vecsnapFormat } from "../../manifest/format.js"
+import { assertPointerSigned, type RootPointer, readOtherPointer } from "../../manifest/formats.js"
 import { findManifest, listManifests } from "../../manifest/history.js"
 import { POINTER_KEY, parseKey } from "../../manifest/keys.js"
 import { liveOf, type Pointer } from "../../manifest/pointer.js"
 import { signedManifest, signedPublication } from "../../manifest/signed.js"
 import { assertTrust, type TrustOptions } from "../../shards/pools.js"
+import type { SnapshotFormat } from "../../snapshot/format.js"
 import { loadTrustedKeys, type TrustedKey, type TrustedKeyOption } from "../../snapshot/signatures/keys.js"
 import { assertSigned, distrusted, judgeSignatures } from "../../snapshot/signatures/verdict.js"
 import { sha256OfBytes } from "../../storage/checksum.js"
@@ -66,6 +68,8 @@ export interface VerifiedSnapshot {
 
 export interface VerifyReport {
   readonly url: string
+  /** Name of the format of the root: "vecsnap", or another. */
+  readonly format: string
   readonly deep: boolean
   /** Whether nothing is missing or damaged. */
   readonly intact: boolean
@@ -92,6 +96,8 @@ export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promi
   return withRoot(root, options, async (store) => {
     const { snapshot = "live", trustedKeys, signal } = options
     const trusted = trustedKeys && (await loadTrustedKeys("trustedKeys", trustedKeys))
+    const other = await readOtherPointer(store, { signal })
+    if (other !== undefined) return verifyOther(store, other, options, trusted)
     const pointer = await inspectPointer(store, { signal })
     const damage = pointer !== undefined && "problem" in pointer ? pointer.problem : undefined
     const live = pointer !== undefined && "run" in pointer ? pointer : undefined
@@ -119,6 +125,7 @@ export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promi
       const { objects, ...checked } = verifier.checked()
       return {
         url: store.url,
+        format: vecsnapFormat.name,
         deep: options.deep === true,
         intact: faults.length === 0,
         live: live?.run,
@@ -134,6 +141,50 @@ export async function verifyRoot(root: Root, options: VerifyOptions = {}): Promi
         checked: { ...checked, objects: objects + (pointer === undefined ? 0 : 1) },
       }
     })
+  })
+}
+
+/** {@link verifyRoot} of a root of another format, whose pointer can be read. */
+async function verifyOther(
+  store: ObjectStore,
+  pointer: RootPointer,
+  options: VerifyOptions,
+  trusted: readonly TrustedKey[] | undefined,
+): Promise<VerifyReport> {
+  const { snapshot = "live", signal } = options
+  const { format, run, manifest } = pointer
+  if (trusted !== undefined) assertPointerSigned(pointer, trusted)
+  const runs = new Map([[manifest, run]])
+  if (snapshot === "all") {
+    for (const entry of (await format.listPublished?.(store, { signal })) ?? [])
+      runs.set(entry.manifest, entry.run)
+  } else if (snapshot !== "live" && snapshot !== run) {
+    format.assertRun("snapshot", snapshot)
+    runs.clear()
+    runs.set((await format.findRun(store, snapshot, { signal })).manifest, snapshot)
+  }
+  return withVerifier(store, { ...options, format }, async (verifier) => {
+    const checks: SnapshotCheck[] = []
+    for (const key of runs.keys()) checks.push(await verifier.check(key))
+    const faults = mergeFaults(checks, manifest, [], (key) => runs.get(key)!)
+    const { objects, ...checked } = verifier.checked()
+    return {
+      url: store.url,
+      format: format.name,
+      deep: options.deep === true,
+      intact: faults.length === 0,
+      live: run,
+      signedBy: undefined,
+      snapshots: checks.map((check) => ({
+        run: runs.get(check.key)!,
+        manifest: check.key,
+        live: check.key === manifest,
+        intact: check.faults.length === 0,
+        rows: check.snapshot?.rows,
+      })),
+      faults: faults.map((fault) => ({ ...fault, advice: OTHER_FORMAT_ADVICE })),
+      checked: { ...checked, objects: objects + 1 },
+    }
   })
 }
 
@@ -159,12 +210,13 @@ export async function withVerifier<T>(
     signal,
     trust,
     isolation,
-  }: DepthOptions & Pick<VerifierOptions, "believe">,
+    format = vecsnapFormat,
+  }: DepthOptions & Pick<VerifierOptions, "believe"> & { readonly format?: SnapshotFormat },
   use: (verifier: Verifier) => Promise<T>,
 ): Promise<T> {
   assertTrust({ trust, isolation })
   return withTempDir(tempDir, "vecsnap-verify", async (dir) => {
-    const verifier = createVerifier(store, vecsnapFormat, { deep, dir, believe, signal, trust, isolation })
+    const verifier = createVerifier(store, format, { deep, dir, believe, signal, trust, isolation })
     try {
       return await use(verifier)
     } finally {
@@ -185,6 +237,7 @@ function mergeFaults(
   checks: readonly SnapshotCheck[],
   liveKey: string | undefined,
   ofPointer: readonly { readonly message: string | undefined; readonly advice: string }[],
+  runOfKey: (key: string) => string = runOf,
 ): readonly Fault[] {
   const merged = new Map<string, { readonly found: Found; readonly keys: string[] }>()
   for (const { key, faults } of checks) {
@@ -200,7 +253,7 @@ function mergeFaults(
   const others = Array.from(merged.values(), ({ found, keys }) => ({
     ...found,
     advice: liveKey === undefined || keys.includes(liveKey) ? LIVE_ADVICE : OTHER_ADVICE,
-    runs: keys.map(runOf),
+    runs: keys.map(runOfKey),
   }))
   return [...pointer, ...others]
 }
@@ -209,4 +262,5 @@ const REPAIR_ADVICE = "make an intact snapshot live with --repair-pointer"
 const SIGN_ADVICE = "find out who wrote it, then make a signed snapshot live with --repair-pointer --sign-key"
 const LIVE_ADVICE =
   "restore the object, or make an intact snapshot live with --repair-pointer and build again"
+const OTHER_FORMAT_ADVICE = "restore the object, or publish again with the program that wrote it"
 const OTHER_ADVICE = "restore the object, or build again; the live snapshot does not need it"

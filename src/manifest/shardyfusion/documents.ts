@@ -55,7 +55,7 @@ export interface CelMeta {
   readonly values: readonly (string | number | bigint | Uint8Array)[] | undefined
 }
 
-const FORMAT_VERSION = 4
+export const FORMAT_VERSION = 4
 
 /** Columns of `build_meta`, in order; all must be there. */
 export const META_COLUMNS = [
@@ -85,7 +85,7 @@ export const SHARD_COLUMNS = [
   "writer_info",
 ] as const
 
-const METRICS: Readonly<Record<string, Metric>> = { cosine: "cosine", l2: "l2", dot_product: "dot" }
+export const METRICS: Readonly<Record<string, Metric>> = { cosine: "cosine", l2: "l2", dot_product: "dot" }
 const STRATEGIES = ["cluster", "lsh", "explicit", "cel"] as const
 const KEY_ENCODINGS = ["raw", "u64be", "u32be", "utf8"]
 const CEL_TYPES = ["int", "uint", "double", "bool", "string", "bytes"] as const

@@ -2,6 +2,7 @@
  * JSON as Python's `json` module writes and reads it: bare `NaN` and `Infinity`, the last of two equal keys.
  * Lossless: integers beyond 2^53 are `bigint`.
  */
+import { stringifyJson } from "../../json.js"
 import type { Json } from "../../records.js"
 
 /** As in our own JSON: what walks through it by recursion must not run out of stack, nor of time. */
@@ -95,4 +96,35 @@ function toNumber(text: string, isInteger: boolean): number | bigint {
   if (!isInteger || Number.isSafeInteger(number)) return number
   if (text.length > MAX_DIGITS) throw new SyntaxError(`it has an integer of more than ${MAX_DIGITS} digits`)
   return BigInt(text)
+}
+
+/** Python's default separators, and those that it is asked for where space matters. */
+const SPACED = [", ", ": "] as const
+const COMPACT = [",", ":"] as const
+
+/**
+ * JSON text as Python's `json.dumps(value, sort_keys=True)` has it: keys sorted by code point at every level,
+ * a space after "," and ":" unless `compact`, all but ASCII escaped.
+ */
+export function pythonJson(value: Json, { compact = false }: { readonly compact?: boolean } = {}): string {
+  const [comma, colon] = compact ? COMPACT : SPACED
+  const write = (each: Json): string => {
+    if (typeof each !== "object" || each === null) return inAscii(stringifyJson(each))
+    if (Array.isArray(each)) return `[${each.map(write).join(comma)}]`
+    const entries = Object.entries(each).sort(([a], [b]) => compareCodePoints(a, b))
+    return `{${entries.map(([key, item]) => `${inAscii(JSON.stringify(key))}${colon}${write(item)}`).join(comma)}}`
+  }
+  return write(value)
+}
+
+const inAscii = (text: string): string =>
+  text.replace(/[\u007f-\uffff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
+function compareCodePoints(a: string, b: string): number {
+  const [left, right] = [[...a], [...b]]
+  for (let i = 0; i < Math.min(left.length, right.length); i++) {
+    const order = left[i]!.codePointAt(0)! - right[i]!.codePointAt(0)!
+    if (order !== 0) return order
+  }
+  return left.length - right.length
 }

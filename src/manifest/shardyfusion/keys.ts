@@ -14,11 +14,22 @@
 import { corrupt } from "../../errors.js"
 import { isKey } from "../../storage/rules.js"
 import { quoted } from "../../wording.js"
-import { parseTime } from "./times.js"
+import { MANIFEST_PREFIX } from "../keys.js"
+import { formatStamp, parseTime } from "./times.js"
 
 const STAMP = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z`
 const MANIFEST_URL = /^s3:\/\/.+?\/(manifests\/[^/]+\/manifest)$/
 const MANIFEST_KEY = new RegExp(`^manifests/(${STAMP})_run_id=([^/]+)/manifest$`)
+
+export const SHARD_PREFIX = "shards"
+export const DB_PATH_TEMPLATE = "db={db_id:05d}"
+
+export const manifestKey = (time: Date, run: string): string =>
+  `${MANIFEST_PREFIX}${formatStamp(time)}_run_id=${run}/manifest`
+export const artifactKey = (run: string, file: string): string => `vector_meta/run_id=${run}/${file}`
+/** Nothing is tried twice under one run, so that the number of the attempt is always 0. */
+export const shardFolder = (run: string, shard: number): string =>
+  `${SHARD_PREFIX}/run_id=${run}/db=${String(shard).padStart(5, "0")}/attempt=00`
 
 /** Time and run of a manifest, by its key; `undefined` for any other key, which listings pass over. */
 export function parseManifestKey(key: string): { readonly time: Date; readonly run: string } | undefined {

@@ -5,9 +5,26 @@ import type { SnapshotPointer } from "../../snapshot/format.js"
 import type { StoredObject } from "../../storage/store.js"
 import { kindOf, quoted } from "../../wording.js"
 import { POINTER_KEY } from "../keys.js"
-import { parsePythonJson } from "./json.js"
+import { parsePythonJson, pythonJson } from "./json.js"
 import { manifestKeyOf } from "./keys.js"
-import { parseTime } from "./times.js"
+import { formatTime, parseTime } from "./times.js"
+
+const MANIFEST_CONTENT_TYPE = "application/x-sqlite3"
+
+/** Whether the properties of a pointer are those of this format, whatever their values. */
+export const isPointerDocument = ({
+  manifest_content_type: type,
+  manifest_ref: reference,
+}: Readonly<Record<string, Json>>): boolean => type !== undefined && reference !== undefined
+
+/** {@link isPointerDocument} of bytes. */
+export function isPointer(body: Uint8Array): boolean {
+  try {
+    return isPointerDocument(documentOf(body))
+  } catch {
+    return false
+  }
+}
 
 /** Throws `Corrupt` unless it has what the reference needs to open it; what else it has is ignored. */
 export function decodePointer({ body, etag }: StoredObject): SnapshotPointer {
@@ -39,3 +56,18 @@ function documentOf(body: Uint8Array): Readonly<Record<string, Json>> {
     return document as Readonly<Record<string, Json>>
   throw corrupt(`${POINTER_KEY} is ${kindOf(document)}, expected a JSON object`, { key: POINTER_KEY })
 }
+
+/** The pointer to a manifest at the URL `manifestRef`, as Python writes it. */
+export const encodePointer = (run: string, manifestRef: string, updatedAt: Date): Buffer =>
+  Buffer.from(
+    pythonJson(
+      {
+        format_version: 1,
+        manifest_content_type: MANIFEST_CONTENT_TYPE,
+        manifest_ref: manifestRef,
+        run_id: run,
+        updated_at: formatTime(updatedAt),
+      },
+      { compact: true },
+    ),
+  )

@@ -38,3 +38,9 @@ function offsetMinutes(zone: string): number | undefined {
   if (h > 23 || m > 59) return undefined
   return (sign === "-" ? -1 : 1) * (60 * h + m)
 }
+
+/** As documents have it: six digits of a fraction, or none where it is zero. */
+export const formatTime = (time: Date): string => formatStamp(time).replace(".000000Z", "Z")
+
+/** As names of directories have it, which sort by time: always six digits. */
+export const formatStamp = (time: Date): string => time.toISOString().replace("Z", "000Z")

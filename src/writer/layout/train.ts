@@ -5,17 +5,24 @@ import { invalidInput } from "../../errors.js"
 import { readArtifacts } from "../../manifest/artifacts.js"
 import { readLive } from "../../manifest/current.js"
 import type { SplitQueries } from "../../recall/queries.js"
-import type { RecordBatch } from "../../records.js"
+import { type RecordBatch, rowPlace } from "../../records.js"
 import { asksForLayout, type ResolvedCluster } from "../../sharding/cluster/options.js"
 import type { Routing } from "../../sharding/cluster/routing/routing.js"
 import { createCluster } from "../../sharding/cluster/strategy.js"
-import { adoptStrategy, createStrategy, needsTraining, trainStrategy } from "../../sharding/registry.js"
+import {
+  adoptStrategy,
+  createStrategy,
+  needsTraining,
+  restoreStrategy,
+  trainStrategy,
+} from "../../sharding/registry.js"
 import type { Strategy, StrategyContext, TrainedOptions } from "../../sharding/strategy.js"
 import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { NpyArray } from "../../vectors/npy.js"
 import { contextOf, type Job } from "../job.js"
+import type { Placement } from "../options.js"
 import { createBadRows } from "../rows/bad-rows.js"
 import { DrawnRows, drawKeys, idHashes } from "../rows/draw.js"
 import { splitGivenQueries } from "../rows/given-queries.js"
@@ -132,12 +139,29 @@ const sampledLayout = (
 export async function untrainedStrategy(job: Job, dim: number): Promise<Strategy> {
   const { options, sharding, signal } = job
   const context = contextOf(job, dim)
+  if (options.placedBy !== undefined) return placedStrategy(options.placedBy, context)
   if (!needsTraining(sharding)) return createStrategy(sharding, context)
   const store = openStore(options.routingFrom!, options.store)
   try {
     return await strategyFromSnapshot(store, sharding, context, signal)
   } finally {
     store.close()
+  }
+}
+
+/** Routes queries as those who placed the rows do; the rows say where they are. */
+async function placedStrategy(
+  { sharding, artifacts }: Placement,
+  context: StrategyContext,
+): Promise<Strategy> {
+  const strategy = await restoreStrategy(sharding, artifacts, context)
+  return {
+    ...strategy,
+    assign({ shards, origin }) {
+      const wrong = shards?.findIndex((shard) => shard < 0 || shard >= strategy.shards) ?? 0
+      if (shards !== undefined && wrong < 0) return shards
+      throw invalidInput(`${rowPlace(origin, wrong)}: its shard is missing, or none of ${strategy.shards}`)
+    },
   }
 }
 

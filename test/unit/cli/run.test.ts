@@ -7,7 +7,19 @@ import { run } from "../../../cli/run.js"
 import { captureIo } from "./capture.js"
 
 const COMMANDS = [
-  ...["build", "query", "get", "info", "shards", "history", "rollback", "publish", "runs"],
+  ...[
+    "build",
+    "export",
+    "import",
+    "query",
+    "get",
+    "info",
+    "shards",
+    "history",
+    "rollback",
+    "publish",
+    "runs",
+  ],
   ...["gc", "pin", "unpin", "verify", "diff", "warm", "health", "doctor", "config", "demo"],
 ]
 

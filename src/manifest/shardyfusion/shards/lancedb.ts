@@ -18,7 +18,7 @@ import { inverseNorm } from "../../../vectors/distance.js"
 import { quoted } from "../../../wording.js"
 import { parsePythonJson } from "../json.js"
 
-const TABLE = "vector_index"
+export const TABLE = "vector_index"
 /** The table's directory in the shard's folder. */
 export const TABLE_DIR = `${TABLE}.lance`
 
@@ -119,7 +119,7 @@ async function readLayout(table: Table, file: string, spec: ShardSpec): Promise<
 }
 
 /** The column with which writers other than the reference keep the type of an id: "int" or "str". */
-const ID_TYPE = "id_type"
+export const ID_TYPE = "id_type"
 
 const texts = (found: ArrowTable, name: string): (string | null)[] => [...(found.getChild(name) ?? [])]
 
