@@ -4,6 +4,7 @@
  */
 import { corrupt, messageOf, unsupported } from "../../errors.js"
 import type { Json } from "../../records.js"
+import { MAX_SHARDS } from "../../sharding/options.js"
 import type { Metric } from "../../vectors/metric.js"
 import { kindOf, quoted } from "../../wording.js"
 import { parsePythonJson } from "./json.js"
@@ -115,6 +116,11 @@ function decodeMeta(at: Checks, meta: Row) {
   if (createdAt === undefined) throw at.wrong("build_meta.created_at", at.shown(meta.created_at), "a time")
   const shards = at.integer("build_meta.num_dbs", meta.num_dbs)
   if (shards < 1) throw at.wrong("build_meta.num_dbs", shards, "1 or more")
+  if (shards > MAX_SHARDS)
+    throw unsupported(`${at.key} has ${shards} shards; this vecsnap reads at most ${MAX_SHARDS}`, {
+      key: at.key,
+      shards,
+    })
   for (const column of ["key_col", "db_path_template", "shard_prefix"] as const)
     at.text(`build_meta.${column}`, meta[column])
   const encoding = at.text("build_meta.key_encoding", meta.key_encoding)

@@ -82,8 +82,9 @@ async function* handedOver<T>(work: (give: (value: T) => Promise<void>) => Promi
       if (offered === undefined && !ended) await new Promise<void>((resolve) => (wake = resolve))
       if (offered === undefined) break
       const { value, taken } = offered
-      offered = undefined
+      // Still offered while it is looked at: who stops there leaves it.
       yield value
+      offered = undefined
       taken()
     }
     await running
