@@ -7,19 +7,20 @@ import { createInterface } from "node:readline"
 import { json } from "node:stream/consumers"
 import { setTimeout as delay } from "node:timers/promises"
 import { expect, it } from "vitest"
-import { buildSnapshot } from "../../src/index.js"
+import { buildSnapshot, type StoreOptions } from "../../src/index.js"
+import { cliEnvironment } from "../support/cli.js"
 import { fromRoot } from "../support/paths.js"
 import { FIELDS, makeRecords } from "../support/records.js"
-import { withTempDir } from "../support/stores.js"
+import { s3Root, withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(80, { dim: 8 })
 const vectorOf = (n: number): number[] => Array.from(RECORDS[n]!.vector as Float32Array)
 
 /** Publishes the records; their ids begin with `prefix`. */
-async function publish(root: string, prefix: string): Promise<string> {
+async function publish(root: string, prefix: string, store: StoreOptions = {}): Promise<string> {
   const records = RECORDS.map((record, n) => ({ ...record, id: `${prefix}-${n}` }))
   const sharding = { strategy: "cluster", shards: 4 } as const
-  const { run } = await buildSnapshot(records, { to: root, fields: FIELDS, sharding })
+  const { run } = await buildSnapshot(records, { to: root, store, fields: FIELDS, sharding })
   return run
 }
 
@@ -34,9 +35,14 @@ interface Service {
 
 /** Runs `use` with the service on that root. */
 async function withService(dir: string, root: string, use: (service: Service) => Promise<void>) {
-  const { PATH } = process.env
   const child = spawn(process.execPath, [fromRoot("dist/examples/service/main.js")], {
-    env: { PATH, SNAPSHOT: root, CACHE_DIR: `${dir}/cache`, PORT: "0", REFRESH_SECONDS: "0.2" },
+    env: {
+      ...cliEnvironment(),
+      SNAPSHOT: root,
+      CACHE_DIR: `${dir}/cache`,
+      PORT: "0",
+      REFRESH_SECONDS: "0.2",
+    },
     stdio: ["ignore", "pipe", "inherit"],
   })
   try {
@@ -133,10 +139,10 @@ it("the example service answers, is scraped, follows a new snapshot and ends, wi
 
 it("a fault of the machine is no fault of the caller: 503 without paths, then unhealthy", () =>
   withTempDir(async (dir) => {
-    const root = `${dir}/root`
-    await publish(root, "only")
+    const { url, store } = s3Root("service")
+    await publish(url, "only", store)
     await writeFile(`${dir}/cache`, "a file, so that no cache directory can be made")
-    await withService(dir, root, async ({ address, search }) => {
+    await withService(dir, url, async ({ address, search }) => {
       for (let n = 0; n < 5; n++) {
         const answer = await search({ vector: vectorOf(n), k: 1 })
         expect([answer.status, await answer.json()]).toEqual([503, { error: "not available now" }])

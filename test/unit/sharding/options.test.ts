@@ -117,7 +117,7 @@ describe("descriptions of manifests", () => {
     expect(() => resolveDescription({ strategy: "lsh", shards: 3, options: { bits: 0 } })).toThrow(
       expect.objectContaining({
         tag: "Corrupt",
-        message: "the manifest's sharding is damaged: sharding.bits must be an integer from 2 to 1024; got 0",
+        message: "the manifest's sharding is damaged: sharding.bits must be an integer from 1 to 1024; got 0",
       }),
     )
     expect(() =>
