@@ -11,7 +11,7 @@ import { chanceOf, seedOf } from "./chance.js"
 import { BAD, describe, fuzz, prepareBases, taskOf } from "./fuzz.js"
 import { Player } from "./pool.js"
 
-const CASES = ALL ? 300 : 60
+const CASES = ALL ? 300 : 24
 const SEED = 1
 
 let dir: string
