@@ -17,8 +17,8 @@ export function booksFor(
 ): Books {
   const rows = inSpace(space, vectors)
   const subspaces = subspacesOf(space.dim, width)
-  return trainBooks(residualsOf(formCells(space, rows, options), rows, subspaces * width), subspaces, width)
-    .books
+  const { directions } = residualsOf(formCells(space, rows, options), rows, subspaces * width)
+  return trainBooks(directions, subspaces, width).books
 }
 
 /** The content of a file of cells; every third row is a copy from elsewhere. */

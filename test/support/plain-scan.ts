@@ -4,7 +4,7 @@
  */
 import { type Books, CENTRES } from "../../src/vectors/cells/books.js"
 import { blockLength, blocksOf, codeBytes, factorPlace } from "../../src/vectors/cells/codes.js"
-import { DIRECTION_MAX } from "../../src/vectors/cells/directions.js"
+import { DIRECTION_MAX, type Directions } from "../../src/vectors/cells/directions.js"
 import type { CellsFile } from "../../src/vectors/cells/file.js"
 import { type CellSpace, inSpace } from "../../src/vectors/cells/space.js"
 import { codeLength, codeOffset, codeStart, roundToIntegers } from "../../src/vectors/kernel/codes.js"
@@ -63,12 +63,10 @@ export function plainScores(
   files: readonly CellsFile[],
   query: Float32Array,
 ): PlainRow[] {
-  const vector = inSpace(space, query)
-  const tables = plainTables(vector, books)
+  const own = plainQuery(space, query)
+  const tables = plainTables(own.vector, books)
   const { scale, least, most } = tables
   const tableOffset = Math.round(scale * least)
-  const integers = new Int16Array(codeLength(space.dim))
-  const step = f(roundToIntegers(vector, DIRECTION_MAX + 1, integers))
   const rows: { row: number; score: number }[] = []
   let low = Infinity
   let high = -Infinity
@@ -78,16 +76,8 @@ export function plainScores(
     const { directions, lengths, factorScales, offsetScales, blocks, subspaces, hasOffsets } = coded
     let block = 0
     for (let cell = 0; cell + 1 < starts.length; cell++) {
-      let sum = 0
-      for (let i = 0; i < space.dim; i++) {
-        sum += integers[i]! * directions.codes[codeStart(cell, space.dim) + codeOffset(i)]!
-      }
-      const length = lengths[cell]!
-      const isCosine = space.metric === "cosine"
-      const weight = isCosine ? directions.weights[cell]! : f(directions.weights[cell]! * length)
-      const bias = space.metric === "l2" ? f((length * length) / 2) : 0
-      const score = f(f(f(-f(f(sum) * weight)) * step) + bias)
-      const base = f(score * (isCosine ? length : 1))
+      const { score, multiplier } = centreScore(space, directions, lengths, cell, own)
+      const base = f(score * multiplier)
       const factors = factorScales[cell]!
       const offsets = hasOffsets ? offsetScales[cell]! : 0
       low = Math.min(low, f(f(base + f(factors * Math.min(least, 0))) - offsets))
@@ -130,6 +120,69 @@ export function plainScores(
     score,
     bin: Math.max(0, Math.min(BINS - 1, Math.trunc(f(f(score - low) * perScore)))),
   }))
+}
+
+interface PlainQuery {
+  readonly vector: Float32Array
+  readonly integers: Int16Array
+  readonly step: number
+}
+
+function plainQuery(space: CellSpace, query: Float32Array): PlainQuery {
+  const vector = inSpace(space, query)
+  const integers = new Int16Array(codeLength(space.dim))
+  const step = f(roundToIntegers(vector, DIRECTION_MAX + 1, integers))
+  return { vector, integers, step }
+}
+
+/** The score of a centre, and what makes a base of it. */
+function centreScore(
+  { comparison, dim }: CellSpace,
+  { codes, weights }: Directions,
+  lengths: Float32Array,
+  place: number,
+  { integers, step }: PlainQuery,
+): { readonly score: number; readonly multiplier: number } {
+  const length = lengths[place]!
+  let sum = 0
+  for (let i = 0; i < dim; i++) sum += integers[i]! * codes[codeStart(place, dim) + codeOffset(i)]!
+  const isDirections = comparison === "directions"
+  const weight = isDirections ? weights[place]! : f(weights[place]! * length)
+  const bias = comparison === "distances" ? f((length * length) / 2) : 0
+  return { score: f(f(f(-f(f(sum) * weight)) * step) + bias), multiplier: isDirections ? length : 1 }
+}
+
+export interface PlainCell {
+  /** Its score, and that of its group, by the number of the group among those of all files. */
+  readonly score: number
+  readonly group: number
+  readonly groupScore: number
+  readonly firstRow: number
+  readonly rows: number
+}
+
+/** All cells of some files. */
+export function plainCells(space: CellSpace, files: readonly CellsFile[], query: Float32Array): PlainCell[] {
+  const own = plainQuery(space, query)
+  let firstRow = 0
+  let firstGroup = 0
+  return files.flatMap(({ starts, coded, rows }) => {
+    if (coded === undefined) throw new Error("a file without codes has no centres")
+    const { directions, lengths, groups, groupLengths } = coded
+    const cells = Array.from(lengths, (_, cell) => {
+      const group = cell >> 3
+      return {
+        score: centreScore(space, directions, lengths, cell, own).score,
+        group: firstGroup + group,
+        groupScore: centreScore(space, groups, groupLengths, group, own).score,
+        firstRow: firstRow + starts[cell]!,
+        rows: starts[cell + 1]! - starts[cell]!,
+      }
+    })
+    firstRow += rows
+    firstGroup += groupLengths.length
+    return cells
+  })
 }
 
 /** The rows that should remain of those: all up to the bin of the `best`-th. */

@@ -3,10 +3,11 @@
  * neighbours side by side. A search scans the cells whose centres are best.
  */
 import { bestPoints, createPointTable, type PointTable } from "../kernel.js"
-import type { Metric } from "../metric.js"
 import { createRandom } from "../random.js"
 import { type Directions, orderOfNeighbours, readDirection, roundDirections } from "./directions.js"
 import type { CellSpace } from "./space.js"
+
+type Comparison = CellSpace["comparison"]
 
 export interface CellOptions {
   /** Rows a cell, about. Default 40. */
@@ -20,7 +21,7 @@ export const CELLS_MAX = 128
 /** Cells in a group, whose mean is looked at before them. */
 export const GROUP_CELLS = 8
 
-/** The cells of some rows. A centre is `length × direction`. */
+/** The cells of some rows. A centre is `length × direction`, from the origin. */
 export interface Cells {
   readonly dim: number
   readonly count: number
@@ -28,7 +29,7 @@ export interface Cells {
   readonly order: Uint32Array
   readonly starts: Uint32Array
   readonly directions: Directions
-  /** Mean inner product of a cell's rows with its direction: the multiple of it that is nearest to them. */
+  /** Mean inner product of a cell's rows with its direction: the multiple of it nearest to them. */
   readonly lengths: Float32Array
   /** Of eight cells each: where they are found. */
   readonly groups: Directions
@@ -42,15 +43,21 @@ const SEED = 1
  * Divides rows (`rows × dim`, in the space) into cells, none of which is empty. The same rows in the same
  * order give the same cells on every machine.
  */
-export function formCells({ metric, dim }: CellSpace, rows: Float32Array, options: CellOptions = {}): Cells {
+export function formCells(
+  { comparison, dim }: CellSpace,
+  rows: Float32Array,
+  options: CellOptions = {},
+): Cells {
   const { rowsPerCell = ROWS_PER_CELL, mostCells = CELLS_MAX } = options
   const count = rows.length / dim
   const wanted = Math.max(1, Math.min(mostCells, Math.round(count / rowsPerCell), count))
-  const trained = trainCentres(metric, rows, dim, wanted, wanted * rowsPerCell)
-  const cellOf = bestPoints(rows, tableOf(metric, trained, dim))
+  const trained = trainCentres(comparison, rows, dim, wanted, wanted * rowsPerCell)
+  const cellOf = bestPoints(rows, tableOf(comparison, trained, dim))
   const used = membersOf(cellOf, wanted).filter((members) => members.length > 0)
   const means = new Float32Array(used.length * dim)
-  for (const [cell, members] of used.entries()) means.set(meanOf(metric, rows, dim, members), cell * dim)
+  for (const [cell, members] of used.entries()) {
+    means.set(meanOf(comparison, rows, dim, members), cell * dim)
+  }
   const placed = Array.from(orderOfNeighbours(means, dim))
   const directions = roundDirections(gather(means, dim, placed), dim)
   const starts = new Uint32Array(used.length + 1)
@@ -62,9 +69,9 @@ export function formCells({ metric, dim }: CellSpace, rows: Float32Array, option
     order.set(members, starts[cell]!)
     starts[cell + 1] = starts[cell]! + members.length
     readDirection(directions, cell, direction)
-    let sum = 0
-    for (const row of members) for (let i = 0; i < dim; i++) sum += rows[row * dim + i]! * direction[i]!
-    lengths[cell] = sum / members.length
+    const products = Float64Array.from(members, (row) => productOf(rows, row, direction))
+    lengths[cell] =
+      comparison === "products" ? median(products) : products.reduce((sum, x) => sum + x, 0) / products.length
   }
   return {
     dim,
@@ -73,15 +80,24 @@ export function formCells({ metric, dim }: CellSpace, rows: Float32Array, option
     starts,
     directions,
     lengths,
-    ...formGroups(metric, directions, lengths, dim),
+    ...formGroups(comparison, directions, lengths, dim),
   }
 }
 
+function productOf(rows: Float32Array, row: number, direction: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < direction.length; i++) sum += rows[row * direction.length + i]! * direction[i]!
+  return sum
+}
+
+/** Rows compared by products may be of very different lengths: the longest shall not speak for all. */
+const median = (values: Float64Array): number => values.sort()[values.length >> 1]!
+
 /**
- * Means of eight cells each. Under `cosine` and `dot` a mean of directions is shorter than these, the more
- * so the more they differ; a group counts as if it were not.
+ * Means of eight cells each. Unless distances are compared, a mean of directions is shorter than these, the
+ * more so the more they differ; a group counts as if it were not.
  */
-function formGroups(metric: Metric, directions: Directions, lengths: Float32Array, dim: number) {
+function formGroups(comparison: Comparison, directions: Directions, lengths: Float32Array, dim: number) {
   const count = Math.ceil(lengths.length / GROUP_CELLS)
   const means = new Float64Array(count * dim)
   const groupLengths = new Float32Array(count)
@@ -92,11 +108,11 @@ function formGroups(metric: Metric, directions: Directions, lengths: Float32Arra
     let length = 0
     for (let cell = first; cell < last; cell++) {
       readDirection(directions, cell, direction)
-      const share = (metric === "cosine" ? 1 : lengths[cell]!) / (last - first)
+      const share = (comparison === "directions" ? 1 : lengths[cell]!) / (last - first)
       for (let i = 0; i < dim; i++) means[group * dim + i]! += share * direction[i]!
       length += share
     }
-    if (metric === "l2") {
+    if (comparison === "distances") {
       length = 0
       for (let i = group * dim; i < (group + 1) * dim; i++) length += means[i]! * means[i]!
       length = Math.sqrt(length)
@@ -106,9 +122,9 @@ function formGroups(metric: Metric, directions: Directions, lengths: Float32Arra
   return { groups: roundDirections(means, dim), groupLengths }
 }
 
-/** Centres of a random part of the rows: `wanted × dim`, of length 1 unless the metric is `l2`. */
+/** Centres of a random part of the rows: `wanted × dim`, of length 1 unless distances are compared. */
 function trainCentres(
-  metric: Metric,
+  comparison: Comparison,
   rows: Float32Array,
   dim: number,
   wanted: number,
@@ -116,19 +132,19 @@ function trainCentres(
 ): Float32Array {
   const sample = sampleOf(rows.length / dim, most)
   const centres = gather(rows, dim, sample.slice(0, wanted))
-  if (metric !== "l2")
+  if (comparison !== "distances")
     for (let cell = 0; cell < wanted; cell++) scale(centres.subarray(cell * dim, (cell + 1) * dim))
   if (wanted < 2) return centres
   const own = gather(rows, dim, sample)
   let before: Int32Array | undefined
   for (let round = 0; round < ROUNDS; round++) {
-    const cellOf = bestPoints(own, tableOf(metric, centres, dim))
+    const cellOf = bestPoints(own, tableOf(comparison, centres, dim))
     if (before?.every((cell, row) => cell === cellOf[row])) break
     before = cellOf
     const members = membersOf(cellOf, wanted)
     refill(members, own, dim, centres)
     for (const [cell, some] of members.entries()) {
-      if (some.length > 0) centres.set(meanOf(metric, own, dim, some), cell * dim)
+      if (some.length > 0) centres.set(meanOf(comparison, own, dim, some), cell * dim)
     }
   }
   return centres
@@ -170,8 +186,8 @@ function sampleOf(count: number, most: number): number[] {
   return order.slice(0, length)
 }
 
-function tableOf(metric: Metric, centres: Float32Array, dim: number): PointTable {
-  if (metric !== "l2")
+function tableOf(comparison: Comparison, centres: Float32Array, dim: number): PointTable {
+  if (comparison !== "distances")
     return createPointTable(
       centres,
       dim,
@@ -192,20 +208,25 @@ function membersOf(cellOf: Int32Array, cells: number): number[][] {
   return members
 }
 
-/** Of directions unless the metric is `l2`; then of length 1, too. */
-function meanOf(metric: Metric, rows: Float32Array, dim: number, members: readonly number[]): Float32Array {
+/** Of directions unless distances are compared, and then of length 1, too. */
+function meanOf(
+  comparison: Comparison,
+  rows: Float32Array,
+  dim: number,
+  members: readonly number[],
+): Float32Array {
   const sums = new Float64Array(dim)
   for (const row of members) {
     const at = row * dim
     let weight = 1
-    if (metric === "dot") {
+    if (comparison === "products") {
       let squared = 0
       for (let i = at; i < at + dim; i++) squared += rows[i]! * rows[i]!
       weight = squared === 0 ? 0 : 1 / Math.sqrt(squared)
     }
     for (let i = 0; i < dim; i++) sums[i]! += weight * rows[at + i]!
   }
-  if (metric === "l2") for (let i = 0; i < dim; i++) sums[i]! /= members.length
+  if (comparison === "distances") for (let i = 0; i < dim; i++) sums[i]! /= members.length
   else scale(sums)
   return Float32Array.from(sums)
 }

@@ -22,7 +22,7 @@ export interface Codebook {
   readonly mostCells: number
   /** As many best estimates as hardly ever miss one of the true ten. */
   readonly best: number
-  /** Mean squared length of what codes lose of the sample's residuals, factors aside. */
+  /** Mean squared length of what codes lose of the sample's residuals, which have length 1. */
   readonly error: number
 }
 
@@ -121,7 +121,7 @@ function trainOn(parts: readonly Part[], dim: number, width: number): { books: B
   const residuals = new Float32Array(rows * stride)
   let at = 0
   for (const part of parts) {
-    const some = residualsOf(part.cells, part.rows, stride)
+    const some = residualsOf(part.cells, part.rows, stride).directions
     residuals.set(some, at)
     at += some.length
   }
@@ -202,11 +202,14 @@ function shareWithin(places: readonly number[], count: number): number {
 }
 
 const VERSION = 1
+const COMPARISONS = ["directions", "products", "distances"] as const
 
 /** The file of a codebook, NumPy's `.npz`; the same for the same codebook. */
 export function encodeCodebook({ space, books, rowsPerCell, mostCells, best, error }: Codebook): Uint8Array {
   const { subspaces, width, centres } = books
-  const parameters = [VERSION, METRICS.indexOf(space.metric), space.dim, width, rowsPerCell, mostCells, best]
+  const { metric, dim, comparison } = space
+  const kinds = [METRICS.indexOf(metric), COMPARISONS.indexOf(comparison)]
+  const parameters = [VERSION, ...kinds, dim, width, rowsPerCell, mostCells, best]
   return encodeNpz({
     "parameters.npy": { shape: [parameters.length], data: Int32Array.from(parameters) },
     "origin.npy": { shape: [space.dim], data: space.origin },
@@ -227,7 +230,7 @@ export function decodeCodebook(bytes: Uint8Array, name: string): Codebook {
   const error = arrays["error.npy"]?.data
   const bad = (what: string) => corrupt(`${name} is no codebook: ${what}`, { file: name })
   if (!(parameters instanceof Int32Array)) throw bad("it has no parameters")
-  const [version, metricNumber, dim, width, rowsPerCell, mostCells, best] = parameters
+  const [version, metricNumber, comparisonNumber, dim, width, rowsPerCell, mostCells, best] = parameters
   if (version !== VERSION) {
     throw unsupported(`${name} has version ${version} of codebooks, expected ${VERSION}: upgrade vecsnap`, {
       file: name,
@@ -235,8 +238,13 @@ export function decodeCodebook(bytes: Uint8Array, name: string): Codebook {
     })
   }
   const metric = METRICS[metricNumber ?? -1]
+  const comparison = COMPARISONS[comparisonNumber ?? -1]
   const counts = [dim, width, rowsPerCell, mostCells, best]
-  if (metric === undefined || counts.some((count) => count === undefined || count < 1)) {
+  if (
+    metric === undefined ||
+    comparison === undefined ||
+    counts.some((count) => count === undefined || count < 1)
+  ) {
     throw bad(`its parameters are ${Array.from(parameters).join(", ")}`)
   }
   if (![1, 2, 4].includes(width!)) throw bad(`its sub-spaces have ${width} dimensions, expected 1, 2 or 4`)
@@ -251,7 +259,7 @@ export function decodeCodebook(bytes: Uint8Array, name: string): Codebook {
   }
   if (!(error instanceof Float64Array && error.length === 1 && error[0]! >= 0)) throw bad("it has no error")
   return {
-    space: { metric, dim: dim!, origin },
+    space: { metric, dim: dim!, comparison, origin },
     books: { subspaces, width: width!, centres },
     rowsPerCell: rowsPerCell!,
     mostCells: mostCells!,

@@ -1,9 +1,10 @@
 /**
- * Rows of cells in four bits a sub-space. A row is `length · direction` of its cell plus a residual, and the
- * residual is coded, so one set of tables a query serves all cells: q · x = q · centre + q · residual.
+ * Rows of cells in four bits a sub-space. A row is `length · direction` of its cell plus a residual r, and
+ * the direction of the residual is coded, so one set of tables a query serves all cells:
+ * q · x = q · centre + q · r.
  *
- * What the code of a residual r loses is on average a part of its length, so a factor a row,
- * |r|² / (r · code), is kept with it: factor × (q · code) errs to neither side. Under `l2` a row also has an
+ * What a code loses is on average a part of the length, so the factor that is kept with it is not |r| but
+ * |r|² / (r · code): factor × (q · code) errs to neither side. Where distances are compared a row also has an
  * offset, c · r + |r|² / 2, with which (x · x) / 2 - q · x = (c · c) / 2 - q · c + offset - q · r.
  *
  * Factors and offsets are 16-bit integers with a scale a cell, so that one row unlike the others makes coarse
@@ -17,7 +18,7 @@ import type { CellSpace } from "./space.js"
 /** Rows in a block, whose codes are looked up together. Every cell begins a block. */
 const BLOCK_ROWS = 16
 
-/** Factors are at most this: a code that hardly points the way of its residual shall not count for much. */
+/** Factors are at most this times |r|: a code that hardly points the way of r shall not count for much. */
 const FACTOR_MAX = 2
 
 /** 1 in the 16-bit fixed point of the kernel. */
@@ -28,7 +29,7 @@ export interface Codes {
   readonly blocks: Uint8Array
   /** What a cell's factors of 2¹⁵ stand for. */
   readonly factorScales: Float32Array
-  /** What its offsets of 2¹⁵ stand for; empty but for `l2`. */
+  /** What its offsets of 2¹⁵ stand for; empty unless distances are compared. */
   readonly offsetScales: Float32Array
 }
 
@@ -37,7 +38,8 @@ export const codeBytes = (subspaces: number): number => Math.ceil(subspaces / 2)
 
 /**
  * Bytes of a block: for each pair of sub-spaces a byte a row, the first in the low half; then a 16-bit factor
- * a row; then, under `l2`, a 16-bit offset a row. Of the latter two, rows 0, 2, … 14 come before 1, 3, … 15.
+ * a row; then, where distances are compared, a 16-bit offset a row. Of the latter two, rows 0, 2, … 14 come
+ * before 1, 3, … 15.
  */
 export const blockLength = (subspaces: number, hasOffsets: boolean): number =>
   codeBytes(subspaces) + (hasOffsets ? 4 : 2) * BLOCK_ROWS
@@ -47,13 +49,20 @@ export const blocksOf = (rows: number): number => Math.ceil(rows / BLOCK_ROWS)
 /** Where row i of a block has its factor among 16. */
 export const factorPlace = (row: number): number => (row & 1) * 8 + (row >> 1)
 
-/** Residuals by position (`rows × subspaces·width`, zeros filling up) of rows in the space. */
+export interface Residuals {
+  /** By position, of length 1 unless zero: `rows × subspaces·width`, zeros filling up. */
+  readonly directions: Float32Array
+  readonly lengths: Float64Array
+}
+
+/** Residuals of rows in the space. */
 export function residualsOf(
   { dim, starts, order, directions, lengths, count }: Cells,
   rows: Float32Array,
   stride: number,
-): Float32Array {
+): Residuals {
   const residuals = new Float32Array(order.length * stride)
+  const norms = new Float64Array(order.length)
   const direction = new Float32Array(dim)
   for (let cell = 0; cell < count; cell++) {
     readDirection(directions, cell, direction)
@@ -61,19 +70,28 @@ export function residualsOf(
     for (let position = starts[cell]!; position < starts[cell + 1]!; position++) {
       const from = order[position]! * dim
       const to = position * stride
-      for (let i = 0; i < dim; i++) residuals[to + i] = rows[from + i]! - length * direction[i]!
+      let squared = 0
+      for (let i = 0; i < dim; i++) {
+        const difference = rows[from + i]! - length * direction[i]!
+        residuals[to + i] = difference
+        squared += difference * difference
+      }
+      if (squared === 0) continue
+      const norm = Math.sqrt(squared)
+      norms[position] = norm
+      for (let i = 0; i < dim; i++) residuals[to + i] = (rows[from + i]! - length * direction[i]!) / norm
     }
   }
-  return residuals
+  return { directions: residuals, lengths: norms }
 }
 
 /** Codes of rows (in the space, in their first order). */
-export function encodeRows({ metric }: CellSpace, cells: Cells, rows: Float32Array, books: Books): Codes {
+export function encodeRows({ comparison }: CellSpace, cells: Cells, rows: Float32Array, books: Books): Codes {
   const { dim, count, starts, directions, lengths } = cells
   const { subspaces, width } = books
-  const hasOffsets = metric === "l2"
+  const hasOffsets = comparison === "distances"
   const stride = subspaces * width
-  const residuals = residualsOf(cells, rows, stride)
+  const { directions: residuals, lengths: norms } = residualsOf(cells, rows, stride)
   const codes = codesOf(residuals, books)
   const codesLength = codeBytes(subspaces)
   const length = blockLength(subspaces, hasOffsets)
@@ -93,14 +111,11 @@ export function encodeRows({ metric }: CellSpace, cells: Cells, rows: Float32Arr
     for (let row = 0; row < size; row++) {
       const at = (first + row) * stride
       const product = productWithCode(residuals, at, codes, (first + row) * subspaces, books)
-      let squared = 0
       let along = 0
-      for (let i = 0; i < dim; i++) {
-        squared += residuals[at + i]! ** 2
-        along += residuals[at + i]! * direction[i]!
-      }
-      factors[row] = product * FACTOR_MAX > squared ? squared / product : squared > 0 ? FACTOR_MAX : 0
-      offsets[row] = lengths[cell]! * along + squared / 2
+      for (let i = 0; i < dim; i++) along += residuals[at + i]! * direction[i]!
+      const norm = norms[first + row]!
+      factors[row] = norm * (product * FACTOR_MAX > 1 ? 1 / product : FACTOR_MAX)
+      offsets[row] = norm * (lengths[cell]! * along + norm / 2)
     }
     factorScales[cell] = scaleOf(factors)
     if (hasOffsets) offsetScales[cell] = scaleOf(offsets)

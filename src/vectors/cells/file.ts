@@ -42,7 +42,7 @@ const SUM_BYTES = 32
 export interface CodedCells {
   readonly subspaces: number
   readonly width: number
-  /** Under `l2`. */
+  /** Where distances are compared. */
   readonly hasOffsets: boolean
   readonly directions: Directions
   readonly lengths: Float32Array
@@ -266,16 +266,21 @@ export function decodeCells(given: Uint8Array, name: string): CellsFile {
  * Throws `Corrupt` unless the codes of a file are such as these books and this space make. Its `codebook`
  * says whether it is the very same.
  */
-export function checkCodes(file: CellsFile, { metric, dim }: CellSpace, books: Books, name: string): void {
+export function checkCodes(
+  file: CellsFile,
+  { comparison, dim }: CellSpace,
+  books: Books,
+  name: string,
+): void {
   const { coded } = file
   const fits =
     coded === undefined ||
     (coded.subspaces === books.subspaces &&
       coded.width === books.width &&
-      coded.hasOffsets === (metric === "l2"))
+      coded.hasOffsets === (comparison === "distances"))
   if (fits && file.dim === dim) return
   throw corrupt(
-    `${name} has codes of ${coded?.subspaces ?? 0} × ${coded?.width ?? 0} for ${file.dim} dimensions, expected ${books.subspaces} × ${books.width} for ${dim}, metric ${metric}`,
+    `${name} has codes of ${coded?.subspaces ?? 0} × ${coded?.width ?? 0} for ${file.dim} dimensions, expected ${books.subspaces} × ${books.width} for ${dim}, ${comparison}`,
     { file: name },
   )
 }

@@ -2,11 +2,11 @@
  * Records by which the kernels find the cells of a shard whose file of cells lies in their memory, wherever
  * that is. kernel/assembly/cells.ts says what is in them.
  */
-import type { Metric } from "../metric.js"
 import { GROUP_CELLS } from "./cells.js"
 import { blockLength, blocksOf } from "./codes.js"
 import { type Directions, paddedToEights } from "./directions.js"
 import type { CellsFile, CodedCells } from "./file.js"
+import type { CellSpace } from "./space.js"
 
 const SHARD_BYTES = 32
 const GROUP_BYTES = 32
@@ -35,7 +35,7 @@ export interface ShardRecord {
 export function writeRecords(
   memory: ArrayBufferLike,
   at: number,
-  metric: Metric,
+  { comparison }: CellSpace,
   { starts }: Pick<CellsFile, "starts">,
   coded: CodedCells,
   firstRow: number,
@@ -47,7 +47,7 @@ export function writeRecords(
   const cellsAt = groupsAt + groups * GROUP_BYTES
   const ofCells = cellsAt + cells * CELL_BYTES
   const ofGroups = ofCells + 8 * paddedToEights(cells)
-  const biases = metric === "l2"
+  const biases = comparison === "distances"
   const setFields = (address: number, fields: readonly number[]) => {
     for (const [i, field] of fields.entries()) view.setUint32(address + 4 * i, field, true)
   }
@@ -55,7 +55,7 @@ export function writeRecords(
     const ranking = new Float32Array(memory, address, 2 * weights.length)
     for (let i = 0; i < weights.length; i++) {
       const length = lengths[i] ?? 0
-      ranking[i] = metric === "cosine" ? weights[i]! : weights[i]! * length
+      ranking[i] = comparison === "directions" ? weights[i]! : weights[i]! * length
       ranking[weights.length + i] = biases ? (length * length) / 2 : 0
     }
   }
@@ -81,7 +81,7 @@ export function writeRecords(
     const address = cellsAt + cell * CELL_BYTES
     const rows = starts[cell + 1]! - starts[cell]!
     setFields(address, [block, rows, firstRow + starts[cell]!])
-    view.setFloat32(address + 12, metric === "cosine" ? coded.lengths[cell]! : 1, true)
+    view.setFloat32(address + 12, comparison === "directions" ? coded.lengths[cell]! : 1, true)
     view.setFloat32(address + 16, coded.factorScales[cell]!, true)
     view.setFloat32(address + 20, coded.hasOffsets ? coded.offsetScales[cell]! : 0, true)
     block += blocksOf(rows) * length

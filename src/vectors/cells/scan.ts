@@ -126,7 +126,7 @@ export class CellScan {
     this.#at = { ...layout.at }
     for (const name of Object.keys(layout.at) as (keyof typeof layout.at)[]) this.#at[name] += at
     this.#pairs = layout.pairs
-    this.#hasOffsets = space.metric === "l2" ? 1 : 0
+    this.#hasOffsets = space.comparison === "distances" ? 1 : 0
     const places = this.#at
     this.#view = {
       integers: new Int16Array(memory, places.integers, codeLength(space.dim)),

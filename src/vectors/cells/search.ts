@@ -101,7 +101,7 @@ export function prepareCells(
     bytes.set(cells)
     new Float32Array(buffer, at.vectors, vectors.length).set(vectors)
     const file = decodeCells(bytes, `cells of shard ${i}`)
-    const record = file.coded && writeRecords(buffer, at.records, space.metric, file, file.coded, rows)
+    const record = file.coded && writeRecords(buffer, at.records, space, file, file.coded, rows)
     const shard = { file, record, vectorsAt: at.vectors, firstRow: rows }
     rows += file.rows
     return shard

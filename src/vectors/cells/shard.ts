@@ -38,7 +38,7 @@ export function shardCells(
   const coded: CodedCells = {
     subspaces: books.subspaces,
     width: books.width,
-    hasOffsets: space.metric === "l2",
+    hasOffsets: space.comparison === "distances",
     directions,
     lengths,
     groups,

@@ -2,52 +2,52 @@
  * Rows and queries as cells compute with them, so that one estimate serves every metric: smaller
  * `bias(x) - q · x` is nearer.
  *
- * | metric | x | q | bias(x) |
- * |---|---|---|---|
- * | `cosine` | row at length 1 | query at length 1 | 0 |
- * | `dot` | row | query | 0 |
- * | `l2` | row - origin | query - origin | x · x / 2 |
+ * | comparison | metric | x | q | bias(x) |
+ * |---|---|---|---|---|
+ * | `directions` | `cosine` | row at length 1 | query at length 1 | 0 |
+ * | `products` | `dot` | row | query | 0 |
+ * | `distances` | `l2` | row - origin | query - origin | x · x / 2 |
+ * | `distances` | `cosine` | the same, both at length 1 before | | x · x / 2 |
  *
- * Under `l2` that is (|q - x|² - |q|²) / 2. The origin, the mean of the rows that a codebook was trained on,
- * keeps vectors short where all of them lie far from zero.
+ * The last two are (|q - x|² - |q|²) / 2. The origin, the mean of the rows that a codebook was trained on,
+ * makes vectors short where all of them have much in common. Under `cosine` the order by distances of vectors
+ * of length 1 is the same; it takes two bytes a row more, and is used where the mean is long.
  */
-import { inverseNorm } from "../distance.js"
 import { LENGTH_MAX, LENGTH_MIN } from "../kernel/bounds.js"
 import type { Metric } from "../metric.js"
+import { normalised } from "../normalise.js"
 
 export interface CellSpace {
   readonly metric: Metric
   readonly dim: number
-  /** `dim` numbers; zeros but for `l2`. */
+  readonly comparison: "directions" | "products" | "distances"
+  /** `dim` numbers; zeros but for `distances`. */
   readonly origin: Float32Array
 }
 
+/** Squared length of the mean of vectors of length 1 from which on they are compared by distances. */
+const COMMON = 0.25
+
 /** The space for rows like these (`rows × dim`). */
 export function cellSpace(metric: Metric, vectors: Float32Array, dim: number): CellSpace {
-  const origin = new Float32Array(dim)
-  const rows = vectors.length / dim
-  if (metric === "l2" && rows > 0) {
-    const sums = new Float64Array(dim)
-    for (let row = 0, at = 0; row < rows; row++) {
-      for (let i = 0; i < dim; i++, at++) sums[i]! += vectors[at]!
-    }
-    for (let i = 0; i < dim; i++) origin[i] = sums[i]! / rows
-  }
-  return { metric, dim, origin }
+  const none = new Float32Array(dim)
+  if (metric === "dot") return { metric, dim, comparison: "products", origin: none }
+  const mean = meanOf(metric === "cosine" ? normalised(vectors, dim) : vectors, dim)
+  const isCommon = metric === "l2" || mean.reduce((sum, x) => sum + x * x, 0) > COMMON
+  if (!isCommon) return { metric, dim, comparison: "directions", origin: none }
+  return { metric, dim, comparison: "distances", origin: mean }
 }
 
-/** Rows or queries in the space, as a copy. Under `cosine` a zero vector stays zero. */
-export function inSpace({ metric, dim, origin }: CellSpace, vectors: Float32Array): Float32Array {
-  const copy = vectors.slice()
-  if (metric === "dot") return copy
-  for (let start = 0; start < copy.length; start += dim) {
-    if (metric === "l2") {
-      for (let i = 0; i < dim; i++) copy[start + i]! -= origin[i]!
-    } else {
-      const scale = inverseNorm(copy.subarray(start, start + dim))
-      for (let i = start; i < start + dim; i++) copy[i] = copy[i]! * scale
-    }
-  }
+function meanOf(vectors: Float32Array, dim: number): Float32Array {
+  const sums = new Float64Array(dim)
+  for (let at = 0; at < vectors.length; at++) sums[at % dim]! += vectors[at]!
+  return Float32Array.from(sums, (sum) => sum / Math.max(1, vectors.length / dim))
+}
+
+/** Rows or queries in the space, as a copy. */
+export function inSpace({ metric, dim, origin, comparison }: CellSpace, vectors: Float32Array): Float32Array {
+  const copy = metric === "cosine" ? normalised(vectors, dim) : vectors.slice()
+  if (comparison === "distances") for (let at = 0; at < copy.length; at++) copy[at]! -= origin[at % dim]!
   return copy
 }
 

@@ -59,9 +59,9 @@ describe("cells.bin", () => {
         .digest("hex")
     expect(METRICS.map(digest)).toMatchInlineSnapshot(`
       [
-        "1248ddf1efbc051d4a58d5f708e70515f469b2d5420e2711434e0c5a03a4775a",
-        "ebefff98a2c732acafec95ac9e3c2be13dd84c0689bc879b0233ef1653737117",
-        "0a4ef91f298ef12e5811967215c5acca80e42fbdf1e01a48aa1608177611af57",
+        "c5b9c7cf39104a526f8f8ac24b1bca7727dac2419da032276ca8356bda0669f6",
+        "955dad1439c1a81bad3224159ad532177b2a6962f4006a09f59e4f4374275fbe",
+        "554454fe297089317c452e67c95659a7fc2fe5a799473556539d180d0183c7dd",
       ]
     `)
   })
