@@ -1,5 +1,6 @@
 import { Command } from "commander"
 import type { Health } from "../../src/index.js"
+import { FORMAT_NAMES } from "../../src/manifest/formats.js"
 import { EXIT_DEGRADED, EXIT_OK, EXIT_UNHEALTHY } from "../exit-codes.js"
 import { type Io, printJson } from "../io.js"
 import { type ReaderFlags, withReader } from "../open-reader.js"
@@ -74,9 +75,12 @@ export function healthCommand(io: Io, exitWith: (code: number) => void): Command
 
 const COLOR_OF = { healthy: "green", degraded: "yellow", unhealthy: "red" } as const
 
+/** The format of a snapshot that is not ours. */
+const ofFormat = (format: string): string => (format === FORMAT_NAMES[0] ? "" : ` of ${format}`)
+
 /** One line with the status, which monitors show, and one for each reason. */
 export function renderHealth(
-  { status, reasons, snapshot, ageSeconds, recall, signedBy }: Health,
+  { status, reasons, snapshot, format, ageSeconds, recall, signedBy }: Health,
   io: Pick<Io, "stdout" | "env">,
 ): string {
   const paint = paintFor(io.stdout, io.env)
@@ -85,7 +89,7 @@ export function renderHealth(
       ? ""
       : `, recall@${recall.k} ${formatShare(recall.mean)} at ${countOf(recall.probes, "probe")}`
   const signed = signedBy === undefined ? "" : `, signed by ${signedBy.join(", ")}`
-  const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}, published ${formatAge(ageSeconds)} ago${measured}${signed}`
+  const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}${ofFormat(format)}, published ${formatAge(ageSeconds)} ago${measured}${signed}`
   return [first, ...reasons.map((reason) => `  ${formatValue(reason)}`)].map((line) => `${line}\n`).join("")
 }
 
