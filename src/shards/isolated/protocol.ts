@@ -2,9 +2,11 @@
  * The messages between a pool and the process that reads shards for it. All are cloned on the way, so that
  * they are plain data.
  */
+
 import type { WireError } from "../../errors.js"
 import type { Id, StoredRecord } from "../../records.js"
 import type { IndexDescription, PoolOptions, ShardHit, ShardSpec } from "../backend.js"
+import type { NumberedReplyOf, NumberedRequestOf, RequestOf } from "../messages.js"
 
 /** The first message: what is to be read, by what, and within which bounds. */
 export interface Start {
@@ -66,17 +68,10 @@ export type ShardAnswer = { readonly hits: readonly ShardHit[] } | { readonly er
 
 export type CallName = keyof Calls
 
-export type Request = {
-  [Name in CallName]: { readonly call: Name } & Calls[Name]["request"]
-}[CallName]
+export type Request = RequestOf<Calls>
 
 export type Reply<Name extends CallName> = Calls[Name]["reply"]
 
-export interface NumberedRequest {
-  readonly number: number
-  readonly request: Request
-}
+export type NumberedRequest = NumberedRequestOf<Calls>
 
-export type NumberedReply =
-  | { readonly number: number; readonly value: Reply<CallName> }
-  | { readonly number: number; readonly error: WireError }
+export type NumberedReply = NumberedReplyOf<Calls>

@@ -2,8 +2,9 @@
  * The messages between the pool and its workers. Requests go in batches, one message each way per batch,
  * because a round trip between threads costs more than the scan of a small shard.
  */
-import type { WireError } from "../../errors.js"
+
 import type { ShardSpec } from "../backend.js"
+import type { NumberedReplyOf, NumberedRequestOf, RequestOf } from "../messages.js"
 import type { FoundRecords, StoredRows } from "./get.js"
 import type { Answers } from "./search.js"
 
@@ -51,17 +52,10 @@ interface OfHandle {
 
 export type CallName = keyof Calls
 
-export type Request = {
-  [Name in CallName]: { readonly call: Name } & Calls[Name]["request"]
-}[CallName]
+export type Request = RequestOf<Calls>
 
 export type Reply<Name extends CallName> = Calls[Name]["reply"]
 
-export interface NumberedRequest {
-  readonly number: number
-  readonly request: Request
-}
+export type NumberedRequest = NumberedRequestOf<Calls>
 
-export type NumberedReply =
-  | { readonly number: number; readonly value: Reply<CallName> }
-  | { readonly number: number; readonly error: WireError }
+export type NumberedReply = NumberedReplyOf<Calls>
