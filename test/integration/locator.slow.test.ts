@@ -86,7 +86,7 @@ async function readLocator(
   }
 }
 
-describe.each(Object.entries(ROOTS))("lookup by id, %s", (_, makeRoot) => {
+describe.each(Object.entries(ROOTS))("lookup by id, %s", (place, makeRoot) => {
   it("reads index and blocks once, and opens the shards that hold the ids and no others", async () => {
     const root = makeRoot()
     await build(root)
@@ -136,7 +136,9 @@ describe.each(Object.entries(ROOTS))("lookup by id, %s", (_, makeRoot) => {
     const all = await reader.get(RECORDS.map(({ id }) => id))
     expect(all.map((record) => record?.payload)).toEqual(RECORDS.map((_, n) => n))
     expect(costs()).toEqual([reads, SHARDS])
-    expect(reader.stats().requests).toMatchObject({ head: 0, list: 0 })
+    // Shards of a directory are opened where they lie, after a look at each of their files.
+    const head = place === "directory" ? SHARDS : 0
+    expect(reader.stats().requests).toMatchObject({ head, list: 0 })
   })
 
   it("of many ids at once reads the locator in two requests: index, and all blocks", async () => {
