@@ -92,6 +92,7 @@ describe("health", () => {
       reasons: [],
       ageSeconds: expect.any(Number),
       snapshot: run,
+      format: "vecsnap",
       pinned: false,
       pointerReadAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
       calls: { answered: 0, failed: 0, refused: 0 },
