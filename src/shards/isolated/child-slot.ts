@@ -143,7 +143,7 @@ export class ChildSlot {
 
   #start(): ChildProcess {
     const { start } = this.#options
-    const child = launch(start.memoryBytes)
+    const child = launch(start)
     const late = setTimeout(() => this.#end(child, `it did not start within ${START_MS} ms`), START_MS)
     let said = ""
     child.stderr!.setEncoding("utf8").on("data", (text: string) => {
