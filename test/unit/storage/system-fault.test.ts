@@ -22,9 +22,10 @@ describe("an error of the system", () => {
     withTempDir(async (dir) => {
       const file = join(dir, "file")
       await writeFile(file, "x")
-      const cases: readonly (readonly [Promise<unknown>, object])[] = [
+      // Tried one after the other: what fails while nobody waits for it would be an unhandled rejection.
+      const cases: readonly (readonly [() => Promise<unknown>, object])[] = [
         [
-          readFile(join(dir, "none")),
+          () => readFile(join(dir, "none")),
           {
             tag: "Unavailable",
             message: `cannot open ${dir}/none: no such file or directory`,
@@ -32,27 +33,28 @@ describe("an error of the system", () => {
           },
         ],
         [
-          readdir(join(file, "in")),
+          () => readdir(join(file, "in")),
           {
             tag: "InvalidInput",
             message: `cannot list ${file}/in: a part of its path is a file, not a directory`,
           },
         ],
-        [mkdir(file), { tag: "InvalidInput", message: `cannot make ${file}: it exists already` }],
-        [rm(join(dir, "gone")), { message: `cannot look at ${dir}/gone: no such file or directory` }],
+        [() => mkdir(file), { tag: "InvalidInput", message: `cannot make ${file}: it exists already` }],
+        [() => rm(join(dir, "gone")), { message: `cannot look at ${dir}/gone: no such file or directory` }],
         [
-          rename(file, join(dir, "no", "where")),
+          () => rename(file, join(dir, "no", "where")),
           { message: `cannot rename ${file} to ${dir}/no/where: no such file or directory` },
         ],
         [
-          open(join(dir, "n".repeat(300))),
+          () => open(join(dir, "n".repeat(300))),
           {
             tag: "InvalidInput",
             message: expect.stringContaining("a part of its path is too long for the file system"),
           },
         ],
       ]
-      for (const [promise, expected] of cases) expect(told(await failureOf(promise))).toMatchObject(expected)
+      for (const [attempt, expected] of cases)
+        expect(told(await failureOf(attempt()))).toMatchObject(expected)
     }))
 
   it.skipIf(!existsSync("/dev/full"))("that names no path says what was done", async () => {
