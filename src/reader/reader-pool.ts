@@ -4,7 +4,7 @@
  */
 import { assertWholeNumber, closed, invalidInput } from "../errors.js"
 import type { PoolOptions, ShardOpener, ShardPool } from "../shards/backend.js"
-import { createShardPool } from "../shards/pools.js"
+import { createShardPool, type TrustOptions } from "../shards/pools.js"
 import type { OpenOptions } from "./types.js"
 
 export interface ReaderPoolOptions {
@@ -92,36 +92,60 @@ export function joinPool(options: PoolChoice): PoolShare {
   // A process that reads shards of an untrusted root reads no others: they could alter each other's answers.
   if (isOwn || trust === "untrusted") {
     const own = new Pools({ workers, memoryBytes })
-    return shareOf(own, options, () => own.close())
+    return new Share(
+      options,
+      () => own,
+      () => own.close(),
+    )
   }
-  if (pool !== undefined) return shareOf(pool, options, async () => {})
-  let joined: typeof common
-  let left = false
-  return {
-    of(opener) {
-      if (left) throw closed("this reader is closed")
-      joined ??= joinCommon()
-      return shareOf(joined.pools, options, async () => {}).of(opener)
-    },
-    async leave() {
-      if (left) return
-      left = true
-      if (joined === undefined || --joined.readers > 0) return
-      if (common === joined) common = undefined
-      await joined.pools.close()
-    },
-  }
+  if (pool !== undefined)
+    return new Share(
+      options,
+      () => pool,
+      async () => {},
+    )
+  return new Share(options, joinCommon, leaveCommon)
 }
 
-function joinCommon(): NonNullable<typeof common> {
+function joinCommon(): Pools {
   common ??= { pools: new Pools({}), readers: 0 }
   common.readers++
-  return common
+  return common.pools
+}
+
+/** It stays until the last of its readers has left, so that whoever leaves has joined this one. */
+async function leaveCommon(): Promise<void> {
+  const { pools } = common!
+  if (--common!.readers > 0) return
+  common = undefined
+  await pools.close()
 }
 
 type PoolChoice = Pick<OpenOptions<unknown>, "pool" | "workers" | "memoryBytes" | "trust" | "isolation">
 
-const shareOf = (pools: Pools, { trust, isolation }: PoolChoice, leave: () => Promise<void>): PoolShare => ({
-  of: (opener) => pools.of(opener, (options) => createShardPool(opener, options, { trust, isolation })),
-  leave,
-})
+/** Joins when a pool is first needed, so that a reader that could not be opened has nothing to leave. */
+class Share implements PoolShare {
+  readonly #trust: TrustOptions
+  readonly #join: () => Pools
+  readonly #end: () => Promise<void>
+  #joined: Pools | undefined
+  #left = false
+
+  constructor({ trust, isolation }: PoolChoice, join: () => Pools, end: () => Promise<void>) {
+    this.#trust = { trust, isolation }
+    this.#join = join
+    this.#end = end
+  }
+
+  of(opener: ShardOpener): ShardPool {
+    if (this.#left) throw closed("this reader is closed")
+    this.#joined ??= this.#join()
+    return this.#joined.of(opener, (options) => createShardPool(opener, options, this.#trust))
+  }
+
+  async leave(): Promise<void> {
+    if (this.#left) return
+    this.#left = true
+    if (this.#joined !== undefined) await this.#end()
+  }
+}

@@ -4,6 +4,7 @@
  * Each file is read once and compared with its checksum. What was found sound is not read again as long as
  * its ETag is the same, which in a local store is made of size, time of modification and inode.
  */
+import { LRUCache } from "lru-cache"
 import { notFound } from "../../errors.js"
 import { assertSha256, assertSize } from "../../snapshot/content.js"
 import { neededFiles, type SnapshotShard, type StoredFile, shardFiles } from "../../snapshot/snapshot.js"
@@ -14,6 +15,9 @@ import type { ObjectStore } from "../../storage/store.js"
 export type FileStore = ObjectStore & Required<Pick<ObjectStore, "filePath">>
 
 export const hasFiles = (store: ObjectStore): store is FileStore => store.filePath !== undefined
+
+/** Files that are remembered, over all snapshots that a reader meets while it lives. */
+const SOUND_MAX = 2 ** 16
 
 export interface InPlaceShards {
   /**
@@ -27,7 +31,7 @@ export interface InPlaceShards {
 
 export function createInPlaceShards(store: FileStore): InPlaceShards {
   /** ETags of files that were read and found sound, by key. */
-  const sound = new Map<string, string>()
+  const sound = new LRUCache<string, string>({ max: SOUND_MAX })
 
   async function check(
     shard: number,

@@ -170,11 +170,12 @@ class SqlitePool implements ShardPool {
    * so searches that were sent before are not disturbed.
    */
   #makeRoom(bytes: number): void {
+    let excessBytes = this.#heldBytes() + bytes - this.#memoryBytes
     for (const home of this.#held) {
-      if (this.#heldBytes() + bytes <= this.#memoryBytes) return
-      const { slot, generation, handle } = home
+      if (excessBytes <= 0) return
+      excessBytes -= home.vectorBytes
       this.#letGo(home)
-      if (slot.generation === generation) slot.call("unload", { handle }).catch(() => {})
+      home.slot.call("unload", { handle: home.handle }).catch(() => {})
     }
   }
 
@@ -217,9 +218,7 @@ class SqliteReader implements ShardReader {
   }
 
   async open(): Promise<void> {
-    const home = await this.#findHome()
-    this.#opened = home
-    this.rows = home.rows
+    this.rows = (await this.#findHome()).rows
   }
 
   get bytes(): number {
@@ -292,9 +291,14 @@ class SqliteReader implements ShardReader {
     if (this.#home === known) {
       const opening = this.#pool.settle(this.#file, this.#spec, this.#expected)
       this.#home = opening
-      opening.catch(() => {
-        if (this.#home === opening) this.#home = undefined
-      })
+      opening.then(
+        (home) => {
+          this.#opened = home
+        },
+        () => {
+          if (this.#home === opening) this.#home = undefined
+        },
+      )
     }
     return this.#home!
   }

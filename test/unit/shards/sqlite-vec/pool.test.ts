@@ -150,6 +150,8 @@ describe("a pool of search workers", () => {
     await expect(reader.search(QUERY, 1)).rejects.toMatchObject({ tag: "Unavailable" })
     expect((await openShard(pool, join(root, "1"), SPEC, FLAT)).bytes).toBe(shardBytes)
     expect(await reader.search(QUERY, 1)).toHaveLength(1)
+    // Opened again it is the one that was searched last, and says so.
+    expect(reader.bytes).toBe(shardBytes)
     await pool.close()
   })
 
