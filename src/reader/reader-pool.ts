@@ -12,8 +12,7 @@ export interface ReaderPoolOptions {
   readonly workers?: number | undefined
   /**
    * Vectors held in memory over all shards that readers of the pool have open, in bytes; default 1 GiB, or a
-   * quarter of the memory of the container or machine if that is less. Beyond, shards that were not searched
-   * for longest are scanned from disk.
+   * quarter of the memory of the container or machine if that is less. Beyond, shards are scanned from disk.
    */
   readonly memoryBytes?: number | undefined
 }

@@ -38,8 +38,6 @@ export interface OpenShard {
   blocks(): Iterable<Block>
   /** Reads all vectors into memory; from then on `blocks` is one block of them. */
   load(): void
-  /** Gives that memory back. */
-  unload(): void
   close(): void
 }
 
@@ -253,10 +251,6 @@ class SqliteShard implements OpenShard {
       `${this.file}: the vector of row ${row} has ${vectors[place]} at position ${place % dim}, expected a finite number`,
       { file: this.file, row },
     )
-  }
-
-  unload(): void {
-    this.#loaded = undefined
   }
 
   close(): void {

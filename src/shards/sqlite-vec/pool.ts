@@ -69,7 +69,7 @@ type ShardAnswer = { readonly hits: readonly ShardHit[] } | { readonly error: Er
 class SqlitePool implements ShardPool {
   readonly #slots: readonly WorkerSlot[]
   readonly #memoryBytes: number
-  /** Where vectors are held in memory, least recently searched first. */
+  /** Where vectors are held in memory. */
   readonly #held = new Set<Home>()
   readonly parsePayload: PayloadParser | undefined
   #nextHandle = 0
@@ -113,8 +113,10 @@ class SqlitePool implements ShardPool {
       const { rows } = await slot.call("open", { handle, file, spec, rows: expected })
       home = { slot, generation, handle, rows, fileBytes: info.size, vectorBytes: 0 }
       const wanted = vectorMemoryBytes(spec.metric, rows, spec.dim)
-      if (wanted <= this.#memoryBytes && slot.generation === generation) {
-        this.#makeRoom(wanted)
+      // Nothing is taken from others for it: what a thread lets go of stays in memory until it is collected,
+      // which in a small container may be too late.
+      const fits = this.#heldBytes() + wanted <= this.#memoryBytes
+      if (fits && slot.generation === generation) {
         this.#hold(home, wanted)
         await slot.call("load", { handle })
       }
@@ -149,7 +151,6 @@ class SqlitePool implements ShardPool {
     query: ShardQuery,
   ): { readonly place: number; readonly answers: Promise<readonly ShardAnswer[]> } {
     const { slot, handle } = home
-    if (this.#held.delete(home)) this.#held.add(home)
     const gatherings = query.shared(this, (): Gathering[] => [])
     let gathering = gatherings.find((open) => open.slot === slot && !open.isSent)
     if (gathering === undefined) {
@@ -163,20 +164,6 @@ class SqlitePool implements ShardPool {
   async close(): Promise<void> {
     this.#closed = true
     await Promise.all(this.#slots.map((slot) => slot.close()))
-  }
-
-  /**
-   * Has shards give back memory, those that were not searched for longest first. A worker answers in order,
-   * so searches that were sent before are not disturbed.
-   */
-  #makeRoom(bytes: number): void {
-    let excessBytes = this.#heldBytes() + bytes - this.#memoryBytes
-    for (const home of this.#held) {
-      if (excessBytes <= 0) return
-      excessBytes -= home.vectorBytes
-      this.#letGo(home)
-      home.slot.call("unload", { handle: home.handle }).catch(() => {})
-    }
   }
 
   #hold(home: Home, bytes: number): void {

@@ -23,8 +23,6 @@ export interface Calls {
   }
   /** Reads the vectors into memory, from where they are searched from then on. */
   load: { request: OfHandle; reply: undefined }
-  /** Gives that memory back: searches read the vectors from the file again. */
-  unload: { request: OfHandle; reply: undefined }
   /** One query in some shards of the same snapshot; with `each` in every one by itself. */
   search: {
     request: {

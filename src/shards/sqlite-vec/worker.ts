@@ -50,9 +50,6 @@ function handle(request: Request): Reply<CallName> {
     case "load":
       shard.load()
       return undefined
-    case "unload":
-      shard.unload()
-      return undefined
     case "get":
       return getRecords(shard, request.ids)
     case "read":

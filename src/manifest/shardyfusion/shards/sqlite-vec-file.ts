@@ -135,10 +135,6 @@ class ForeignShard implements OpenShard {
     this.#loaded ??= this.#rankable(this.#gather())
   }
 
-  unload(): void {
-    this.#loaded = undefined
-  }
-
   close(): void {
     this.#loaded = undefined
     this.#gathered = undefined
