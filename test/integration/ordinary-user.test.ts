@@ -2,7 +2,7 @@
  * What a user without rights meets: directories and files that may not be read, written or listed. As root,
  * who may do all, commands run as nobody.
  */
-import { spawn } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import { chmod, chown, cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -14,6 +14,13 @@ import { makeRecords } from "../support/records.js"
 
 const NOBODY = 65534
 const isRoot = process.getuid?.() === 0
+const user = isRoot ? { uid: NOBODY, gid: NOBODY } : {}
+const COMMAND = fromRoot("dist/cli/main.js")
+
+/** Whether the user can run this Node and read this checkout; nobody can do neither below a home directory of root. */
+const canRun =
+  spawnSync(process.execPath, ["-e", `fs.accessSync(${JSON.stringify(COMMAND)})`], { ...user, cwd: "/" })
+    .status === 0
 
 /** Everybody may look at it; `own` is the user's, `root` is a snapshot of two shards, `cache` has them. */
 let dir: string
@@ -33,8 +40,8 @@ afterAll(() => rm(dir, { recursive: true, force: true }))
 /** Runs a command in `dir` as the user. */
 const run = (...args: string[]) =>
   finished(
-    spawn(process.execPath, [fromRoot("dist/cli/main.js"), ...args], {
-      ...(isRoot && { uid: NOBODY, gid: NOBODY }),
+    spawn(process.execPath, [COMMAND, ...args], {
+      ...user,
       cwd: dir,
       env: { PATH: process.env.PATH, TMPDIR: join(dir, "own") },
       stdio: ["ignore", "pipe", "pipe"],
@@ -55,8 +62,8 @@ async function cacheCopy(name: string): Promise<string> {
   return copy
 }
 
-// Permissions of this kind bind nobody there.
-describe.skipIf(process.platform === "win32")("without the permission", () => {
+// Permissions of this kind bind nobody on Windows.
+describe.skipIf(process.platform === "win32" || !canRun)("without the permission", () => {
   it("to read an input, a build tells which", async () => {
     await writeFile(join(dir, "in.jsonl"), '{"id":"a","vector":[1,2]}\n', { mode: 0 })
     expect(await build("in.jsonl")).toMatchObject({
