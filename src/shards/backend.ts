@@ -13,6 +13,7 @@
  * - A search never blocks the caller's event loop.
  */
 import type { FieldSpec, FieldValue, Id, IdColumn, Json, SnapshotIdType, StoredRecord } from "../records.js"
+import type { SnapshotCodes } from "../vectors/cells/codebook.js"
 import type { Metric } from "../vectors/metric.js"
 import type { IndexOptions, IndexOptionTable } from "./options.js"
 import type { ShardQuery } from "./query.js"
@@ -25,6 +26,8 @@ export interface ShardSpec {
   /** "mixed" only where shards are opened, and built by others. */
   readonly id: { readonly type: SnapshotIdType; readonly wide: boolean }
   readonly fields: readonly FieldSpec[]
+  /** Absent where shards have no cells. */
+  readonly codes?: SnapshotCodes | undefined
 }
 
 /** Rows of one shard, sorted by id, without duplicates; columns as in `RecordBatch`. */

@@ -26,6 +26,13 @@ export interface Codebook {
   readonly error: number
 }
 
+/** What all shards of a snapshot share that have cells; plain data, so that threads can be given it. */
+export interface SnapshotCodes {
+  readonly codebook: Codebook
+  /** SHA-256 of its file, 32 bytes: by it files of cells say which codebook they were made with. */
+  readonly sha256: Uint8Array
+}
+
 export interface CodebookOptions {
   /** Dimensions a sub-space. Default: as many as are good enough. */
   readonly width?: 1 | 2 | 4 | undefined
