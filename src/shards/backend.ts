@@ -138,6 +138,14 @@ export interface ShardPool {
     index: IndexDescription,
     rows?: number | undefined,
   ): Promise<ShardReader>
+  /**
+   * One query over some shards, which this pool has open: an answer of each, in their order. Hits that cannot
+   * be among the nearest `query.k` records of all the shards together may be left out, those that as many
+   * records with other ids beat; so may, with `query.effort`, rows that are not looked at. What is wrong with
+   * one shard is its answer, and the others then lack nothing. Throws `Aborted` when the query's signal
+   * fires, `Error` for readers of another pool.
+   */
+  search(shards: readonly ShardReader[], query: ShardQuery): Promise<readonly ShardAnswer[]>
   /** Closes what is shared. All readers must be closed before. Idempotent. */
   close(): Promise<void>
 }
@@ -147,8 +155,8 @@ export interface ShardReader {
   /** Memory held by this shard, in bytes; an estimate where the engine does not tell. */
   readonly bytes: number
   /**
-   * The nearest `query.k` rows (all, if there are fewer), by (distance, id), apart from those that
-   * {@link ShardQuery} lets a backend leave out. The query was prepared for the shard's snapshot.
+   * The nearest `query.k` rows (all, if there are fewer), by (distance, id): a query over this shard alone.
+   * It was prepared for the shard's snapshot.
    */
   search(query: ShardQuery): Promise<readonly ShardHit[]>
   /** Records by id, in order of `ids`; `undefined` for an id that is not in this shard. */
@@ -158,6 +166,9 @@ export interface ShardReader {
   /** Idempotent. Waits for what runs. */
   close(): Promise<void>
 }
+
+/** What one of several shards has to say to a query: hits by (distance, id). */
+export type ShardAnswer = { readonly hits: readonly ShardHit[] } | { readonly error: unknown }
 
 export interface ShardHit {
   readonly id: Id

@@ -2,21 +2,19 @@
  * A query that is ready to be asked of shards: checked once, whatever the number of shards.
  */
 import { invalidInput } from "../errors.js"
+import type { CellEffort } from "../vectors/cells/effort.js"
 import { checkVector } from "../vectors/validate.js"
 import type { ShardSpec } from "./backend.js"
 
 export interface QueryOptions {
   readonly signal?: AbortSignal | undefined
+  /** How much of the shards is looked at, where they have cells. Default: all rows, exactly. */
+  readonly effort?: CellEffort | undefined
   /** What messages call the vector; default "the query vector". */
   readonly name?: string | undefined
 }
 
-/**
- * One query over some shards of a snapshot. Whoever asks several shards asks them all with one object, as far
- * as possible in one turn of the event loop: a backend may then answer them together, and leave out what
- * cannot be among the nearest `k` of all of them: hits that k records with other ids beat which other shards
- * of the same query return.
- */
+/** One query over some shards of a snapshot. */
 export class ShardQuery {
   readonly #shared = new Map<object, unknown>()
 
@@ -26,6 +24,10 @@ export class ShardQuery {
     readonly vector: Float32Array,
     readonly k: number,
     readonly signal: AbortSignal | undefined,
+    /**
+     * Over all shards of the query together. Undefined: all rows, exactly, as always of shards without cells.
+     */
+    readonly effort: CellEffort | undefined,
   ) {}
 
   /** What `owner`, for example a pool, keeps for this query: made when it is first asked for. */
@@ -47,10 +49,10 @@ export function prepareQuery(
   vector: ArrayLike<number>,
   k: number,
   spec: Pick<ShardSpec, "dim" | "metric">,
-  { signal, name = "the query vector" }: QueryOptions = {},
+  { signal, effort, name = "the query vector" }: QueryOptions = {},
 ): ShardQuery {
   const checked = checkVector(vector, spec.dim, spec.metric, name)
   if (!Number.isSafeInteger(k) || k < 1)
     throw invalidInput(`k must be an integer of 1 or more, got ${k}`, { k })
-  return new ShardQuery(checked === vector ? checked.slice() : checked, k, signal)
+  return new ShardQuery(checked === vector ? checked.slice() : checked, k, signal, effort)
 }

@@ -54,14 +54,15 @@ export function rowsOf(input: readonly TestRow[], spec: ShardSpec): ShardRows {
   }
 }
 
-/** A shard as tests ask it: one vector at a time, or by prepared queries. */
+/** A shard as tests ask it: one vector at a time. */
 export interface TestShard extends Omit<ShardReader, "search"> {
   search(
     vector: Float32Array,
     k: number,
     options?: { readonly signal?: AbortSignal },
   ): Promise<readonly ShardHit[]>
-  readonly ask: ShardReader["search"]
+  /** What the pool knows it by. */
+  readonly reader: ShardReader
 }
 
 /** Opens a shard whose files lie in `dir`. */
@@ -78,7 +79,7 @@ export async function openShard(
       return reader.bytes
     },
     search: async (vector, k, options) => reader.search(prepareQuery(vector, k, spec, options)),
-    ask: (query) => reader.search(query),
+    reader,
     get: (ids) => reader.get(ids),
     records: () => reader.records(),
     close: () => reader.close(),

@@ -15,12 +15,13 @@ import type { FieldSpec, Id, StoredRecord } from "../../src/records.js"
 import type {
   IndexDescription,
   PoolOptions,
+  ShardAnswer,
   ShardHit,
   ShardPool,
   ShardSpec,
 } from "../../src/shards/backend.js"
 import { createShardPool, type Trust } from "../../src/shards/pools.js"
-import { prepareQuery } from "../../src/shards/query.js"
+import { prepareQuery, type ShardQuery } from "../../src/shards/query.js"
 import type { BackendName } from "../../src/shards/registry.js"
 import { backendByName } from "../../src/shards/registry.js"
 import { localDirectory } from "../../src/shards/source.js"
@@ -46,6 +47,13 @@ export interface ShardSuite {
   /** Shortest vector other than zero that the backend takes under cosine. */
   readonly shortest: number
 }
+
+/** Of shards that have all answered. */
+const hitsOf = (answers: readonly ShardAnswer[]): (readonly ShardHit[])[] =>
+  answers.map((answer) => {
+    if ("error" in answer) throw answer.error
+    return answer.hits
+  })
 
 export function describeShards(title: string, suite: ShardSuite): void {
   const backend = backendByName(suite.backend)
@@ -81,6 +89,12 @@ export function describeShards(title: string, suite: ShardSuite): void {
       const dir = await emptyDir()
       return { dir, spec, index: await backend.build(rowsOf(rows, spec), dir, spec) }
     }
+
+    const askTogether = (shards: readonly TestShard[], query: ShardQuery) =>
+      pool.search(
+        shards.map(({ reader }) => reader),
+        query,
+      )
 
     const open = ({ dir, spec, index }: Built): Promise<TestShard> => openShard(pool, dir, spec, index)
 
@@ -534,8 +548,11 @@ export function describeShards(title: string, suite: ShardSuite): void {
           for (const vector of [Float32Array.of(0.1, 3.2), Float32Array.of(2, 2)]) {
             const alone = await Promise.all(shards.map((shard) => shard.search(vector, k)))
             const query = prepareQuery(vector, k, spec)
-            const together = await Promise.all(shards.map((shard) => shard.ask(query)))
-            expect(merge(together, k)).toEqual(merge(alone, k))
+            const together = await askTogether(shards, query)
+            expect(merge(hitsOf(together), k)).toEqual(merge(alone, k))
+            // In any order and number of shards.
+            const some = await askTogether([shards[2]!, shards[0]!], query)
+            expect(merge(hitsOf(some), k)).toEqual(merge([alone[2]!, alone[0]!], k))
           }
         }
         await Promise.all(shards.map((shard) => shard.close()))
@@ -547,10 +564,27 @@ export function describeShards(title: string, suite: ShardSuite): void {
         )
         await one!.close()
         const query = prepareQuery(noise(4), 3, specOf(4))
-        const [first, second] = await Promise.allSettled([one!.ask(query), other!.ask(query)])
-        expect(first).toMatchObject({ status: "rejected", reason: { tag: "Closed" } })
-        expect(second).toMatchObject({ status: "fulfilled", value: { length: 3 } })
+        const [first, second] = await askTogether([one!, other!], query)
+        expect(first).toMatchObject({ error: { tag: "Closed" } })
+        expect(second).toEqual({ hits: await other!.search(noise(4), 3) })
         await other!.close()
+      })
+
+      it("fails as a whole when it is aborted, and for shards of another pool", async () => {
+        const shard = await build(noiseRows(20, 4), specOf(4))
+        const other = createShardPool(backendByName(suite.backend), suite.pool, suite)
+        const [ours, theirs] = [await open(shard), await openShard(other, shard.dir, shard.spec, shard.index)]
+        const controller = new AbortController()
+        const query = prepareQuery(noise(4), 3, specOf(4), { signal: controller.signal })
+        await expect(askTogether([ours, theirs], query)).rejects.toThrow("not open in this pool")
+        const asked = askTogether([ours], query)
+        controller.abort()
+        await expect(asked).rejects.toMatchObject({ tag: "Aborted" })
+        await expect(askTogether([ours], query)).rejects.toMatchObject({ tag: "Aborted" })
+        expect(await askTogether([], prepareQuery(noise(4), 3, specOf(4)))).toEqual([])
+        await theirs.close()
+        await other.close()
+        await ours.close()
       })
     })
 

@@ -21,6 +21,7 @@ import { checkEmptyDirectory, checkRows, toStoredIds } from "../../src/shards/ch
 import { resolveIndexOptions } from "../../src/shards/options.js"
 import type { ShardQuery } from "../../src/shards/query.js"
 import { readAll } from "../../src/shards/read-all.js"
+import { ReadersApart } from "../../src/shards/search-each.js"
 import type { ShardSource } from "../../src/shards/source.js"
 import {
   checkFacts,
@@ -50,11 +51,13 @@ export const backend: ShardBackend<typeof NAME> = {
   build: buildShard,
   createPool() {
     let isClosed = false
+    const readers = new ReadersApart()
     const pool: ShardPool = {
       async open(source, spec, index) {
         if (isClosed) throw closed("the shard pool is closed")
-        return new ArrayReader(await readShard(source, spec, index))
+        return readers.add(new ArrayReader(await readShard(source, spec, index)))
       },
+      search: (shards, query) => readers.search(shards, query),
       async close() {
         isClosed = true
       },

@@ -6,6 +6,7 @@ import { appendFile, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { invalidInput } from "../../src/errors.js"
 import type { ShardBackend, ShardReader } from "../../src/shards/backend.js"
+import { searchAlone } from "../../src/shards/search-each.js"
 import { backend as memoryArray } from "./memory-array.js"
 
 const FILE = "trouble.json"
@@ -37,6 +38,7 @@ export const backend: ShardBackend<"trouble"> = {
       make(script.open)
       return readerOf(script)
     },
+    search: (shards, query) => Promise.all(shards.map((shard) => searchAlone(shard, query))),
     async close() {},
   }),
 }

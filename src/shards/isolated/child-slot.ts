@@ -49,10 +49,9 @@ export interface ChildOptions {
 }
 
 export interface CallOptions {
-  /** Names of the shards that it reads. May grow until it is sent. */
+  /** Names of the shards that it reads. */
   readonly names: readonly string[]
   readonly signal?: AbortSignal | undefined
-  readonly onSend?: (() => void) | undefined
 }
 
 interface Waiting extends NumberedRequest, CallOptions {
@@ -133,7 +132,6 @@ export class ChildSlot {
     const { timeoutMs } = this.#options
     const { number, request } = waiting
     this.#sent.set(number, waiting)
-    waiting.onSend?.()
     waiting.deadline = setTimeout(() => {
       this.#end(child, `it was killed after ${timeoutMs} ms without an answer`)
     }, timeoutMs)

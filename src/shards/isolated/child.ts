@@ -16,7 +16,6 @@ import {
   READY,
   type Reply,
   type Request,
-  type ShardAnswer,
   type Start,
 } from "./protocol.js"
 
@@ -80,8 +79,12 @@ async function handle(request: Request): Promise<Reply<CallName>> {
       return { rows: reader.rows, bytes: reader.bytes }
     }
     case "search": {
-      const query = new ShardQuery(request.vector, request.k, undefined)
-      return Promise.all(request.shards.map((shard) => searchShard(shard, query)))
+      const { vector, k, effort } = request
+      const answers = await pool.search(
+        request.shards.map(readerOf),
+        new ShardQuery(vector, k, undefined, effort),
+      )
+      return answers.map((answer) => ("error" in answer ? { error: errorToWire(answer.error) } : answer))
     }
     case "get":
       return readerOf(request.shard).get(request.ids)
@@ -99,14 +102,6 @@ async function handle(request: Request): Promise<Reply<CallName>> {
       await reader?.close()
       return undefined
     }
-  }
-}
-
-async function searchShard(shard: number, query: ShardQuery): Promise<ShardAnswer> {
-  try {
-    return { hits: await readerOf(shard).search(query) }
-  } catch (error) {
-    return { error: errorToWire(error) }
   }
 }
 

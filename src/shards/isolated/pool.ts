@@ -9,6 +9,7 @@ import type { Id, StoredRecord } from "../../records.js"
 import type {
   IndexDescription,
   PoolOptions,
+  ShardAnswer,
   ShardHit,
   ShardOpener,
   ShardPool,
@@ -18,9 +19,9 @@ import type {
 import { toStoredIds } from "../checks.js"
 import type { ShardQuery } from "../query.js"
 import { registeredModules } from "../registry.js"
+import { searchAlone } from "../search-each.js"
 import type { ShardSource } from "../source.js"
 import { ChildSlot, ProcessEnded } from "./child-slot.js"
-import type { ShardAnswer } from "./protocol.js"
 import { Suspects } from "./suspects.js"
 
 /** What the process that reads shards may take. */
@@ -67,15 +68,6 @@ interface Home {
   readonly shard: number
   readonly rows: number
   readonly bytes: number
-}
-
-/** What the process is asked of one query: one request, which shards join until it is sent. */
-interface Gathering {
-  readonly slot: ChildSlot
-  readonly shards: number[]
-  readonly names: string[]
-  readonly answers: Promise<readonly ShardAnswer[]>
-  isSent: boolean
 }
 
 class IsolatedPool implements ShardPool {
@@ -138,21 +130,44 @@ class IsolatedPool implements ShardPool {
     return this.#nextNumber++
   }
 
-  /** What a shard answers, with its place in the answers. Shards of one query go in one request. */
-  search(
-    { slot, shard }: Home,
-    name: string,
-    query: ShardQuery,
-  ): { readonly place: number; readonly answers: Promise<readonly ShardAnswer[]> } {
-    const gatherings = query.shared(this, (): Gathering[] => [])
-    let gathering = gatherings.find((open) => open.slot === slot && !open.isSent)
-    // Aside each is asked by itself.
-    if (gathering === undefined || slot === this.#aside) {
-      gathering = gather(slot, query)
-      gatherings.push(gathering)
+  /** Shards that nothing is held against go in one request, the others each by itself. */
+  async search(shards: readonly ShardReader[], query: ShardQuery): Promise<readonly ShardAnswer[]> {
+    const readers = shards.map((reader) => {
+      if (reader instanceof IsolatedReader && reader.pool === this) return reader
+      throw new Error("a shard that is asked is not open in this pool")
+    })
+    throwIfAborted(query.signal)
+    const together = readers.filter(({ home }) => home?.slot === this.#common)
+    const answers = new Map<ShardReader, Promise<ShardAnswer>>()
+    if (together.length > 1) {
+      const found = this.#searchTogether(together, query)
+      for (const [place, reader] of together.entries())
+        answers.set(
+          reader,
+          found.then((all) => all?.[place] ?? searchAlone(reader, query)),
+        )
     }
-    gathering.names.push(name)
-    return { place: gathering.shards.push(shard) - 1, answers: gathering.answers }
+    const all = Promise.all(readers.map((reader) => answers.get(reader) ?? searchAlone(reader, query)))
+    return abortable(all, query.signal)
+  }
+
+  /** Undefined if the process has ended. */
+  async #searchTogether(
+    readers: readonly IsolatedReader[],
+    { vector, k, effort, signal }: ShardQuery,
+  ): Promise<readonly ShardAnswer[] | undefined> {
+    const names = readers.map(({ dir }) => dir)
+    const request = { shards: readers.map(({ home }) => home!.shard), vector, k, effort }
+    const running = this.#common.call("search", request, { names, signal })
+    for (const reader of readers) reader.track(running)
+    try {
+      return (await running).map((answer) =>
+        "error" in answer ? { error: errorFromWire(answer.error) } : { hits: answer.hits },
+      )
+    } catch (error) {
+      if (error instanceof ProcessEnded) return undefined
+      return readers.map(() => ({ error }))
+    }
   }
 
   async close(): Promise<void> {
@@ -162,19 +177,20 @@ class IsolatedPool implements ShardPool {
 }
 
 class IsolatedReader implements ShardReader {
-  readonly #pool: IsolatedPool
+  readonly pool: IsolatedPool
+  readonly dir: string
   readonly #opening: Opening
-  readonly #dir: string
   readonly #running = new Set<Promise<unknown>>()
   #home: Promise<Home> | undefined
+  #opened: Home | undefined
   #closing: Promise<void> | undefined
   rows = 0
   bytes = 0
 
   constructor(pool: IsolatedPool, opening: Opening) {
-    this.#pool = pool
+    this.pool = pool
+    this.dir = opening.dir
     this.#opening = opening
-    this.#dir = opening.dir
   }
 
   async open(): Promise<void> {
@@ -184,13 +200,27 @@ class IsolatedReader implements ShardReader {
     this.bytes = bytes
   }
 
+  /** Where it is open now; undefined if it has to be opened first, or is closed. */
+  get home(): Home | undefined {
+    const home = this.#closing === undefined ? this.#opened : undefined
+    return home !== undefined && this.#isValid(home) ? home : undefined
+  }
+
+  /** Closing waits for it. */
+  track(work: Promise<unknown>): void {
+    this.#running.add(work)
+    const forget = (): void => void this.#running.delete(work)
+    work.then(forget, forget)
+  }
+
   async search(query: ShardQuery): Promise<readonly ShardHit[]> {
-    throwIfAborted(query.signal)
-    const work = this.#run(async (home) => {
-      const { place, answers } = this.#pool.search(home, this.#dir, query)
-      const answer = (await answers)[place]!
-      if ("error" in answer) throw errorFromWire(answer.error)
-      return answer.hits
+    const { vector, k, effort, signal } = query
+    throwIfAborted(signal)
+    const work = this.#run(async ({ slot, shard }) => {
+      const request = { shards: [shard], vector, k, effort }
+      const [answer] = await slot.call("search", request, { names: [this.dir], signal })
+      if ("error" in answer!) throw errorFromWire(answer.error)
+      return answer!.hits
     })
     return abortable(work, query.signal)
   }
@@ -198,19 +228,19 @@ class IsolatedReader implements ShardReader {
   async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
     toStoredIds(ids, this.#opening.spec)
     const records = await this.#run(({ slot, shard }) =>
-      slot.call("get", { shard, ids }, { names: [this.#dir] }),
+      slot.call("get", { shard, ids }, { names: [this.dir] }),
     )
     return records.map((record) => record && ownRecord(record))
   }
 
   async *records(): AsyncIterable<readonly StoredRecord[]> {
-    const cursor = this.#pool.number()
+    const cursor = this.pool.number()
     let skip = 0
     let isOver = false
     try {
       for (;;) {
         const batch = await this.#run(({ slot, shard }) =>
-          slot.call("next", { shard, cursor, skip }, { names: [this.#dir] }),
+          slot.call("next", { shard, cursor, skip }, { names: [this.dir] }),
         )
         if (batch === undefined) {
           isOver = true
@@ -241,9 +271,9 @@ class IsolatedReader implements ShardReader {
   }
 
   async #run<T>(work: (home: Home) => Promise<T>, { clears = true } = {}): Promise<T> {
-    if (this.#closing !== undefined) throw closed(`${this.#dir} is closed`)
+    if (this.#closing !== undefined) throw closed(`${this.dir} is closed`)
     const running = this.#attempt(work).then((value) => {
-      if (clears) this.#pool.suspects.answered(this.#dir)
+      if (clears) this.pool.suspects.answered(this.dir)
       return value
     })
     this.#running.add(running)
@@ -257,21 +287,21 @@ class IsolatedReader implements ShardReader {
   /** Works with the shard; if its process ends meanwhile, once more aside, where it is by itself. */
   async #attempt<T>(work: (home: Home) => Promise<T>): Promise<T> {
     for (;;) {
-      const refusal = this.#pool.suspects.refusal(this.#dir)
+      const refusal = this.pool.suspects.refusal(this.dir)
       if (refusal !== undefined) throw this.#poison(refusal)
       try {
         return await work(await this.#findHome())
       } catch (error) {
         if (!(error instanceof ProcessEnded)) throw error
         // Of a process that all share the end says nothing yet, nor that of one that read another shard.
-        if (error.isAside && error.names.includes(this.#dir)) throw this.#poison(error.reason)
+        if (error.isAside && error.names.includes(this.dir)) throw this.#poison(error.reason)
       }
     }
   }
 
   #poison(reason: string): Error {
-    return corrupt(`${this.#dir} cannot be read: of the process that was to read it by itself, ${reason}`, {
-      dir: this.#dir,
+    return corrupt(`${this.dir} cannot be read: of the process that was to read it by itself, ${reason}`, {
+      dir: this.dir,
     })
   }
 
@@ -280,38 +310,35 @@ class IsolatedReader implements ShardReader {
     const known = this.#home
     if (known !== undefined) {
       const home = await known
-      if (home.slot.generation === home.generation && home.slot === this.#pool.slotOf(this.#dir)) return home
+      if (this.#isValid(home)) return home
       // In the other process it stays open no longer.
       if (this.#home === known) void leave(home)
     }
     // Whoever noticed first has begun already.
     if (this.#home === known) {
-      const opening = this.#pool.settle(this.#opening)
+      const opening = this.pool.settle(this.#opening)
       this.#home = opening
-      opening.catch(() => {
-        if (this.#home === opening) this.#home = undefined
-      })
+      this.#opened = undefined
+      opening.then(
+        (home) => {
+          if (this.#home === opening) this.#opened = home
+        },
+        () => {
+          if (this.#home === opening) this.#home = undefined
+        },
+      )
     }
     return this.#home!
+  }
+
+  #isValid({ slot, generation }: Home): boolean {
+    return slot.generation === generation && slot === this.pool.slotOf(this.dir)
   }
 }
 
 /** Closes a shard where it is open. Whatever comes of it: with the process, or the pool, it is closed too. */
 async function leave({ slot, generation, shard }: Home): Promise<void> {
   if (slot.generation === generation) await slot.call("close", { shard }, { names: [] }).catch(() => {})
-}
-
-function gather(slot: ChildSlot, { vector, k, signal }: ShardQuery): Gathering {
-  const shards: number[] = []
-  const names: string[] = []
-  const onSend = (): void => {
-    gathering.isSent = true
-  }
-  const answers = slot.call("search", { shards, vector, k }, { names, signal, onSend })
-  const gathering: Gathering = { slot, shards, names, answers, isSent: false }
-  // Nor may anyone join a request that fails before it is sent.
-  answers.catch(onSend)
-  return gathering
 }
 
 /** A message's arrays share its memory: a vector gets memory of its own, as from any shard. */

@@ -5,6 +5,7 @@
 
 import type { WireError } from "../../errors.js"
 import type { Id, StoredRecord } from "../../records.js"
+import type { CellEffort } from "../../vectors/cells/effort.js"
 import type { IndexDescription, PoolOptions, ShardHit, ShardSpec } from "../backend.js"
 import type { NumberedReplyOf, NumberedRequestOf, RequestOf } from "../messages.js"
 
@@ -40,8 +41,13 @@ export interface Calls {
   }
   /** One query in some shards of one snapshot: an answer each. */
   search: {
-    request: { readonly shards: readonly number[]; readonly vector: Float32Array; readonly k: number }
-    reply: readonly ShardAnswer[]
+    request: {
+      readonly shards: readonly number[]
+      readonly vector: Float32Array
+      readonly k: number
+      readonly effort: CellEffort | undefined
+    }
+    reply: readonly WireAnswer[]
   }
   get: {
     request: OfShard & { readonly ids: readonly Id[] }
@@ -64,7 +70,7 @@ interface OfShard {
   readonly shard: number
 }
 
-export type ShardAnswer = { readonly hits: readonly ShardHit[] } | { readonly error: WireError }
+export type WireAnswer = { readonly hits: readonly ShardHit[] } | { readonly error: WireError }
 
 export type CallName = keyof Calls
 

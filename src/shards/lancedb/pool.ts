@@ -6,6 +6,7 @@ import type { Id, StoredRecord } from "../../records.js"
 import type {
   IndexDescription,
   PoolOptions,
+  ShardAnswer,
   ShardHit,
   ShardPool,
   ShardReader,
@@ -14,6 +15,7 @@ import type {
 import { toStoredIds } from "../checks.js"
 import type { ShardQuery } from "../query.js"
 import { readAll } from "../read-all.js"
+import { ReadersApart } from "../search-each.js"
 import type { ShardSource } from "../source.js"
 import { viewRecord } from "../stored.js"
 import { getRecords, readRows } from "./get.js"
@@ -38,6 +40,7 @@ export type TableOpener = typeof openTable
 class LancePool implements ShardPool {
   readonly #memoryBytes: number
   readonly #openTable: TableOpener
+  readonly #readers = new ReadersApart()
   #session: Session | undefined
   #closed = false
 
@@ -56,7 +59,12 @@ class LancePool implements ShardPool {
     if (this.#closed) throw closed("the shard pool is closed")
     this.#session ??= new lancedb.Session(BigInt(this.#memoryBytes), BigInt(METADATA_CACHE_BYTES))
     const dir = await source.localDir()
-    return new LanceReader(await this.#openTable(lancedb, this.#session, dir, spec, index, rows))
+    const table = await this.#openTable(lancedb, this.#session, dir, spec, index, rows)
+    return this.#readers.add(new LanceReader(table))
+  }
+
+  search(shards: readonly ShardReader[], query: ShardQuery): Promise<readonly ShardAnswer[]> {
+    return this.#readers.search(shards, query)
   }
 
   async close(): Promise<void> {

@@ -7,6 +7,7 @@ import { vectorMemoryBytes } from "../../vectors/scan.js"
 import type {
   IndexDescription,
   PoolOptions,
+  ShardAnswer,
   ShardHit,
   ShardPool,
   ShardReader,
@@ -15,6 +16,7 @@ import type {
 import { toStoredIds } from "../checks.js"
 import type { ShardQuery } from "../query.js"
 import { readAll } from "../read-all.js"
+import { searchAlone } from "../search-each.js"
 import type { ShardSource } from "../source.js"
 import { type PayloadParser, type RecordView, type StoredColumns, viewRecord } from "../stored.js"
 import type { StoredRows } from "./get.js"
@@ -63,8 +65,6 @@ interface Gathering {
   readonly answers: Promise<readonly ShardAnswer[]>
   isSent: boolean
 }
-
-type ShardAnswer = { readonly hits: readonly ShardHit[] } | { readonly error: Error }
 
 class SqlitePool implements ShardPool {
   readonly #slots: readonly WorkerSlot[]
@@ -141,10 +141,19 @@ class SqlitePool implements ShardPool {
     await slot.call("close", { handle })
   }
 
+  async search(shards: readonly ShardReader[], query: ShardQuery): Promise<readonly ShardAnswer[]> {
+    for (const shard of shards)
+      if (!(shard instanceof SqliteReader) || shard.pool !== this)
+        throw new Error("a shard that is asked is not open in this pool")
+    const answers = await Promise.all(shards.map((shard) => searchAlone(shard, query)))
+    throwIfAborted(query.signal)
+    return answers
+  }
+
   /**
    * What a shard answers, with its place in the answers. Shards of one query go to a worker in one request.
    */
-  search(
+  gather(
     home: Home,
     file: string,
     spec: ShardSpec,
@@ -188,7 +197,7 @@ class SqlitePool implements ShardPool {
 }
 
 class SqliteReader implements ShardReader {
-  readonly #pool: SqlitePool
+  readonly pool: SqlitePool
   readonly #file: string
   readonly #spec: ShardSpec
   readonly #expected: number | undefined
@@ -198,7 +207,7 @@ class SqliteReader implements ShardReader {
   rows = 0
 
   constructor(pool: SqlitePool, file: string, spec: ShardSpec, expected: number | undefined) {
-    this.#pool = pool
+    this.pool = pool
     this.#file = file
     this.#spec = spec
     this.#expected = expected
@@ -215,7 +224,7 @@ class SqliteReader implements ShardReader {
   async search(query: ShardQuery): Promise<readonly ShardHit[]> {
     throwIfAborted(query.signal)
     if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
-    const { place, answers } = this.#pool.search(await this.#findHome(), this.#file, this.#spec, query)
+    const { place, answers } = this.pool.gather(await this.#findHome(), this.#file, this.#spec, query)
     const answer = (await answers)[place]!
     if ("error" in answer) throw answer.error
     return answer.hits
@@ -244,7 +253,7 @@ class SqliteReader implements ShardReader {
   }
 
   #view(columns: StoredColumns, row: number): RecordView {
-    return viewRecord(columns, row, this.#spec, this.#file, this.#pool.parsePayload)
+    return viewRecord(columns, row, this.#spec, this.#file, this.pool.parsePayload)
   }
 
   close(): Promise<void> {
@@ -255,7 +264,7 @@ class SqliteReader implements ShardReader {
   async #close(): Promise<void> {
     const home = await this.#home?.catch(() => undefined)
     // Requests are answered in order, so that this one waits for those before it.
-    if (home !== undefined) await this.#pool.leave(home)
+    if (home !== undefined) await this.pool.leave(home)
   }
 
   async #call<Name extends "get" | "read">(
@@ -276,7 +285,7 @@ class SqliteReader implements ShardReader {
     }
     // Whoever noticed first has begun already.
     if (this.#home === known) {
-      const opening = this.#pool.settle(this.#file, this.#spec, this.#expected)
+      const opening = this.pool.settle(this.#file, this.#spec, this.#expected)
       this.#home = opening
       opening.then(
         (home) => {

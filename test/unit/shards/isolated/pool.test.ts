@@ -6,6 +6,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest"
+import type { VecsnapError } from "../../../../src/errors.js"
 import type { ShardPool } from "../../../../src/shards/backend.js"
 import { createIsolatedPool, type IsolationOptions } from "../../../../src/shards/isolated/pool.js"
 import { assertTrust } from "../../../../src/shards/pools.js"
@@ -129,14 +130,13 @@ describe("the process that reads shards", () => {
     )
     const readers = await Promise.all(dirs.map((dir) => open(pool, dir)))
     const query = prepareQuery(QUERY, 1, SPEC)
-    const settled = await Promise.allSettled(readers.map((reader) => reader.ask(query)))
-    expect(settled.map((one) => (one.status === "rejected" ? one.reason.tag : "answered"))).toEqual([
-      "answered",
-      "Corrupt",
-      "answered",
-      "InvalidInput",
-      "Corrupt",
-    ])
+    const answers = await pool.search(
+      readers.map(({ reader }) => reader),
+      query,
+    )
+    expect(
+      answers.map((answer) => ("error" in answer ? (answer.error as VecsnapError).tag : "answered")),
+    ).toEqual(["answered", "Corrupt", "answered", "InvalidInput", "Corrupt"])
   })
 
   it("is not ended again and again by one shard: it is refused in the end, and others never notice", async () => {

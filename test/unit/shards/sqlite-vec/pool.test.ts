@@ -66,11 +66,14 @@ describe("a pool of search workers", () => {
       const dirs = [dir, join(root, "1"), join(root, "2")]
       const readers = await Promise.all(dirs.map((each) => openShard(pool, each, SPEC, FLAT)))
       const query = prepareQuery(QUERY, 10, SPEC)
-      const [damaged, ...sound] = await Promise.allSettled(readers.map((reader) => reader.ask(query)))
+      const [damaged, ...sound] = await pool.search(
+        readers.map(({ reader }) => reader),
+        query,
+      )
       expect(damaged).toMatchObject({
-        reason: { tag: "Corrupt", message: expect.stringMatching(message) },
+        error: { tag: "Corrupt", message: expect.stringMatching(message) },
       })
-      expect(sound.map((it) => it.status === "fulfilled" && it.value.length)).toEqual([10, 10])
+      expect(sound.map((answer) => "hits" in answer && answer.hits.length)).toEqual([10, 10])
       await Promise.all(readers.map((reader) => reader.close()))
       await pool.close()
     },
