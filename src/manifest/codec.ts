@@ -1,7 +1,9 @@
 /**
- * The wire form of manifests, version 1.
+ * The wire form of manifests, versions 1 and 2. The second is the first with `requires`: names of what a
+ * reader must know; a snapshot that needs none is written as version 1.
  *
- * Unknown keys are ignored, so that later versions may add some; an unknown `version` is refused. Everything
+ * Unknown keys are ignored, so that later versions may add some; an unknown `version`, or an unknown name in
+ * `requires`, is refused. Everything
  * that a program would act on (keys, file names, shard numbers, sums) is checked here, once; what leaves this
  * file is sound.
  */
@@ -118,6 +120,7 @@ const schema = z.object({
     artifacts: boundedList(routingFile, ARTIFACTS_MAX),
   }),
   locator: routingFile.extend({ index: file }).optional(),
+  codes: routingFile.optional(),
   backend: z.custom<BackendName>(isBackend, { error: () => `expected one of ${BACKEND_NAMES.join(", ")}` }),
   rows: count,
   copies: z.number().int().min(1).optional(),
@@ -153,7 +156,21 @@ const schema = z.object({
   }),
   custom: z.record(z.string(), json),
 })
-const KIND = { format: "vecsnap", version: 1, schema }
+const KIND = {
+  format: "vecsnap",
+  version: 1,
+  schema: schema.extend({ requires: z.array(z.string()).optional() }),
+  requiring: { version: 2, known: ["rows-by-cell"] },
+}
+
+/** What a reader must know to open the shards. */
+function requirementsOf({ backend, shards }: Pick<Manifest, "backend" | "shards">): readonly string[] {
+  const names = new Set<string>()
+  for (const { index } of shards) {
+    for (const name of backendByName(backend).requires?.(index) ?? []) names.add(name)
+  }
+  return [...names]
+}
 
 function isFilled(list: readonly unknown[]): boolean {
   return list.length > 0
@@ -175,7 +192,7 @@ function isShardFolder(folder: string): boolean {
 
 /** Writes a manifest, signed by the keys if there are any; see `signed.ts`. */
 export function encodeManifest(manifest: Manifest, keys: readonly SigningKey[] = []): Buffer {
-  const { run, createdAt, base, basePublication, schema, sharding, artifacts, locator } = manifest
+  const { run, createdAt, base, basePublication, schema, sharding, artifacts, locator, codes } = manifest
   const { backend, rows, copies, shards, recall, build, custom } = manifest
   const body = {
     run,
@@ -185,6 +202,7 @@ export function encodeManifest(manifest: Manifest, keys: readonly SigningKey[] =
     schema: { ...schema, model: schema.model ?? null },
     sharding: { ...sharding, artifacts },
     ...(locator && { locator }),
+    ...(codes && { codes }),
     backend,
     rows,
     ...(copies !== undefined && { copies }),
@@ -193,9 +211,9 @@ export function encodeManifest(manifest: Manifest, keys: readonly SigningKey[] =
     custom,
     shards,
   }
-  if (keys.length === 0) return encodeDocument(KIND, body)
   const sign = (statement: Buffer) => signStatement(statement, keys)
-  return encodeDocument(KIND, body, (content) => signatureBlock(content, sign))
+  const further = keys.length === 0 ? undefined : (content: Buffer) => signatureBlock(content, sign)
+  return encodeDocument(KIND, body, further, requirementsOf(manifest))
 }
 
 /**
@@ -207,7 +225,7 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
   if (bytes.length > MANIFEST_MAX_BYTES)
     throw corrupt(`${key} has ${bytes.length} bytes, expected at most ${MANIFEST_MAX_BYTES}`, { key })
   const wire = decodeDocument(KIND, bytes, key)
-  const { sharding, schema, base, locator, ...rest } = wire
+  const { sharding, schema, base, locator, codes, requires = [], ...rest } = wire
   const { artifacts, ...description } = sharding
   const manifest: Manifest = {
     ...rest,
@@ -217,8 +235,12 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
     sharding: description,
     artifacts,
     locator,
+    ...(codes && { codes }),
     shards: wire.shards as Manifest["shards"],
   }
+  const unsaid = requirementsOf(manifest).find((name) => !requires.includes(name))
+  if (unsaid !== undefined)
+    throw corrupt(`${key} contradicts itself: its shards need ${unsaid}, which it does not require`, { key })
   const fault = findFault(manifest, key)
   if (fault !== undefined) throw corrupt(`${key} contradicts itself: ${fault}`, { key })
   return manifest
@@ -226,15 +248,15 @@ export function decodeManifest(bytes: Uint8Array, key: string): Manifest {
 
 /** What a schema can't express: sums, order and ranges across the shards. */
 function findFault(manifest: Manifest, key: string): string | undefined {
-  const { run, createdAt, sharding, artifacts, locator, shards, rows, copies = 0, recall } = manifest
+  const { run, createdAt, sharding, artifacts, locator, codes, shards, rows, copies = 0, recall } = manifest
   const backend = backendByName(manifest.backend)
   if (manifestKey(createdAt, run) !== key)
     return `it is the manifest of run ${run} of ${createdAt.toISOString()}`
   if (locator && !(locator.index.size >= 1 && locator.index.size <= Math.min(locator.size, INDEX_MAX_BYTES)))
     return `the index of its locator has ${locator.index.size} of ${locator.size} bytes`
-  const artifactBytes = artifacts.reduce((sum, { size }) => sum + size, 0)
+  const artifactBytes = artifacts.reduce((sum, { size }) => sum + size, codes?.size ?? 0)
   if (artifactBytes > ARTIFACTS_MAX_BYTES)
-    return `its routing artifacts have ${artifactBytes} bytes, expected at most ${ARTIFACTS_MAX_BYTES}`
+    return `its routing artifacts and codebook have ${artifactBytes} bytes, expected at most ${ARTIFACTS_MAX_BYTES}`
   if (recall !== undefined) {
     const { probes, curves } = recall
     if (probes.some((count, i) => i > 0 && count <= probes[i - 1]!))

@@ -40,9 +40,14 @@ export const boundedObject = (most: number) =>
 export interface DocumentKind<S extends z.ZodType> {
   /** Value of the property `format`. */
   readonly format: string
-  /** Value of the property `version`, the only one that is read. */
+  /** Value of the property `version`: the only one that is read, besides that of `requiring`. */
   readonly version: number
   readonly schema: S
+  /**
+   * The version that documents have which name in `requires` what a reader must know, and the names that are
+   * known here. Nothing else of a document with another name is looked at.
+   */
+  readonly requiring?: { readonly version: number; readonly known: readonly string[] } | undefined
 }
 
 // What most documents hold.
@@ -51,13 +56,16 @@ export const count = z.number().int().nonnegative()
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 export const runId = z.string().refine(isRunId, "a run id of 12 characters of [0-9a-z]")
 
-/** Writes a sealed document, see `seal.ts`. */
+/** Writes a sealed document, see `seal.ts`. `requires`: names of `requiring.known`. */
 export function encodeDocument(
-  { format, version }: Pick<DocumentKind<z.ZodType>, "format" | "version">,
+  { format, version, requiring }: Pick<DocumentKind<z.ZodType>, "format" | "version" | "requiring">,
   body: Readonly<Record<string, unknown>>,
   further?: (content: Buffer) => string,
+  requires: readonly string[] = [],
 ): Buffer {
-  return seal({ format, version, ...body }, further)
+  if (requiring === undefined || requires.length === 0) return seal({ format, version, ...body }, further)
+  const names = [...new Set(requires)].sort()
+  return seal({ format, version: requiring.version, requires: names, ...body }, further)
 }
 
 /**
@@ -65,16 +73,20 @@ export function encodeDocument(
  * later version of vecsnap wrote it; both name `key`.
  */
 export function decodeDocument<S extends z.ZodType>(
-  { format, version, schema }: DocumentKind<S>,
+  { format, version, schema, requiring }: DocumentKind<S>,
   bytes: Uint8Array,
   key: string,
 ): z.output<S> {
   const document: Readonly<Record<string, Json>> = unseal(bytes, key)
   if (document.format !== format)
     throw corrupt(`${key} has the format ${shown(document.format)}, expected "${format}"`, { key })
-  if (document.version !== version) {
+  if (requiring !== undefined && document.version === requiring.version) {
+    assertKnown(document.requires, requiring.known, key)
+  } else if (document.version !== version) {
     const found = shown(document.version)
-    throw unsupported(`${key} has version ${found}; this vecsnap reads version ${version}: use a newer one`, {
+    const read =
+      requiring === undefined ? `version ${version}` : `versions ${version} and ${requiring.version}`
+    throw unsupported(`${key} has version ${found}; this vecsnap reads ${read}: use a newer one`, {
       key,
       version: typeof document.version === "number" ? document.version : found,
     })
@@ -87,6 +99,22 @@ export function decodeDocument<S extends z.ZodType>(
     `${key} is not valid: ${place}: ${shortened(issue!.message, MESSAGE_LENGTH)}`,
     { key },
     parsed.error,
+  )
+}
+
+/** More than there will ever be. */
+const REQUIRED_MAX = 100
+
+function assertKnown(requires: Json | undefined, known: readonly string[], key: string): void {
+  const isList = Array.isArray(requires) && requires.length > 0 && requires.length <= REQUIRED_MAX
+  if (!isList || !requires.every((name) => typeof name === "string")) {
+    throw corrupt(`${key} is not valid: requires: expected a list of 1 to ${REQUIRED_MAX} names`, { key })
+  }
+  const name = requires.find((name) => !known.includes(name))
+  if (name === undefined) return
+  throw unsupported(
+    `${key} requires ${shown(name)}, which this vecsnap does not know: use a newer one, and upgrade all that read a root before what builds it`,
+    { key, requires: name },
   )
 }
 

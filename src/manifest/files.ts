@@ -1,6 +1,6 @@
 /** Whether the files of a snapshot are there. */
 import { inLanes } from "../async/lanes.js"
-import { type Snapshot, type StoredFile, snapshotFiles } from "../snapshot/snapshot.js"
+import { type SnapshotObjects, type StoredFile, snapshotFiles } from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 
 /** HEAD requests in flight at a time. */
@@ -15,7 +15,7 @@ export interface MissingFile {
 /** Files of the snapshot that are not there, or not with their size; one HEAD each. */
 export async function findMissingFiles(
   store: ObjectStore,
-  snapshot: Pick<Snapshot, "shards" | "artifacts" | "locator">,
+  snapshot: SnapshotObjects,
   { signal }: CallOptions = {},
 ): Promise<readonly MissingFile[]> {
   const look = (file: StoredFile, signal: AbortSignal) => findMissing(store, file, { signal })

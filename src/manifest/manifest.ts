@@ -27,6 +27,8 @@ export interface Manifest extends Snapshot {
   /** Number of the publication that `base` was live by; see `pointer.ts`. */
   readonly basePublication?: number | undefined
   readonly artifacts: readonly FileEntry[]
+  /** May be the object of an earlier run. */
+  readonly codes?: FileEntry | undefined
   readonly shards: readonly ShardEntry[]
   readonly build: BuildFacts
   /** Free for users. */

@@ -3,7 +3,7 @@
  * to exclude that a snapshot which they remove becomes live.
  */
 import { conflict, corrupt, isVecsnapError, throwIfAborted, type VecsnapError } from "../errors.js"
-import type { Snapshot } from "../snapshot/snapshot.js"
+import type { Snapshot, SnapshotObjects } from "../snapshot/snapshot.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import { beingRemoved, type LivePointer, readPointer } from "./current.js"
 import { findMissingFiles } from "./files.js"
@@ -29,7 +29,7 @@ import {
 import { storeTime } from "./store-time.js"
 
 /** A snapshot, by its run and all files that must be there before it can become live. */
-type SnapshotFiles = Pick<Snapshot, "run" | "shards" | "artifacts" | "locator">
+type SnapshotFiles = Pick<Snapshot, "run"> & SnapshotObjects
 
 /** What was live when somebody decided to publish: a publication, nothing at all, or whatever it may be. */
 export type ExpectedLive = Pick<Publication, "run" | "number"> | { readonly run: string } | undefined | "any"

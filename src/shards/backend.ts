@@ -85,6 +85,12 @@ export interface ShardBackend<Name extends string = string> extends ShardOpener 
    */
   knowsFile(name: string): boolean
 
+  /**
+   * What a reader must know to open a shard with this index, by names of the manifest's `requires`; of the
+   * first version's shards nothing. Absent: nothing at all.
+   */
+  requires?(index: IndexDescription): readonly string[]
+
   /** What users may set of its index. */
   readonly options: IndexOptionTable
 

@@ -22,6 +22,8 @@ export interface Snapshot {
   readonly artifacts: readonly StoredFile[]
   /** Finds the shard of an id; absent if the snapshot was built without. */
   readonly locator: LocatorEntry | undefined
+  /** The codebook of its shards' cells; absent where no shard is searched through cells. */
+  readonly codes?: StoredFile | undefined
   readonly backend: BackendName
   /** What opens its shards where they are not as `backend` builds them. */
   readonly opener?: ShardOpener | undefined
@@ -145,18 +147,17 @@ export const strategyContextOf = ({
 export const shardBytes = ({ files }: Pick<SnapshotShard, "files">): number =>
   files.reduce((sum, { size }) => sum + size, 0)
 
-/** Every object of a snapshot besides its manifest: files of shards, routing artifacts, the id locator. */
-export function snapshotFiles({
-  shards,
-  artifacts,
-  locator,
-}: Pick<Snapshot, "shards" | "artifacts" | "locator">): readonly StoredFile[] {
+/** What names the objects of a snapshot. */
+export type SnapshotObjects = Pick<Snapshot, "shards" | "artifacts" | "locator" | "codes">
+
+/** Every object besides the manifest: files of shards, routing artifacts, the id locator, the codebook. */
+export function snapshotFiles({ shards, artifacts, locator, codes }: SnapshotObjects): readonly StoredFile[] {
   const files = shards.flatMap((shard) =>
     shardFiles(shard).map(({ key, size, sha256 }) => ({ key, size, sha256 })),
   )
-  return [...files, ...artifacts, ...(locator ? [locator] : [])]
+  return [...files, ...artifacts, ...(locator ? [locator] : []), ...(codes ? [codes] : [])]
 }
 
-/** Bytes of all shard files, routing artifacts and the id locator. */
-export const snapshotBytes = (snapshot: Pick<Snapshot, "shards" | "artifacts" | "locator">): number =>
+/** Bytes of all of {@link snapshotFiles}. */
+export const snapshotBytes = (snapshot: SnapshotObjects): number =>
   snapshotFiles(snapshot).reduce((sum, { size }) => sum + size, 0)

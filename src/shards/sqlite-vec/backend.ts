@@ -3,7 +3,7 @@ import { resolveIndexOptions } from "../options.js"
 import { buildShard } from "./build.js"
 import { loadSqlite, loadSqliteVec } from "./packages.js"
 import { createPool } from "./pool.js"
-import { DIM_MAX, shardFile } from "./schema.js"
+import { CELLS, CELLS_FILE, DIM_MAX, shardFile } from "./schema.js"
 
 /**
  * Shards as SQLite databases with a sqlite-vec table; exact. Building needs better-sqlite3 and sqlite-vec,
@@ -18,7 +18,8 @@ export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
     // Scanned in 20 ms, at 10 GB/s.
     vectorBytes: 200 * 2 ** 20,
   },
-  knowsFile: (name) => name === shardFile("."),
+  knowsFile: (name) => name === shardFile(".") || name === CELLS_FILE,
+  requires: ({ kind }) => (kind === CELLS ? ["rows-by-cell"] : []),
   options: {},
   async assertInstalled(purpose) {
     await loadSqlite()

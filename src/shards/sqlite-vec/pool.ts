@@ -22,7 +22,7 @@ import { type PayloadParser, type RecordView, type StoredColumns, viewRecord } f
 import type { StoredRows } from "./get.js"
 import { loadSqlite } from "./packages.js"
 import type { Calls, Reply } from "./protocol.js"
-import { shardFile } from "./schema.js"
+import { CELLS, FLAT, shardFile } from "./schema.js"
 import type { Answers } from "./search.js"
 import { WorkerSlot } from "./worker-slot.js"
 
@@ -90,8 +90,11 @@ class SqlitePool implements ShardPool {
   ): Promise<ShardReader> {
     await loadSqlite()
     const file = shardFile(await source.localDir())
-    if (index.kind !== "flat") {
-      throw corrupt(`${file} cannot have an index of kind "${index.kind}": expected "flat"`, { file })
+    if (index.kind !== FLAT && index.kind !== CELLS) {
+      throw corrupt(
+        `${file} cannot have an index of kind "${index.kind}": expected "${FLAT}" or "${CELLS}"`,
+        { file },
+      )
     }
     const reader = new SqliteReader(this, file, spec, rows)
     await reader.open()

@@ -24,6 +24,13 @@ export function shardFile(dir: string): string {
   return join(dir, "shard.db")
 }
 
+/** The file of the shard's cells, beside its database; see vectors/cells/file.ts. */
+export const CELLS_FILE = "cells.bin"
+
+/** Kinds of index: of all rows in order of id; of cells, whose rows lie together. */
+export const FLAT = "flat"
+export const CELLS = "cells"
+
 // sqlite-vec has no inner product. Under `dot` its table says l2: the vectors are the same, and only we rank
 // them.
 const VEC0_METRIC: Readonly<Record<Metric, string>> = { cosine: "cosine", l2: "l2", dot: "l2" }

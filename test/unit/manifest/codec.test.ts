@@ -99,6 +99,22 @@ const WITH_RECALL: Manifest = {
     notes: ["the thresholds of targetRecall were chosen with these queries"],
   },
 }
+/** Must equal what test/data/golden/manifest-v2-cells.json holds. */
+const WITH_CELLS: Manifest = {
+  ...WITH_LOCATOR,
+  codes: { key: "routing/a1b2c3d4e5f6/codes.npz", size: 7428, sha256: sha("3") },
+  shards: [
+    {
+      ...MANIFEST.shards[0]!,
+      files: [
+        { name: "cells.bin", size: 210_000, sha256: sha("4") },
+        { name: "shard.db", size: 4_100_096, sha256: sha("b") },
+      ],
+      index: { kind: "cells", cells: 128 },
+    },
+    MANIFEST.shards[1]!,
+  ],
+}
 const KEY = manifestKey(MANIFEST.createdAt, MANIFEST.run)
 
 const golden = (name: string): Buffer => readFileSync(fromRoot("test/data/golden", name))
@@ -121,7 +137,7 @@ function altered(change: (wire: Record<string, unknown>) => void): Buffer {
 
 describe("manifest codec", () => {
   it("reads back what it wrote", () => {
-    for (const manifest of [MANIFEST, WITH_LOCATOR, WITH_NORMS, WITH_RECALL]) {
+    for (const manifest of [MANIFEST, WITH_LOCATOR, WITH_NORMS, WITH_RECALL, WITH_CELLS]) {
       expect(decodeManifest(encodeManifest(manifest), KEY)).toEqual(manifest)
     }
   })
@@ -131,6 +147,7 @@ describe("manifest codec", () => {
     ["manifest-v1-locator.json", WITH_LOCATOR],
     ["manifest-v1-norms.json", WITH_NORMS],
     ["manifest-v1-recall.json", WITH_RECALL],
+    ["manifest-v2-cells.json", WITH_CELLS],
   ])("reads the golden file %s, and still writes it byte for byte", (name, manifest) => {
     expect(decodeManifest(golden(name), KEY)).toEqual(manifest)
     expect(encodeManifest(manifest).toString()).toBe(golden(name).toString())
@@ -164,12 +181,46 @@ describe("manifest codec", () => {
     expect(decodeManifest(bytes, KEY)).toEqual({ ...WITH_LOCATOR, custom: {} })
   })
 
-  it("refuses a later version as Unsupported, naming both versions", () => {
+  it("refuses a later version as Unsupported, naming the versions", () => {
     const bytes = altered((wire) => {
-      wire.version = 2
+      wire.version = 3
     })
-    expect(() => decodeManifest(bytes, KEY)).toThrow(/has version 2; this vecsnap reads version 1/)
+    expect(() => decodeManifest(bytes, KEY)).toThrow(/has version 3; this vecsnap reads versions 1 and 2/)
     expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Unsupported")
+  })
+
+  it("says by version 2 what a reader must know, and by version 1 that it is nothing", () => {
+    const wireOf = (manifest: Manifest) => JSON.parse(encodeManifest(manifest).toString())
+    expect(wireOf(WITH_CELLS)).toMatchObject({ version: 2, requires: ["rows-by-cell"] })
+    expect(wireOf(WITH_LOCATOR).version).toBe(1)
+    expect(wireOf(WITH_LOCATOR)).not.toHaveProperty("requires")
+  })
+
+  it("refuses what requires a name that it does not know, whatever else that says", () => {
+    const bytes = altered((wire) => {
+      for (const key of Object.keys(wire)) if (key !== "format") delete wire[key]
+      Object.assign(wire, { version: 2, requires: ["rows-by-cell", "rows-by-moon"], shards: "elsewhere" })
+    })
+    expect(() => decodeManifest(bytes, KEY)).toThrow(
+      /requires "rows-by-moon", which this vecsnap does not know: .* upgrade all that read a root before/,
+    )
+    expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Unsupported")
+  })
+
+  it.each([
+    ["no names", []],
+    ["no list", "rows-by-cell"],
+    ["other than names", [1]],
+    ["more names than there are", Array.from({ length: 101 }, () => "rows-by-cell")],
+  ])("refuses version 2 with %s as Corrupt", (_, requires) => {
+    const bytes = altered((wire) => Object.assign(wire, { version: 2, requires }))
+    expect(() => decodeManifest(bytes, KEY)).toThrow(/requires: expected a list of 1 to 100 names/)
+    expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Corrupt")
+  })
+
+  it("takes a name that no shard needs", () => {
+    const bytes = altered((wire) => Object.assign(wire, { version: 2, requires: ["rows-by-cell"] }))
+    expect(decodeManifest(bytes, KEY)).toEqual({ ...WITH_LOCATOR, custom: {} })
   })
 
   // biome-ignore lint/suspicious/noExplicitAny: what is changed is wrong on purpose, at any depth
@@ -197,6 +248,21 @@ describe("manifest codec", () => {
       "a locator smaller than its index",
       (wire) => (wire.locator.size = 95),
       /the index of its locator has 96 of 95 bytes/,
+    ],
+    [
+      "shards that need what it does not require",
+      (wire) => (wire.shards[0].index = { kind: "cells", cells: 8 }),
+      /its shards need rows-by-cell, which it does not require/,
+    ],
+    [
+      "a codebook that escapes",
+      (wire) => (wire.codes = { key: "../codes.npz", size: 1, sha256: sha("3") }),
+      /codes\.key/,
+    ],
+    [
+      "a codebook too large to be read",
+      (wire) => (wire.codes = { key: "routing/k3v9x2m4q7ab/codes.npz", size: 2 ** 29, sha256: sha("3") }),
+      /its routing artifacts and codebook have \d+ bytes/,
     ],
     ["another run", (wire) => (wire.run = "zzzzzzzzzzzz"), /is the manifest of run zzzzzzzzzzzz/],
   ])("refuses %s as Corrupt, saying where", (_, change, message) => {

@@ -50,6 +50,15 @@ describe("signed documents", () => {
     expect(verdictOf(() => signedManifest(manifest, KEY))).toBe(1)
   })
 
+  it("are signed in version 2 as in version 1", () => {
+    const index = { kind: "cells", cells: 8 }
+    const manifest = { ...MANIFEST, shards: MANIFEST.shards.map((entry) => ({ ...entry, index })) }
+    const bytes = encodeManifest(manifest, [GOLDEN_KEY.signing])
+    expect(bytes.toString()).toContain('"version": 2')
+    expect(decodeManifest(bytes, KEY)).toEqual(manifest)
+    expect(verdictOf(() => signedManifest(bytes, KEY))).toBe(1)
+  })
+
   it("sign what docs/format.md says, and nothing else", () => {
     const statement = `vecsnap-publication 1
 number: 3
