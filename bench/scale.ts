@@ -1,64 +1,47 @@
 /**
- * How cost grows with the number of rows: the full word set once, and 3 and 10 times with jitter.
+ * How cost grows with the number of rows: the full word set once, and 3 and 10 times with jitter; and rows
+ * like the sentences, with real queries.
  *
  * ```
  * npm run words:full && npm run bench:scale
  * node dist/bench/scale.js 100000 1000000 [--layout fast]
+ * node dist/bench/scale.js --set sentences 1000000 [--shards 256]
  * ```
  *
- * Rows: by default 100,000, 1,000,000 and 3,414,790. Row i is word i mod 341,479, times 1 plus Gaussian noise
- * of a tenth for each element but for the first copy; DuckDB writes them to Parquet files in .cache/scale as
- * they are made, once. Each build is a process of its own, with as many shards as `vecsnap plan` proposes.
- * For each: build time and peak memory, size, the time until a process without a cache has its first answer,
- * and queries per second with 16 in flight at targetRecall .95.
+ * Rows: by default 100,000, 1,000,000 and 3,414,790 words, or 1,000,000 like the sentences; scale-sets.ts
+ * says what they are. Files and true answers are kept in .cache/scale. Each build is a process of its own,
+ * with as many shards as `vecsnap plan` proposes or --shards says. For each: build time and peak memory
+ * beside what the plan said, size, the time until a process without a cache has its first answer, and at
+ * targetRecall .95 the recall and the queries per second with 16 in flight.
  */
-import { existsSync, mkdirSync, renameSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { DuckDBInstance } from "@duckdb/node-api"
 import { type LayoutName, openSnapshot, openSource, planSnapshot, readInputFacts } from "../src/index.js"
 import { appendHistory } from "./history.js"
-import { fromRepository } from "./paths.js"
-import { build, round, table, underLoad, withDirectory } from "./support.js"
-import { heldOutRows, loadWords, vectorOf, WORDS_FILE } from "./words.js"
+import { jitteredWords, likeSentences, NEAREST, type ScaleSet } from "./scale-sets.js"
+import { build, recall, round, table, underLoad, withDirectory } from "./support.js"
+
+const SETS = { words: jitteredWords, sentences: likeSentences }
+const DEFAULT_ROWS = { words: [100_000, 1_000_000, 3_414_790], sentences: [1_000_000] }
+const TARGET = 0.95
+const MEMORY_LIMIT = 2 ** 32
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { layout: { type: "string", default: "fast" } },
+  options: {
+    layout: { type: "string", default: "fast" },
+    set: { type: "string", default: "words" },
+    shards: { type: "string" },
+  },
 })
-const ROWS = positionals.length > 0 ? positionals.map(Number) : [100_000, 1_000_000, 3_414_790]
 const layout = options.layout as LayoutName
-const QUERIES = 1000
-const WORDS = 341_479
-const NOISE = 0.1
-const MEMORY_LIMIT = 2 ** 32
+const set = options.set as keyof typeof SETS
 
-/** The Parquet file of so many rows; made if it is not there. */
-async function jitteredWords(rows: number): Promise<string> {
-  const dir = fromRepository(".cache/scale")
-  const file = join(dir, `words-${rows}.parquet`)
-  if (existsSync(file)) return file
-  mkdirSync(dir, { recursive: true })
-  const instance = await DuckDBInstance.create(":memory:", { memory_limit: "2GB", threads: "2" })
-  const connection = await instance.connect()
-  const copies = Math.ceil(rows / WORDS)
-  // Box and Muller's normal numbers, from a hash, so that the rows are the same each time.
-  const uniform = (salt: string): string => `((hash(id, n, i, '${salt}') % 1000000007 + 1) / 1000000009.0)`
-  await connection.run(`COPY (
-    SELECT id || '#' || n AS id,
-      CASE WHEN n = 0 THEN vector::FLOAT[] ELSE list_transform(vector::FLOAT[], (x, i) ->
-        (x * (1 + ${NOISE} * sqrt(-2 * ln(${uniform("a")})) * cos(2 * pi() * ${uniform("b")})))::FLOAT) END AS vector
-    FROM range(${copies}) AS copies(n), read_parquet('${WORDS_FILE.replaceAll("'", "''")}') LIMIT ${rows}
-  ) TO '${file}.part' (FORMAT parquet, ROW_GROUP_SIZE 100000)`)
-  connection.closeSync()
-  instance.closeSync()
-  renameSync(`${file}.part`, file)
-  return file
-}
-
-async function measure(rows: number, queries: readonly Float32Array[]) {
-  const input = await jitteredWords(rows)
-  const { shards } = planSnapshot(await readInputFacts(await openSource([input])), { cores: 2 })
+async function measure({ input, rows, queries, truth }: ScaleSet) {
+  const asked = options.shards === undefined ? undefined : Number(options.shards)
+  const facts = await readInputFacts(await openSource([input]))
+  const plan = planSnapshot(facts, { cores: 2, memoryLimit: MEMORY_LIMIT, ...(asked && { shards: asked }) })
+  const { shards } = plan
   return withDirectory(async (dir) => {
     const [to, cacheDir] = [join(dir, "snapshot"), join(dir, "cache")]
     const request = {
@@ -73,23 +56,29 @@ async function measure(rows: number, queries: readonly Float32Array[]) {
     const { report, peakBytes } = await build(request)
     const start = performance.now()
     const reader = await openSnapshot(to, { cacheDir })
-    const first = await reader.search(queries[0]!, { targetRecall: 0.95 })
+    const first = await reader.search(queries[0]!, { targetRecall: TARGET })
     const firstMs = performance.now() - start
     let probes = 0
+    const found: (readonly string[])[] = []
     for (const query of queries) {
-      probes += (await reader.search(query, { targetRecall: 0.95 })).shards.asked.length
+      const { hits, shards: probed } = await reader.search(query, { k: NEAREST, targetRecall: TARGET })
+      probes += probed.asked.length
+      found.push(hits.map(({ id }) => String(id)))
     }
-    const load = await underLoad(queries, 16, (query) => reader.search(query, { targetRecall: 0.95 }))
+    const load = await underLoad(queries, 16, (query) => reader.search(query, { targetRecall: TARGET }))
     await reader.close()
     return {
       rows,
       shards,
       buildSeconds: round(report.timingsMs.total! / 1000, 1),
+      planSeconds: plan.buildSeconds,
       peakMiB: Math.round(peakBytes / 2 ** 20),
+      planMiB: Math.round(plan.buildMemoryBytes / 2 ** 20),
       sizeMiB: Math.round(report.bytes / 2 ** 20),
       coldProbes: first.shards.asked.length,
       coldMs: Math.round(firstMs),
       probes: round(probes / queries.length),
+      recall: round(recall(found, truth), 4),
       queriesPerSecond: load.queriesPerSecond,
       p99Ms: load.p99Ms,
       cpuMs: load.cpuMs,
@@ -97,21 +86,23 @@ async function measure(rows: number, queries: readonly Float32Array[]) {
   })
 }
 
-const words = await loadWords()
-const queries = heldOutRows(words.rows, QUERIES).map((row) => vectorOf(words, row).slice())
 const results: Awaited<ReturnType<typeof measure>>[] = []
-for (const rows of ROWS) results.push(await measure(rows, queries))
+for (const rows of positionals.length > 0 ? positionals.map(Number) : DEFAULT_ROWS[set])
+  results.push(await measure(await SETS[set](rows)))
 console.log(
   `\n${table(
     [
       "rows",
       "shards",
       "build, s",
+      "by plan, s",
       "peak, MiB",
+      "by plan, MiB",
       "size, MiB",
       "probes, cold",
       "first answer, ms",
       "probes",
+      "recall",
       "queries/s",
       "p99 ms",
       "processor ms",
@@ -119,5 +110,5 @@ console.log(
     results.map((line) => Object.values(line)),
   )}`,
 )
-console.log(`\n${JSON.stringify({ layout, results })}`)
-appendHistory("scale", { layout, results })
+console.log(`\n${JSON.stringify({ set, layout, results })}`)
+appendHistory("scale", { set, layout, results })
