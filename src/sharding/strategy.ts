@@ -100,7 +100,14 @@ export interface StrategyContext {
   readonly dim: number
   readonly metric: Metric
   /** Declared fields, in order: the variables of a CEL expression. */
-  readonly fields: readonly { readonly name: string; readonly type: ContextType }[]
+  readonly fields: readonly ContextField[]
+}
+
+export interface ContextField {
+  readonly name: string
+  readonly type: ContextType
+  /** Refused are text and bytes with a NUL, where rows were placed by what comes before it. */
+  readonly withoutNul?: boolean
 }
 
 /** Types of values that come with a query. Beyond those of fields there are some in other formats only. */

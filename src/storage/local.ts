@@ -37,8 +37,9 @@ import {
   assertFits,
   assertKey,
   assertOnePrecondition,
-  assertPrefix,
   assertRange,
+  assertReadKey,
+  assertReadPrefix,
   compareKeys,
   isKey,
 } from "./rules.js"
@@ -96,9 +97,10 @@ class LocalStore implements ObjectStore {
 
   async get(key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
     const { range, signal } = options
-    const path = this.#pathOf(key)
+    const path = this.#sourceOf(key)
     if (range !== undefined) assertRange(range)
     throwIfAborted(signal)
+    if (path === undefined) return undefined
     const handle = await openIfFile(path)
     if (handle === undefined) return undefined
     try {
@@ -129,8 +131,9 @@ class LocalStore implements ObjectStore {
 
   async getFile(key: string, target: string, options: GetFileOptions = {}): Promise<ObjectInfo | undefined> {
     const { signal } = options
-    const path = this.#pathOf(key)
+    const path = this.#sourceOf(key)
     throwIfAborted(signal)
+    if (path === undefined) return undefined
     const source = await openIfFile(path)
     if (source === undefined) return undefined
     try {
@@ -158,9 +161,9 @@ class LocalStore implements ObjectStore {
   }
 
   async head(key: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {
-    const path = this.#pathOf(key)
+    const path = this.#sourceOf(key)
     throwIfAborted(signal)
-    return infoIfFile(path)
+    return path === undefined ? undefined : infoIfFile(path)
   }
 
   async put(key: string, body: PutBody, options: PutOptions = {}): Promise<{ readonly etag: string }> {
@@ -221,7 +224,8 @@ class LocalStore implements ObjectStore {
   }
 
   async *list(prefix: string, { signal }: CallOptions = {}): AsyncGenerator<ListedObject> {
-    assertPrefix(prefix)
+    assertReadPrefix(prefix)
+    if (prefix.startsWith("/")) return
     yield* this.#walk(prefix.slice(0, prefix.lastIndexOf("/") + 1), prefix, signal)
   }
 
@@ -299,6 +303,12 @@ class LocalStore implements ObjectStore {
   }
 
   close(): void {}
+
+  /** No path for a key behind slashes: directories know of no empty names. */
+  #sourceOf(key: string): string | undefined {
+    assertReadKey(key)
+    return key.startsWith("/") ? undefined : this.#pathOf(key)
+  }
 
   #pathOf(key: string): string {
     assertKey(key)

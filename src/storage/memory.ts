@@ -8,8 +8,9 @@ import {
   assertFits,
   assertKey,
   assertOnePrecondition,
-  assertPrefix,
   assertRange,
+  assertReadKey,
+  assertReadPrefix,
   compareKeys,
 } from "./rules.js"
 import type {
@@ -48,7 +49,7 @@ class MemoryStore implements ObjectStore {
 
   async get(key: string, options: GetOptions = {}): Promise<StoredObject | undefined> {
     const { range, signal } = options
-    assertKey(key)
+    assertReadKey(key)
     if (range !== undefined) assertRange(range)
     throwIfAborted(signal)
     const object = this.#objects.get(key)
@@ -70,7 +71,7 @@ class MemoryStore implements ObjectStore {
   }
 
   async getFile(key: string, path: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {
-    assertKey(key)
+    assertReadKey(key)
     throwIfAborted(signal)
     const object = this.#objects.get(key)
     if (object === undefined) return undefined
@@ -79,7 +80,7 @@ class MemoryStore implements ObjectStore {
   }
 
   async head(key: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {
-    assertKey(key)
+    assertReadKey(key)
     throwIfAborted(signal)
     const object = this.#objects.get(key)
     return object === undefined ? undefined : infoOf(object)
@@ -112,7 +113,7 @@ class MemoryStore implements ObjectStore {
   }
 
   async *list(prefix: string, { signal }: CallOptions = {}): AsyncGenerator<ListedObject> {
-    assertPrefix(prefix)
+    assertReadPrefix(prefix)
     const keys = [...this.#objects.keys()].filter((key) => key.startsWith(prefix)).sort(compareKeys)
     for (const key of keys) {
       throwIfAborted(signal)

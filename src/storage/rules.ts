@@ -37,6 +37,27 @@ export function assertPrefix(prefix: string): void {
   if (fault !== undefined) throw invalidInput(`the prefix ${JSON.stringify(prefix)} ${fault}`, { prefix })
 }
 
+/**
+ * Throws `InvalidInput` unless `key` may be read: one that {@link assertKey} accepts, or such a one behind
+ * slashes. Nothing of ours is called so, but programs that take a prefix with a slash at its end put another
+ * one behind it, and S3 has objects of that name.
+ */
+export function assertReadKey(key: string): void {
+  const fault = keyFault(withoutSlashes(key))
+  if (fault !== undefined) throw invalidInput(`the key ${JSON.stringify(key)} ${fault}`, { key })
+}
+
+/** Whether {@link assertReadKey} would accept `key`. */
+export const isReadKey = (key: string): boolean => isKey(withoutSlashes(key))
+
+/** {@link assertPrefix} of keys that may be read. */
+export function assertReadPrefix(prefix: string): void {
+  assertPrefix(withoutSlashes(prefix))
+}
+
+/** A key without slashes at its beginning. */
+export const withoutSlashes = (key: string): string => key.replace(/^\/+/, "")
+
 function keyFault(key: string): string | undefined {
   if (key === "") return "is empty"
   if (LONE_SURROGATE.test(key)) return "is not well-formed Unicode"

@@ -34,9 +34,11 @@ import {
   assertFits,
   assertKey,
   assertOnePrecondition,
-  assertPrefix,
   assertRange,
+  assertReadKey,
+  assertReadPrefix,
   isKey,
+  isReadKey,
   s3Url,
 } from "./rules.js"
 import { createS3Client, type S3Access, type S3Settings } from "./s3-client.js"
@@ -130,7 +132,7 @@ class S3Store implements ObjectStore {
     const { range, signal, ifNoneMatch } = options
     if (range !== undefined) assertRange(range)
     const command = new GetObjectCommand({
-      ...this.#target(key),
+      ...this.#source(key),
       ...(range !== undefined && { Range: `bytes=${range.start}-${range.end - 1}` }),
       ...(ifNoneMatch !== undefined && { IfNoneMatch: ifNoneMatch }),
     })
@@ -158,7 +160,7 @@ class S3Store implements ObjectStore {
 
   async getFile(key: string, path: string, options: GetFileOptions = {}): Promise<ObjectInfo | undefined> {
     const { signal, expectedBytes } = options
-    const command = new GetObjectCommand(this.#target(key))
+    const command = new GetObjectCommand(this.#source(key))
     return this.#read(key, signal, async (client, sendOptions) => {
       const output = await client.send(command, sendOptions)
       const body = bodyOf(output)
@@ -184,7 +186,7 @@ class S3Store implements ObjectStore {
   }
 
   async head(key: string, { signal }: CallOptions = {}): Promise<ObjectInfo | undefined> {
-    const command = new HeadObjectCommand(this.#target(key))
+    const command = new HeadObjectCommand(this.#source(key))
     return this.#read(key, signal, async (client, options) => {
       const output = await client.send(command, options)
       return infoOf(output, output.ContentLength ?? 0)
@@ -236,7 +238,9 @@ class S3Store implements ObjectStore {
   }
 
   async *list(prefix: string, { signal }: CallOptions = {}): AsyncGenerator<ListedObject> {
-    assertPrefix(prefix)
+    assertReadPrefix(prefix)
+    // Objects behind a slash too many are listed to those who ask for them.
+    const isListed = prefix.startsWith("/") ? isReadKey : isKey
     const send = this.#sender(prefix)
     let token: string | undefined
     do {
@@ -251,7 +255,7 @@ class S3Store implements ObjectStore {
         const key = object.Key?.slice(this.#prefix.length) ?? ""
         throwIfAborted(signal)
         // Consoles create objects like "folder/" to show empty folders; no key of ours looks so.
-        if (isKey(key)) yield { key, ...infoOf(object, object.Size ?? 0) }
+        if (isListed(key)) yield { key, ...infoOf(object, object.Size ?? 0) }
       }
       token = page.IsTruncated ? page.NextContinuationToken : undefined
     } while (token !== undefined)
@@ -286,8 +290,17 @@ class S3Store implements ObjectStore {
     )
   }
 
-  #target(key: string): { readonly Bucket: string; readonly Key: string } {
+  #target(key: string): S3Place {
     assertKey(key)
+    return this.#place(key)
+  }
+
+  #source(key: string): S3Place {
+    assertReadKey(key)
+    return this.#place(key)
+  }
+
+  #place(key: string): S3Place {
     const { all, object } = this.#parameters
     return { Bucket: this.#bucket, Key: this.#prefix + key, ...all, ...object }
   }
@@ -393,6 +406,11 @@ class S3Store implements ObjectStore {
   #wrongLength(key: string, expected: number, got: number): VecsnapError {
     return corrupt(`${this.url}/${key}: expected ${expected} bytes, got ${got}`, { key, expected, got })
   }
+}
+
+interface S3Place {
+  readonly Bucket: string
+  readonly Key: string
 }
 
 type S3Request<T> = (client: S3Client, options: { abortSignal?: AbortSignal }) => Promise<T>

@@ -4,7 +4,8 @@
  * Rules that hold for every implementation, and that the contract suite checks:
  *
  * - Keys are relative to the store's root, use "/" and never start or end with it. A root is a prefix of a
- *   bucket, a directory, or a named space in memory.
+ *   bucket, a directory, or a named space in memory. Only `get`, `getFile`, `head` and `list` also take keys
+ *   and prefixes that start with "/", of what other programs have put on S3; elsewhere there are none.
  * - Missing is `undefined` from `get`, `getFile` and `head`, and silence from `delete`; never an exception.
  * - A precondition that does not hold is `Conflict`. A body of another length than announced, or a range that
  *   reaches past the end of the object, is `Corrupt`. A store that cannot be reached, refuses for load (429,

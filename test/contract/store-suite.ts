@@ -220,7 +220,8 @@ export function storeContract(
       it("are refused where they could leave the root or mean two things", async () => {
         const bad = [
           "",
-          "/a",
+          "/",
+          "/../a",
           "a/",
           "a//b",
           ".",
@@ -241,7 +242,7 @@ export function storeContract(
           expect(await tagOf(shared.put(key, bytes("x")))).toBe("InvalidInput")
           expect(await tagOf(shared.delete(["fine", key]))).toBe("InvalidInput")
         }
-        for (const prefix of ["/", "../", "a//", "a/../b", "a\\"]) {
+        for (const prefix of ["../", "/../", "a//", "a/../b", "a\\"]) {
           expect(await tagOf(collect(shared.list(prefix)))).toBe("InvalidInput")
         }
       })

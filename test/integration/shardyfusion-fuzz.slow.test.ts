@@ -12,7 +12,7 @@ import { META_COLUMNS, SHARD_COLUMNS } from "../../src/manifest/shardyfusion/doc
 import { readArtifacts, readSnapshot } from "../../src/manifest/shardyfusion/read.js"
 import { restoreStrategy } from "../../src/sharding/registry.js"
 import { snapshotFiles, strategyContextOf } from "../../src/snapshot/snapshot.js"
-import { isKey } from "../../src/storage/rules.js"
+import { isReadKey } from "../../src/storage/rules.js"
 import { FIXTURES, loadFixture, storedFixture } from "../support/shardyfusion.js"
 
 const SQL_VALUES = fc.oneof(
@@ -127,7 +127,7 @@ describe.each(FIXTURES)("%s", (name) => {
           const numbers = snapshot.shards.map(({ shard }) => shard)
           expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b))
           expect(numbers.every((shard) => shard >= 0 && shard < snapshot.sharding.shards)).toBe(true)
-          expect(snapshotFiles(snapshot).every((file) => isKey(file.key))).toBe(true)
+          expect(snapshotFiles(snapshot).every((file) => isReadKey(file.key))).toBe(true)
           expect(snapshot.rows).toBe(snapshot.shards.reduce((sum, { rows }) => sum + rows, 0))
           const arrays = await readArtifacts(store, snapshot)
           await restoreStrategy(snapshot.sharding, arrays, strategyContextOf(snapshot))

@@ -10,13 +10,15 @@ import {
   importSnapshot,
   type OpenOptions,
   openSnapshot,
+  openStore,
   type Reader,
   readHistory,
   verifyRoot,
 } from "../../src/index.js"
 import { openMemoryStore } from "../../src/storage/memory.js"
 import type { ObjectStore } from "../../src/storage/store.js"
-import { fixtureId, loadFixture, storedFixture } from "../support/shardyfusion.js"
+import { startS3Server } from "../servers/s3-server.js"
+import { type Fixture, fixtureId, loadFixture, storedFixture } from "../support/shardyfusion.js"
 
 let dir: string
 let caches = 0
@@ -157,6 +159,168 @@ test("older runs can be opened, are in the history, and are verified with all", 
   ])
   const report = await verifyRoot(store, { snapshot: "all", deep: true })
   expect(report).toMatchObject({ intact: true, checked: { rows: 450, shards: 7 } })
+})
+
+test.each([
+  ["sqlite-lsh-cosine", "both slashes"],
+  ["sqlite-lsh-cosine", "one of them"],
+  ["lance-cluster-cosine-noindex", "both slashes"],
+  ["lance-cluster-cosine-noindex", "one of them"],
+] as const)(
+  "%s, written to a prefix with a slash at its end, is read from S3 with %s",
+  async (name, kept) => {
+    // Of its own: not every server that tests may run on takes such names.
+    await using server = await startServer("bucket")
+    const fixture = loadFixture(name)
+    const { queries } = fixture
+    for (const [key, body] of withSlashAtPrefix(fixture)) {
+      const doubled = key.startsWith("shards/") && kept === "both slashes" ? `/${key}` : key
+      const path = doubled.split("/").map(encodeURIComponent).join("/")
+      const place = `${server.endpoint}/bucket/root/${path}`
+      expect((await fetch(place, { method: "PUT", body: new Uint8Array(body) })).status).toBe(200)
+    }
+    const store = openStore("s3://bucket/root", { s3: { ...CREDENTIALS, endpoint: server.endpoint } })
+    try {
+      await using reader = await open(store)
+      const { vector, top_k: k, exact } = queries.queries[0]!
+      const { hits } = await reader.search(vector, { k, shards: queries.queries[0]!.probed_shards })
+      expect(hits.map(({ id }) => fixtureId(id).slice(2))).toEqual(exact.ids.map((id) => id.slice(2)))
+      expect(await verifyRoot(store, { deep: true })).toMatchObject({
+        intact: true,
+        checked: { shards: queries.num_dbs },
+      })
+      const to = emptyStore()
+      expect((await importSnapshot(store, { to })).rows).toBe(reader.snapshot.rows)
+    } finally {
+      store.close()
+    }
+  },
+)
+
+const CREDENTIALS = { region: "us-east-1", credentials: { accessKeyId: "a", secretAccessKey: "b" } }
+
+async function startServer(bucket: string): Promise<{ readonly endpoint: string } & AsyncDisposable> {
+  const { endpoint, close } = await startS3Server({ buckets: [bucket] })
+  return { endpoint, [Symbol.asyncDispose]: close }
+}
+
+/** The objects of a fixture with references as they are where `s3_prefix` ends with a slash. */
+function withSlashAtPrefix({ objects, queries }: Fixture): ReadonlyMap<string, Buffer> {
+  const altered = new Map(objects)
+  for (const [key, body] of objects) {
+    if (!key.startsWith("manifests/")) continue
+    const db = new Sqlite(Buffer.from(body))
+    db.exec(`
+      UPDATE shards SET db_url = replace(db_url, '${queries.root}/shards/', '${queries.root}//shards/');
+      UPDATE build_meta SET s3_prefix = s3_prefix || '/'`)
+    altered.set(key, db.serialize())
+    db.close()
+  }
+  return altered
+}
+
+test("shards named by a query are asked once each, and must exist; explicit roots need them", async () => {
+  const store = await storedFixture("sqlite-explicit-l2-history")
+  const { queries } = loadFixture("sqlite-explicit-l2-history")
+  const { vector } = queries.queries[0]!
+  await using reader = await open(store)
+  await expect(reader.search(vector)).rejects.toMatchObject({ tag: "InvalidInput" })
+  await expect(reader.search(vector, { shards: [0, queries.num_dbs] })).rejects.toThrow("does not exist")
+  const once = await reader.search(vector, { shards: [0] })
+  expect((await reader.search(vector, { shards: [0, 0] })).hits).toEqual(once.hits)
+  // Shard 2 is empty.
+  expect((await reader.search(vector, { shards: [2, 0] })).hits).toEqual(once.hits)
+})
+
+test.each(["sqlite-cluster-l2-f8", "lance-cluster-cosine-pq"] as const)(
+  "%s: more probes than there are centroids ask all shards",
+  async (name) => {
+    const store = await storedFixture(name)
+    const { queries } = loadFixture(name)
+    await using reader = await open(store)
+    const { vector } = queries.queries[0]!
+    const all = await reader.search(vector, { probes: "all" })
+    expect((await reader.search(vector, { probes: 1000 })).shards.asked).toHaveLength(all.shards.asked.length)
+    await expect(reader.search(vector, { probes: 0 })).rejects.toMatchObject({ tag: "InvalidInput" })
+    // The same where the manifest says so.
+    await change(store, `UPDATE build_meta SET custom = json_set(custom, '$.vector.num_probes', 1000)`)
+    await using eager = await open(store)
+    expect((await eager.search(vector)).shards.asked).toHaveLength(all.shards.asked.length)
+  },
+)
+
+test("a context has what the expression needs, of its types, and no NUL; what else it has is ignored", async () => {
+  const store = await storedFixture("lance-cel-hash-cosine-sq")
+  const { vector, routing_context: context } = loadFixture("lance-cel-hash-cosine-sq").queries.queries[0]!
+  await using reader = await open(store)
+  expect(reader.snapshot.context).toEqual([
+    { name: "city", type: "string" },
+    { name: "tier", type: "int64" },
+  ])
+  const { shards } = await reader.search(vector, { context: context! })
+  const more = { ...context!, other: true, none: null }
+  expect((await reader.search(vector, { context: more })).shards).toEqual(shards)
+  for (const [values, message] of [
+    [{ tier: 1 }, "city is missing"],
+    [{ city: "Oslo" }, "tier is missing"],
+    [{ city: "Oslo", tier: 1.5 }, "needs a 64-bit integer"],
+    [{ city: "Oslo", tier: "1" }, "needs a 64-bit integer"],
+    [{ city: "Os\0lo", tier: 1 }, "needs a string without NUL"],
+  ] as const) {
+    await expect(reader.search(vector, { context: values })).rejects.toMatchObject({
+      tag: "InvalidInput",
+      message: expect.stringContaining(message),
+    })
+  }
+})
+
+test("every type of column has values of its own, and those that do not fit are told", async () => {
+  const store = await storedFixture("sqlite-cel-categories-cosine")
+  const { vector } = loadFixture("sqlite-cel-categories-cosine").queries.queries[0]!
+  const columns = { i: "int", u: "uint", d: "double", b: "bool", s: "string", y: "bytes" }
+  await change(
+    store,
+    `UPDATE build_meta SET custom = json_set(custom,
+      '$.vector.cel_columns', json('${JSON.stringify(columns)}'),
+      '$.vector.cel_expr', '(i == 7 && u == 7u && d > 0.5 && b && s == "x" && y == b"xy") ? "hit" : "miss"',
+      '$.vector.routing_values', json('["miss", "hit", "2", "3", "4"]'))`,
+  )
+  await using reader = await open(store)
+  const fitting = { i: 7, u: 7n, d: 0.75, b: true, s: "x", y: Buffer.from("xy") }
+  const shardOf = async (values: object) =>
+    (await reader.search(vector, { context: { ...fitting, ...values } as typeof fitting })).shards.asked
+  expect(await shardOf({})).toEqual([1])
+  expect(await shardOf({ u: 2n ** 64n - 1n })).toEqual([0])
+  for (const values of [
+    { i: 2n ** 63n },
+    { u: -1 },
+    { d: "1" },
+    { b: 1 },
+    { s: 1 },
+    { y: "xy" },
+    { y: Buffer.from("x\0") },
+  ])
+    await expect(shardOf(values)).rejects.toMatchObject({ tag: "InvalidInput" })
+})
+
+test("what an expression fails with, or gives instead of a shard, is an error and no token", async () => {
+  const store = await storedFixture("sqlite-cel-categories-cosine")
+  const { vector } = loadFixture("sqlite-cel-categories-cosine").queries.queries[0]!
+  const ask = async (expression: string, context: Record<string, number>) => {
+    await change(
+      store,
+      `UPDATE build_meta SET custom = json_remove(json_set(custom, '$.vector.cel_columns', json('{"n": "int"}'),
+        '$.vector.cel_expr', '${expression}'), '$.vector.routing_values')`,
+    )
+    await using reader = await open(store)
+    return (await reader.search(vector, { context })).shards.asked
+  }
+  expect(await ask("n % 5", { n: 6 })).toEqual([1])
+  expect(await ask("string(n)", { n: 4 })).toEqual([4])
+  await expect(ask("10 / n", { n: 0 })).rejects.toThrow("fails: ")
+  await expect(ask("n", { n: 5 })).rejects.toThrow("expected a shard number from 0 to 4")
+  await expect(ask("n", { n: -1 })).rejects.toThrow("expected a shard number from 0 to 4")
+  await expect(ask("double(n)", { n: 1 })).rejects.toMatchObject({ tag: "Corrupt" })
 })
 
 test("keys that nobody has signed with open nothing", async () => {

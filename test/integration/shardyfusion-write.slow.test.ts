@@ -171,7 +171,11 @@ describe.each(CASES)("$strategy in shards of $backend", (one) => {
       total_vectors: 240,
       sharding_strategy: one.strategy,
       backend: one.backend,
+      vecsnap: {
+        index: one.backend === "lancedb" ? { type: "IVF_FLAT", num_partitions: 1 } : { type: "flat" },
+      },
     })
+    expect(vector.unified).toBeUndefined()
     const shards = db.prepare("SELECT * FROM shards ORDER BY db_id").all() as Record<string, unknown>[]
     if (one.strategy === "explicit") expect(shards.map(({ db_id }) => db_id)).toEqual([0, 1, 3])
     for (const {
@@ -191,6 +195,16 @@ describe.each(CASES)("$strategy in shards of $backend", (one) => {
       expect(writer_info).toBe('{"attempt": 0, "duration_ms": 0, "stage_id": null, "task_attempt_id": null}')
     }
     db.close()
+  })
+
+  test("the run is recorded as succeeded, with its manifest", async () => {
+    const { manifest, run } = made.report
+    const [folder, ...others] = await readdir(join(made.to, "runs"))
+    expect(others).toEqual([])
+    expect(folder).toMatch(new RegExp(`^\\d{4}-.*\\.\\d{6}Z_run_id=${run}_[0-9a-f]{32}$`))
+    const lines = (await readFile(join(made.to, "runs", folder!, "run.yaml"), "utf8")).split("\n")
+    expect(lines).toContain('status: "succeeded"')
+    expect(lines).toContain(`manifest_ref: "${PREFIX}/${manifest}"`)
   })
 
   test("arrays are float32 in C order, version 1.0, with the values at a multiple of 64", async () => {
@@ -384,6 +398,12 @@ describe("nothing is published", () => {
     const { hits } = await search(`memory://raced-${process.pid}`, [1, 2], {})
     expect(hits[0]!.id).toBe("a")
     expect((await exportSnapshot(from, options)).replaced).not.toBe(first.run)
+    await expect(
+      exportSnapshot(`memory://raced-${process.pid}`, { ...options, to: `memory://again-${process.pid}` }),
+    ).rejects.toMatchObject({
+      tag: "Unsupported",
+      message: expect.stringContaining("is of the format shardyfusion already"),
+    })
     await expect(exportSnapshot(from, { ...options, to: from })).rejects.toMatchObject({
       tag: "InvalidInput",
       message: expect.stringContaining("has snapshots of another format"),

@@ -12,7 +12,7 @@
  * ```
  */
 import { corrupt } from "../../errors.js"
-import { isKey } from "../../storage/rules.js"
+import { isKey, isReadKey } from "../../storage/rules.js"
 import { quoted } from "../../wording.js"
 import { MANIFEST_PREFIX } from "../keys.js"
 import { formatStamp, parseTime } from "./times.js"
@@ -27,6 +27,9 @@ export const DB_PATH_TEMPLATE = "db={db_id:05d}"
 export const manifestKey = (time: Date, run: string): string =>
   `${MANIFEST_PREFIX}${formatStamp(time)}_run_id=${run}/manifest`
 export const artifactKey = (run: string, file: string): string => `vector_meta/run_id=${run}/${file}`
+/** @param unique 32 hex digits */
+export const runRecordKey = (time: Date, run: string, unique: string): string =>
+  `runs/${formatStamp(time)}_run_id=${run}_${unique}/run.yaml`
 /** Nothing is tried twice under one run, so that the number of the attempt is always 0. */
 export const shardFolder = (run: string, shard: number): string =>
   `${SHARD_PREFIX}/run_id=${run}/db=${String(shard).padStart(5, "0")}/attempt=00`
@@ -37,6 +40,9 @@ export function parseManifestKey(key: string): { readonly time: Date; readonly r
   const time = parseTime(stamp)
   return time && { time, run: run! }
 }
+
+/** The folder of a run, with a slash at its end: what all shards of it lie in. */
+export const runFolderOf = (shardFolder: string): string => `${/^\/*[^/]+(\/[^/]+)?/.exec(shardFolder)![0]}/`
 
 /** The key of the manifest that a pointer names. Throws `Corrupt`. */
 export function manifestKeyOf(url: string, pointer: string): string {
@@ -50,13 +56,13 @@ export function manifestKeyOf(url: string, pointer: string): string {
 
 /**
  * The key of what a URL in the manifest `document` names, below the prefix that the snapshot was written to.
- * Throws `Corrupt` if it is not below it.
+ * It begins with a slash if that prefix ended with one: the reference then puts another one behind it. Throws
+ * `Corrupt` if it is not below it.
  */
 export function keyBelow(prefix: string, url: string, document: string): string {
   const base = prefix.replace(/\/+$/, "")
-  // A prefix with a slash at its end was followed by another one.
-  const key = url.startsWith(`${base}/`) ? url.slice(base.length).replace(/^\/+/, "") : ""
-  if (isKey(key)) return key
+  const key = url.startsWith(`${base}/`) ? url.slice(base.length + 1) : ""
+  if (isReadKey(key)) return key
   throw corrupt(`${document} names ${quoted(url)}, which is not below its own prefix ${quoted(prefix)}`, {
     key: document,
   })

@@ -8,6 +8,7 @@ import type { ShardingDescription } from "../../sharding/strategy.js"
 import type { BackendName } from "../../shards/registry.js"
 import type { ReadSnapshotOptions } from "../../snapshot/format.js"
 import type { Snapshot, SnapshotShard, StoredFile } from "../../snapshot/snapshot.js"
+import { withoutSlashes } from "../../storage/rules.js"
 import type { CallOptions, ObjectStore } from "../../storage/store.js"
 import {
   type AnyNpyArray,
@@ -18,7 +19,7 @@ import {
 } from "../../vectors/npy.js"
 import { quoted } from "../../wording.js"
 import type { CelMeta, ForeignManifest, ForeignShard, VectorMeta } from "./documents.js"
-import { keyBelow } from "./keys.js"
+import { keyBelow, runFolderOf } from "./keys.js"
 import { MANIFEST_MOST_BYTES, readManifestFile } from "./manifest-file.js"
 import type { VectorDeclaration } from "./shards/declaration.js"
 import { opener as lancedbOpener, lanceFiles, TABLE_DIR } from "./shards/lancedb.js"
@@ -42,12 +43,11 @@ export async function readSnapshot(
   check?.(object.body)
   const manifest = await readManifestFile(object.body, key)
   const { vector } = manifest
-  const folders = new Map(
-    manifest.entries.map((entry) => [entry.shard, keyBelow(manifest.prefix, entry.url, key)]),
-  )
+  const keyOf = await keysOf(store, key, manifest, options)
+  const folders = new Map(manifest.entries.map((entry) => [entry.shard, keyOf(entry.url)]))
   const found = await detectBackend(store, key, manifest, folders, options)
   const shards = await describeShards(store, found.backend, manifest.entries, folders, options)
-  const { artifacts, sharding } = await describeRouting(store, key, manifest, options)
+  const { artifacts, sharding } = await describeRouting(store, key, manifest, keyOf, options)
   const { dim = vector.dim, metric = vector.metric } = found.declared ?? {}
   if (dim < 1) throw corrupt(`${key}: custom.vector.dim has ${dim}, expected 1 or more`, { key })
   const notes =
@@ -72,6 +72,23 @@ export async function readSnapshot(
     custom: manifest.custom,
     ...(notes && { notes }),
   }
+}
+
+/**
+ * Keys of what the manifest names. Where its URLs have a slash twice behind the prefix, so do the keys on S3;
+ * but directories have no such names, and copies that went through one have a single slash.
+ */
+async function keysOf(
+  store: ObjectStore,
+  key: string,
+  { prefix, entries }: ForeignManifest,
+  options: CallOptions,
+): Promise<(url: string) => string> {
+  const asWritten = (url: string): string => keyBelow(prefix, url, key)
+  const folder = entries[0] && asWritten(entries[0].url)
+  if (folder === undefined || !folder.startsWith("/")) return asWritten
+  const isCopied = await hasAny(store, runFolderOf(withoutSlashes(folder)), options)
+  return isCopied ? (url) => withoutSlashes(asWritten(url)) : asWritten
 }
 
 interface Detected {
@@ -165,7 +182,7 @@ async function listedFiles(
   const known = new Set(folders.values())
   const found = new Map<string, { readonly name: string; readonly size: number }[]>()
   // Shards of one run lie side by side, so that one listing has the files of all.
-  const prefixes = new Set(Array.from(known, (folder) => `${folder.split("/").slice(0, 2).join("/")}/`))
+  const prefixes = new Set(Array.from(known, runFolderOf))
   for (const prefix of prefixes) {
     for await (const { key, size } of store.list(prefix, options)) {
       const end = key.indexOf(`/${TABLE_DIR}/`)
@@ -184,7 +201,8 @@ const ROUTING_FILES = { cluster: "centroids", lsh: "hyperplanes" } as const
 async function describeRouting(
   store: ObjectStore,
   key: string,
-  { prefix, shards, vector }: ForeignManifest,
+  { shards, vector }: ForeignManifest,
+  keyOf: (url: string) => string,
   options: CallOptions,
 ): Promise<{ readonly artifacts: readonly StoredFile[]; readonly sharding: ShardingDescription }> {
   const { strategy, probes, cel } = vector
@@ -205,7 +223,7 @@ async function describeRouting(
       const url = vector[name]
       if (url === undefined)
         throw corrupt(`${key}: custom.vector.${name}_ref is missing, which ${strategy} goes by`, { key })
-      const { file, rows } = await describeArray(store, keyBelow(prefix, url, key), options)
+      const { file, rows } = await describeArray(store, keyOf(url), options)
       // More probes than shards are all of them.
       const effort = { probes: Math.min(probes, shards) }
       const given =
@@ -278,4 +296,6 @@ const describeContext = (cel: CelMeta | undefined) =>
   Object.entries(cel?.columns ?? {}).map(([name, type]) => ({
     name,
     type: CONTEXT_TYPES[type as keyof typeof CONTEXT_TYPES],
+    // The reference evaluates what comes before it, and places rows by that.
+    withoutNul: true,
   }))

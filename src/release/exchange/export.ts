@@ -58,8 +58,8 @@ export interface ExportReport extends WrittenSnapshot {
  * `plain` does. One shard at a time is in memory.
  *
  * Throws `NotFound` if there is no snapshot, `InvalidInput` for rows that the format cannot hold (naming the
- * record) or a root with snapshots of another format, `Unsupported` for what the format does not know,
- * `Conflict` if another snapshot was published there meanwhile.
+ * record) or a root with snapshots of another format, `Unsupported` for what the format does not know or has
+ * already, `Conflict` if another snapshot was published there meanwhile.
  */
 export async function exportSnapshot(from: Root, options: ExportOptions): Promise<ExportReport> {
   const format = writableFormat(options.format)
@@ -68,6 +68,12 @@ export async function exportSnapshot(from: Root, options: ExportOptions): Promis
       options.snapshot === undefined
         ? await readLiveSnapshot(source, options)
         : await findSnapshot(source, options.snapshot, options)
+    if (sourceFormat === format) {
+      throw unsupported(
+        `snapshot ${snapshot.run} at ${source.url} is of the format ${format.name} already: copy its root, or import it first`,
+        { url: source.url, format: format.name },
+      )
+    }
     const artifacts = await sourceFormat.readArtifacts(source, snapshot, options)
     if (!hasDescriptors(artifacts)) return write(source, snapshot, sourceFormat, format, options, false)
     return withTempDir(options.tempDir, "vecsnap-export", async (dir) => {
@@ -131,8 +137,6 @@ async function write(
   placedAnew: boolean,
 ): Promise<ExportReport> {
   const { signal, tempDir, trust, isolation, backend = snapshot.backend, logger = silentLogger } = options
-  if (snapshot.schema.id.type === "mixed")
-    throw unsupported("a snapshot with ids of mixed types cannot be exported: import it first", {})
   const artifacts = await sourceFormat.readArtifacts(source, snapshot, { signal })
   return withTempDir(tempDir, "vecsnap-export", async (dir) => {
     const records = openShardRecords(source, snapshot, dir, { signal, trust, isolation })

@@ -141,10 +141,12 @@ export function compileCel(expression: string, declared: readonly Field[]): CelP
       const variables: Record<string, CelInput> = {}
       for (const field of fields) {
         const given = fieldValue(field)
-        const value = toCel(field.type, given)
+        const isCut = field.withoutNul === true && hasNul(given)
+        const value = isCut ? undefined : toCel(field.type, given)
         if (value === undefined) {
+          const needed = `${NEEDED[field.type]}${isCut ? " without NUL" : ""}`
           throw invalidInput(
-            `${where()}: ${field.name} is ${show(given)}, but the sharding expression ${quote(expression)} needs ${NEEDED[field.type]}`,
+            `${where()}: ${field.name} is ${show(given)}, but the sharding expression ${quote(expression)} needs ${needed}`,
             { field: field.name, expression },
           )
         }
@@ -212,6 +214,9 @@ function toCel(type: ContextType, value: ContextValue): CelInput | undefined {
     }
   }
 }
+
+const hasNul = (value: ContextValue): boolean =>
+  typeof value === "string" ? value.includes("\0") : value instanceof Uint8Array && value.includes(0)
 
 const toInteger = (value: ContextValue): bigint | undefined =>
   typeof value === "bigint" || Number.isSafeInteger(value) ? BigInt(value as bigint | number) : undefined

@@ -36,6 +36,24 @@ describe("reference values of shardyfusion", () => {
     expect(distinctShards(bucketsByBit(code(3), 3))).toEqual([2, 1])
   })
 
+  test.each([
+    [1, [2]],
+    [2, [2, 1]],
+    // Where the reference has no more, ours goes on with what no single flip leads to.
+    [3, [2, 1, 0]],
+    [4, [2, 1, 0]],
+  ])("%i probes ask the shards %j", (probes, shards) => {
+    const resolved = resolveSharding({
+      strategy: "lsh",
+      shards: 3,
+      bits: 3,
+      probeOrder: "bit",
+    } as LshOptions) as ResolvedLsh
+    const strategy = createLsh(resolved, { dim: 2, metric: "l2", fields: [] }, hyperplanes)
+    const ranked = strategy.rank({ vector: Float32Array.of(1, -2), probes }, everyShard)
+    expect(ranked.shards.map(({ shard }) => shard)).toEqual(shards)
+  })
+
   test("the sides are strict: a zero vector has code 0", () => {
     expect(lshCode(createLshTable(hyperplanes, 8), Float32Array.of(0, 0)).shard).toBe(0)
   })

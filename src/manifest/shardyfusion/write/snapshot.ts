@@ -25,11 +25,20 @@ import { FILE as SQLITE_FILE } from "../shards/sqlite-vec.js"
 import { buildLanceDb } from "./lancedb.js"
 import { encodeManifest, type ManifestFacts } from "./manifest.js"
 import { withFieldsInPayload } from "./rows.js"
+import { recorded } from "./run-record.js"
 import { buildSqliteVec } from "./sqlite-vec.js"
 
-const BUILDERS: Readonly<Record<string, (rows: ShardRows, dir: string, spec: ShardSpec) => Promise<void>>> = {
+type Builder = (rows: ShardRows, dir: string, spec: ShardSpec) => Promise<void>
+
+const BUILDERS: Readonly<Record<string, Builder>> = {
   lancedb: buildLanceDb,
   "sqlite-vec": buildSqliteVec,
+}
+
+/** What indexes the shards have, as the manifest tells it. */
+const INDEXES: Readonly<Record<string, Json>> = {
+  lancedb: { type: "IVF_FLAT", num_partitions: 1 },
+  "sqlite-vec": { type: "flat" },
 }
 
 const SQLITE = "application/x-sqlite3"
@@ -43,19 +52,41 @@ export async function writeSnapshot(
   content: SnapshotContent,
   options: WriteOptions,
 ): Promise<WrittenSnapshot> {
-  const { signal, tempDir } = options
+  const { signal } = options
   const prefix = prefixOf(store, options.prefix)
   const { snapshot } = content
   const backend: BackendName = options.backend ?? snapshot.backend
   const build = BUILDERS[backend]
   if (build === undefined) throw unsupported(`shardyfusion knows no shards of ${backend}`, { backend })
   const routing = describeRouting(content)
-  const { custom = {}, schema } = snapshot
+  const { custom = {} } = snapshot
   if ("vector" in custom)
     throw invalidInput("custom has a property vector, which is taken in snapshots of shardyfusion")
   const before = await livePointer(store, { signal })
   const run = randomUUID()
+  const parts = { run, prefix, before, backend, build, routing, custom }
+  return recorded(store, parts, () => writeRun(store, content, parts, options))
+}
 
+interface RunParts {
+  readonly run: string
+  readonly prefix: string
+  /** What was live when it was begun. */
+  readonly before: Awaited<ReturnType<typeof livePointer>>
+  readonly backend: BackendName
+  readonly build: Builder
+  readonly routing: WrittenRouting
+  readonly custom: Readonly<Record<string, Json>>
+}
+
+async function writeRun(
+  store: ObjectStore,
+  content: SnapshotContent,
+  { run, prefix, before, backend, build, routing, custom }: RunParts,
+  options: WriteOptions,
+): Promise<WrittenSnapshot> {
+  const { signal, tempDir } = options
+  const { schema, sharding } = content.snapshot
   const entries: ManifestFacts["entries"][number][] = []
   for (const shard of content.shards) {
     const given = await content.readShard(shard)
@@ -90,9 +121,9 @@ export async function writeSnapshot(
     ...refs,
     // Ignored by the reference, whose users must know it.
     backend,
-    vecsnap: { id_type: schema.id.type, wide_ids: schema.id.wide },
+    vecsnap: { id_type: schema.id.type, wide_ids: schema.id.wide, index: INDEXES[backend]! },
   }
-  const shards = snapshot.sharding.shards
+  const { shards } = sharding
   const facts = { run, createdAt, shards, prefix, custom: { ...custom, vector }, entries }
   const body = await encodeManifest(facts)
   const manifest = manifestKey(createdAt, run)
