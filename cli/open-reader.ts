@@ -20,7 +20,7 @@ import { type TrustedKeyFlags, trustedKeys } from "./signing.js"
 
 export interface ReaderFlags extends StorageFlags, OutputFlags, SnapshotFlags, TrustFlags, TrustedKeyFlags {
   readonly cacheDir?: string
-  readonly fetch?: "auto" | "whole"
+  readonly fetch?: "auto" | "ranges" | "whole"
 }
 
 /** Runs `use` with a reader of the live snapshot at that root, or of the one that a flag names. */

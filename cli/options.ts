@@ -95,8 +95,9 @@ export function addReaderOptions(command: Command): Command {
     .addOption(
       new Option(
         "--fetch <how>",
-        "auto (default): shards of a local directory are read where they lie; whole: through the cache always",
-      ).choices(["auto", "whole"]),
+        "auto (default): shards of a local directory are read where they lie; ranges: never whole shards " +
+          "before all of one is needed; whole: whole shards, through the cache always",
+      ).choices(["auto", "ranges", "whole"]),
     )
   return addTrustedKeyOption(command)
 }

@@ -51,10 +51,12 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
   /**
    * How files of shards come to be read. "auto" (default): those of a root that is a local directory where
    * they lie, once each file was compared with its checksum, unless the root is untrusted or `trustedKeys`
-   * are given; all others from the disk cache, where whole shards are downloaded to. "whole": through the
-   * disk cache always.
+   * are given; all others from the disk cache, where whole shards are downloaded to. A shard of 1 MiB or more
+   * that is asked for the first time may be opened from ranges of its files, where its backend can do that,
+   * and is downloaded when it is asked for again. "ranges": the same, and it is not downloaded before all of
+   * it is needed. "whole": through the disk cache always, whole.
    */
-  readonly fetch?: "auto" | "whole" | undefined
+  readonly fetch?: "auto" | "ranges" | "whole" | undefined
   /**
    * Shards open at the same time, at most; default 256, or a quarter of `ulimit -n` if that is less. Least
    * recently used ones are closed.

@@ -4,6 +4,7 @@
  *
  * ```
  * <directory>/<content>/<file>…              complete: it got its name by a rename
+ * <directory>/<content>.ranges/<file>…       parts of files (ranged-files.ts); the rest of them are holes
  * <directory>/<content>/.use-<owner>         a claim: somebody has it open
  * <directory>/<content>/.evict-<owner>       somebody is about to remove it
  * <directory>/.partial/<owner>/…             being filled, or being removed
@@ -43,7 +44,10 @@ import { createSemaphore } from "../../async/semaphore.js"
 import { unavailable } from "../../errors.js"
 import { errorCode, fileError, filesBelow, OWNER_ONLY_DIRECTORY } from "../../storage/files.js"
 
-/** What a directory holds, and under which name: 40 hex digits. */
+/**
+ * What a directory holds, and under which name: 40 hex digits; with `.ranges` after them, files that come in
+ * parts, of which none needs to be there.
+ */
 export interface Content {
   readonly name: string
   readonly files: readonly { readonly name: string; readonly size: number }[]
@@ -66,8 +70,15 @@ export interface DiskCache {
    * `fill` throws.
    */
   add(content: Content, fill: (dir: string) => Promise<void>): Promise<Claim>
+  /**
+   * Makes room for so many bytes more in a content that is claimed, and runs `write`, which adds them. Throws
+   * as {@link DiskCache.add}.
+   */
+  grow(bytes: number, write: () => Promise<void>): Promise<void>
   /** Removes a content, also if others have it open. */
   discard(content: Content): Promise<void>
+  /** Removes a content unless somebody has it open. */
+  leave(content: Content): Promise<void>
   /** The bound in bytes. */
   maxBytes(): Promise<number>
   /** Releases all claims. */
@@ -75,12 +86,14 @@ export interface DiskCache {
 }
 
 const CACHE_BYTES_DEFAULT_MAX = 20 * 2 ** 30
-const CONTENT_NAME = /^[0-9a-f]{40}$/
+const CONTENT_NAME = /^[0-9a-f]{40}(\.ranges)?$/
 const USE = ".use-"
 const EVICT = ".evict-"
 /** An eviction takes a few file operations between its `.evict` and the rename. One this old has died. */
 const EVICT_STALE_MS = 10_000
 const EVICT_POLL_MS = 10
+/** Of the blocks that `stat` counts, whatever those of the file system are. */
+const BLOCK_BYTES = 512
 /** Share of the bound that a process adds before it looks again at what others have added. */
 const UNSEEN_SHARE = 1 / 16
 
@@ -305,7 +318,7 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
       const paths = await filesBelow(dir)
       // Marks come and go.
       const infos = await Promise.all(paths.map((path) => lstat(path).catch(() => undefined)))
-      const sizes = infos.map((info) => (info?.isFile() ? info.size : 0))
+      const sizes = infos.map((info) => (info?.isFile() ? bytesHeld(name, info) : 0))
       return { name, lastUsedMs: mtimeMs, sizeBytes: sizes.reduce((sum, size) => sum + size, 0) }
     } catch {
       // Evicted by another process just now.
@@ -346,6 +359,18 @@ export function createDiskCache(directory: string, limitBytes?: number): DiskCac
     directory,
     claim,
     add,
+    async grow(bytes, write) {
+      await makeRoom(bytes)
+      try {
+        await write()
+        addedBytes += bytes
+      } finally {
+        addingBytes -= bytes
+      }
+    },
+    async leave({ name }) {
+      if (await evict(name)) seenBytes = undefined
+    },
     async discard({ name }) {
       await remove(pathOf(name))
       seenBytes = undefined
@@ -383,6 +408,15 @@ export function byLastUse(contents: readonly ListedContent[]): readonly ListedCo
  */
 export function defaultBytes(heldBytes: number, freeBytes: number): number {
   return Math.min(CACHE_BYTES_DEFAULT_MAX, Math.floor((heldBytes + freeBytes) / 2))
+}
+
+/** What a file takes: of one that comes in parts only those that are there. A system may not tell. */
+function bytesHeld(
+  name: string,
+  { size, blocks }: { readonly size: number; readonly blocks: number },
+): number {
+  const held = blocks * BLOCK_BYTES
+  return name.endsWith(".ranges") && held > 0 ? Math.min(size, held) : size
 }
 
 const sizeOf = ({ files }: Content): number => files.reduce((sum, { size }) => sum + size, 0)

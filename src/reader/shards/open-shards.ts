@@ -53,6 +53,10 @@ export class OpenShards {
   readonly #slots: Semaphore
   /** Latest repair of each shard content that was found damaged. */
   readonly #repairs = new Map<string, Promise<void>>()
+  /** Contents that were opened from ranges, and whether they are being downloaded meanwhile. */
+  readonly #ranged = new Map<string, "once" | "fetching">()
+  readonly #fetches = new Set<Promise<void>>()
+  readonly #ending = new AbortController()
 
   constructor(store: ObjectStore, options: OpenShardsOptions) {
     const { maxOpenShards, openShardBytes, idleSeconds, concurrency, queueTimeoutMs } = options
@@ -103,6 +107,8 @@ export class OpenShards {
    * keep a search worker busy for ever.
    */
   async close(signal: AbortSignal): Promise<void> {
+    this.#ending.abort()
+    await Promise.all(this.#fetches)
     const drained = this.#cache.close()
     await abortable(drained, signal).catch(() => settledWithin(drained, ABORTED_MS))
     await this.#options.pools.leave()
@@ -173,18 +179,45 @@ export class OpenShards {
     signal: AbortSignal | undefined,
   ): Promise<T> {
     const entry = state.shards.get(shard)!
-    const pool = this.#options.pools.of(openerOf(state.snapshot))
+    const opener = openerOf(state.snapshot)
+    const pool = this.#options.pools.of(opener)
+    const content = state.contents.get(shard)!
+    this.#fetchIfUsedAgain(content, entry)
     const open = (source: ShardSource) =>
       this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index, entry.rows))
     return this.#cache.use(
-      state.contents.get(shard)!,
+      content,
       // Not the caller's signal but that of all who wait for the shard.
-      (waiting) => this.#files.openShard(entry, open, waiting),
+      (waiting) =>
+        this.#files.openShard(entry, open, {
+          signal: waiting,
+          ranges: opener.traits.ranges,
+          onRanges: () => this.#ranged.set(content, "once"),
+        }),
       (reader) => {
         throwIfAborted(signal)
         return work(reader)
       },
       signal,
     )
+  }
+
+  /** Downloads a shard that was opened from ranges, when it is used again; its next use opens the copy. */
+  #fetchIfUsedAgain(content: string, entry: SnapshotShard): void {
+    if (this.#options.fetch === "ranges" || this.#ranged.get(content) !== "once") return
+    this.#ranged.set(content, "fetching")
+    const fetching = this.#files.fetch(entry, this.#ending.signal).then(
+      () => {
+        this.#ranged.delete(content)
+        this.#cache.discard(content)
+      },
+      (error) => {
+        this.#ranged.set(content, "once")
+        if (this.#ending.signal.aborted) return
+        this.#options.logger.warn({ err: error, shard: entry.shard }, "a shard could not be downloaded")
+      },
+    )
+    this.#fetches.add(fetching)
+    fetching.then(() => this.#fetches.delete(fetching))
   }
 }

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto"
 import { rm } from "node:fs/promises"
 import { isAbsolute, join, relative, resolve } from "node:path"
 import { abortable } from "../../async/abortable.js"
-import { invalidInput, isVecsnapError, VecsnapError } from "../../errors.js"
+import { invalidInput, isVecsnapError, throwIfAborted, VecsnapError } from "../../errors.js"
 import type { ShardReader } from "../../shards/backend.js"
 import { localDirectory, type ShardSource } from "../../shards/source.js"
 import { downloadIfThere } from "../../snapshot/content.js"
@@ -24,6 +24,7 @@ import type { Telemetry } from "../report/telemetry.js"
 import type { OpenOptions } from "../types.js"
 import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
 import { createInPlaceShards, hasFiles, missingFile } from "./in-place.js"
+import { createRangedFiles } from "./ranged-files.js"
 
 /**
  * Name of a shard's content: equal for equal files, whichever run or root they are in. Where their checksums
@@ -45,8 +46,8 @@ export function assertCacheOptions(options: OpenOptions<unknown>): void {
       throw invalidInput(`option ${option} is ${value}, expected a number above 0`, { option, value })
     }
   }
-  if (fetch !== "auto" && fetch !== "whole") {
-    const message = `option fetch is ${JSON.stringify(fetch)}, expected "auto" or "whole"`
+  if (!["auto", "ranges", "whole"].includes(fetch)) {
+    const message = `option fetch is ${JSON.stringify(fetch)}, expected "auto", "ranges" or "whole"`
     throw invalidInput(message, { option: "fetch", value: fetch })
   }
   if (whenCacheFails !== "fail" && whenCacheFails !== "temporary") {
@@ -80,11 +81,15 @@ export interface ShardFiles {
    * The shard's files, downloaded and verified if they were not there; not evicted before they are released.
    */
   locate(entry: SnapshotShard, signal?: AbortSignal): Promise<Claim>
-  /** Opens a shard by `open`, which gets its files. They are released when the reader is closed. */
+  /**
+   * Opens a shard by `open`, which gets its files. They are released when the reader is closed. With
+   * `options.ranges` one that is not there may be opened before it is downloaded, from ranges of its files;
+   * then `options.onRanges` is called.
+   */
   openShard(
     entry: SnapshotShard,
     open: (source: ShardSource) => Promise<ShardReader>,
-    signal?: AbortSignal,
+    options?: OpenFilesOptions,
   ): Promise<ShardReader>
   /** Downloads a shard if it is not there. Returns whether it was downloaded. */
   fetch(entry: SnapshotShard, signal?: AbortSignal): Promise<boolean>
@@ -105,6 +110,16 @@ export interface ShardFiles {
    */
   readonly problem: string | undefined
 }
+
+export interface OpenFilesOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Whether what opens it can do without a local copy. Default false. */
+  readonly ranges?: boolean | undefined
+  readonly onRanges?: (() => void) | undefined
+}
+
+/** With fewer bytes a shard is downloaded at once, unless ranges are asked for. */
+const WHOLE_BYTES = 2 ** 20
 
 /**
  * Contents that are being looked for or downloaded in this process, by their directory; settled ones are not
@@ -134,8 +149,8 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
         const dir = await inPlace.locate(entry, signal)
         return { claim: { dir, release: async () => {} }, downloaded: false }
       }
-      const found = (await shared.claim(content)) ?? (await (await temporary)?.claim(content))
-      if (found !== undefined) return { claim: found, downloaded: false }
+      const found = await claimContent(content)
+      if (found !== undefined) return { claim: found.claim, downloaded: false }
       const claim = await options.telemetry.download(entry.shard, shardBytes(entry), () =>
         download(entry, content, signal),
       )
@@ -149,13 +164,21 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     content: Content,
     signal: AbortSignal | undefined,
   ): Promise<Claim> {
-    const fill = async (dir: string): Promise<void> => {
+    const { claim } = await addContent(content, async (dir) => {
       const needed = shardFiles({ ...entry, files: neededFiles(entry) })
       for (const file of needed) await downloadFile(entry, file, join(dir, file.name), signal)
-    }
+    })
+    return claim
+  }
+
+  /** Adds a content to the cache, or to the temporary one if that cannot be written. */
+  async function addContent(
+    content: Content,
+    fill: (dir: string) => Promise<void>,
+  ): Promise<{ readonly claim: Claim; readonly cache: DiskCache }> {
     if (temporary === undefined) {
       try {
-        return await shared.add(content, fill)
+        return { claim: await shared.add(content, fill), cache: shared }
       } catch (error) {
         if (!isFaultIn(cacheDir, error)) throw error
         problem = error.message
@@ -163,7 +186,71 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
         temporary ??= makeTemporary()
       }
     }
-    return (await temporary).add(content, fill)
+    const cache = await temporary
+    return { claim: await cache.add(content, fill), cache }
+  }
+
+  /** A content that is there, and in which cache. */
+  async function claimContent(
+    content: Content,
+  ): Promise<{ readonly claim: Claim; readonly cache: DiskCache } | undefined> {
+    for (const cache of [shared, await temporary]) {
+      const claim = await cache?.claim(content)
+      if (cache !== undefined && claim !== undefined) return { claim, cache }
+    }
+    return undefined
+  }
+
+  /** Whether a shard is to be read in ranges as long as it is not there. */
+  function isRanged(entry: SnapshotShard): boolean {
+    // Another process opens what is not trusted, from files.
+    if (options.fetch === "whole" || inPlace !== undefined || options.trust === "untrusted") return false
+    // Nothing but checksums tells that what was read now and what was read before are of one file.
+    if (neededFiles(entry).some(({ sha256 }) => sha256 === undefined)) return false
+    return options.fetch === "ranges" || shardBytes(entry) >= WHOLE_BYTES
+  }
+
+  async function openRanged(
+    entry: SnapshotShard,
+    open: (source: ShardSource) => Promise<ShardReader>,
+  ): Promise<ShardReader> {
+    const content = rangesOf(entry)
+    const { claim, cache } = (await claimContent(content)) ?? (await addContent(content, async () => {}))
+    const copies: Promise<Claim>[] = []
+    const files = createRangedFiles({
+      store,
+      entry,
+      cache,
+      dir: claim.dir,
+      async localDir() {
+        if (copies.length === 0) copies.push(obtain(entry, undefined).then((copy) => copy.claim))
+        // Another one who asks may have more luck.
+        return (
+          await copies[0]!.catch((error) => {
+            copies.length = 0
+            throw error
+          })
+        ).dir
+      },
+    })
+    const release = async (): Promise<void> => {
+      await files.close()
+      problem = files.problem ?? problem
+      const copied = await Promise.allSettled(copies)
+      for (const copy of copied) if (copy.status === "fulfilled") await copy.value.release()
+      await claim.release()
+      const whole = await cache.claim(contentOf(entry))
+      if (whole === undefined) return
+      // Of no use any more.
+      await whole.release()
+      await cache.leave(content)
+    }
+    try {
+      return releasing(await open(files.source), release)
+    } catch (error) {
+      await release()
+      throw error
+    }
   }
 
   async function makeTemporary(): Promise<DiskCache> {
@@ -189,10 +276,16 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     async locate(entry, signal) {
       return (await obtain(entry, signal)).claim
     },
-    async openShard(entry, open, signal) {
-      const { claim } = await obtain(entry, signal)
+    async openShard(entry, open, { signal, ranges = false, onRanges } = {}) {
+      const found = ranges && isRanged(entry) ? await claimContent(contentOf(entry)) : undefined
+      if (ranges && isRanged(entry) && found === undefined) {
+        throwIfAborted(signal)
+        onRanges?.()
+        return openRanged(entry, open)
+      }
+      const claim = found?.claim ?? (await obtain(entry, signal)).claim
       try {
-        return releasing(await open(localDirectory(claim.dir)), claim)
+        return releasing(await open(localDirectory(claim.dir)), () => claim.release())
       } catch (error) {
         await claim.release()
         throw error
@@ -237,6 +330,9 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
 }
 
 const contentOf = (entry: SnapshotShard): Content => ({ name: contentKey(entry), files: neededFiles(entry) })
+
+/** Parts of its files. */
+const rangesOf = (entry: SnapshotShard): Content => ({ name: `${contentKey(entry)}.ranges`, files: [] })
 
 /** Runs `work` while nobody else in this process works on the same directory. */
 async function exclusively<T>(
@@ -288,7 +384,7 @@ const cacheFailed = (dir: string, error: VecsnapError): VecsnapError =>
   )
 
 /** A reader that releases the files when it is closed. */
-function releasing(reader: ShardReader, claim: Claim): ShardReader {
+function releasing(reader: ShardReader, release: () => Promise<void>): ShardReader {
   return {
     rows: reader.rows,
     bytes: reader.bytes,
@@ -299,7 +395,7 @@ function releasing(reader: ShardReader, claim: Claim): ShardReader {
       try {
         await reader.close()
       } finally {
-        await claim.release()
+        await release()
       }
     },
   }

@@ -30,6 +30,8 @@ describe("a shard in a local directory", () => {
       })
       await expect(source.read("other", [{ start: 0, end: 1 }])).rejects.toMatchObject(corrupt("other"))
       await expect(source.read("file", [{ start: 9, end: 11 }])).rejects.toMatchObject(corrupt("file"))
-      await expect(source.read("file", [], AbortSignal.abort())).rejects.toMatchObject({ tag: "Aborted" })
+      await expect(source.read("file", [], { signal: AbortSignal.abort() })).rejects.toMatchObject({
+        tag: "Aborted",
+      })
     }))
 })

@@ -4,7 +4,7 @@
  */
 import { readSync } from "node:fs"
 import { corrupt } from "../../../errors.js"
-import type { ByteRange } from "../../source.js"
+import type { ByteRange } from "../../stretches.js"
 import { chainPages, checkChain, damaged, type PagedFile, treePage, wholePayload } from "./btree.js"
 import { readRecord, type SqlValue } from "./record.js"
 import { eachPart, leafOf, type PageTable, pageRange } from "./table.js"

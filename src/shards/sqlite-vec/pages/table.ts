@@ -15,7 +15,7 @@
  * overflow pages, of which each begins with four bytes of SQLite's.
  */
 import { corrupt } from "../../../errors.js"
-import type { ByteRange } from "../../source.js"
+import type { ByteRange } from "../../stretches.js"
 import { CHAIN_BYTES, LOCK_PAGE, PAGE_BYTES, POINTER_BYTES, viewOf } from "./btree.js"
 
 const HEADER_BYTES = 16

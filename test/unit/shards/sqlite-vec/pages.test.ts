@@ -5,7 +5,6 @@ import { join } from "node:path"
 import Sqlite from "better-sqlite3"
 import fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import type { ByteRange } from "../../../../src/shards/source.js"
 import { buildShard } from "../../../../src/shards/sqlite-vec/build.js"
 import {
   chainPages,
@@ -26,6 +25,7 @@ import {
   type PageTable,
 } from "../../../../src/shards/sqlite-vec/pages/table.js"
 import { pageTable } from "../../../../src/shards/sqlite-vec/pages/walk.js"
+import type { ByteRange } from "../../../../src/shards/stretches.js"
 import { rowsOf, specOf } from "../../../contract/shard-rows.js"
 import { seededRandom } from "../../../support/records.js"
 
