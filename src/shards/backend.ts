@@ -26,13 +26,15 @@ export interface ShardSpec {
   /** "mixed" only where shards are opened, and built by others. */
   readonly id: { readonly type: SnapshotIdType; readonly wide: boolean }
   readonly fields: readonly FieldSpec[]
-  /** Absent where shards have no cells. */
+  /** Absent where no shard has codes, and where they are not to be looked at. */
   readonly codes?: SnapshotCodes | undefined
 }
 
 /** Rows of one shard, sorted by id, without duplicates; columns as in `RecordBatch`. */
 export interface ShardRows {
   readonly rows: number
+  /** A bit a row, the lowest first: whether this shard is its home. Absent: it is that of all rows. */
+  readonly home?: Uint8Array | undefined
   readonly ids: IdColumn
   readonly vectors: Float32Array
   readonly fields: Readonly<Record<string, readonly FieldValue[]>>
@@ -90,6 +92,12 @@ export interface ShardBackend<Name extends string = string> extends ShardOpener 
    * first version's shards nothing. Absent: nothing at all.
    */
   requires?(index: IndexDescription): readonly string[]
+
+  /**
+   * What shapes a shard's files besides the columns of its rows, the spec's other properties and the options
+   * of its index: with another value they are built anew. Absent: nothing.
+   */
+  shapedBy?(rows: ShardRows, spec: ShardSpec): Readonly<Record<string, Json>>
 
   /** What users may set of its index. */
   readonly options: IndexOptionTable

@@ -231,6 +231,8 @@ export interface ScanOptions {
    * Only rows whose bit is set: row r is bit `r % 8`, the lowest first, of byte `⌊r / 8⌋`. Default: all rows.
    */
   readonly allowed?: Uint8Array | undefined
+  /** Where ranks are not the numbers of rows: that of each row. */
+  readonly ranks?: Uint32Array | undefined
 }
 
 /**
@@ -295,14 +297,15 @@ export class NearestRows {
     }
   }
 
-  /** Takes in the rows of a table, whose row 0 gets the rank `firstRank`. */
-  add(table: ScanTable, firstRank: number, { allowed }: ScanOptions = {}): void {
+  /** Takes in the rows of a table, whose ranks begin with `firstRank`. */
+  add(table: ScanTable, firstRank: number, { allowed, ranks }: ScanOptions = {}): void {
+    const ranking = { firstRank, ranks }
     const forKernel = table.norms.ordinary ? this.#queries.filter((query) => query.ordinary) : []
     const done =
       forKernel.length > 0 &&
-      addByKernel(table, firstRank, allowed, forKernel, Math.max(this.#seen, FIRST_TILE_ROWS))
+      addByKernel(table, ranking, allowed, forKernel, Math.max(this.#seen, FIRST_TILE_ROWS))
     for (const query of this.#queries) {
-      if (!(done && query.ordinary)) query.addPlainly(table, firstRank, allowed)
+      if (!(done && query.ordinary)) query.addPlainly(table, ranking, allowed)
     }
     this.#seen += table.rows
   }
@@ -340,7 +343,7 @@ class QueryState {
   /** Rows that may be among the nearest, and their scores in the kernel; each run of them of one table. */
   #rows: number[] = []
   #rowScores: number[] = []
-  #runs: { readonly end: number; readonly table: ScanTable; readonly firstRank: number }[] = []
+  #runs: { readonly end: number; readonly table: ScanTable; readonly ranking: Ranking }[] = []
   readonly #one = new Float64Array(1)
 
   constructor(
@@ -402,7 +405,7 @@ class QueryState {
 
   /** Takes in what the kernel has found. {@link settle} makes hits of it. */
   addCandidates({ floats, integers }: Pick<KernelMemory, "floats" | "integers">, found: Found): void {
-    const { at, count, scale, firstRow, firstRank, table } = found
+    const { at, count, scale, firstRow, ranking, table } = found
     for (let i = at; i < at + 2 * count; i += 2) {
       const row = firstRow + integers[i]!
       const score = floats[i + 1]! * scale
@@ -410,7 +413,7 @@ class QueryState {
       this.#rows.push(row)
       this.#rowScores.push(score)
     }
-    if (count > 0) this.#runs.push({ end: this.#rows.length, table, firstRank })
+    if (count > 0) this.#runs.push({ end: this.#rows.length, table, ranking })
   }
 
   /**
@@ -421,32 +424,32 @@ class QueryState {
     if (this.#rows.length === 0) return
     const candidates: Candidate[] = []
     let i = 0
-    for (const { end, table, firstRank } of this.#runs) {
+    for (const { end, table, ranking } of this.#runs) {
       const limit = this.limit(table.dim)
       for (; i < end; i++) {
         const score = this.#rowScores[i]!
-        if (score <= limit) candidates.push({ score, row: this.#rows[i]!, table, firstRank })
+        if (score <= limit) candidates.push({ score, row: this.#rows[i]!, table, ranking })
       }
     }
     candidates.sort((a, b) => a.score - b.score)
-    for (const { score, row, table, firstRank } of candidates) {
+    for (const { score, row, table, ranking } of candidates) {
       if (score > this.limit(table.dim)) break
       this.#fillDistances(table, row, row + 1, this.#one)
-      this.#offer(this.#one[0]!, firstRank + row)
+      this.#offer(this.#one[0]!, rankOf(ranking, row))
     }
     this.#rows = []
     this.#rowScores = []
     this.#runs = []
   }
 
-  addPlainly(table: ScanTable, firstRank: number, allowed: Uint8Array | undefined): void {
+  addPlainly(table: ScanTable, ranking: Ranking, allowed: Uint8Array | undefined): void {
     const distances = new Float64Array(ROWS_PER_STEP)
     for (let from = 0; from < table.rows; from += ROWS_PER_STEP) {
       const to = Math.min(from + ROWS_PER_STEP, table.rows)
       this.#fillDistances(table, from, to, distances)
       for (let row = from; row < to; row++) {
         if (distances[row - from]! <= this.#worst && isAllowed(allowed, row)) {
-          this.#offer(distances[row - from]!, firstRank + row)
+          this.#offer(distances[row - from]!, rankOf(ranking, row))
         }
       }
     }
@@ -490,8 +493,16 @@ interface Candidate {
   readonly score: number
   readonly row: number
   readonly table: ScanTable
-  readonly firstRank: number
+  readonly ranking: Ranking
 }
+
+/** Ranks of the rows of a table. */
+interface Ranking {
+  readonly firstRank: number
+  readonly ranks: Uint32Array | undefined
+}
+
+const rankOf = ({ firstRank, ranks }: Ranking, row: number): number => firstRank + (ranks?.[row] ?? row)
 
 /**
  * Candidates as the kernel has put them into its memory: from `at` on, in numbers of four bytes, `count`
@@ -502,7 +513,7 @@ interface Found {
   readonly count: number
   readonly scale: number
   readonly firstRow: number
-  readonly firstRank: number
+  readonly ranking: Ranking
   readonly table: ScanTable
 }
 
@@ -532,7 +543,7 @@ function isAllowed(allowed: Uint8Array | undefined, row: number): boolean {
  */
 function addByKernel(
   table: ScanTable,
-  firstRank: number,
+  ranking: Ranking,
   allowed: Uint8Array | undefined,
   queries: readonly QueryState[],
   seen: number,
@@ -548,7 +559,7 @@ function addByKernel(
     const largest = tileRows(home, table, group.length)
     let rows = Math.min(Math.floor(seen / 8) * 8, largest)
     for (let from = 0; from < table.rows; from += rows, rows = Math.min(2 * rows, largest)) {
-      scanTile(home, table, from, Math.min(from + rows, table.rows), firstRank, allowed, group)
+      scanTile(home, table, from, Math.min(from + rows, table.rows), ranking, allowed, group)
     }
     // Other tables' vectors need not be kept in memory for what else comes.
     if (home.memory.floats.buffer !== table.vectors.buffer) for (const query of group) query.settle()
@@ -569,7 +580,7 @@ function scanTile(
   table: ScanTable,
   from: number,
   to: number,
-  firstRank: number,
+  ranking: Ranking,
   allowed: Uint8Array | undefined,
   group: readonly QueryState[],
 ): void {
@@ -615,7 +626,7 @@ function scanTile(
       count: integers[counts / 4 + i]!,
       scale: scaleOf(table, query),
       firstRow: from,
-      firstRank,
+      ranking,
       table,
     })
   }

@@ -123,7 +123,7 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
 /** The shards stage: a task for each shard that has rows. */
 async function storeShards(
   job: Job,
-  { rowsByShard, schema }: Partition,
+  { rowsByShard, copiesByShard, schema }: Partition,
   duplicates: Duplicates,
   asked: AskedQueries | undefined,
   progress: (done: number, total?: number) => void,
@@ -147,6 +147,7 @@ async function storeShards(
       // Nothing is tried twice within a run.
       attempt: 0,
       drop: [...(duplicates.drop.get(shard) ?? [])],
+      copies: copiesByShard.get(shard),
       reusable: reusable.get(shard),
     }),
   )

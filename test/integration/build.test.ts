@@ -60,11 +60,11 @@ describe("a build", () => {
         replaced: undefined,
       })
       expect(report.shards).toMatchObject({ total: 4, empty: 0, reused: 0 })
-      // A look at the manifest and each of the six files before the snapshot may become live, and at the store's time.
-      expect(report.requests).toMatchObject({ list: 0, head: 1 + 6 + 1, failed: 0 })
-      // Four shards of one file, centroids, id locator, manifest, pointer, the store's time; and the run's record when it begins,
+      // A look at the manifest and each of the ten files before the snapshot may become live, and at the store's time.
+      expect(report.requests).toMatchObject({ list: 0, head: 1 + 10 + 1, failed: 0 })
+      // Four shards of two files, centroids, id locator, manifest, pointer, the store's time; and the run's record when it begins,
       // with a precondition that must be refused, before the manifest, before the pointer moves, and at the end.
-      expect(report.requests.put).toBe(4 + 1 + 1 + 1 + 1 + 1 + 5)
+      expect(report.requests.put).toBe(8 + 1 + 1 + 1 + 1 + 1 + 5)
       expect([...stages]).toEqual(["sample", "train", "partition", "shards"])
 
       const { manifest } = await readLive(openStore(to))

@@ -1,9 +1,11 @@
+import { sha256OfBytes } from "../../storage/checksum.js"
 import type { ShardBackend } from "../backend.js"
 import { resolveIndexOptions } from "../options.js"
 import { buildShard } from "./build.js"
+import { isCoded } from "./cells.js"
 import { loadSqlite, loadSqliteVec } from "./packages.js"
 import { createPool } from "./pool.js"
-import { CELLS, CELLS_FILE, DIM_MAX, shardFile } from "./schema.js"
+import { CELLS, CELLS_FILE, DIM_MAX, shardFile, VERSION_BY_CELL } from "./schema.js"
 
 /**
  * Shards as SQLite databases with a sqlite-vec table; exact. Building needs better-sqlite3 and sqlite-vec,
@@ -19,6 +21,11 @@ export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
     vectorBytes: 200 * 2 ** 20,
   },
   knowsFile: (name) => name === shardFile(".") || name === CELLS_FILE,
+  shapedBy: ({ rows, home }, { codes }) => ({
+    order: VERSION_BY_CELL,
+    home: home === undefined ? null : sha256OfBytes(home),
+    codes: codes !== undefined && isCoded(rows) ? Buffer.from(codes.sha256).toString("hex") : null,
+  }),
   requires: ({ kind }) => (kind === CELLS ? ["rows-by-cell"] : []),
   options: {},
   async assertInstalled(purpose) {

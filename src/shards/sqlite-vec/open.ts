@@ -6,27 +6,25 @@ import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
 import { allocateVectors, createScanTable, type RowNorms, type ScanTable } from "../../vectors/scan.js"
 import type { ShardSpec } from "../backend.js"
-import { checkFacts, checkRowCount, describeFields } from "../stored.js"
+import { type PlacedCells, readCells } from "./cells.js"
+import { type Chunk, readChunks, readFacts } from "./facts.js"
 import {
-  FORMAT,
   plainSql,
   SELECT_CHUNK_VECTORS,
-  SELECT_CHUNKS,
-  SELECT_EXTENT,
-  SELECT_META,
   SELECT_POSITION,
   SELECT_SCHEMA,
   schemaObjects,
   selectRecordSql,
-  VERSION,
 } from "./schema.js"
 import { checkSchemaPages } from "./schema-pages.js"
 
-/** An open shard file. Rows are counted from 0 in order of id. */
+/** An open shard file. Rows are counted from 0 in order of id, wherever they lie. */
 export interface OpenShard {
   readonly file: string
   readonly spec: ShardSpec
   readonly rows: number
+  /** Where the rows are stored in another order than that of their ids. */
+  readonly cells?: PlacedCells | undefined
   /** The columns of a record: id, fields in order, payload; integers as `bigint`. */
   readRecord(row: number): readonly unknown[]
   findRow(id: string | bigint): number | undefined
@@ -34,33 +32,23 @@ export interface OpenShard {
   readVector(row: number): Float32Array
   /** The vectors of `count` rows from `first` on, row-major, in memory of their own. */
   readVectors(first: number, count: number): Float32Array
-  /** All vectors, in blocks of rising rows. */
+  /** All vectors, in blocks in the order in which they are stored. */
   blocks(): Iterable<Block>
   /** Reads all vectors into memory; from then on `blocks` is one block of them. */
   load(): void
   close(): void
 }
 
-/** Consecutive rows, ready to be scanned. */
+/** Rows that are stored one after another, ready to be scanned. */
 export interface Block {
   readonly firstRow: number
+  /** The rows, where they do not follow one another from `firstRow` on. */
+  readonly ranks?: Uint32Array | undefined
   readonly table: ScanTable
 }
 
-/** A key and a value of the table of facts, apart from the list of fields. */
-const META_BYTES = 1000
-
 /** What does not fit into a page lies in others, which several rows can be made to lead to. */
 const LONG_TEXTS = 256
-
-interface Chunk {
-  readonly id: bigint
-  readonly firstRow: number
-  /** Rows in use; they come first. */
-  readonly rows: number
-  /** Rows that there is room for. */
-  readonly size: number
-}
 
 /**
  * Rows of a sound file do not share what they hold, so that all of them together are shorter than the file.
@@ -156,6 +144,9 @@ class SqliteShard implements OpenShard {
   readonly #texts: TextBudget
   readonly #sizeBytes: number
   #loaded: ScanTable | undefined
+  /** All vectors in order of id, while they are read row after row. */
+  #gathered: Float32Array | undefined
+  readonly cells: PlacedCells | undefined
   // Of each chunk, by its first row, where vectors are read from the file: small, and costlier to compute
   // than a scan.
   readonly #norms = new Map<number, RowNorms>()
@@ -170,17 +161,24 @@ class SqliteShard implements OpenShard {
     this.#db = db
     this.#sizeBytes = sizeBytes
     this.#texts = new TextBudget(file, sizeBytes)
-    this.rows = readRowCount(db, file, spec, { sizeBytes, expectedRows })
+    const { rows, byCell } = readFacts(db, file, spec, { sizeBytes, expectedRows })
+    this.rows = rows
     this.#chunks = readChunks(db, file, this.rows, sizeBytes)
+    this.cells = byCell ? readCells(file, spec, { rows, bytes: sizeBytes }) : undefined
     this.#selectVectors = db.prepare(SELECT_CHUNK_VECTORS).pluck()
     this.#selectRecord = db.prepare(selectRecordSql(spec)).raw()
     this.#selectPosition = db.prepare(SELECT_POSITION).pluck()
   }
 
+  #positionOf(row: number): number {
+    return this.cells?.positions[row] ?? row
+  }
+
   readRecord(row: number): readonly unknown[] {
-    const record = reading(this.file, () => this.#selectRecord.get(BigInt(row + 1), this.#sizeBytes))
+    const number = this.#positionOf(row) + 1
+    const record = reading(this.file, () => this.#selectRecord.get(BigInt(number), this.#sizeBytes))
     if (!Array.isArray(record)) {
-      throw corrupt(`${this.file}: row ${row + 1} is missing, or longer than the file`, { file: this.file })
+      throw corrupt(`${this.file}: row ${number} is missing, or longer than the file`, { file: this.file })
     }
     this.#texts.spend(row, record)
     return record
@@ -188,20 +186,30 @@ class SqliteShard implements OpenShard {
 
   findRow(id: string | bigint): number | undefined {
     const position = reading(this.file, () => this.#selectPosition.get(id))
-    return position === undefined ? undefined : Number(position) - 1
+    if (position === undefined) return undefined
+    const place = Number(position) - 1
+    return this.cells?.ranks[place] ?? place
   }
 
   readVector(row: number): Float32Array {
     const { dim } = this.spec
-    if (this.#loaded !== undefined) return this.#loaded.vectors.slice(row * dim, (row + 1) * dim)
-    const chunk = this.#chunks[Math.floor(row / this.#chunks[0]!.size)]!
-    const start = (row - chunk.firstRow) * dim
+    const place = this.#positionOf(row)
+    if (this.#loaded !== undefined) return this.#loaded.vectors.slice(place * dim, (place + 1) * dim)
+    const chunk = this.#chunks[Math.floor(place / this.#chunks[0]!.size)]!
+    const start = (place - chunk.firstRow) * dim
     return this.#readChunk(chunk).slice(start, start + dim)
   }
 
   readVectors(first: number, count: number): Float32Array {
     const { dim } = this.spec
     const end = first + count
+    if (this.cells !== undefined) {
+      // Rows that follow one another by id lie anywhere: brought together once, they are all at hand.
+      this.#gathered ??= this.#gather(this.cells)
+      const some = this.#gathered.slice(first * dim, end * dim)
+      if (end >= this.rows) this.#gathered = undefined
+      return some
+    }
     const vectors = new Float32Array(count * dim)
     for (const chunk of this.#chunks) {
       const from = Math.max(first, chunk.firstRow)
@@ -214,9 +222,20 @@ class SqliteShard implements OpenShard {
     return vectors
   }
 
+  #gather({ positions }: PlacedCells): Float32Array {
+    const { dim } = this.spec
+    const stored = this.#loaded?.vectors ?? this.#readAll(new Float32Array(this.rows * dim))
+    const vectors = new Float32Array(stored.length)
+    for (const [row, place] of positions.entries()) {
+      vectors.set(stored.subarray(place * dim, (place + 1) * dim), row * dim)
+    }
+    return vectors
+  }
+
   *blocks(): Iterable<Block> {
+    const ranks = this.cells?.ranks
     if (this.#loaded !== undefined) {
-      yield { firstRow: 0, table: this.#loaded }
+      yield { firstRow: 0, ranks, table: this.#loaded }
       return
     }
     const { dim, metric } = this.spec
@@ -226,19 +245,24 @@ class SqliteShard implements OpenShard {
       const table = createScanTable(metric, vectors, dim, this.#norms.get(firstRow))
       this.#checkFinite(table, firstRow)
       this.#norms.set(firstRow, table.norms)
-      yield { firstRow, table }
+      yield { firstRow, ranks: ranks?.subarray(firstRow), table }
     }
   }
 
   load(): void {
     if (this.#loaded !== undefined) return
     const { dim, metric } = this.spec
-    const vectors = allocateVectors(metric, this.rows, dim)
-    for (const chunk of this.#chunks) vectors.set(this.#readChunk(chunk), chunk.firstRow * dim)
+    const vectors = this.#readAll(allocateVectors(metric, this.rows, dim))
     const table = createScanTable(metric, vectors, dim)
     this.#checkFinite(table, 0)
     this.#loaded = table
     this.#norms.clear()
+  }
+
+  /** Fills `into` with the vectors as they are stored. */
+  #readAll(into: Float32Array): Float32Array {
+    for (const chunk of this.#chunks) into.set(this.#readChunk(chunk), chunk.firstRow * this.spec.dim)
+    return into
   }
 
   /** A row that has a value which is no number would be at no distance, and left out without a word. */
@@ -255,6 +279,7 @@ class SqliteShard implements OpenShard {
 
   close(): void {
     this.#loaded = undefined
+    this.#gathered = undefined
     this.#db.close()
   }
 
@@ -325,90 +350,6 @@ function checkSchema(db: Database.Database, file: string, spec: ShardSpec): void
   }
   const [name] = missing.keys()
   if (name !== undefined) throw corrupt(`${file} has no table "${name}"`, { file, name })
-}
-
-/** The number of rows that the file says it has, once it is clear that the file belongs to the snapshot. */
-function readRowCount(
-  db: Database.Database,
-  file: string,
-  spec: ShardSpec,
-  { sizeBytes, expectedRows }: { readonly sizeBytes: number; readonly expectedRows: number | undefined },
-): number {
-  const longest = META_BYTES + Buffer.byteLength(describeFields(spec.fields))
-  const meta = new Map(db.prepare(SELECT_META).raw().all(longest) as [string, string][])
-  const format = `${meta.get("format")} ${meta.get("version")}`
-  if (format !== `${FORMAT} ${VERSION}`) {
-    throw corrupt(`${file} has the wrong format: expected ${FORMAT} ${VERSION}, got ${format}`, { file })
-  }
-  const facts = {
-    dim: meta.get("dim"),
-    metric: meta.get("metric"),
-    idType: meta.get("idType"),
-    fields: meta.get("fields"),
-  }
-  checkFacts(file, facts, spec)
-  const rows = Number(meta.get("rows"))
-  checkRowCount(file, rows, expectedRows)
-  // Before anything is counted up to that number: pages may lead to one another without end.
-  if (rows * spec.dim * 4 > sizeBytes) {
-    throw corrupt(
-      `${file}: expected ${meta.get("rows")} records numbered from 1, but ${sizeBytes} bytes have no room for their vectors`,
-      { file },
-    )
-  }
-  const extent = db
-    .prepare(SELECT_EXTENT)
-    .raw()
-    .get(Number.isSafeInteger(rows) ? rows + 1 : 0) as bigint[]
-  const expected = [rows, 1, rows]
-  if (!(rows >= 1) || expected.some((value, i) => Number(extent[i]) !== value)) {
-    throw corrupt(`${file}: expected ${meta.get("rows")} records numbered from 1, got ${extent}`, { file })
-  }
-  return rows
-}
-
-/** As the file has it: a file may hold anything in a column that is not strict. */
-interface StoredChunk {
-  readonly chunk_id: bigint
-  readonly size: unknown
-  readonly validity: unknown
-  readonly rowids: unknown
-}
-
-/** The chunks of the vec0 table, which must hold rowids 1 to `rows` in order and without gaps. */
-function readChunks(db: Database.Database, file: string, rows: number, sizeBytes: number): Chunk[] {
-  const stored = db.prepare(SELECT_CHUNKS).iterate(sizeBytes, sizeBytes) as IterableIterator<StoredChunk>
-  const chunks: Chunk[] = []
-  let firstRow = 0
-  for (const { chunk_id: id, size: storedSize, validity, rowids } of stored) {
-    const size = Number(storedSize)
-    const used = Math.min(size, rows - firstRow)
-    const sound =
-      used > 0 &&
-      size === (chunks[0]?.size ?? size) &&
-      validity instanceof Uint8Array &&
-      validity.byteLength === size / 8 &&
-      rowids instanceof Uint8Array &&
-      rowids.byteLength === size * 8 &&
-      holdsRows(validity, rowids, firstRow, used)
-    if (!sound)
-      throw corrupt(`${file}: vector chunk ${id} does not hold rows from ${firstRow + 1} on`, { file })
-    chunks.push({ id, firstRow, rows: used, size })
-    firstRow += used
-  }
-  if (firstRow !== rows) throw corrupt(`${file}: expected vectors of ${rows} rows, got ${firstRow}`, { file })
-  return chunks
-}
-
-/** Whether exactly the first `used` places of a chunk are in use, by the rows from `firstRow` on. */
-function holdsRows(validity: Uint8Array, rowids: Uint8Array, firstRow: number, used: number): boolean {
-  const view = new DataView(rowids.buffer, rowids.byteOffset, rowids.byteLength)
-  for (let place = 0; place < validity.length * 8; place++) {
-    const inUse = ((validity[place >> 3]! >> (place & 7)) & 1) === 1
-    if (inUse !== place < used) return false
-    if (inUse && view.getBigInt64(place * 8, true) !== BigInt(firstRow + place + 1)) return false
-  }
-  return true
 }
 
 // What SQLite says of a file that is damaged or is no database of ours, as opposed to a machine in trouble.

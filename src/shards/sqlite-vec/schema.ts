@@ -1,8 +1,8 @@
 /**
  * What a sqlite-vec shard looks like inside: the one place that knows its table and column names.
  *
- * One SQLite database, `shard.db`. Rows are numbered from 1 in order of id; that number is the rowid
- * everywhere.
+ * One SQLite database, `shard.db`. Rows are numbered from 1, in order of cells, or in the first version of
+ * id; that number is the rowid everywhere. What cells there are is in a file beside it (`cells.ts`).
  *
  * - `vec_index`: a `vec0` virtual table, so that any SQLite with the sqlite-vec extension can search it. Its
  *   vectors lie in its shadow tables, in chunks of equal size: `vec_index_chunks` (how many rows a chunk has
@@ -18,7 +18,10 @@ import type { Metric } from "../../vectors/metric.js"
 import type { ShardSpec } from "../backend.js"
 
 export const FORMAT = "vecsnap-sqlite-vec"
-export const VERSION = "1"
+/** Rows in order of id. */
+export const VERSION_BY_ID = "1"
+/** Rows in order of cells, which a file of their own describes. */
+export const VERSION_BY_CELL = "2"
 
 export function shardFile(dir: string): string {
   return join(dir, "shard.db")
@@ -46,6 +49,9 @@ const COLUMN_TYPE: Readonly<Record<FieldType, string>> = {
 
 /** sqlite-vec's own limit (`SQLITE_VEC_VEC0_MAX_DIMENSIONS`). */
 export const DIM_MAX = 8192
+
+/** Pages of the databases that we build. */
+export const PAGE_BYTES = 4096
 
 const CHUNK_ROWS_MAX = 1024
 

@@ -61,7 +61,9 @@ export function searchShards(shards: readonly OpenShard[], query: Float32Array, 
   let firstRank = 0
   for (const shard of shards) {
     firstRanks.push(firstRank)
-    for (const { firstRow, table } of shard.blocks()) nearest.add(table, firstRank + firstRow)
+    for (const { firstRow, ranks, table } of shard.blocks()) {
+      nearest.add(table, ranks === undefined ? firstRank + firstRow : firstRank, { ranks })
+    }
     firstRank += shard.rows
   }
   const { ranks, distances } = nearest.takeSorted()[0]!

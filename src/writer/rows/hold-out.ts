@@ -13,7 +13,7 @@ import { prepareRows } from "../../sharding/cluster/space/space.js"
 import { type Job, seedOf } from "../job.js"
 import type { LaidOut } from "../layout/task.js"
 import { LowestKeys } from "./draw.js"
-import type { RowShards } from "./partition.js"
+import { isHome, type RowShards } from "./partition.js"
 
 /** At most one row in so many is held out. */
 const ROWS_PER_HELD_OUT = 20
@@ -61,8 +61,7 @@ export function createHoldOutCollector(holdOut: HoldOut): HoldOutCollector {
     add({ dim, vectors, ids, rows: count }, keys, rowShards, positions) {
       for (let place = 0; place < rowShards.shards.length; place++) {
         const row = rowShards.rows === undefined ? place : rowShards.rows[place]!
-        // The home of a row comes before its copies.
-        if (place > 0 && rowShards.rows?.[place - 1] === row) continue
+        if (!isHome(rowShards, place)) continue
         const slot = lowest.offer(keys[row]!, rows + row)
         if (slot < 0) continue
         bySlot[slot] = {

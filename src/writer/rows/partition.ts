@@ -33,6 +33,10 @@ export interface RowShards {
   readonly shards: Int32Array
 }
 
+/** Whether the shard at this place is the home of its row: the first one. */
+export const isHome = ({ rows }: RowShards, place: number): boolean =>
+  rows === undefined || place === 0 || rows[place - 1] !== rows[place]
+
 /** Rows go where the strategy assigns them. */
 export const assignmentBy = (strategy: Strategy): Assignment => ({
   strategy,
@@ -45,6 +49,8 @@ export interface Partition {
   readonly strategy: Strategy
   /** Rows and copies of each shard. */
   readonly rowsByShard: Float64Array
+  /** Positions, in the spill of a shard, of rows whose home is another one. */
+  readonly copiesByShard: ReadonlyMap<number, Float64Array>
   readonly schema: ShardSpec
 }
 
@@ -75,6 +81,7 @@ export async function partition(
 ): Promise<Partition | undefined> {
   const { metric, fields, scratch, onAssigned, signal } = options
   const wide = createWideness(fields)
+  const copies = new Map<number, number[]>()
   const pending = new Map<number, RecordBatch[]>()
   let pendingBytes = 0
   let partition:
@@ -104,16 +111,13 @@ export async function partition(
       const row = rowShards.rows === undefined ? place : rowShards.rows[place]!
       const shard = rowShards.shards[place]!
       positions[place] = rowsByShard[shard]!++
-      const rowsOfShard = members.get(shard)
-      if (rowsOfShard === undefined) members.set(shard, [row])
-      else rowsOfShard.push(row)
+      if (!isHome(rowShards, place)) listIn(copies, shard).push(positions[place]!)
+      listIn(members, shard).push(row)
     }
     await onAssigned(batch, rowShards, positions)
     for (const [shard, rowsOfShard] of members) {
       const part = takeRows(batch, rowsOfShard)
-      const parts = pending.get(shard)
-      if (parts === undefined) pending.set(shard, [part])
-      else parts.push(part)
+      listIn(pending, shard).push(part)
       pendingBytes += batchBytes(part)
     }
     if (pendingBytes >= PENDING_BYTES) await flush()
@@ -124,7 +128,16 @@ export async function partition(
   if (partition === undefined) return undefined
   const { assignment, rowsByShard, dim, idType } = partition
   const schema = { dim, metric, id: { type: idType, wide: wide.ids() }, fields: wide.fields() }
-  return { rows, strategy: assignment.strategy, rowsByShard, schema }
+  const copiesByShard = new Map(Array.from(copies, ([shard, own]) => [shard, Float64Array.from(own)]))
+  return { rows, strategy: assignment.strategy, rowsByShard, copiesByShard, schema }
+}
+
+function listIn<T>(lists: Map<number, T[]>, shard: number): T[] {
+  const known = lists.get(shard)
+  if (known !== undefined) return known
+  const list: T[] = []
+  lists.set(shard, list)
+  return list
 }
 
 const isWide = (value: bigint): boolean => value !== BigInt.asIntN(54, value) || value === -(2n ** 53n)

@@ -45,7 +45,7 @@ export async function draftShard(
   hint: ShardHint | undefined,
   scratch: Scratch,
 ): Promise<ShardDraft> {
-  const rows = await readShardRows(scratch, spillName(task.shard), new Set(task.drop))
+  const rows = await readShardRows(scratch, spillName(task.shard), new Set(task.drop), task.copies)
   if (rows === undefined) return { kind: "empty" }
   const fingerprint = fingerprintOf(rows, spec, backend, options)
   const nearest = queries && nearestInShard(rows, spec, queries, hint)
@@ -61,6 +61,7 @@ async function readShardRows(
   scratch: Scratch,
   spill: string,
   drop: ReadonlySet<number>,
+  copies: Iterable<number> = [],
 ): Promise<ShardRows | undefined> {
   const batches: RecordBatch[] = []
   for await (const batch of readBlocks(scratch, spill)) batches.push(batch)
@@ -70,7 +71,19 @@ async function readShardRows(
   for (let row = 0; row < all.rows; row++) if (!drop.has(row)) order.push(row)
   if (order.length === 0) return undefined
   order.sort((a, b) => compareIds(values[a]!, values[b]!))
-  return takeColumns(all, order)
+  const isCopy = new Uint8Array(all.rows)
+  for (const position of copies) isCopy[position] = 1
+  return { ...takeColumns(all, order), home: homeBits(order, isCopy) }
+}
+
+/** A bit for each row that is no copy; `undefined` if none is one. */
+function homeBits(order: readonly number[], isCopy: Uint8Array): Uint8Array | undefined {
+  if (!order.some((position) => isCopy[position] === 1)) return undefined
+  const bits = new Uint8Array(Math.ceil(order.length / 8))
+  for (const [row, position] of order.entries()) {
+    if (isCopy[position] === 0) bits[row >> 3]! |= 1 << (row & 7)
+  }
+  return bits
 }
 
 /** SHA-256 over all that shapes the files of a shard: rows, their order, and the parameters of the index. */
@@ -81,6 +94,7 @@ export function fingerprintOf(
   index: IndexOptions = {},
 ): string {
   const { dim, metric, id, fields } = spec
+  const shape = backendByName(backend).shapedBy?.(rows, spec)
   const hash = createHash("sha256")
   const parameters = {
     backend,
@@ -89,6 +103,7 @@ export function fingerprintOf(
     id: id.type,
     fields: fields.map(({ name, type }) => [name, type]),
     rows: rows.rows,
+    ...(shape && { shape }),
     // Only where any are given: shards of before have none.
     ...(Object.keys(index).length > 0 && { index: Object.entries(index).sort() }),
   }

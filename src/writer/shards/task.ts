@@ -32,6 +32,8 @@ export interface ShardTask {
   readonly attempt: number
   /** Positions in the spill to leave out: rows that lost against another one with the same id. */
   readonly drop: readonly number[]
+  /** Positions in the spill of rows whose home is another shard. */
+  readonly copies?: Float64Array | undefined
   /** A stored shard whose files serve again if its fingerprint is that of these rows. */
   readonly reusable: ShardEntry | undefined
 }

@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs"
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import Sqlite from "better-sqlite3"
 import fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -15,6 +15,7 @@ import { buildShard } from "../../../src/shards/sqlite-vec/build.js"
 import { openShardFile } from "../../../src/shards/sqlite-vec/open.js"
 import { searchShards } from "../../../src/shards/sqlite-vec/search.js"
 import { noise, noiseRows, openShard, rowsOf, specOf } from "../../contract/shard-rows.js"
+import { fitCells } from "../../support/fit-cells.js"
 
 const SPEC = specOf(8, { fields: [{ name: "n", type: "int64" }] })
 const QUERY = noise(8, 99)
@@ -46,12 +47,14 @@ function read(file: string) {
 
 /** A copy of the sound file, changed by SQL that needs no permission. */
 async function changed(sql: string): Promise<string> {
-  const file = join(root, `${copies++}.db`)
+  const file = join(root, `${copies++}`, "shard.db")
+  await mkdir(dirname(file))
   await copyFile(sound, file)
   const db = new Sqlite(file)
   db.unsafeMode()
   db.exec(sql)
   db.close()
+  await fitCells(sound, file)
   return file
 }
 
@@ -97,6 +100,7 @@ async function sharingOneText(rows: number): Promise<string> {
   const pages = first + overflowPages - 1
   bytes.writeUInt32BE(pages, 28)
   await writeFile(file, bytes.subarray(0, pages * pageBytes))
+  await fitCells(file, file)
   return file
 }
 
@@ -303,7 +307,7 @@ describe("a hostile SQLite file", () => {
 
   it("with any bytes changed gives right hits or an error that names it", async () => {
     const bytes = await readFile(sound)
-    const file = join(root, "flipped.db")
+    const file = join(root, "sound", "flipped.db")
     const expected = read(sound)
     const known = new Set(expected.ids)
     await fc.assert(

@@ -1,6 +1,6 @@
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import Sqlite from "better-sqlite3"
 import * as sqliteVec from "sqlite-vec"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -29,10 +29,12 @@ async function build(rows: number, dim: number, metric: Metric = "l2"): Promise<
 }
 
 describe("a sqlite-vec shard file", () => {
-  it("is the only file, and the same for the same rows", async () => {
-    const [a, b] = [await build(1500, 12), await build(1500, 12)]
-    expect(await readdir(join(a, ".."))).toEqual(["shard.db"])
-    expect((await readFile(a)).equals(await readFile(b))).toBe(true)
+  it("has its cells beside it, and both are the same for the same rows", async () => {
+    const [a, b] = [dirname(await build(1500, 12)), dirname(await build(1500, 12))]
+    expect(await readdir(a)).toEqual(["cells.bin", "shard.db"])
+    for (const name of await readdir(a)) {
+      expect((await readFile(join(a, name))).equals(await readFile(join(b, name)))).toBe(true)
+    }
   })
 
   it("does not take room for 1,024 rows if it has few", async () => {
@@ -103,7 +105,7 @@ describe("a sqlite-vec shard file", () => {
   const spec = specOf(8, { fields: [{ name: "n", type: "int64" }] })
   // Statements that leave a sound database behind, of which something is wrong.
   it.each([
-    ["another version", "UPDATE meta SET value = '2' WHERE key = 'version'", "wrong format"],
+    ["another version", "UPDATE meta SET value = '3' WHERE key = 'version'", "wrong format"],
     ["no meta", "DROP TABLE meta", 'no table "meta"'],
     ["another row count", "UPDATE meta SET value = '1199' WHERE key = 'rows'", "1199 records"],
     ["no row count", "DELETE FROM meta WHERE key = 'rows'", "undefined records"],
@@ -130,7 +132,7 @@ describe("a sqlite-vec shard file", () => {
     ],
   ])("with %s is Corrupt", async (_, damage, message) => {
     const sound = await build(1200, 8)
-    const file = `${sound}.damaged`
+    const file = join(dirname(sound), "damaged.db")
     await copyFile(sound, file)
     const db = new Sqlite(file)
     db.unsafeMode()

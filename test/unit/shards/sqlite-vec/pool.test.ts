@@ -11,6 +11,7 @@ import { buildShard } from "../../../../src/shards/sqlite-vec/build.js"
 import { createPool } from "../../../../src/shards/sqlite-vec/pool.js"
 import { vectorMemoryBytes } from "../../../../src/vectors/scan.js"
 import { noise, noiseRows, openShard, rowsOf, specOf } from "../../../contract/shard-rows.js"
+import { fitCells } from "../../../support/fit-cells.js"
 
 const SPEC = specOf(8)
 const FLAT = { kind: "flat" }
@@ -62,6 +63,7 @@ describe("a pool of search workers", () => {
       const db = new Sqlite(join(dir, "shard.db"))
       db.prepare("UPDATE records SET payload = ?").run(payload)
       db.close()
+      await fitCells(join(root, "0", "shard.db"), join(dir, "shard.db"))
       const pool = createPool({ workers: 1 })
       const dirs = [dir, join(root, "1"), join(root, "2")]
       const readers = await Promise.all(dirs.map((each) => openShard(pool, each, SPEC, FLAT)))

@@ -26,7 +26,11 @@ describe("the draft of a shard", () => {
           const plan = planOf("sqlite-vec")
           const expected = await draftShard(plan, sorted, undefined, scratch)
           expect(await draftShard(plan, { ...sorted, shard: 1 }, undefined, scratch)).toEqual(expected)
-          expect(expected).toMatchObject({ kind: "files", rows: order.length, index: { kind: "flat" } })
+          expect(expected).toMatchObject({
+            kind: "files",
+            rows: order.length,
+            index: { kind: "cells", cells: 1 },
+          })
         }),
       ),
       { numRuns: 15 },
@@ -64,6 +68,7 @@ describe("the draft of a shard", () => {
       id: SPEC.id.type,
       fields: [["a", "int64"]],
       rows: 50,
+      shape: { order: "2", home: null, codes: null },
     }
     const whole = createHash("sha256")
       .update(stringifyJson(parameters))

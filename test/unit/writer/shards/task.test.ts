@@ -37,14 +37,21 @@ describe("a shard's task", () => {
       const first = await runHere(plan, task, scratch, store)
       expect(first).toMatchObject({
         kind: "built",
-        entry: { shard: 3, rows: 5, folder: "shards/k3v9x2m4q7ab/00003/0", index: { kind: "flat" } },
+        entry: {
+          shard: 3,
+          rows: 5,
+          folder: "shards/k3v9x2m4q7ab/00003/0",
+          index: { kind: "cells", cells: 1 },
+        },
       })
       expect(await readdir(dir)).toEqual(["spill-3"])
       const second = await runHere(plan, { ...task, attempt: 1 }, scratch, store)
       if (first.kind !== "built" || second.kind !== "built") throw new Error("not built")
       expect(second.entry).toEqual({ ...first.entry, folder: "shards/k3v9x2m4q7ab/00003/1" })
       expect(await keysOf(store)).toEqual([
+        "shards/k3v9x2m4q7ab/00003/0/cells.bin",
         "shards/k3v9x2m4q7ab/00003/0/shard.db",
+        "shards/k3v9x2m4q7ab/00003/1/cells.bin",
         "shards/k3v9x2m4q7ab/00003/1/shard.db",
       ])
     }))
@@ -75,7 +82,10 @@ describe("a shard's task", () => {
         kind: "built",
         entry: { rows: 4 },
       })
-      expect(await keysOf(store)).toEqual(["shards/k3v9x2m4q7ab/00003/0/shard.db"])
+      expect(await keysOf(store)).toEqual([
+        "shards/k3v9x2m4q7ab/00003/0/cells.bin",
+        "shards/k3v9x2m4q7ab/00003/0/shard.db",
+      ])
     }))
 
   it("of rows that are all dropped is empty", () =>
