@@ -5,6 +5,7 @@ import asc from "assemblyscript/asc"
 const SHARED = ["--enable", "threads", "--sharedMemory", "--maximumMemory", "65536"]
 
 await compile("kernel", "kernel")
+await compile("kernel", "kernel-shared", SHARED)
 await compile("cells", "cells")
 await compile("cells", "cells-shared", SHARED)
 

@@ -7,231 +7,39 @@
  */
 import { cosineDistance, dotDistance } from "./distance.js"
 import { codeError, distanceLimit, LENGTH_MAX, LENGTH_MIN, productError } from "./kernel/bounds.js"
-import {
-  CODED_TOGETHER,
-  codeLength,
-  codeOffset,
-  codeStart,
-  codesLength,
-  roundToIntegers,
-} from "./kernel/codes.js"
-import { GUARD_BYTES, KernelMemory, pack, packedLength, scratchMemory } from "./kernel/memory.js"
+import { CODED_TOGETHER, codeLength } from "./kernel/codes.js"
+import { type KernelMemory, pack, packedLength } from "./kernel/memory.js"
 import { innerProducts, squaredDistances } from "./kernel/plain.js"
 import type { Metric } from "./metric.js"
+import {
+  type QueryCodes,
+  roundQuery,
+  type ScanTable,
+  scratchHome,
+  squaredNorm,
+  type TableHome,
+} from "./scan-table.js"
 import { type RankedRows, SmallestDistinct, TopK } from "./topk.js"
 
-/** What scans need to know of rows besides the rows; computed once. */
-export interface RowNorms {
-  /** For `cosine`: 1 / norm of each row. Empty for the other metrics. */
-  readonly inverse: Float64Array
-  /** Of the longest row. */
-  readonly longest: number
-  /** Whether the error bounds of the compiled kernel hold for all rows. */
-  readonly ordinary: boolean
-}
+export {
+  allocateVectors,
+  createScanTable,
+  type RowNorms,
+  type ScanTable,
+  vectorMemoryBytes,
+} from "./scan-table.js"
 
-/** Rows to scan, with what can be computed once for all queries. */
-export interface ScanTable {
-  readonly metric: Metric
-  readonly dim: number
-  readonly rows: number
-  /** Row-major, `rows × dim`; as given, not copied. */
-  readonly vectors: Float32Array
-  readonly norms: RowNorms
-  /**
-   * If rows were also rounded to bytes: length of the largest difference that made, under `cosine` relative
-   * to the row. Then the kernel passes over those, a quarter of the memory.
-   */
-  readonly residual: number | undefined
-}
-
-/**
- * Prepares row-major `vectors` for scanning. They must not change afterwards. `norms`: if they are known from
- * before. Scans are fastest over vectors in memory from {@link allocateVectors}; others are copied piece by
- * piece by every scan.
- */
-export function createScanTable(
-  metric: Metric,
-  vectors: Float32Array,
-  dim: number,
-  norms: RowNorms = rowNorms(metric, vectors, dim),
-): ScanTable {
-  const rows = vectors.length / dim
-  const home = homeOf(vectors)
-  home?.memory.floats.set(norms.inverse, home.layout.weights / 4)
-  const residual =
-    home && metric !== "l2" && norms.ordinary ? roundToCodes(home, vectors, norms, dim) : undefined
-  return Object.freeze({ metric, dim, rows, vectors, norms, residual })
-}
-
-function rowNorms(metric: Metric, vectors: Float32Array, dim: number): RowNorms {
-  const rows = vectors.length / dim
-  const inverse = new Float64Array(metric === "cosine" ? rows : 0)
-  let longest = 0
-  let ordinary = true
-  for (let row = 0; row < rows; row++) {
-    const squared = squaredNorm(vectors, row * dim, dim)
-    // As inverseNorm() has it.
-    if (metric === "cosine") {
-      inverse[row] = squared === 0 ? 0 : 1 / Math.sqrt(squared)
-      if (squared !== 0 && !(squared >= LENGTH_MIN ** 2)) ordinary = false
-    }
-    if (!(squared <= LENGTH_MAX ** 2)) ordinary = false
-    if (squared > longest) longest = squared
-  }
-  return { inverse, longest: Math.sqrt(longest), ordinary }
-}
-
-// Elements become integers of at most this size.
-const CODE_MAX = 127
-// Where single elements are much larger than the rest, bytes are too coarse, and too many rows would have to
-// be looked at again. Relative to the longest row.
-const RESIDUAL_MAX = 0.02
-
-/**
- * Writes every row, under cosine scaled to length 1, as bytes and a weight. Returns the length of the largest
- * difference; undefined if that is too much for the codes to be of use.
- */
-function roundToCodes(
-  { memory, layout }: Home,
-  vectors: Float32Array,
-  { inverse, longest }: RowNorms,
-  dim: number,
-): number | undefined {
-  const isCosine = inverse.length > 0
-  const codes = new Int8Array(memory.floats.buffer)
-  const weights = memory.floats.subarray(layout.codeWeights / 4)
-  let largest = 0
-  for (let row = 0; row * dim < vectors.length; row++) {
-    const start = row * dim
-    let largestElement = 0
-    for (let i = start; i < start + dim; i++) {
-      const size = Math.abs(vectors[i]!)
-      if (size > largestElement) largestElement = size
-    }
-    const unit = isCosine ? inverse[row]! : 1
-    const perElement = largestElement === 0 ? 0 : CODE_MAX / largestElement
-    weights[row] = perElement === 0 ? 0 : unit / perElement
-    const weight = weights[row]!
-    const place = layout.codes + codeStart(row, dim)
-    let squared = 0
-    for (let i = 0; i < dim; i++) {
-      const element = vectors[start + i]!
-      // Rounds: a positive number is truncated.
-      const code = ((element * perElement + CODE_MAX + 0.5) | 0) - CODE_MAX
-      codes[place + codeOffset(i)] = code
-      const difference = element * unit - weight * code
-      squared += difference * difference
-    }
-    if (squared > largest) largest = squared
-  }
-  const residual = Math.sqrt(largest)
-  return residual <= RESIDUAL_MAX * (isCosine ? 1 : longest) ? residual : undefined
-}
-
-function squaredNorm(vectors: Float32Array, start: number, dim: number): number {
-  let sum = 0
-  for (let i = start; i < start + dim; i++) sum += vectors[i]! * vectors[i]!
-  return sum
-}
-
-interface Sharing {
-  /** As many queries share a pass over the rows, so that the rows come from memory once for all of them. */
-  readonly queries: number
-  /** Rows per call of the kernel times queries, and so the candidates that there is room for. */
-  readonly candidates: number
-}
-const IN_PLACE: Sharing = { queries: 8, candidates: 8192 }
-/** A copy of the rows is to serve more of them; there is one such memory a thread. */
-const COPIED: Sharing = { queries: 64, candidates: 2 ** 15 }
 // A tile should stay in the second-level cache while several queries go over it.
 const TILE_BYTES = 2 ** 18
 // Few rows at first, so that most rows meet a threshold that is worth its name.
 const FIRST_TILE_ROWS = 64
-// Rows that are copied through scratch memory at a time.
-const SCRATCH_ROWS = 2048
-
-/** Where things lie in a kernel memory, in bytes. */
-interface Layout {
-  /** That there is room for. */
-  readonly rows: number
-  readonly sharing: Sharing
-  readonly queries: number
-  readonly thresholds: number
-  readonly counts: number
-  readonly scores: number
-  readonly candidates: number
-  readonly allowed: number
-  readonly vectors: number
-  readonly weights: number
-  readonly codes: number
-  readonly codeWeights: number
-  readonly end: number
-}
-
-function layoutFor(rows: number, dim: number, withCodes: boolean, most: Sharing): Layout {
-  const eights = Math.ceil(rows / CODED_TOGETHER) * CODED_TOGETHER
-  const candidatesOfAll = most.queries * Math.max(CODED_TOGETHER, eights)
-  const sharing = { queries: most.queries, candidates: Math.min(most.candidates, candidatesOfAll) }
-  const queries = GUARD_BYTES
-  const thresholds = queries + sharing.queries * packedLength(dim) * 4
-  const counts = thresholds + sharing.queries * 4
-  const scores = counts + sharing.queries * 4
-  const candidates = scores + CODED_TOGETHER * 4
-  const allowed = candidates + sharing.candidates * 8
-  const vectors = allowed + Math.ceil(sharing.candidates / 128) * 16
-  const weights = vectors + Math.ceil((rows * dim) / 4) * 16
-  const codes = weights + Math.ceil(rows / 4) * 16
-  const codeWeights = codes + (withCodes ? codesLength(rows, dim) : 0)
-  const end = codeWeights + (withCodes ? eights * 4 : 0)
-  return {
-    rows,
-    sharing,
-    queries,
-    thresholds,
-    counts,
-    scores,
-    candidates,
-    allowed,
-    vectors,
-    weights,
-    codes,
-    codeWeights,
-    end,
-  }
-}
-
-interface Home {
-  readonly memory: KernelMemory
-  readonly layout: Layout
-}
-
-/** Tables that live in a kernel memory of their own, by its buffer. */
-const homes = new WeakMap<ArrayBufferLike, Home>()
-
-/**
- * Zeroed memory for `rows × dim` vectors of a table of this metric, where the compiled kernel can scan them
- * in place; ordinary memory where that cannot be had. {@link vectorMemoryBytes} is what it takes.
- */
-export function allocateVectors(metric: Metric, rows: number, dim: number): Float32Array {
-  const layout = layoutFor(rows, dim, metric !== "l2", IN_PLACE)
-  const memory = KernelMemory.create(layout.end)
-  if (memory === undefined) return new Float32Array(rows * dim)
-  homes.set(memory.floats.buffer, { memory, layout })
-  return memory.floats.subarray(layout.vectors / 4, layout.vectors / 4 + rows * dim)
-}
-
-/** Memory that a table made of {@link allocateVectors} takes, norms included. */
-export function vectorMemoryBytes(metric: Metric, rows: number, dim: number): number {
-  return layoutFor(rows, dim, metric !== "l2", IN_PLACE).end + (metric === "cosine" ? rows * 8 : 0)
-}
 
 export interface ScanOptions {
   /**
    * Only rows whose bit is set: row r is bit `r % 8`, the lowest first, of byte `⌊r / 8⌋`. Default: all rows.
    */
   readonly allowed?: Uint8Array | undefined
-  /** Where ranks are not the numbers of rows: that of each row. */
+  /** By row, what to add to the first rank. Default: the number of the row. */
   readonly ranks?: Uint32Array | undefined
 }
 
@@ -299,13 +107,12 @@ export class NearestRows {
 
   /** Takes in the rows of a table, whose ranks begin with `firstRank`. */
   add(table: ScanTable, firstRank: number, { allowed, ranks }: ScanOptions = {}): void {
-    const ranking = { firstRank, ranks }
+    const ranked = { table, firstRank, ranks }
     const forKernel = table.norms.ordinary ? this.#queries.filter((query) => query.ordinary) : []
     const done =
-      forKernel.length > 0 &&
-      addByKernel(table, ranking, allowed, forKernel, Math.max(this.#seen, FIRST_TILE_ROWS))
+      forKernel.length > 0 && addByKernel(ranked, allowed, forKernel, Math.max(this.#seen, FIRST_TILE_ROWS))
     for (const query of this.#queries) {
-      if (!(done && query.ordinary)) query.addPlainly(table, ranking, allowed)
+      if (!(done && query.ordinary)) query.addPlainly(ranked, allowed)
     }
     this.#seen += table.rows
   }
@@ -343,7 +150,7 @@ class QueryState {
   /** Rows that may be among the nearest, and their scores in the kernel; each run of them of one table. */
   #rows: number[] = []
   #rowScores: number[] = []
-  #runs: { readonly end: number; readonly table: ScanTable; readonly ranking: Ranking }[] = []
+  #runs: { readonly end: number; readonly ranked: RankedTable }[] = []
   readonly #one = new Float64Array(1)
 
   constructor(
@@ -405,7 +212,7 @@ class QueryState {
 
   /** Takes in what the kernel has found. {@link settle} makes hits of it. */
   addCandidates({ floats, integers }: Pick<KernelMemory, "floats" | "integers">, found: Found): void {
-    const { at, count, scale, firstRow, ranking, table } = found
+    const { at, count, scale, firstRow, ranked } = found
     for (let i = at; i < at + 2 * count; i += 2) {
       const row = firstRow + integers[i]!
       const score = floats[i + 1]! * scale
@@ -413,7 +220,7 @@ class QueryState {
       this.#rows.push(row)
       this.#rowScores.push(score)
     }
-    if (count > 0) this.#runs.push({ end: this.#rows.length, table, ranking })
+    if (count > 0) this.#runs.push({ end: this.#rows.length, ranked })
   }
 
   /**
@@ -424,32 +231,33 @@ class QueryState {
     if (this.#rows.length === 0) return
     const candidates: Candidate[] = []
     let i = 0
-    for (const { end, table, ranking } of this.#runs) {
-      const limit = this.limit(table.dim)
+    for (const { end, ranked } of this.#runs) {
+      const limit = this.limit(ranked.table.dim)
       for (; i < end; i++) {
         const score = this.#rowScores[i]!
-        if (score <= limit) candidates.push({ score, row: this.#rows[i]!, table, ranking })
+        if (score <= limit) candidates.push({ score, row: this.#rows[i]!, ranked })
       }
     }
     candidates.sort((a, b) => a.score - b.score)
-    for (const { score, row, table, ranking } of candidates) {
-      if (score > this.limit(table.dim)) break
-      this.#fillDistances(table, row, row + 1, this.#one)
-      this.#offer(this.#one[0]!, rankOf(ranking, row))
+    for (const { score, row, ranked } of candidates) {
+      if (score > this.limit(ranked.table.dim)) break
+      this.#fillDistances(ranked.table, row, row + 1, this.#one)
+      this.#offer(this.#one[0]!, rankOf(ranked, row))
     }
     this.#rows = []
     this.#rowScores = []
     this.#runs = []
   }
 
-  addPlainly(table: ScanTable, ranking: Ranking, allowed: Uint8Array | undefined): void {
+  addPlainly(ranked: RankedTable, allowed: Uint8Array | undefined): void {
+    const { table } = ranked
     const distances = new Float64Array(ROWS_PER_STEP)
     for (let from = 0; from < table.rows; from += ROWS_PER_STEP) {
       const to = Math.min(from + ROWS_PER_STEP, table.rows)
       this.#fillDistances(table, from, to, distances)
       for (let row = from; row < to; row++) {
         if (distances[row - from]! <= this.#worst && isAllowed(allowed, row)) {
-          this.#offer(distances[row - from]!, rankOf(ranking, row))
+          this.#offer(distances[row - from]!, rankOf(ranked, row))
         }
       }
     }
@@ -489,20 +297,21 @@ class QueryState {
   }
 }
 
-interface Candidate {
-  readonly score: number
-  readonly row: number
+/** A table and the ranks of its rows. */
+interface RankedTable {
   readonly table: ScanTable
-  readonly ranking: Ranking
-}
-
-/** Ranks of the rows of a table. */
-interface Ranking {
   readonly firstRank: number
   readonly ranks: Uint32Array | undefined
 }
 
-const rankOf = ({ firstRank, ranks }: Ranking, row: number): number => firstRank + (ranks?.[row] ?? row)
+const rankOf = ({ firstRank, ranks }: RankedTable, row: number): number =>
+  firstRank + (ranks === undefined ? row : ranks[row]!)
+
+interface Candidate {
+  readonly score: number
+  readonly row: number
+  readonly ranked: RankedTable
+}
 
 /**
  * Candidates as the kernel has put them into its memory: from `at` on, in numbers of four bytes, `count`
@@ -513,24 +322,7 @@ interface Found {
   readonly count: number
   readonly scale: number
   readonly firstRow: number
-  readonly ranking: Ranking
-  readonly table: ScanTable
-}
-
-interface QueryCodes {
-  readonly integers: Int16Array
-  /** What an integer of 1 stands for. */
-  readonly scale: number
-  /** Length of the difference that rounding made. */
-  readonly residual: number
-}
-
-function roundQuery(vector: Float32Array): QueryCodes {
-  const integers = new Int16Array(codeLength(vector.length))
-  const scale = roundToIntegers(vector, CODE_MAX, integers)
-  let squared = 0
-  for (let i = 0; i < vector.length; i++) squared += (vector[i]! - scale * integers[i]!) ** 2
-  return { integers, scale, residual: Math.sqrt(squared) }
+  readonly ranked: RankedTable
 }
 
 function isAllowed(allowed: Uint8Array | undefined, row: number): boolean {
@@ -542,16 +334,17 @@ function isAllowed(allowed: Uint8Array | undefined, row: number): boolean {
  * thresholds come from.
  */
 function addByKernel(
-  table: ScanTable,
-  ranking: Ranking,
+  ranked: RankedTable,
   allowed: Uint8Array | undefined,
   queries: readonly QueryState[],
   seen: number,
 ): boolean {
-  const home = homeOf(table.vectors) ?? scratchHome(table.dim)
+  const { table } = ranked
+  const home = table.home ?? scratchHome(table.dim)
   if (home === undefined) return false
-  for (let first = 0; first < queries.length; first += home.layout.sharing.queries) {
-    const group = queries.slice(first, first + home.layout.sharing.queries)
+  const most = home.scratch.sharing.queries
+  for (let first = 0; first < queries.length; first += most) {
+    const group = queries.slice(first, first + most)
     for (const [i, query] of group.entries()) {
       query.begin(table)
       writeQuery(home, table, i, query)
@@ -559,56 +352,56 @@ function addByKernel(
     const largest = tileRows(home, table, group.length)
     let rows = Math.min(Math.floor(seen / 8) * 8, largest)
     for (let from = 0; from < table.rows; from += rows, rows = Math.min(2 * rows, largest)) {
-      scanTile(home, table, from, Math.min(from + rows, table.rows), ranking, allowed, group)
+      scanTile(home, ranked, from, Math.min(from + rows, table.rows), allowed, group)
     }
     // Other tables' vectors need not be kept in memory for what else comes.
-    if (home.memory.floats.buffer !== table.vectors.buffer) for (const query of group) query.settle()
+    if (table.home === undefined) for (const query of group) query.settle()
   }
   return true
 }
 
 /** Puts a query where the kernel expects the i-th one. */
-function writeQuery({ memory, layout }: Home, table: ScanTable, i: number, query: QueryState): void {
-  const start = layout.queries + i * packedLength(table.dim) * 4
+function writeQuery({ memory, scratch }: TableHome, table: ScanTable, i: number, query: QueryState): void {
+  const start = scratch.queries + i * packedLength(table.dim) * 4
   if (table.residual === undefined) pack(memory.floats, start / 4, query.vector, 0, table.dim)
   else memory.shorts.set(query.codes.integers, start / 2)
 }
 
 /** Takes in the rows `from` up to but not including `to`, for the queries that lie packed in the memory. */
 function scanTile(
-  { memory, layout }: Home,
-  table: ScanTable,
+  { memory, scratch, table: places }: TableHome,
+  ranked: RankedTable,
   from: number,
   to: number,
-  ranking: Ranking,
   allowed: Uint8Array | undefined,
   group: readonly QueryState[],
 ): void {
+  const { table } = ranked
   const { dim, metric, vectors, norms } = table
   const { floats, integers, exports } = memory
   const rows = to - from
-  const isInPlace = vectors.buffer === floats.buffer
+  const isInPlace = table.home !== undefined
   if (!isInPlace) {
-    floats.set(vectors.subarray(from * dim, to * dim), layout.vectors / 4)
+    floats.set(vectors.subarray(from * dim, to * dim), places.vectors / 4)
     // Empty for metrics without weights.
-    floats.set(norms.inverse.subarray(from, to), layout.weights / 4)
+    floats.set(norms.inverse.subarray(from, to), places.weights / 4)
   }
-  if (allowed !== undefined) memory.bytes.set(allowed.subarray(from / 8, Math.ceil(to / 8)), layout.allowed)
+  if (allowed !== undefined) memory.bytes.set(allowed.subarray(from / 8, Math.ceil(to / 8)), scratch.allowed)
   for (let i = 0; i < group.length; i++) {
-    floats[layout.thresholds / 4 + i] = group[i]!.limit(dim) / scaleOf(table, group[i]!)
-    integers[layout.counts / 4 + i] = 0
+    floats[scratch.thresholds / 4 + i] = group[i]!.limit(dim) / scaleOf(table, group[i]!)
+    integers[scratch.counts / 4 + i] = 0
   }
   const first = isInPlace ? from : 0
-  const capacity = Math.floor(layout.sharing.candidates / group.length)
-  const rowsAt = layout.vectors + first * dim * 4
-  const weightsAt = metric === "cosine" ? layout.weights + first * 4 : 0
-  const allowedAt = allowed === undefined ? 0 : layout.allowed
-  const { queries, thresholds, counts, candidates, scores } = layout
+  const capacity = Math.floor(scratch.sharing.candidates / group.length)
+  const rowsAt = places.vectors + first * dim * 4
+  const weightsAt = metric === "cosine" ? places.weights + first * 4 : 0
+  const allowedAt = allowed === undefined ? 0 : scratch.allowed
+  const { queries, thresholds, counts, candidates, scores } = scratch
   const { scanCodes, scanDistances, scanProducts } = exports
   if (table.residual !== undefined) {
     const bytes = codeLength(dim)
-    const codesAt = layout.codes + first * bytes
-    const weights = layout.codeWeights + first * 4
+    const codesAt = places.codes + first * bytes
+    const weights = places.codeWeights + first * 4
     const queryBytes = packedLength(dim) * 4
     // biome-ignore format: one line says it best
     scanCodes(codesAt, rows, bytes, weights, allowedAt, queries, queryBytes, group.length, thresholds, counts, candidates, capacity, scores)
@@ -626,8 +419,7 @@ function scanTile(
       count: integers[counts / 4 + i]!,
       scale: scaleOf(table, query),
       firstRow: from,
-      ranking,
-      table,
+      ranked,
     })
   }
 }
@@ -641,23 +433,14 @@ function scaleOf({ residual }: ScanTable, query: QueryState): number {
  * Rows per call of the kernel: a multiple of 8, so that tiles begin at a byte of the bitmap and of the codes
  * at an eight.
  */
-function tileRows({ layout }: Home, { dim, residual }: ScanTable, queries: number): number {
+function tileRows(
+  { scratch, table: places }: TableHome,
+  { dim, residual }: ScanTable,
+  queries: number,
+): number {
   // A single query passes over each row once, so that for it the cache is of no account.
   const rowBytes = residual === undefined ? 4 * dim : codeLength(dim)
   const cached = queries === 1 ? Infinity : TILE_BYTES / rowBytes
-  const most = Math.min(cached, layout.sharing.candidates / queries, Math.max(CODED_TOGETHER, layout.rows))
+  const most = Math.min(cached, scratch.sharing.candidates / queries, Math.max(CODED_TOGETHER, places.rows))
   return Math.max(CODED_TOGETHER, Math.floor(most / CODED_TOGETHER) * CODED_TOGETHER)
-}
-
-/** The kernel memory that vectors lie in. */
-function homeOf(vectors: Float32Array): Home | undefined {
-  const home = homes.get(vectors.buffer)
-  return home !== undefined && vectors.byteOffset === home.layout.vectors ? home : undefined
-}
-
-/** Scratch memory with room for a tile of rows. */
-function scratchHome(dim: number): Home | undefined {
-  const layout = layoutFor(SCRATCH_ROWS, dim, false, COPIED)
-  const memory = scratchMemory(layout.end)
-  return memory && { memory, layout }
 }

@@ -70,7 +70,7 @@ interface Handle {
   readonly abortOpening: AbortController
   users: number
   /** Undefined until it is open; then with the memory that it holds, in bytes. */
-  opened: { readonly reader: ShardReader; readonly bytes: number } | undefined
+  opened: { readonly reader: ShardReader; bytes: number } | undefined
   /** Not to be found any more: to be closed by its last user. */
   retired: boolean
 }
@@ -195,6 +195,7 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
   }
 
   function release(handle: Handle): void {
+    note(handle)
     if (--handle.users > 0) return
     if (handle.retired) closeHandle(handle)
     else if (handle.opened === undefined || isClosed) retire(handle)
@@ -203,6 +204,13 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
       trim()
       serve()
     }
+  }
+
+  /** Its memory may have grown with the first search, and shrunk for the sake of others. */
+  function note({ opened, retired }: Handle): void {
+    if (opened === undefined || retired) return
+    bytes += opened.reader.bytes - opened.bytes
+    opened.bytes = opened.reader.bytes
   }
 
   function trim(): void {

@@ -387,7 +387,9 @@ const cacheFailed = (dir: string, error: VecsnapError): VecsnapError =>
 function releasing(reader: ShardReader, release: () => Promise<void>): ShardReader {
   return {
     rows: reader.rows,
-    bytes: reader.bytes,
+    get bytes() {
+      return reader.bytes
+    },
     search: (query) => reader.search(query),
     get: (ids) => reader.get(ids),
     records: () => reader.records(),

@@ -84,6 +84,8 @@ function sumsOf(file: string): { readonly bytes: number; readonly sums: Uint8Arr
 
 /** A shard's cells, with where its rows are. */
 export interface PlacedCells extends CellsFile {
+  /** The file. */
+  readonly bytes: Uint8Array
   /** The position of each row, by its place in the order of ids: the inverse of `ranks`. */
   readonly positions: Uint32Array
 }
@@ -99,7 +101,8 @@ export function readCells(
   database: { readonly rows: number; readonly bytes: number },
 ): PlacedCells {
   const path = join(dirname(file), CELLS_FILE)
-  const cells = decodeCells(readWhole(path), path)
+  const bytes = readWhole(path)
+  const cells = decodeCells(bytes, path)
   const misfit = (what: string): Error => corrupt(`${path} ${what}`, { file: path })
   if (cells.rows !== database.rows || cells.dim !== dim) {
     throw misfit(
@@ -117,7 +120,7 @@ export function readCells(
   }
   const positions = new Uint32Array(cells.rows)
   for (const [position, rank] of cells.ranks.entries()) positions[rank] = position
-  return { ...cells, positions }
+  return { ...cells, bytes, positions }
 }
 
 function readWhole(path: string): Uint8Array {

@@ -14,7 +14,13 @@ export interface FoundRecords extends StoredRows {
   readonly places: readonly number[]
 }
 
-export function getRecords(shard: OpenShard, ids: readonly (string | bigint)[]): FoundRecords {
+/** A shard as these see it. */
+type ReadShard = Pick<
+  OpenShard,
+  "file" | "spec" | "rows" | "blocks" | "readRecord" | "findRow" | "readVector" | "readVectors"
+>
+
+export function getRecords(shard: ReadShard, ids: readonly (string | bigint)[]): FoundRecords {
   const { dim } = shard.spec
   const found: { readonly place: number; readonly row: number }[] = []
   ids.forEach((id, place) => {
@@ -33,7 +39,7 @@ export function getRecords(shard: OpenShard, ids: readonly (string | bigint)[]):
 }
 
 /** The `count` rows from `first` on. */
-export function readRows(shard: OpenShard, first: number, count: number): StoredRows {
+export function readRows(shard: ReadShard, first: number, count: number): StoredRows {
   const rows = Array.from({ length: count }, (_, i) => first + i)
   return { ...readColumns(shard, rows), vectors: shard.readVectors(first, count) }
 }

@@ -4,7 +4,7 @@
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs"
 import type Database from "better-sqlite3"
 import { corrupt, isVecsnapError, unavailable } from "../../errors.js"
-import { allocateVectors, createScanTable, type RowNorms, type ScanTable } from "../../vectors/scan.js"
+import { createScanTable, type RowNorms, type ScanTable } from "../../vectors/scan.js"
 import type { ShardSpec } from "../backend.js"
 import { type PlacedCells, readCells } from "./cells.js"
 import { type Chunk, readChunks, readFacts } from "./facts.js"
@@ -32,10 +32,15 @@ export interface OpenShard {
   readVector(row: number): Float32Array
   /** The vectors of `count` rows from `first` on, row-major, in memory of their own. */
   readVectors(first: number, count: number): Float32Array
+  /** The vectors of rows by where they are stored, in rising order, row-major, in memory of their own. */
+  readStored(positions: Uint32Array): Float32Array
   /** All vectors, in blocks in the order in which they are stored. */
   blocks(): Iterable<Block>
-  /** Reads all vectors into memory; from then on `blocks` is one block of them. */
-  load(): void
+  /**
+   * Writes the vectors of all rows in that order. Returns which of them can be ranked, a bit a row, the
+   * lowest first, if not all can; the others are zeros then.
+   */
+  fill(vectors: Float32Array): Uint8Array | undefined
   close(): void
 }
 
@@ -45,6 +50,8 @@ export interface Block {
   /** The rows, where they do not follow one another from `firstRow` on. */
   readonly ranks?: Uint32Array | undefined
   readonly table: ScanTable
+  /** A bit a row, the lowest first, of those that may be found; absent where all may. */
+  readonly allowed?: Uint8Array | undefined
 }
 
 /** What does not fit into a page lies in others, which several rows can be made to lead to. */
@@ -143,7 +150,6 @@ class SqliteShard implements OpenShard {
   readonly #selectPosition: Database.Statement
   readonly #texts: TextBudget
   readonly #sizeBytes: number
-  #loaded: ScanTable | undefined
   /** All vectors in order of id, while they are read row after row. */
   #gathered: Float32Array | undefined
   readonly cells: PlacedCells | undefined
@@ -194,7 +200,6 @@ class SqliteShard implements OpenShard {
   readVector(row: number): Float32Array {
     const { dim } = this.spec
     const place = this.#positionOf(row)
-    if (this.#loaded !== undefined) return this.#loaded.vectors.slice(place * dim, (place + 1) * dim)
     const chunk = this.#chunks[Math.floor(place / this.#chunks[0]!.size)]!
     const start = (place - chunk.firstRow) * dim
     return this.#readChunk(chunk).slice(start, start + dim)
@@ -215,7 +220,7 @@ class SqliteShard implements OpenShard {
       const from = Math.max(first, chunk.firstRow)
       const to = Math.min(end, chunk.firstRow + chunk.rows)
       if (from >= to) continue
-      const source = this.#loaded?.vectors.subarray(chunk.firstRow * dim) ?? this.#readChunk(chunk)
+      const source = this.#readChunk(chunk)
       const start = (from - chunk.firstRow) * dim
       vectors.set(source.subarray(start, start + (to - from) * dim), (from - first) * dim)
     }
@@ -224,7 +229,7 @@ class SqliteShard implements OpenShard {
 
   #gather({ positions }: PlacedCells): Float32Array {
     const { dim } = this.spec
-    const stored = this.#loaded?.vectors ?? this.#readAll(new Float32Array(this.rows * dim))
+    const stored = this.#readAll(new Float32Array(this.rows * dim))
     const vectors = new Float32Array(stored.length)
     for (const [row, place] of positions.entries()) {
       vectors.set(stored.subarray(place * dim, (place + 1) * dim), row * dim)
@@ -232,12 +237,27 @@ class SqliteShard implements OpenShard {
     return vectors
   }
 
+  readStored(positions: Uint32Array): Float32Array {
+    const { dim } = this.spec
+    const vectors = new Float32Array(positions.length * dim)
+    const { size } = this.#chunks[0]!
+    let chunk: Chunk | undefined
+    let stored: Float32Array = vectors
+    for (const [i, position] of positions.entries()) {
+      const next = this.#chunks[Math.floor(position / size)]!
+      if (next !== chunk) {
+        chunk = next
+        stored = this.#readChunk(chunk)
+      }
+      const start = (position - chunk.firstRow) * dim
+      vectors.set(stored.subarray(start, start + dim), i * dim)
+    }
+    this.#checkVectors(vectors, (i) => positions[i]!)
+    return vectors
+  }
+
   *blocks(): Iterable<Block> {
     const ranks = this.cells?.ranks
-    if (this.#loaded !== undefined) {
-      yield { firstRow: 0, ranks, table: this.#loaded }
-      return
-    }
     const { dim, metric } = this.spec
     for (const chunk of this.#chunks) {
       const vectors = this.#readChunk(chunk)
@@ -249,14 +269,8 @@ class SqliteShard implements OpenShard {
     }
   }
 
-  load(): void {
-    if (this.#loaded !== undefined) return
-    const { dim, metric } = this.spec
-    const vectors = this.#readAll(allocateVectors(metric, this.rows, dim))
-    const table = createScanTable(metric, vectors, dim)
-    this.#checkFinite(table, 0)
-    this.#loaded = table
-    this.#norms.clear()
+  fill(vectors: Float32Array): undefined {
+    this.#checkVectors(this.#readAll(vectors), (row) => row)
   }
 
   /** Fills `into` with the vectors as they are stored. */
@@ -265,12 +279,17 @@ class SqliteShard implements OpenShard {
     return into
   }
 
+  #checkFinite({ norms, vectors }: ScanTable, firstRow: number): void {
+    if (!norms.ordinary) this.#checkVectors(vectors, (row) => firstRow + row)
+  }
+
   /** A row that has a value which is no number would be at no distance, and left out without a word. */
-  #checkFinite({ norms, vectors, dim }: ScanTable, firstRow: number): void {
-    if (norms.ordinary) return
+  #checkVectors(vectors: Float32Array, positionOf: (row: number) => number): void {
+    if (hasFiniteSum(vectors)) return
+    const { dim } = this.spec
     const place = vectors.findIndex((value) => !Number.isFinite(value))
     if (place < 0) return
-    const row = firstRow + Math.floor(place / dim) + 1
+    const row = positionOf(Math.floor(place / dim)) + 1
     throw corrupt(
       `${this.file}: the vector of row ${row} has ${vectors[place]} at position ${place % dim}, expected a finite number`,
       { file: this.file, row },
@@ -278,7 +297,6 @@ class SqliteShard implements OpenShard {
   }
 
   close(): void {
-    this.#loaded = undefined
     this.#gathered = undefined
     this.#db.close()
   }
@@ -317,6 +335,13 @@ function assertAlone(file: string): void {
   const [write, read] = [header[18], header[19]]
   if (write !== 1 || read !== 1)
     throw corrupt(`${file} has the file format ${write}/${read}, expected 1/1`, { file })
+}
+
+/** Numbers of which one is not finite have no finite sum; others may have none, either. */
+function hasFiniteSum(values: Float32Array): boolean {
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += values[i]!
+  return Number.isFinite(sum)
 }
 
 /** The first `length` floats of a blob; copied only if they do not lie where a Float32Array can. */

@@ -3,7 +3,6 @@ import { abortable } from "../../async/abortable.js"
 import { closed, corrupt, errorFromWire, invalidInput, isVecsnapError, throwIfAborted } from "../../errors.js"
 import { machineLimits, readerDefaults } from "../../machine.js"
 import type { Id, StoredRecord } from "../../records.js"
-import { vectorMemoryBytes } from "../../vectors/scan.js"
 import type {
   IndexDescription,
   PoolOptions,
@@ -16,15 +15,14 @@ import type {
 import { toStoredIds } from "../checks.js"
 import type { ShardQuery } from "../query.js"
 import { readAll } from "../read-all.js"
-import { searchAlone } from "../search-each.js"
 import type { ShardSource } from "../source.js"
 import { type PayloadParser, type RecordView, type StoredColumns, viewRecord } from "../stored.js"
 import type { StoredRows } from "./get.js"
+import { PoolShard } from "./memory/shard.js"
 import { loadSqlite } from "./packages.js"
-import type { Calls, Reply } from "./protocol.js"
 import { CELLS, FLAT, shardFile } from "./schema.js"
 import type { Answers } from "./search.js"
-import { WorkerSlot } from "./worker-slot.js"
+import { type Prepared, Workers } from "./workers.js"
 
 /** What differs between files that this backend builds and those of others. */
 export interface FileDialect {
@@ -33,52 +31,40 @@ export interface FileDialect {
   readonly parsePayload?: PayloadParser
 }
 
-const OWN_FILES: FileDialect = { files: new URL("./open.js", import.meta.url) }
+/** For tests. */
+export interface PoolInternals {
+  /** How long a worker may take for a batch of requests before it is ended. Default 30,000. */
+  readonly batchMs?: number | undefined
+}
 
-/** Makes the worker threads that search the sqlite-vec shards of one reader. They start when needed. */
-export function createPool(options: PoolOptions, dialect: FileDialect = OWN_FILES): ShardPool {
+const OWN_FILES: FileDialect = { files: new URL("./open.js", import.meta.url) }
+const BATCH_MS = 30_000
+
+/**
+ * Makes the worker threads that search the sqlite-vec shards of some readers, and the memories that all of
+ * them see. Both come when they are needed.
+ */
+export function createPool(
+  options: PoolOptions,
+  dialect: FileDialect = OWN_FILES,
+  { batchMs = BATCH_MS }: PoolInternals = {},
+): ShardPool {
   const defaults = readerDefaults(machineLimits())
   const { workers = defaults.workers } = options
   if (!Number.isSafeInteger(workers) || workers < 1) {
     throw invalidInput(`workers must be an integer of at least 1, got ${workers}`)
   }
-  return new SqlitePool(workers, options.memoryBytes ?? defaults.memoryBytes, dialect)
-}
-
-/** Where a shard is open: a thread that must not have died since, and the number of the open file there. */
-interface Home {
-  readonly slot: WorkerSlot
-  readonly generation: number
-  readonly handle: number
-  readonly rows: number
-  readonly fileBytes: number
-  /** Vectors held in memory; 0 if they are read from the file by every search. */
-  vectorBytes: number
-}
-
-/** What one worker is asked of one query: one request, which shards join until it is sent. */
-interface Gathering {
-  readonly slot: WorkerSlot
-  readonly handles: number[]
-  /** Of each handle, for messages. */
-  readonly files: string[]
-  readonly answers: Promise<readonly ShardAnswer[]>
-  isSent: boolean
+  const memoryBytes = options.memoryBytes ?? defaults.memoryBytes
+  return new SqlitePool(new Workers({ workers, memoryBytes, files: dialect.files, batchMs }), dialect)
 }
 
 class SqlitePool implements ShardPool {
-  readonly #slots: readonly WorkerSlot[]
-  readonly #memoryBytes: number
-  /** Where vectors are held in memory. */
-  readonly #held = new Set<Home>()
+  readonly workers: Workers
   readonly parsePayload: PayloadParser | undefined
   #nextHandle = 0
-  #closed = false
 
-  constructor(workers: number, memoryBytes: number, { files, parsePayload }: FileDialect) {
-    const script = new URL("./worker.js", import.meta.url)
-    this.#slots = Array.from({ length: workers }, () => new WorkerSlot(script, { files: files.href }))
-    this.#memoryBytes = memoryBytes
+  constructor(workers: Workers, { parsePayload }: FileDialect) {
+    this.workers = workers
     this.parsePayload = parsePayload
   }
 
@@ -96,145 +82,116 @@ class SqlitePool implements ShardPool {
         { file },
       )
     }
-    const reader = new SqliteReader(this, file, spec, rows)
-    await reader.open()
-    return reader
-  }
-
-  /** Opens a shard in the least loaded worker, with its vectors in memory as long as they fit. */
-  async settle(file: string, spec: ShardSpec, expected: number | undefined): Promise<Home> {
-    const info = await stat(file).catch((cause: unknown) => {
+    await stat(file).catch((cause: unknown) => {
       throw corrupt(`${file} is missing or cannot be read`, { file }, cause)
     })
-    if (this.#closed) throw closed("the shard pool is closed")
-    const slot = this.#slots.reduce((a, b) => (b.load.fileBytes < a.load.fileBytes ? b : a))
-    const { generation } = slot
-    const handle = this.#nextHandle++
-    slot.load.fileBytes += info.size
-    let home: Home | undefined
-    try {
-      const { rows } = await slot.call("open", { handle, file, spec, rows: expected })
-      home = { slot, generation, handle, rows, fileBytes: info.size, vectorBytes: 0 }
-      const wanted = vectorMemoryBytes(spec.metric, rows, spec.dim)
-      // Nothing is taken from others for it: what a thread lets go of stays in memory until it is collected,
-      // which in a small container may be too late.
-      const fits = this.#heldBytes() + wanted <= this.#memoryBytes
-      if (fits && slot.generation === generation) {
-        this.#hold(home, wanted)
-        await slot.call("load", { handle })
-      }
-      return home
-    } catch (error) {
-      if (slot.generation === generation) {
-        slot.load.fileBytes -= info.size
-        if (home !== undefined) this.#letGo(home)
-        // If the file was opened but could not be loaded, it is still open. Failing to say so changes
-        // nothing.
-        slot.call("close", { handle }).catch(() => {})
-      }
-      throw error
-    }
+    const shard = new PoolShard(this.#nextHandle++, file, spec, rows)
+    await this.workers.open(shard)
+    return new SqliteReader(this, shard)
   }
 
-  async leave(home: Home): Promise<void> {
-    const { slot, generation, handle, fileBytes } = home
-    this.#letGo(home)
-    if (this.#closed || slot.generation !== generation) return
-    slot.load.fileBytes -= fileBytes
-    await slot.call("close", { handle })
-  }
-
-  async search(shards: readonly ShardReader[], query: ShardQuery): Promise<readonly ShardAnswer[]> {
-    for (const shard of shards)
-      if (!(shard instanceof SqliteReader) || shard.pool !== this)
-        throw new Error("a shard that is asked is not open in this pool")
-    const answers = await Promise.all(shards.map((shard) => searchAlone(shard, query)))
+  async search(readers: readonly ShardReader[], query: ShardQuery): Promise<readonly ShardAnswer[]> {
+    const own = readers.map((reader) => {
+      if (reader instanceof SqliteReader && reader.pool === this) return reader
+      throw new Error("a shard that is asked is not open in this pool")
+    })
     throwIfAborted(query.signal)
-    return answers
+    return abortable(this.#search(own, query), query.signal)
   }
 
-  /**
-   * What a shard answers, with its place in the answers. Shards of one query go to a worker in one request.
-   */
-  gather(
-    home: Home,
-    file: string,
-    spec: ShardSpec,
+  close(): Promise<void> {
+    return this.workers.close()
+  }
+
+  /** Does not reject: what is wrong with a shard, or with all of them, is their answer. */
+  async #search(readers: readonly SqliteReader[], query: ShardQuery): Promise<readonly ShardAnswer[]> {
+    const answers = readers.map(({ closedError }): ShardAnswer | undefined =>
+      closedError === undefined ? undefined : { error: closedError },
+    )
+    const open = readers.filter((_, i) => answers[i] === undefined)
+    const shards = open.map(({ shard }) => shard)
+    for (const shard of shards) shard.begin()
+    try {
+      const prepared = await this.workers.prepare(shards, query)
+      const { failures } = prepared
+      const asked = failures.size === 0 ? shards : shards.filter((shard) => !failures.has(shard))
+      const found = asked.length === 0 ? [] : await this.#ask(prepared, asked, query)
+      const byShard = new Map(asked.map((shard, i) => [shard, found[i]!]))
+      return readers.map(({ shard }, i) => answers[i] ?? byShard.get(shard) ?? { error: failures.get(shard) })
+    } catch (error) {
+      return readers.map((_, i) => answers[i] ?? { error })
+    } finally {
+      for (const shard of shards) shard.end()
+    }
+  }
+
+  async #ask(
+    prepared: Prepared,
+    shards: readonly PoolShard[],
     query: ShardQuery,
-  ): { readonly place: number; readonly answers: Promise<readonly ShardAnswer[]> } {
-    const { slot, handle } = home
-    const gatherings = query.shared(this, (): Gathering[] => [])
-    let gathering = gatherings.find((open) => open.slot === slot && !open.isSent)
-    if (gathering === undefined) {
-      gathering = gather(slot, spec, query, this.parsePayload)
-      gatherings.push(gathering)
-    }
-    gathering.files.push(file)
-    return { place: gathering.handles.push(handle) - 1, answers: gathering.answers }
+  ): Promise<readonly ShardAnswer[]> {
+    const joint = await this.workers.search(prepared, shards, query, false)
+    const answers = this.#viewEach(shards, joint)
+    const isSound = joint.errors.length > 0 || !answers.some((answer) => "error" in answer)
+    if (shards.length === 1 || isSound) return answers
+    // The hits were the nearest of all shards together: where those of one cannot be read, the others lack
+    // what these have displaced.
+    return this.#viewEach(shards, await this.workers.search(prepared, shards, query, true))
   }
 
-  async close(): Promise<void> {
-    this.#closed = true
-    await Promise.all(this.#slots.map((slot) => slot.close()))
-  }
-
-  #hold(home: Home, bytes: number): void {
-    home.vectorBytes = bytes
-    this.#held.add(home)
-  }
-
-  #letGo(home: Home): void {
-    home.vectorBytes = 0
-    this.#held.delete(home)
-  }
-
-  #heldBytes(): number {
-    let bytes = 0
-    for (const home of this.#held) {
-      // It went with its thread.
-      if (home.slot.generation !== home.generation) this.#letGo(home)
-      bytes += home.vectorBytes
-    }
-    return bytes
+  /** What each shard has answered, as users see it. */
+  #viewEach(shards: readonly PoolShard[], { hits, ends, errors }: Answers): readonly ShardAnswer[] {
+    return shards.map(({ file, spec }, place): ShardAnswer => {
+      const failure = errors.find((error) => error.place === place)
+      if (failure !== undefined) return { error: errorFromWire(failure.error) }
+      const own: ShardHit[] = []
+      try {
+        for (let i = ends[place - 1] ?? 0; i < ends[place]!; i++)
+          own.push({
+            ...viewRecord(hits, i, spec, file, this.parsePayload),
+            distance: hits.distances[i]!,
+          })
+      } catch (error) {
+        if (!isVecsnapError(error)) throw error
+        return { error }
+      }
+      return { hits: own }
+    })
   }
 }
 
 class SqliteReader implements ShardReader {
   readonly pool: SqlitePool
-  readonly #file: string
-  readonly #spec: ShardSpec
-  readonly #expected: number | undefined
-  #home: Promise<Home> | undefined
+  readonly shard: PoolShard
   #closing: Promise<void> | undefined
-  #opened: Home | undefined
-  rows = 0
 
-  constructor(pool: SqlitePool, file: string, spec: ShardSpec, expected: number | undefined) {
+  constructor(pool: SqlitePool, shard: PoolShard) {
     this.pool = pool
-    this.#file = file
-    this.#spec = spec
-    this.#expected = expected
+    this.shard = shard
   }
 
-  async open(): Promise<void> {
-    this.rows = (await this.#findHome()).rows
+  get rows(): number {
+    return this.shard.rows
   }
 
   get bytes(): number {
-    return this.#opened?.vectorBytes ?? 0
+    return this.pool.workers.bytesOf(this.shard)
+  }
+
+  /** Once it is closed. */
+  get closedError(): Error | undefined {
+    return this.#closing && closed(`${this.shard.file} is closed`)
   }
 
   async search(query: ShardQuery): Promise<readonly ShardHit[]> {
-    throwIfAborted(query.signal)
-    if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
-    const { place, answers } = this.pool.gather(await this.#findHome(), this.#file, this.#spec, query)
-    const answer = (await answers)[place]!
-    if ("error" in answer) throw answer.error
-    return answer.hits
+    const [answer] = await this.pool.search([this], query)
+    if ("error" in answer!) throw answer.error
+    return answer!.hits
   }
 
   async get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
-    const found = await this.#call("get", { ids: toStoredIds(ids, this.#spec) })
+    const stored = toStoredIds(ids, this.shard.spec)
+    const found = await this.#use((workers, shard) => workers.get(shard, stored))
     const records = new Array<StoredRecord | undefined>(ids.length).fill(undefined)
     found.places.forEach((place, i) => {
       records[place] = this.#record(found, i)
@@ -243,122 +200,36 @@ class SqliteReader implements ShardReader {
   }
 
   records(): AsyncIterable<readonly StoredRecord[]> {
-    return readAll(this.rows, this.#spec.dim, async (first, count) => {
-      const found = await this.#call("read", { first, count })
+    return readAll(this.rows, this.shard.spec.dim, async (first, count) => {
+      const found = await this.#use((workers, shard) => workers.read(shard, first, count))
       return found.ids.map((_, i) => this.#record(found, i))
     })
   }
 
   #record(found: StoredRows, i: number): StoredRecord {
-    const { dim } = this.#spec
+    const { dim } = this.shard.spec
     const vector = found.vectors.slice(i * dim, (i + 1) * dim)
     return { ...this.#view(found, i), vector }
   }
 
   #view(columns: StoredColumns, row: number): RecordView {
-    return viewRecord(columns, row, this.#spec, this.#file, this.pool.parsePayload)
+    return viewRecord(columns, row, this.shard.spec, this.shard.file, this.pool.parsePayload)
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close()
+    this.#closing ??= this.pool.workers.leave(this.shard)
     return this.#closing
   }
 
-  async #close(): Promise<void> {
-    const home = await this.#home?.catch(() => undefined)
-    // Requests are answered in order, so that this one waits for those before it.
-    if (home !== undefined) await this.pool.leave(home)
-  }
-
-  async #call<Name extends "get" | "read">(
-    call: Name,
-    fields: Omit<Calls[Name]["request"], "handle">,
-  ): Promise<Reply<Name>> {
-    if (this.#closing !== undefined) throw closed(`${this.#file} is closed`)
-    const { slot, handle } = await this.#findHome()
-    return slot.call(call, { handle, ...fields } as Calls[Name]["request"])
-  }
-
-  /** Where the shard is open; opens it again if its worker has died since. */
-  async #findHome(): Promise<Home> {
-    const known = this.#home
-    if (known !== undefined) {
-      const home = await known
-      if (home.slot.generation === home.generation) return home
-    }
-    // Whoever noticed first has begun already.
-    if (this.#home === known) {
-      const opening = this.pool.settle(this.#file, this.#spec, this.#expected)
-      this.#home = opening
-      opening.then(
-        (home) => {
-          this.#opened = home
-        },
-        () => {
-          if (this.#home === opening) this.#home = undefined
-        },
-      )
-    }
-    return this.#home!
-  }
-}
-
-function gather(
-  slot: WorkerSlot,
-  spec: ShardSpec,
-  query: ShardQuery,
-  parsePayload: PayloadParser | undefined,
-): Gathering {
-  const asked: Asked = { slot, spec, query, parsePayload, handles: [], files: [] }
-  const end = (): void => {
-    gathering.isSent = true
-  }
-  // One wait for the signal serves all shards.
-  const answers = abortable(ask(asked, end), query.signal)
-  const gathering: Gathering = { slot, handles: asked.handles, files: asked.files, answers, isSent: false }
-  // Nor may anyone join a request that fails before it is sent.
-  answers.catch(end)
-  return gathering
-}
-
-/** One query for some shards of a worker; others may join until it is sent. */
-interface Asked {
-  readonly slot: WorkerSlot
-  readonly spec: ShardSpec
-  readonly query: ShardQuery
-  readonly parsePayload: PayloadParser | undefined
-  readonly handles: number[]
-  readonly files: string[]
-}
-
-async function ask(asked: Asked, onSend: () => void): Promise<readonly ShardAnswer[]> {
-  const { slot, handles, query } = asked
-  const { vector, k, signal } = query
-  const joint = await slot.call("search", { handles, query: vector, k, each: false }, signal, onSend)
-  const answers = viewEach(asked, joint)
-  const isSound = joint.errors.length > 0 || !answers.some((answer) => "error" in answer)
-  if (handles.length === 1 || isSound) return answers
-  // The hits were the nearest of all shards together: where those of one cannot be read, the others lack
-  // what these have displaced.
-  return viewEach(asked, await slot.call("search", { handles, query: vector, k, each: true }, signal))
-}
-
-/** What each shard has answered, as users see it. */
-function viewEach(
-  { files, spec, parsePayload }: Asked,
-  { hits, ends, errors }: Answers,
-): readonly ShardAnswer[] {
-  return files.map((file, place): ShardAnswer => {
-    const failure = errors.find((error) => error.place === place)
-    if (failure !== undefined) return { error: errorFromWire(failure.error) }
-    const own: ShardHit[] = []
+  async #use<T>(work: (workers: Workers, shard: PoolShard) => Promise<T>): Promise<T> {
+    const { closedError } = this
+    if (closedError !== undefined) throw closedError
+    const { shard } = this
+    shard.begin()
     try {
-      for (let i = ends[place - 1] ?? 0; i < ends[place]!; i++)
-        own.push({ ...viewRecord(hits, i, spec, file, parsePayload), distance: hits.distances[i]! })
-    } catch (error) {
-      if (!isVecsnapError(error)) throw error
-      return { error }
+      return await work(this.pool.workers, shard)
+    } finally {
+      shard.end()
     }
-    return { hits: own }
-  })
+  }
 }

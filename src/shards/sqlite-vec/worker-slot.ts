@@ -1,9 +1,19 @@
-// Not the global one, which test runners replace by one that waits for the test to move the clock.
-import { setImmediate } from "node:timers"
+// Not the global ones, which test runners replace by some that wait for the test to move the clock.
+import { clearTimeout, setImmediate, setTimeout } from "node:timers"
 import { Worker } from "node:worker_threads"
 import { settledWithin } from "../../async/settled-within.js"
 import { aborted, closed, errorFromWire, unavailable } from "../../errors.js"
-import type { CallName, Calls, NumberedReply, NumberedRequest, Reply, WorkerData } from "./protocol.js"
+import type { PoolShard } from "./memory/shard.js"
+import type {
+  CallName,
+  Calls,
+  Message,
+  News,
+  NumberedReply,
+  NumberedRequest,
+  Reply,
+  WorkerData,
+} from "./protocol.js"
 
 // Some batches in flight keep a worker busy while a reply travels and the event loop is busy with others;
 // what waits behind them can still be dropped when its caller gives up. Large batches would be answered late,
@@ -14,55 +24,87 @@ const BATCHES_IN_FLIGHT_MAX = 4
 /** How long a thread that is told to end may take before it is left to itself. */
 const TERMINATION_MS = 2000
 
-interface Waiting {
-  readonly request: NumberedRequest
-  readonly signal: AbortSignal | undefined
-  readonly onSend: (() => void) | undefined
+export interface SlotOptions {
+  readonly script: URL
+  readonly workerData: WorkerData
+  /** How long a worker may take for a batch before it is ended. */
+  readonly batchMs: number
+  /** What the worker, which has been told of `known`, must be told before it is asked of some shards. */
+  readonly newsFor: (shards: readonly PoolShard[], known: Knowledge) => News | undefined
+  /** Called when the thread has begun to end; `gone` resolves when it has ended. */
+  readonly onEnd: (gone: Promise<void>) => void
+}
+
+/** What a worker has been told: versions of shards by handle, sizes of memories by number. */
+export interface Knowledge {
+  readonly shards: Map<number, number>
+  readonly arenas: Map<number, number>
+}
+
+interface Call<Name extends CallName> {
+  /** That it is about. */
+  readonly shards: readonly PoolShard[]
+  /** Called when it is sent. */
+  readonly fields: () => Calls[Name]["request"]
+  readonly signal?: AbortSignal | undefined
+}
+
+interface Waiting extends Call<CallName> {
+  readonly call: CallName
+  readonly number: number
   readonly resolve: (value: Reply<CallName>) => void
   readonly reject: (error: unknown) => void
 }
 
 /**
  * A worker thread and the requests for it, first come, first served. The thread starts with the first request
- * and, should it die, again with the next one after; what it was working on then fails with `Unavailable`. It
- * keeps the process alive only while a request waits.
+ * and, should it die, again with the next one after; what it was working on then fails with `Unavailable`,
+ * and so does what it has taken too long for. It keeps the process alive only while a request waits.
  */
 export class WorkerSlot {
-  /** Counts the deaths of the thread. Shards that were opened at another count are gone. */
-  generation = 0
-  /** Bytes of shard files that live here; kept by the pool. */
-  readonly load = { fileBytes: 0 }
-
-  readonly #script: URL
-  readonly #workerData: WorkerData
+  readonly #options: SlotOptions
+  #known: Knowledge = { shards: new Map(), arenas: new Map() }
+  #gone: Promise<void> = Promise.resolve()
   #worker: Worker | undefined
   #nextNumber = 0
   #queue: Waiting[] = []
-  readonly #sent = new Map<number, Waiting>()
-  #batchesInFlight = 0
+  /** Batches that were sent and not answered, in order. */
+  #sent: (readonly Waiting[])[] = []
+  #watchdog: NodeJS.Timeout | undefined
   #flushScheduled = false
   #closing: Promise<void> | undefined
 
-  constructor(script: URL, workerData: WorkerData) {
-    this.#script = script
-    this.#workerData = workerData
+  constructor(options: SlotOptions) {
+    this.#options = options
+  }
+
+  /** Requests that wait for an answer. */
+  get pending(): number {
+    return this.#sent.reduce((sum, batch) => sum + batch.length, this.#queue.length)
+  }
+
+  /** Resolves when no thread runs any more that was to end. */
+  get gone(): Promise<void> {
+    return this.#gone
+  }
+
+  knows({ handle }: PoolShard): boolean {
+    return this.#known.shards.has(handle)
+  }
+
+  forget({ handle }: PoolShard): void {
+    this.#known.shards.delete(handle)
   }
 
   /**
    * Sends a request, together with all others of this turn of the event loop. If the signal fires before it
-   * is sent, it is not sent. `fields` may change until `onSend` is called.
+   * is sent, it is not sent.
    */
-  call<Name extends CallName>(
-    call: Name,
-    fields: Calls[Name]["request"],
-    signal?: AbortSignal | undefined,
-    onSend?: () => void,
-  ): Promise<Reply<Name>> {
+  call<Name extends CallName>(name: Name, call: Call<Name>): Promise<Reply<Name>> {
     return new Promise<Reply<Name>>((resolve, reject) => {
       if (this.#closing !== undefined) throw closed("the pool of search workers is closed")
-      const request = { number: this.#nextNumber++, request: { call, ...fields } } as NumberedRequest
       const settle = { resolve: resolve as (value: Reply<CallName>) => void, reject }
-      this.#queue.push({ request, signal, onSend, ...settle })
+      this.#queue.push({ ...(call as Call<CallName>), call: name, number: this.#nextNumber++, ...settle })
       if (this.#flushScheduled) return
       this.#flushScheduled = true
       setImmediate(() => {
@@ -74,42 +116,68 @@ export class WorkerSlot {
 
   /** Ends the thread; what still waits fails with `Closed`. Idempotent. */
   close(): Promise<void> {
-    this.#closing ??= this.#stop(closed("the pool of search workers was closed"))
+    this.#closing ??= this.#end(() => closed("the pool of search workers was closed"))
     return this.#closing
   }
 
   #flush(): void {
-    while (this.#queue.length > 0 && this.#batchesInFlight < BATCHES_IN_FLIGHT_MAX) {
-      const batch = this.#queue.splice(0, BATCH_MAX).filter((waiting) => {
-        if (waiting.signal?.aborted)
-          waiting.reject(aborted("the search was aborted", {}, waiting.signal.reason))
-        return !waiting.signal?.aborted
-      })
+    while (this.#queue.length > 0 && this.#sent.length < BATCHES_IN_FLIGHT_MAX) {
+      const batch: Waiting[] = []
+      const requests: NumberedRequest[] = []
+      for (const waiting of this.#queue.splice(0, BATCH_MAX)) {
+        const request = requestOf(waiting)
+        if (request === undefined) continue
+        batch.push(waiting)
+        requests.push(request)
+      }
       if (batch.length === 0) continue
+      const news = this.#options.newsFor(
+        batch.flatMap(({ shards }) => shards),
+        this.#known,
+      )
       this.#worker ??= this.#start()
       this.#worker.ref()
-      for (const waiting of batch) {
-        this.#sent.set(waiting.request.number, waiting)
-        waiting.onSend?.()
-      }
-      this.#batchesInFlight++
-      this.#worker.postMessage(batch.map(({ request }) => request))
+      this.#sent.push(batch)
+      if (this.#sent.length === 1) this.#watch()
+      this.#worker.postMessage({ news, requests } satisfies Message)
     }
+  }
+
+  /** Ends the worker unless the first batch that it has is answered in time. */
+  #watch(): void {
+    if (this.#watchdog !== undefined) clearTimeout(this.#watchdog)
+    this.#watchdog = undefined
+    if (this.#sent.length > 0)
+      this.#watchdog = setTimeout(() => this.#giveUp(), this.#options.batchMs).unref()
+  }
+
+  #giveUp(): void {
+    const { batchMs } = this.#options
+    const stuck = this.#sent.shift() ?? []
+    // What was to come after it has done nothing, and goes to the next worker.
+    this.#queue.unshift(...this.#sent.splice(0).flat())
+    const waiting = this.#queue.splice(0)
+    for (const { shards, reject } of stuck) {
+      const files = Array.from(new Set(shards.map(({ file }) => file)))
+      const what = `a search worker has not answered for ${batchMs} ms and was ended`
+      reject(unavailable(`${what}; it was reading ${files.join(", ")}`, { files }))
+    }
+    void this.#end((): Error => unavailable("a search worker was ended"))
+    this.#queue.push(...waiting)
+    this.#flush()
   }
 
   #start(): Worker {
     // Without the flags of the process: some of them, like --input-type, are errors in a worker.
-    const worker = new Worker(this.#script, {
-      name: "vecsnap-search",
-      execArgv: [],
-      workerData: this.#workerData,
-    })
+    const { script, workerData } = this.#options
+    const worker = new Worker(script, { name: "vecsnap-search", execArgv: [], workerData })
     worker.on("message", (replies: readonly NumberedReply[]) => {
       if (this.#worker !== worker) return
-      this.#batchesInFlight--
-      if (this.#batchesInFlight === 0) worker.unref()
+      const batch = this.#sent.shift()!
+      this.#watch()
+      if (this.#sent.length === 0) worker.unref()
       this.#flush()
-      for (const reply of replies) this.#settle(reply)
+      for (const [i, reply] of replies.entries()) settle(batch[i]!, reply)
     })
     let reason: unknown
     worker.on("error", (error) => {
@@ -118,30 +186,45 @@ export class WorkerSlot {
     worker.on("exit", (code) => {
       if (this.#worker !== worker) return
       const detail = reason instanceof Error ? reason.message : `exit code ${code}`
-      void this.#stop(unavailable(`a search worker ended unexpectedly: ${detail}`, {}, reason))
+      void this.#end(() => unavailable(`a search worker ended unexpectedly: ${detail}`, {}, reason))
     })
     return worker
   }
 
-  #settle(reply: NumberedReply): void {
-    const waiting = this.#sent.get(reply.number)
-    this.#sent.delete(reply.number)
-    if ("error" in reply) waiting?.reject(errorFromWire(reply.error))
-    else waiting?.resolve(reply.value)
-  }
-
-  async #stop(error: Error): Promise<void> {
+  async #end(error: () => Error): Promise<void> {
     const worker = this.#worker
-    const waiting = [...this.#sent.values(), ...this.#queue]
+    const waiting = [...this.#sent.flat(), ...this.#queue]
     this.#worker = undefined
-    this.#sent.clear()
+    this.#sent = []
     this.#queue = []
-    this.#batchesInFlight = 0
-    this.generation++
-    this.load.fileBytes = 0
-    for (const { reject } of waiting) reject(error)
+    this.#watch()
+    this.#known = { shards: new Map(), arenas: new Map() }
+    const termination = worker?.terminate()
+    const gone = Promise.all([this.#gone, termination]).then(() => {})
+    this.#gone = gone
+    this.#options.onEnd(gone)
+    for (const { reject } of waiting) reject(error())
     // A thread within native code ends when that does, which may be never. It must not keep the process
     // alive.
-    if (worker !== undefined && !(await settledWithin(worker.terminate(), TERMINATION_MS))) worker.unref()
+    if (termination !== undefined && !(await settledWithin(termination, TERMINATION_MS))) worker!.unref()
   }
+}
+
+/** Undefined, and an end of the waiting, for what shall not or cannot be sent. */
+function requestOf({ call, number, fields, signal, reject }: Waiting): NumberedRequest | undefined {
+  if (signal?.aborted) {
+    reject(aborted("the search was aborted", {}, signal.reason))
+    return undefined
+  }
+  try {
+    return { number, request: { call, ...fields() } } as NumberedRequest
+  } catch (error) {
+    reject(error)
+    return undefined
+  }
+}
+
+function settle({ resolve, reject }: Waiting, reply: NumberedReply): void {
+  if ("error" in reply) reject(errorFromWire(reply.error))
+  else resolve(reply.value)
 }

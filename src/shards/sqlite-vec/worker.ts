@@ -1,13 +1,25 @@
 /**
- * The worker thread: holds open shards by handle and answers batches of requests, each with one message.
+ * The worker thread: answers batches of requests, each with one message.
  */
 import { parentPort, workerData } from "node:worker_threads"
 import { errorToWire } from "../../errors.js"
+import { CellSearch } from "./cell-search.js"
 import { getRecords, readRows } from "./get.js"
-import type { OpenShard, openShardFile as OpenShardFile } from "./open.js"
+import type { openShardFile as OpenShardFile } from "./open.js"
 import { loadSqlite } from "./packages.js"
-import type { CallName, NumberedReply, NumberedRequest, Reply, Request, WorkerData } from "./protocol.js"
-import { searchEach, searchShards } from "./search.js"
+import type {
+  CallName,
+  Message,
+  NumberedReply,
+  NumberedRequest,
+  OpenedShard,
+  Reply,
+  Request,
+  SearchRequest,
+  WorkerData,
+} from "./protocol.js"
+import { type Answers, searchEach, searchShards } from "./search.js"
+import { WorkerMemory, type WorkerShard } from "./worker-memory.js"
 
 const port = parentPort
 if (port === null) throw new Error("this module runs in a worker thread only")
@@ -15,9 +27,11 @@ if (port === null) throw new Error("this module runs in a worker thread only")
 const { files } = workerData as WorkerData
 const { openShardFile } = (await import(files)) as { readonly openShardFile: typeof OpenShardFile }
 const Sqlite = await loadSqlite()
-const shards = new Map<number, OpenShard>()
+const memory = new WorkerMemory(({ file, spec, rows }) => openShardFile(Sqlite, file, spec, rows))
+const cellSearch = new CellSearch(memory)
 
-port.on("message", (requests: readonly NumberedRequest[]) => {
+port.on("message", ({ news, requests }: Message) => {
+  if (news !== undefined) memory.tell(news)
   port.postMessage(requests.map(answer))
 })
 
@@ -30,39 +44,46 @@ function answer({ number, request }: NumberedRequest): NumberedReply {
 }
 
 function handle(request: Request): Reply<CallName> {
-  if (request.call === "open") {
-    const opened = openShardFile(Sqlite, request.file, request.spec, request.rows)
-    shards.set(request.handle, opened)
-    return { rows: opened.rows }
+  if (request.call === "search") return search(request)
+  if (request.call === "close") {
+    memory.close(request.handle)
+    return undefined
   }
-  if (request.call === "search") {
-    const { query, k } = request
-    if (request.each) return searchEach(request.handles, openShard, query, k)
-    try {
-      return searchShards(request.handles.map(openShard), query, k)
-    } catch {
-      // Those that are sound still answer, each by itself.
-      return searchEach(request.handles, openShard, query, k)
-    }
-  }
-  const shard = openShard(request.handle)
+  const shard = memory.shard(request.handle)
   switch (request.call) {
+    case "open":
+      return opened(shard)
     case "load":
-      shard.load()
-      return undefined
+      return shard.load(request)
     case "get":
       return getRecords(shard, request.ids)
     case "read":
       return readRows(shard, request.first, request.count)
-    case "close":
-      shards.delete(request.handle)
-      shard.close()
-      return undefined
   }
 }
 
-function openShard(handle: number): OpenShard {
-  const shard = shards.get(handle)
-  if (shard === undefined) throw new Error(`no shard has the handle ${handle} in this worker`)
-  return shard
+function opened({ open }: WorkerShard): OpenedShard {
+  const { rows, cells, spec } = open
+  const isCoded = cells?.coded !== undefined && spec.codes !== undefined
+  return { rows, cells: isCoded ? { bytes: cells.bytes.length, count: cells.starts.length - 1 } : undefined }
+}
+
+function search(request: SearchRequest): Answers {
+  const { handles, each } = request
+  memory.setScratches(request.scratches)
+  if (!each) {
+    try {
+      return searchTogether(handles, request)
+    } catch {
+      // Those that are sound still answer, each by itself.
+    }
+  }
+  return searchEach(handles, (handle) => searchTogether([handle], request))
+}
+
+function searchTogether(handles: readonly number[], request: SearchRequest): Answers {
+  const { query, k, effort } = request
+  const shards = handles.map((handle) => memory.shard(handle))
+  const others = effort && cellSearch.find(shards, request, effort)
+  return searchShards(shards, query, k, others)
 }

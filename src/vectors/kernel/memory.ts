@@ -76,7 +76,7 @@ export const GUARD_BYTES = 16
 const PAGE_BYTES = 2 ** 16
 const MEMORY_BYTES_MAX = 2 ** 32
 
-let compiled: { readonly module: WebAssembly.Module | undefined } | undefined
+const compiled = new Map<string, WebAssembly.Module | undefined>()
 
 /**
  * Which kernel this thread uses: `plain` (TypeScript) where WebAssembly lacks SIMD or the environment has
@@ -86,14 +86,15 @@ export function kernelInUse(): "simd" | "plain" {
   return kernelModule() === undefined ? "plain" : "simd"
 }
 
-function kernelModule(): WebAssembly.Module | undefined {
-  compiled ??= { module: compileKernel() }
-  return compiled.module
+/** A module is made either for memories that threads share or for others. */
+function kernelModule(name: "kernel" | "kernel-shared" = "kernel"): WebAssembly.Module | undefined {
+  if (!compiled.has(name)) compiled.set(name, compileKernel(name))
+  return compiled.get(name)
 }
 
-function compileKernel(): WebAssembly.Module | undefined {
+function compileKernel(name: string): WebAssembly.Module | undefined {
   if (process.env.VECSNAP_KERNEL === "plain" || typeof WebAssembly === "undefined") return undefined
-  const code = readFileSync(new URL("./kernel.wasm", import.meta.url))
+  const code = readFileSync(new URL(`./${name}.wasm`, import.meta.url))
   return WebAssembly.validate(code) ? new WebAssembly.Module(code) : undefined
 }
 
@@ -105,10 +106,21 @@ export class KernelMemory {
     | { floats: Float32Array<ArrayBuffer>; integers: Int32Array; shorts: Int16Array; bytes: Uint8Array }
     | undefined
 
-  private constructor(module: WebAssembly.Module, sizeBytes: number) {
-    this.#memory = new WebAssembly.Memory({ initial: Math.ceil(sizeBytes / PAGE_BYTES) })
-    const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } })
+  private constructor(module: WebAssembly.Module, memory: WebAssembly.Memory) {
+    this.#memory = memory
+    const { exports } = new WebAssembly.Instance(module, { env: { memory } })
     this.exports = exports as unknown as KernelExports
+  }
+
+  /**
+   * An instance over a memory that others may use, too: undefined without a compiled kernel. A shared memory
+   * must have been declared with a maximum. Arrays taken from here end where the memory did when they were
+   * first asked for; {@link KernelMemory.refresh} lets them see how it has grown.
+   */
+  static over(memory: WebAssembly.Memory): KernelMemory | undefined {
+    const isShared = memory.buffer instanceof SharedArrayBuffer
+    const module = kernelModule(isShared ? "kernel-shared" : "kernel")
+    return module && new KernelMemory(module, memory)
   }
 
   /**
@@ -119,7 +131,7 @@ export class KernelMemory {
     const module = kernelModule()
     if (module === undefined || sizeBytes > MEMORY_BYTES_MAX) return undefined
     try {
-      return new KernelMemory(module, sizeBytes)
+      return new KernelMemory(module, new WebAssembly.Memory({ initial: Math.ceil(sizeBytes / PAGE_BYTES) }))
     } catch (error) {
       if (error instanceof RangeError) return undefined
       throw error
@@ -162,6 +174,10 @@ export class KernelMemory {
       this.#views = undefined
     }
     return true
+  }
+
+  refresh(): void {
+    this.#views = undefined
   }
 
   #current() {

@@ -72,7 +72,6 @@ class ForeignShard implements OpenShard {
   readonly #texts: TextBudget
   readonly #selectVectors: Database.Statement
   readonly #selectPayload: Database.Statement
-  #loaded: readonly Block[] | undefined
   /** All vectors, while they are read row after row. */
   #gathered: Float32Array | undefined
 
@@ -121,30 +120,52 @@ class ForeignShard implements OpenShard {
   readVectors(first: number, count: number): Float32Array {
     const { dim } = this.spec
     // Rows that follow one another by id lie anywhere: brought together once, they are all at hand.
-    this.#gathered ??= this.#gather()
+    if (this.#gathered === undefined) {
+      this.#gathered = new Float32Array(this.rows * dim)
+      this.#gather(this.#gathered)
+    }
     const vectors = this.#gathered.slice(first * dim, (first + count) * dim)
     if (first + count >= this.rows) this.#gathered = undefined
     return vectors
   }
 
-  blocks(): Iterable<Block> {
-    return this.#loaded ?? this.#rankable(this.#gather())
+  readStored(positions: Uint32Array): Float32Array {
+    const { dim } = this.spec
+    const vectors = new Float32Array(positions.length * dim)
+    for (const [i, row] of positions.entries()) vectors.set(this.readVector(row), i * dim)
+    return vectors
   }
 
-  load(): void {
-    this.#loaded ??= this.#rankable(this.#gather())
+  blocks(): Iterable<Block> {
+    const { dim, metric } = this.spec
+    const vectors = allocateVectors(metric, this.rows, dim)
+    const allowed = this.fill(vectors)
+    return [{ firstRow: 0, table: createScanTable(metric, vectors, dim), allowed }]
+  }
+
+  /** What cannot be ranked: the reference takes any vector, also one without finite values. */
+  fill(vectors: Float32Array): Uint8Array | undefined {
+    const { dim, metric } = this.spec
+    this.#gather(vectors)
+    let allowed: Uint8Array | undefined
+    for (let row = 0; row < this.rows; row++) {
+      const vector = vectors.subarray(row * dim, (row + 1) * dim)
+      if (vectorProblem(vector, dim, metric) === undefined) continue
+      vector.fill(0)
+      allowed ??= new Uint8Array(Math.ceil(this.rows / 8)).fill(255)
+      allowed[row >> 3]! &= ~(1 << (row & 7))
+    }
+    return allowed
   }
 
   close(): void {
-    this.#loaded = undefined
     this.#gathered = undefined
     this.#db.close()
   }
 
   /** All vectors in order of id. */
-  #gather(): Float32Array {
-    const { dim, metric } = this.spec
-    const vectors = allocateVectors(metric, this.rows, dim)
+  #gather(vectors: Float32Array): void {
+    const { dim } = this.spec
     const rowsOf = this.#chunks.map((): number[] => [])
     this.#rows.forEach(({ chunk }, row) => void rowsOf[chunk]!.push(row))
     for (const [chunk, rows] of rowsOf.entries()) {
@@ -155,27 +176,6 @@ class ForeignShard implements OpenShard {
         vectors.set(stored.subarray(offset * dim, (offset + 1) * dim), row * dim)
       }
     }
-    return vectors
-  }
-
-  /** Blocks of what can be ranked: the reference takes any vector, also one without finite values. */
-  #rankable(vectors: Float32Array): readonly Block[] {
-    const { dim, metric } = this.spec
-    const blocks: Block[] = []
-    const add = (firstRow: number, end: number): void => {
-      if (firstRow === end) return
-      const isAll = firstRow === 0 && end === this.rows
-      const part = isAll ? vectors : vectors.slice(firstRow * dim, end * dim)
-      blocks.push({ firstRow, table: createScanTable(metric, part, dim) })
-    }
-    let first = 0
-    for (let row = 0; row < this.rows; row++) {
-      if (vectorProblem(vectors.subarray(row * dim, (row + 1) * dim), dim, metric) === undefined) continue
-      add(first, row)
-      first = row + 1
-    }
-    add(first, this.rows)
-    return blocks
   }
 
   #readChunk(chunk: number): Float32Array {

@@ -10,6 +10,7 @@ import { chunkRows } from "../../../../src/shards/sqlite-vec/schema.js"
 import { searchShards } from "../../../../src/shards/sqlite-vec/search.js"
 import type { Metric } from "../../../../src/vectors/metric.js"
 import { noise, noiseRows, rowsOf, specOf } from "../../../contract/shard-rows.js"
+import { inMemory } from "../../../support/in-memory.js"
 
 let root: string
 let built = 0
@@ -96,8 +97,7 @@ describe("a sqlite-vec shard file", () => {
       const shard = openShardFile(Sqlite, await build(2100, 33, metric), spec)
       const query = noise(33, 5)
       const streamed = searchShards([shard], query, 50).hits
-      shard.load()
-      expect(searchShards([shard], query, 50).hits).toEqual(streamed)
+      expect(searchShards([inMemory(shard)], query, 50).hits).toEqual(streamed)
       shard.close()
     }
   })

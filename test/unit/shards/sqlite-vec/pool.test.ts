@@ -9,8 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest
 import { prepareQuery } from "../../../../src/shards/query.js"
 import { buildShard } from "../../../../src/shards/sqlite-vec/build.js"
 import { createPool } from "../../../../src/shards/sqlite-vec/pool.js"
-import { vectorMemoryBytes } from "../../../../src/vectors/scan.js"
-import { noise, noiseRows, openShard, rowsOf, specOf } from "../../../contract/shard-rows.js"
+import { noise, noiseRows, openShard, rowsOf, specOf, type TestShard } from "../../../contract/shard-rows.js"
 import { fitCells } from "../../../support/fit-cells.js"
 
 const SPEC = specOf(8)
@@ -29,7 +28,10 @@ beforeAll(async () => {
 })
 
 afterAll(() => rm(root, { recursive: true }))
-afterEach(() => vi.restoreAllMocks())
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllEnvs()
+})
 
 /** Watches the messages to all workers: which worker, and the calls in each message. */
 function watchMessages(onFirst?: (worker: Worker) => void) {
@@ -38,7 +40,7 @@ function watchMessages(onFirst?: (worker: Worker) => void) {
   vi.spyOn(Worker.prototype, "postMessage").mockImplementation(function (this: Worker, batch, ...rest) {
     messages.push({
       worker: this,
-      calls: batch.map((item: { request: { call: string } }) => item.request.call),
+      calls: batch.requests.map((item: { request: { call: string } }) => item.request.call),
     })
     // What ends the worker comes instead of its message: else a fast one answers before it is gone.
     if (messages.length === 1 && onFirst !== undefined) onFirst(this)
@@ -49,6 +51,22 @@ function watchMessages(onFirst?: (worker: Worker) => void) {
 
 const openAll = (pool: ReturnType<typeof createPool>) =>
   Promise.all([0, 1, 2, 3].map((i) => openShard(pool, join(root, String(i)), SPEC, FLAT)))
+
+const searchAll = (pool: ReturnType<typeof createPool>, shards: readonly TestShard[]) =>
+  pool.search(
+    shards.map(({ reader }) => reader),
+    prepareQuery(QUERY, 1, SPEC),
+  )
+
+/** What one of the shards takes in memory once it was searched. */
+async function bytesOfShard(): Promise<number> {
+  const pool = createPool({ workers: 1 })
+  const reader = await openShard(pool, join(root, "0"), SPEC, FLAT)
+  await reader.search(QUERY, 1)
+  const { bytes } = reader
+  await pool.close()
+  return bytes
+}
 
 describe("a pool of search workers", () => {
   it.each([
@@ -81,23 +99,45 @@ describe("a pool of search workers", () => {
     },
   )
 
-  it("sends one message per worker for all searches of one turn", async () => {
+  it("sends a query over any shards to the worker that has least to do, in one message", async () => {
     const pool = createPool({ workers: 2 })
     const readers = await openAll(pool)
+    await searchAll(pool, readers)
     const messages = watchMessages()
-    await Promise.all(readers.map((reader) => reader.search(QUERY, 1)))
-    expect(messages.map(({ calls }) => calls)).toEqual([
-      ["search", "search"],
-      ["search", "search"],
-    ])
+    await Promise.all([searchAll(pool, readers), searchAll(pool, readers)])
+    expect(messages.map(({ calls }) => calls)).toEqual([["search"], ["search"]])
     expect(messages[0]!.worker).not.toBe(messages[1]!.worker)
     await Promise.all(readers.map((reader) => reader.close()))
     await pool.close()
   })
 
+  it("sends what came while a worker was busy with one message", async () => {
+    const pool = createPool({ workers: 1 })
+    const readers = await openAll(pool)
+    await searchAll(pool, readers)
+    const messages = watchMessages()
+    await Promise.all(Array.from({ length: 4 }, () => searchAll(pool, readers)))
+    expect(messages.map(({ calls }) => calls)).toEqual([Array.from({ length: 4 }, () => "search")])
+    await pool.close()
+  })
+
+  it("loads shards in all workers at once, when they are first searched", async () => {
+    const pool = createPool({ workers: 2 })
+    const readers = await openAll(pool)
+    expect(readers.map(({ bytes }) => bytes)).toEqual([0, 0, 0, 0])
+    const messages = watchMessages()
+    await searchAll(pool, readers)
+    expect(messages.map(({ calls }) => calls)).toEqual([["load", "load"], ["load", "load"], ["search"]])
+    expect(messages[0]!.worker).not.toBe(messages[1]!.worker)
+    expect(readers.every(({ bytes }) => bytes > 100 * 8 * 4)).toBe(true)
+    await pool.close()
+  })
+
   it("answers in the order asked, also beyond what fits the messages in flight", async () => {
     const pool = createPool({ workers: 1 })
-    const [reader, other] = await openAll(pool)
+    const readers = await openAll(pool)
+    const [reader, other] = readers
+    await searchAll(pool, readers)
     const order: number[] = []
     const searches = Array.from({ length: 500 }, (_, i) =>
       (i === 250 ? other! : reader!).search(QUERY, 1).then(() => order.push(i)),
@@ -109,7 +149,9 @@ describe("a pool of search workers", () => {
 
   it("does not send searches that are aborted while they wait", async () => {
     const pool = createPool({ workers: 1 })
-    const [reader] = await openAll(pool)
+    const readers = await openAll(pool)
+    const [reader] = readers
+    await searchAll(pool, readers)
     const messages = watchMessages()
     const controller = new AbortController()
     const doomed = Array.from({ length: 50 }, () => reader!.search(QUERY, 1, { signal: controller.signal }))
@@ -122,26 +164,60 @@ describe("a pool of search workers", () => {
     await pool.close()
   })
 
-  it("holds vectors in memory up to its budget, and takes them back when a shard closes", async () => {
-    const shardBytes = vectorMemoryBytes(SPEC.metric, 100, 8)
+  it("holds vectors in memory up to its budget, and uses the memory of closed shards again", async () => {
+    const shardBytes = await bytesOfShard()
     const pool = createPool({ workers: 2, memoryBytes: 2 * shardBytes })
     const readers = await openAll(pool)
-    expect(readers.map(({ bytes }) => bytes).sort()).toEqual([0, 0, shardBytes, shardBytes])
     const answers = await Promise.all(readers.map((reader) => reader.search(noise(8, 1), 1)))
     expect(answers[0]![0]).toMatchObject({ id: "r0000", distance: 0 })
+    expect(readers.map(({ bytes }) => bytes).sort()).toEqual([0, 0, shardBytes, shardBytes])
     await readers.find(({ bytes }) => bytes > 0)!.close()
     const again = await openShard(pool, join(root, "0"), SPEC, FLAT)
+    await again.search(QUERY, 1)
     expect(again.bytes).toBe(shardBytes)
     await pool.close()
   })
 
-  it("forgets the memory of a thread that has died", async () => {
-    const shardBytes = vectorMemoryBytes(SPEC.metric, 100, 8)
+  it("lets rows give way to those of a shard that was asked twice since", async () => {
+    const shardBytes = await bytesOfShard()
+    const pool = createPool({ workers: 2, memoryBytes: shardBytes })
+    const [a, b] = await openAll(pool)
+    const held = async (asked: typeof a) => {
+      expect((await asked!.search(noise(8, asked === a ? 1 : 2), 1))[0]).toMatchObject({ distance: 0 })
+      return [a!.bytes, b!.bytes]
+    }
+    expect(await held(a)).toEqual([shardBytes, 0])
+    expect(await held(b)).toEqual([shardBytes, 0])
+    expect(await held(b)).toEqual([0, shardBytes])
+    // In turn, neither gives way.
+    for (const asked of [a, b, a, b]) expect(await held(asked)).toEqual([0, shardBytes])
+    await pool.close()
+  })
+
+  it("keeps its memory when a thread dies", async () => {
+    const shardBytes = await bytesOfShard()
     const pool = createPool({ workers: 1, memoryBytes: shardBytes })
     const reader = await openShard(pool, join(root, "0"), SPEC, FLAT)
+    await reader.search(QUERY, 1)
+    const messages = watchMessages((worker) => void worker.terminate())
+    await expect(reader.search(QUERY, 1)).rejects.toMatchObject({ tag: "Unavailable" })
+    expect(await reader.search(QUERY, 1)).toHaveLength(1)
+    expect(reader.bytes).toBe(shardBytes)
+    expect(messages.map(({ calls }) => calls)).toEqual([["search"], ["search"]])
+    await pool.close()
+  })
+
+  it("loads again what a thread has taken with it that had its own memory", async () => {
+    vi.stubEnv("VECSNAP_SHARED_MEMORY", "off")
+    const shardBytes = await bytesOfShard()
+    const pool = createPool({ workers: 1, memoryBytes: shardBytes })
+    const reader = await openShard(pool, join(root, "0"), SPEC, FLAT)
+    await reader.search(QUERY, 1)
     watchMessages((worker) => void worker.terminate())
     await expect(reader.search(QUERY, 1)).rejects.toMatchObject({ tag: "Unavailable" })
+    expect(reader.bytes).toBe(0)
     const other = await openShard(pool, join(root, "1"), SPEC, FLAT)
+    await other.search(QUERY, 1)
     expect(other.bytes).toBe(shardBytes)
     await other.close()
     expect(await reader.search(QUERY, 1)).toHaveLength(1)
@@ -149,10 +225,42 @@ describe("a pool of search workers", () => {
     await pool.close()
   })
 
+  it("frees what a thread was to load only when that has ended", async () => {
+    const shardBytes = await bytesOfShard()
+    const pool = createPool({ workers: 1, memoryBytes: shardBytes })
+    const reader = await openShard(pool, join(root, "0"), SPEC, FLAT)
+    watchMessages((worker) => void worker.terminate())
+    await expect(reader.search(QUERY, 1)).rejects.toMatchObject({ tag: "Unavailable" })
+    expect(await reader.search(QUERY, 1)).toHaveLength(1)
+    expect(reader.bytes).toBe(shardBytes)
+    await pool.close()
+  })
+
+  it("ends a worker that does not answer in time, names what it read, and goes on", async () => {
+    const dialect = { files: new URL("../../../support/stuck-file.js", import.meta.url) }
+    const pool = createPool({ workers: 1 }, dialect, { batchMs: 500 })
+    const stuck = join(root, "stuck")
+    await mkdir(stuck)
+    for (const file of ["shard.db", "cells.bin"]) await copyFile(join(root, "0", file), join(stuck, file))
+    const [reader] = await openAll(pool)
+    const messages = watchMessages()
+    const opening = openShard(pool, stuck, SPEC, FLAT)
+    await vi.waitFor(() => expect(messages).toHaveLength(1))
+    const next = reader!.get(["r0001"])
+    await expect(opening).rejects.toMatchObject({
+      tag: "Unavailable",
+      message: expect.stringMatching(/has not answered for 500 ms and was ended; it was reading .*stuck/),
+    })
+    expect(await next).toMatchObject([{ id: "r0001" }])
+    expect(await reader!.search(QUERY, 1)).toHaveLength(1)
+    await pool.close()
+  })
+
   it("survives the death of a worker: what ran fails, what follows is served", async () => {
     const pool = createPool({ workers: 2 })
     const readers = await openAll(pool)
-    // The first message goes to the first worker, where the first shard lives.
+    await searchAll(pool, readers)
+    // The first message goes to the first worker.
     watchMessages((worker) => void worker.terminate())
     const [first, second] = await Promise.allSettled([
       readers[0]!.search(QUERY, 1),
@@ -173,7 +281,9 @@ describe("a pool of search workers", () => {
 
   it("fails what waits when a worker dies, with a reason", async () => {
     const pool = createPool({ workers: 1 })
-    const [reader] = await openAll(pool)
+    const readers = await openAll(pool)
+    const [reader] = readers
+    await searchAll(pool, readers)
     watchMessages((worker) => {
       worker.emit("error", new Error("out of memory"))
       void worker.terminate()

@@ -9,16 +9,23 @@ import { prepareQuery } from "../../../../src/shards/query.js"
 import { buildShard } from "../../../../src/shards/sqlite-vec/build.js"
 import { type OpenShard, openShardFile } from "../../../../src/shards/sqlite-vec/open.js"
 import { createPool } from "../../../../src/shards/sqlite-vec/pool.js"
-import { type Answers, searchEach, searchShards } from "../../../../src/shards/sqlite-vec/search.js"
+import {
+  type Answers,
+  type SearchedShard,
+  searchEach,
+  searchShards,
+} from "../../../../src/shards/sqlite-vec/search.js"
 import { mergeTopK } from "../../../../src/vectors/topk.js"
 import { openShard, rowsOf, specOf } from "../../../contract/shard-rows.js"
+import { inMemory } from "../../../support/in-memory.js"
 
 const DIM = 2
 const SPEC = specOf(DIM, { metric: "l2" })
 const FLAT = { kind: "flat" }
 
 let root: string
-let shards: OpenShard[]
+let shards: SearchedShard[]
+let opened: OpenShard[]
 
 /** Records by number: few places, so that many are equally near. */
 const recordOf = (n: number) => ({
@@ -35,20 +42,19 @@ const HELD = [0, 1, 2, 3].map((shard) =>
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "vecsnap-together-"))
-  shards = await Promise.all(
+  opened = await Promise.all(
     HELD.map(async (held, shard) => {
       const dir = join(root, String(shard))
       await mkdir(dir)
       await buildShard(rowsOf(held.map(recordOf), SPEC), dir, SPEC)
-      const opened = openShardFile(Sqlite, join(dir, "shard.db"), SPEC)
-      if (shard < 2) opened.load()
-      return opened
+      return openShardFile(Sqlite, join(dir, "shard.db"), SPEC)
     }),
   )
+  shards = opened.map((shard, i) => (i < 2 ? inMemory(shard) : shard))
 })
 
 afterAll(async () => {
-  for (const shard of shards) shard.close()
+  for (const shard of opened) shard.close()
   await rm(root, { recursive: true })
 })
 
@@ -61,7 +67,7 @@ function merged({ hits, ends }: Answers, k: number) {
   return mergeTopK(lists, k).map(({ shard, hit }) => ({ shard, ...hit }))
 }
 
-const open = (number: number): OpenShard => {
+const open = (number: number): SearchedShard => {
   if (shards[number] === undefined) throw new Error(`no shard ${number}`)
   return shards[number]
 }
@@ -75,7 +81,7 @@ describe("shards that are searched together", () => {
         fc.integer({ min: 1, max: 70 }),
         (asked, [x, y], k) => {
           const query = Float32Array.of(x / 10, y / 10)
-          const alone = searchEach(asked, open, query, k)
+          const alone = searchEach(asked, (number) => searchShards([open(number)], query, k))
           expect(merged(searchShards(asked.map(open), query, k), k)).toEqual(merged(alone, k))
         },
       ),
@@ -91,12 +97,14 @@ describe("shards that are searched together", () => {
   })
 
   it("of which one cannot be read answer without it", () => {
-    const { errors, ends } = searchEach([1, 9, 2], open, Float32Array.of(0, 0), 2)
+    const { errors, ends } = searchEach([1, 9, 2], (number) =>
+      searchShards([open(number)], Float32Array.of(0, 0), 2),
+    )
     expect(ends).toEqual([2, 2, 4])
     expect(errors).toMatchObject([{ place: 1, error: { message: "no shard 9" } }])
   })
 
-  it("take one message to each worker, and answer as each alone", async () => {
+  it("take one message to one worker, and answer as each alone", async () => {
     const post = vi.spyOn(Worker.prototype, "postMessage")
     const pool = createPool({ workers: 2 })
     const readers = await Promise.all(HELD.map((_, i) => openShard(pool, join(root, String(i)), SPEC, FLAT)))
@@ -109,7 +117,7 @@ describe("shards that are searched together", () => {
       one,
     )
     const together = answers.map((answer) => ("error" in answer ? [] : answer.hits))
-    expect(post.mock.calls.map(([batch]) => batch.length)).toEqual([1, 1])
+    expect(post.mock.calls.map(([{ requests }]) => requests.length)).toEqual([1])
     const mergeAll = (lists: typeof together) =>
       mergeTopK(
         lists.map((hits, shard) => ({ shard, hits })),
