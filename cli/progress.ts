@@ -22,6 +22,7 @@ const STAGE_TITLES: Readonly<Record<Stage, string>> = {
   partition: "partitioning rows",
   duplicates: "looking for duplicate ids",
   locator: "writing the id locator",
+  codes: "training the codebook",
   shards: "building shards",
   certificate: "measuring recall",
   manifest: "storing the manifest",

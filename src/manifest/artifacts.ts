@@ -2,8 +2,8 @@
  * Routing artifacts: arrays that a strategy needs at query time, stored beside the manifest: one as `.npy`,
  * several in one `.npz`, so that a reader needs one request for them.
  */
-import { corrupt, notFound } from "../errors.js"
-import { assertSha256, assertSize } from "../snapshot/content.js"
+import { corrupt } from "../errors.js"
+import { readVerified } from "../snapshot/content.js"
 import type { Snapshot, StoredFile } from "../snapshot/snapshot.js"
 import { sha256OfBytes } from "../storage/checksum.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
@@ -13,6 +13,8 @@ import { parseKey, routingKey } from "./keys.js"
 import type { FileEntry } from "./manifest.js"
 
 const BUNDLE_FILE = "routing.npz"
+/** The codebook of the shards' cells. */
+export const CODES_FILE = "codes.npz"
 
 /** Writes a run's artifacts; returns the entries of their objects for the manifest. */
 export async function writeArtifacts(
@@ -50,19 +52,4 @@ function artifactName({ key }: StoredFile): string {
   const parsed = parseKey(key)
   if (parsed?.kind !== "routing") throw corrupt(`${key} is not the key of a routing artifact`, { key })
   return parsed.file
-}
-
-/** An object whose content is known beforehand. */
-async function readVerified(
-  store: ObjectStore,
-  entry: StoredFile,
-  options?: CallOptions,
-): Promise<Uint8Array> {
-  const { key, size } = entry
-  const object = await store.get(key, { ...options, maxBytes: size })
-  if (object === undefined)
-    throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
-  assertSize(key, object.body.length, size)
-  assertSha256(key, sha256OfBytes(object.body), entry.sha256)
-  return object.body
 }

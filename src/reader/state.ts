@@ -11,6 +11,7 @@ import { restoreStrategy, strategyType } from "../sharding/registry.js"
 import type { RoutedSnapshot } from "../sharding/route.js"
 import { TARGET_K } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
+import { readCodes } from "../snapshot/codes.js"
 import {
   type Snapshot,
   type SnapshotShard,
@@ -46,7 +47,10 @@ export async function loadState(
   { logger, ...options }: CallOptions & { readonly logger: Logger },
 ): Promise<SnapshotState> {
   const { schema, sharding, recall } = snapshot
-  const artifacts = await format.readArtifacts(store, snapshot, options)
+  const [artifacts, codes] = await Promise.all([
+    format.readArtifacts(store, snapshot, options),
+    readCodes(store, snapshot, options),
+  ])
   const shards = new Map(snapshot.shards.map((entry) => [entry.shard, entry]))
   for (const note of snapshot.notes ?? []) logger.warn({ snapshot: snapshot.run }, note)
   if (fellBack !== undefined) logger.error({ snapshot: snapshot.run }, fellBack)
@@ -54,7 +58,7 @@ export async function loadState(
     info: describeSnapshot(store.url, format.name, snapshot, { publishedAt, signedBy }),
     snapshot,
     fellBack,
-    spec: shardSpecOf(schema),
+    spec: shardSpecOf(schema, codes),
     shards,
     contents: new Map(snapshot.shards.map((entry) => [entry.shard, contentKey(entry)])),
     routed: {

@@ -99,6 +99,12 @@ export interface ShardBackend<Name extends string = string> extends ShardOpener 
    */
   shapedBy?(rows: ShardRows, spec: ShardSpec): Readonly<Record<string, Json>>
 
+  /**
+   * Rows from which on its shards are searched through cells, for which their snapshot must have a codebook.
+   * Absent: none are.
+   */
+  readonly codedRows?: number | undefined
+
   /** What users may set of its index. */
   readonly options: IndexOptionTable
 

@@ -5,7 +5,7 @@
 import { mkdir } from "node:fs/promises"
 import { dirname } from "node:path"
 import { corrupt, notFound } from "../errors.js"
-import { sha256OfFile } from "../storage/checksum.js"
+import { sha256OfBytes, sha256OfFile } from "../storage/checksum.js"
 import { fileError, OWNER_ONLY_DIRECTORY } from "../storage/files.js"
 import type { CallOptions, ObjectStore } from "../storage/store.js"
 import type { StoredFile } from "./snapshot.js"
@@ -23,6 +23,20 @@ export function assertSha256(key: string, actual: string, expected: string | und
     expected,
     actual,
   })
+}
+
+/** An object that is read whole. Throws `NotFound` or, if it is not what `file` says, `Corrupt`. */
+export async function readVerified(
+  store: ObjectStore,
+  { key, size, sha256 }: StoredFile,
+  options?: CallOptions,
+): Promise<Uint8Array> {
+  const object = await store.get(key, { ...options, maxBytes: size })
+  if (object === undefined)
+    throw notFound(`${store.url} has no ${key}, which its manifest lists`, { url: store.url, key })
+  assertSize(key, object.body.length, size)
+  assertSha256(key, sha256OfBytes(object.body), sha256)
+  return object.body
 }
 
 /**

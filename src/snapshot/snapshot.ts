@@ -8,6 +8,7 @@ import type { FieldSpec, Json, SnapshotIdType } from "../records.js"
 import type { ShardingDescription, StrategyContext } from "../sharding/strategy.js"
 import type { IndexDescription, ShardOpener, ShardSpec } from "../shards/backend.js"
 import type { BackendName } from "../shards/registry.js"
+import type { SnapshotCodes } from "../vectors/cells/codebook.js"
 import type { Metric } from "../vectors/metric.js"
 
 export interface Snapshot {
@@ -129,13 +130,14 @@ export const shardFiles = (
 ): readonly (StoredFile & { readonly name: string })[] =>
   shard.files.map((file) => ({ ...file, key: shardFileKey(shard, file.name) }))
 
-/** What a backend must know of the snapshot to build or open its shards. */
-export const shardSpecOf = ({ dim, metric, id, fields }: SnapshotSchema): ShardSpec => ({
-  dim,
-  metric,
-  id,
-  fields,
-})
+/**
+ * What a backend must know of the snapshot to build or open its shards. Without the codebook they are opened,
+ * too, but not searched through cells.
+ */
+export const shardSpecOf = (
+  { dim, metric, id, fields }: SnapshotSchema,
+  codes?: SnapshotCodes | undefined,
+): ShardSpec => ({ dim, metric, id, fields, ...(codes && { codes }) })
 
 /** What its strategy must know of the snapshot. */
 export const strategyContextOf = ({

@@ -27,7 +27,7 @@ export interface BuildContext {
   readonly run: Pick<ActiveRun, "run" | "startedAt" | "base" | "note" | "renew">
   readonly clock: StageClock
   /** Whose shards may be reused: "nothing", or a snapshot; default: what was live when the run started. */
-  readonly reuseFrom?: Pick<Manifest, "shards"> | "nothing" | undefined
+  readonly reuseFrom?: Pick<Manifest, "shards" | "codes" | "schema"> | "nothing" | undefined
   /** Sign the manifest; none sign nothing. */
   readonly signingKeys?: readonly SigningKey[] | undefined
   /** Ends the build with whatever is the signal's reason. */

@@ -107,6 +107,7 @@ const STAGES = [
   "partition",
   "duplicates",
   "locator",
+  "codes",
   "shards",
   "certificate",
   "manifest",

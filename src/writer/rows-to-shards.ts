@@ -13,11 +13,12 @@ import { invalidInput } from "../errors.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
 import { needsTraining } from "../sharding/registry.js"
 import { type AskedQueries, certificateQueries, certified } from "./certificate.js"
+import { type CodesTraining, createCodesTraining } from "./codes/training.js"
 import type { Job } from "./job.js"
 import { readableTwice, train, untrainedStrategy } from "./layout/train.js"
 import { createBadRows } from "./rows/bad-rows.js"
-import { drawKeys, idHashes } from "./rows/draw.js"
-import { createHoldOutCollector, holdOutOf } from "./rows/hold-out.js"
+import { DrawnRows, drawKeys, idHashes } from "./rows/draw.js"
+import { createHoldOutCollector, heldOutCount, holdOutOf } from "./rows/hold-out.js"
 import { createIdLog, type Duplicates, findDuplicates } from "./rows/id-log.js"
 import { writeLocator } from "./rows/locator.js"
 import { createNorms } from "./rows/norms.js"
@@ -37,18 +38,28 @@ export interface ShardedRows {
 }
 
 export async function rowsToShards(job: Job): Promise<ShardedRows> {
+  const codes = createCodesTraining(job)
+  try {
+    return await shardRows(job, codes)
+  } finally {
+    await codes.end()
+  }
+}
+
+async function shardRows(job: Job, training: CodesTraining): Promise<ShardedRows> {
   const { options, sharding, run, clock, scratch, signal } = job
 
   const isTrained = options.routingFrom !== undefined || options.placedBy !== undefined
-  const training = needsTraining(sharding) && !isTrained ? sharding : undefined
-  const source = training ? readableTwice(job, training) : job.source
-  const trained = training && (await train({ ...job, source }, training))
+  const trainable = needsTraining(sharding) && !isTrained ? sharding : undefined
+  const source = trainable ? readableTwice(job, trainable) : job.source
+  const trained = trainable && (await train({ ...job, source }, trainable, training))
   for (const note of trained?.notes ?? []) options.logger.warn({ run: run.run }, note)
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
   const holdOut = holdOutOf(job)
   const heldOut = createHoldOutCollector(holdOut)
   const idLog = createIdLog(scratch)
   const norms = createNorms()
+  let drawn: DrawnRows | undefined
   const partitioned = await clock.time("partition", (progress) =>
     partition(validRows(source, options.metric, badRows, signal), {
       assignmentFor: async (dim) => trained?.assignment ?? assignmentBy(await untrainedStrategy(job, dim)),
@@ -59,6 +70,10 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
         const hashes = idHashes(batch.ids)
         const keys = drawKeys(hashes, holdOut.seed)
         norms.add(batch.vectors, keys)
+        if (training.fewest !== undefined && !training.hasBegun) {
+          drawn ??= new DrawnRows(holdOut.wanted + training.sampleRows(batch.dim), batch.dim)
+          drawn.add(batch.vectors, keys)
+        }
         heldOut.add(batch, keys, rowShards, positions)
         await idLog.add(hashes, rowShards, positions)
       },
@@ -75,6 +90,13 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
     )
   }
 
+  const hasCoded = partitioned.rowsByShard.some((rows) => rows >= (training.fewest ?? Infinity))
+  if (hasCoded && drawn !== undefined) {
+    const held = heldOutCount(holdOut, partitioned.rows, trainable?.shards ?? 0)
+    training.begin(drawn.take(held, training.sampleRows(schema.dim)), schema.dim)
+  }
+  drawn = undefined
+
   const loggedIds = await idLog.finish()
   const duplicates = await clock.time("duplicates", () =>
     findDuplicates(scratch, loggedIds, options.onDuplicate),
@@ -88,12 +110,14 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
   const asked = await certificateQueries(
     job,
     trained,
-    heldOut.take(training?.shards ?? 0),
+    heldOut.take(trainable?.shards ?? 0),
     partitioned,
     duplicates,
   )
+  const codes = hasCoded ? await clock.time("codes", () => training.finish()) : undefined
+  const spec = { ...schema, ...(codes && { codes: codes.codes }) }
   const shards = await clock.time("shards", (progress) =>
-    storeShards(job, partitioned, duplicates, asked, progress),
+    storeShards(job, { ...partitioned, schema: spec }, duplicates, asked, progress),
   )
   const rows = partitioned.rows - duplicates.rows
   const { strategy, recall } = await certified(job, asked, {
@@ -109,6 +133,7 @@ export async function rowsToShards(job: Job): Promise<ShardedRows> {
       arrays: strategy.artifacts(),
       shards,
       rows,
+      codes: codes?.file,
       locator,
       recall,
       skippedRows: badRows.count,

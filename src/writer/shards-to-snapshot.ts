@@ -3,7 +3,7 @@
  * manifest. Whatever makes shards ends here, whether it has built all of them or changed a few of the live
  * snapshot.
  */
-import { writeArtifacts } from "../manifest/artifacts.js"
+import { CODES_FILE, writeArtifacts } from "../manifest/artifacts.js"
 import { decodeManifest, encodeManifest } from "../manifest/codec.js"
 import { manifestKey, routingKey } from "../manifest/keys.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
@@ -12,6 +12,7 @@ import type { RecallCertificate } from "../recall/curves.js"
 import { restoreStrategy } from "../sharding/registry.js"
 import type { ShardingDescription } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
+import { sha256OfBytes } from "../storage/checksum.js"
 import type { AnyNpyArray } from "../vectors/npy.js"
 import { VERSION } from "../version.js"
 import type { BuildContext } from "./job.js"
@@ -20,7 +21,7 @@ import type { Scratch } from "./scratch.js"
 
 /** All that a snapshot is made of, as plain data. */
 export interface SnapshotParts {
-  readonly schema: ShardSpec
+  readonly schema: Omit<ShardSpec, "codes">
   readonly sharding: ShardingDescription
   /** Arrays that the strategy needs at query time, by file name. */
   readonly arrays: Readonly<Record<string, AnyNpyArray>>
@@ -29,6 +30,8 @@ export interface SnapshotParts {
   /** Each counted once. */
   readonly rows: number
   /** The id locator, not stored yet: in the scratch store. */
+  /** The codebook, where some shard has codes: the object of an earlier run, or what is to be stored. */
+  readonly codes: FileEntry | Uint8Array | undefined
   readonly locator: (Omit<LocatorEntry, "key"> & { readonly scratchName: string }) | undefined
   readonly recall: RecallCertificate | undefined
   readonly skippedRows: number
@@ -59,8 +62,9 @@ export function shardsToSnapshot(target: SnapshotTarget, parts: SnapshotParts): 
       const file = scratch.path(parts.locator.scratchName)
       await store.put(locator.key, { file }, { ifAbsent: true, signal })
     }
+    const codes = parts.codes && (await storeCodes(target, parts.codes))
     const createdAt = new Date()
-    const manifest = manifestOf(target, parts, { createdAt, artifacts, locator })
+    const manifest = manifestOf(target, parts, { createdAt, artifacts, locator, codes })
     const key = manifestKey(createdAt, run.run)
     const body = encodeManifest(manifest, target.signingKeys)
     // A run that slept so long that its files were collected must not leave a manifest that names them.
@@ -82,6 +86,16 @@ function locatorEntry(
   return { key: routingKey(run, LOCATOR_FILE), size, sha256, index }
 }
 
+async function storeCodes(
+  { store, run, signal }: Pick<SnapshotTarget, "store" | "run" | "signal">,
+  codes: FileEntry | Uint8Array,
+): Promise<FileEntry> {
+  if (!(codes instanceof Uint8Array)) return codes
+  const key = routingKey(run.run, CODES_FILE)
+  await store.put(key, codes, { ifAbsent: true, signal })
+  return { key, size: codes.length, sha256: sha256OfBytes(codes) }
+}
+
 /** What the manifest says. Pure, but for the times of the stages so far. */
 export function manifestOf(
   { run, options, clock }: Pick<SnapshotTarget, "run" | "options" | "clock">,
@@ -90,6 +104,7 @@ export function manifestOf(
     readonly createdAt: Date
     readonly artifacts: readonly FileEntry[]
     readonly locator: LocatorEntry | undefined
+    readonly codes: FileEntry | undefined
   },
 ): Manifest {
   const { schema, sharding, shards, rows, recall, skippedRows, duplicateRows, norms } = parts
@@ -103,6 +118,7 @@ export function manifestOf(
     sharding,
     artifacts: stored.artifacts,
     locator: stored.locator,
+    ...(stored.codes && { codes: stored.codes }),
     backend: options.backend,
     shards,
     rows,

@@ -17,6 +17,7 @@ const UNITS: Record<Stage, Progress["unit"]> = {
   partition: "rows",
   duplicates: "rows",
   locator: "rows",
+  codes: "rows",
   shards: "shards",
   certificate: "objects",
   manifest: "objects",

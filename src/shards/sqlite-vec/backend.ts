@@ -1,8 +1,8 @@
 import { sha256OfBytes } from "../../storage/checksum.js"
+import { CODED_ROWS_MIN } from "../../vectors/cells/shard.js"
 import type { ShardBackend } from "../backend.js"
 import { resolveIndexOptions } from "../options.js"
 import { buildShard } from "./build.js"
-import { isCoded } from "./cells.js"
 import { loadSqlite, loadSqliteVec } from "./packages.js"
 import { createPool } from "./pool.js"
 import { CELLS, CELLS_FILE, DIM_MAX, shardFile, VERSION_BY_CELL } from "./schema.js"
@@ -24,9 +24,10 @@ export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
   shapedBy: ({ rows, home }, { codes }) => ({
     order: VERSION_BY_CELL,
     home: home === undefined ? null : sha256OfBytes(home),
-    codes: codes !== undefined && isCoded(rows) ? Buffer.from(codes.sha256).toString("hex") : null,
+    codes: codes !== undefined && rows >= CODED_ROWS_MIN ? Buffer.from(codes.sha256).toString("hex") : null,
   }),
   requires: ({ kind }) => (kind === CELLS ? ["rows-by-cell"] : []),
+  codedRows: CODED_ROWS_MIN,
   options: {},
   async assertInstalled(purpose) {
     await loadSqlite()

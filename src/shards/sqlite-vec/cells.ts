@@ -14,7 +14,7 @@ import {
   encodeCells,
   SUM_STRETCH,
 } from "../../vectors/cells/file.js"
-import { CODED_ROWS_MIN, type ShardCells, shardCells } from "../../vectors/cells/shard.js"
+import { type ShardCells, shardCells } from "../../vectors/cells/shard.js"
 import type { ShardRows, ShardSpec } from "../backend.js"
 import { CELLS_FILE } from "./schema.js"
 
@@ -30,9 +30,6 @@ export function cellsOf({ rows, vectors }: ShardRows, { codes, dim }: ShardSpec)
   const order = Uint32Array.from({ length: rows }, (_, row) => row)
   return { order, starts: Uint32Array.of(0, rows), coded: undefined }
 }
-
-/** Whether shards of so many rows are searched through cells, if their snapshot has a codebook. */
-export const isCoded = (rows: number): boolean => rows >= CODED_ROWS_MIN
 
 /** The file of cells for a database that is complete. */
 export function encodeShardCells(

@@ -51,7 +51,8 @@ export function trainBooks(residuals: Float32Array, subspaces: number, width: nu
   return { books, error: errorOf(residuals, codesOf(residuals, books), books) }
 }
 
-function errorOf(residuals: Float32Array, codes: Uint8Array, { width, centres }: Books): number {
+/** Mean squared length of what codes lose of the residuals (`rows × subspaces·width`). */
+export function errorOf(residuals: Float32Array, codes: Uint8Array, { width, centres }: Books): number {
   const subspaces = centres.length / CENTRES / width
   let sum = 0
   for (let i = 0; i < residuals.length; i++) {

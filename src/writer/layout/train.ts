@@ -21,6 +21,7 @@ import type { Source } from "../../sources/source.js"
 import { openStore } from "../../storage/open.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { NpyArray } from "../../vectors/npy.js"
+import type { CodesTraining } from "../codes/training.js"
 import { contextOf, type Job } from "../job.js"
 import type { Placement } from "../options.js"
 import { createBadRows } from "../rows/bad-rows.js"
@@ -32,7 +33,7 @@ import { remembered, spooled } from "../rows/spool.js"
 import { noRows, validRows } from "../rows/valid-rows.js"
 import { layoutAssignment } from "./assignment.js"
 import { readLayoutRows } from "./input.js"
-import { runLayout } from "./run.js"
+import { type LayoutInputRows, runLayout } from "./run.js"
 import type { SampledLayout } from "./thresholds.js"
 
 /** The part of the memory limit that the input may take to be kept from its first reading to the second. */
@@ -60,12 +61,15 @@ export function readableTwice({ source, options, scratch }: Job, sharding: Train
   return remembered(source, REMEMBERED_SHARE * options.memoryLimit)
 }
 
-/** Reads the input, which {@link readableTwice} must have made readable again, and learns from it. */
-export async function train(job: Job, sharding: TrainedOptions): Promise<Trained> {
+/**
+ * Reads the input, which {@link readableTwice} must have made readable again, and learns from it. Where the
+ * rows that a layout is made of are enough for a codebook, that is begun.
+ */
+export async function train(job: Job, sharding: TrainedOptions, codes: CodesTraining): Promise<Trained> {
   const { source, options, clock, signal } = job
   // Rows that are skipped here are met again, and counted, when the input is partitioned.
   const rows = validRows(source, options.metric, createBadRows(options.onBadRow, options.maxBadRows), signal)
-  if (asksForLayout(sharding)) return trainLayout(job, sharding, rows)
+  if (asksForLayout(sharding)) return trainLayout(job, sharding, rows, codes)
   const sample = await clock.time("sample", (onRows) => drawSample(rows, sharding, holdOutOf(job), onRows))
   return trainPlain(job, sharding, sample)
 }
@@ -84,6 +88,7 @@ async function trainLayout(
   job: Job,
   asked: ResolvedCluster,
   batches: AsyncIterable<RecordBatch>,
+  codes: CodesTraining,
 ): Promise<Trained> {
   const { source, options, clock, signal } = job
   const { metric, parallelism, logger, memoryLimit } = options
@@ -100,6 +105,7 @@ async function trainLayout(
   const queries = await splitGivenQueries(job, dim, layout === "affinity" && replication.budget > 1)
   const left = { vectors, dim, rows: rows - heldOutRows }
   const isSample = vectors.length / dim < left.rows
+  beginCodes(codes, left, sharding.shards)
   const laidOut = await clock.time("layout", (progress) => {
     let steps = 0
     const onStep = (): void => progress(++steps)
@@ -122,6 +128,19 @@ async function trainLayout(
     ? sampledLayout(sharding, contextOf(job, dim), centroids, laidOut.routing)
     : undefined
   return { assignment, rows, notes, queries, ...(sampled && { sampled }) }
+}
+
+/**
+ * Begins a codebook with the first of the rows that a layout is made of, which come by rising key, if shards
+ * are large enough to have codes. A copy: the layout changes the rows.
+ */
+function beginCodes(codes: CodesTraining, { vectors, dim, rows }: LayoutInputRows, shards: number): void {
+  const { fewest } = codes
+  const wanted = Math.min(codes.sampleRows(dim), rows)
+  if (fewest === undefined || rows < fewest * shards || vectors.length / dim < wanted) return
+  const sample = new Float32Array(new SharedArrayBuffer(4 * wanted * dim))
+  sample.set(vectors.subarray(0, wanted * dim))
+  codes.begin(sample, dim)
 }
 
 /** By itself, so that it does not hold on to the sample. */

@@ -30,6 +30,7 @@ const parts: SnapshotParts = {
   shards: [entryOf(0, 4), entryOf(2, 6)],
   rows: 10,
   locator: undefined,
+  codes: undefined,
   recall: undefined,
   skippedRows: 1,
   duplicateRows: 2,
@@ -42,7 +43,7 @@ const target = {
   clock: { timingsMs: () => ({ shards: 5, total: 9 }) },
 } as unknown as SnapshotTarget
 
-const stored = { createdAt, artifacts: [], locator: undefined }
+const stored = { createdAt, artifacts: [], locator: undefined, codes: undefined }
 
 describe("the manifest of a build", () => {
   it("says all that the parts, the run and the options say, and can be read back", () => {
@@ -72,6 +73,11 @@ describe("the manifest of a build", () => {
       custom: { team: "search" },
     })
     expect(decodeManifest(encodeManifest(manifest), manifestKey(createdAt, RUN))).toEqual(manifest)
+  })
+
+  it("names the object of its codebook", () => {
+    const codes = { key: "routing/a3v9x2m4q7ab/codes.npz", size: 9, sha256: SHA }
+    expect(manifestOf(target, parts, { ...stored, codes }).codes).toEqual(codes)
   })
 
   it("counts as copies what shards hold beyond the rows", () => {

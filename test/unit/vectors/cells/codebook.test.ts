@@ -4,6 +4,7 @@ import {
   type CodebookOptions,
   decodeCodebook,
   encodeCodebook,
+  stillFits,
   trainCodebook,
 } from "../../../../src/vectors/cells/codebook.js"
 import { CODED_ROWS_MIN, shardCells } from "../../../../src/vectors/cells/shard.js"
@@ -129,5 +130,37 @@ describe("shardCells", () => {
     const rows = makeSample(CODED_ROWS_MIN, 4, 4, 10)
     rows[17] = 1e30
     expect(shardCells(space, books, rows).coded).toBeUndefined()
+  })
+})
+
+describe("stillFits", () => {
+  const rowsOf = (seed: number, stretch: (i: number) => number = () => 1) =>
+    makeSample(2000, 12, 12, seed).map((x, at) => x * stretch(at % 12))
+
+  test.each(METRICS)("%s: a codebook fits its own sample and others of the same rows", (metric) => {
+    const book = trainCodebook(metric, rowsOf(1), 12)
+    expect(stillFits(book, rowsOf(1))).toBe(true)
+    expect(stillFits(book, rowsOf(1).slice(12))).toBe(true)
+  })
+
+  test.each(METRICS)("%s: it does not fit rows that spread in other directions", (metric) => {
+    const book = trainCodebook(
+      metric,
+      rowsOf(1, (i) => (i < 3 ? 1 : 0.02)),
+      12,
+    )
+    expect(
+      stillFits(
+        book,
+        rowsOf(1, (i) => (i < 9 ? 0.02 : 1)),
+      ),
+    ).toBe(false)
+  })
+
+  test("it does not fit where rows have come to have much in common, or no longer have", () => {
+    const [apart, together] = [rowsOf(1), rowsOf(1).map((x) => x + 10)]
+    const [first, second] = [trainCodebook("cosine", apart, 12), trainCodebook("cosine", together, 12)]
+    expect([first.space.comparison, second.space.comparison]).toEqual(["directions", "distances"])
+    expect([stillFits(first, together), stillFits(second, apart)]).toEqual([false, false])
   })
 })
