@@ -1,7 +1,7 @@
 /** Lookup of records by id. */
 import type { Id } from "../records.js"
 import { routeQuery } from "../sharding/route.js"
-import type { UseShard } from "./search.js"
+import type { UseShard } from "./held.js"
 import { checkId, type SnapshotState } from "./state.js"
 import type { FoundRecord, GetOptions } from "./types.js"
 

@@ -3,53 +3,102 @@
  * Each remembers for itself what it was asked, so that nothing of one snapshot is told of another.
  */
 import { messageOf } from "../errors.js"
+import type { ShardReader } from "../shards/backend.js"
 import { createRecentQueries, type FailingShard, outcomeOf } from "./report/health.js"
-import type { UseShard } from "./search.js"
-import type { OpenShards } from "./shards/open-shards.js"
+import type { OpenShards, Question } from "./shards/open-shards.js"
 import type { SnapshotState } from "./state.js"
+
+/** Runs `work` with an open shard of a state, within the reader's bounds on open shards. */
+export type UseShard = <T>(
+  shard: number,
+  work: (reader: ShardReader) => Promise<T>,
+  signal: AbortSignal | undefined,
+) => Promise<T>
+
+/** Asks shards of a state; see `ask` of {@link OpenShards}. */
+export type AskShards = (
+  questions: readonly Question[],
+  signal: AbortSignal | undefined,
+  strict: boolean,
+) => Promise<void>
 
 /** A state in use, with what calls have learnt of it. */
 export class HeldState {
   readonly state: SnapshotState
-  readonly #shards: Pick<OpenShards, "use">
+  readonly #shards: Pick<OpenShards, "use" | "ask">
   /** Calls that use it. */
   users = 0
-  /** Numbers of the shards used, latest last. */
-  readonly recentShards = new Set<number>()
+  readonly recentShards = new RecentShards()
   /** Shards that failed when they were last asked. */
   readonly failingShards = new Map<number, FailingShard>()
   readonly recentQueries = createRecentQueries()
 
-  constructor(state: SnapshotState, shards: Pick<OpenShards, "use">) {
+  constructor(state: SnapshotState, shards: Pick<OpenShards, "use" | "ask">) {
     this.state = state
     this.#shards = shards
   }
 
   /** Runs work of a call with one of the shards, and remembers how that went. */
   readonly useShard: UseShard = async (shard, work, signal) => {
-    this.recentShards.delete(shard)
     this.recentShards.add(shard)
     try {
       const result = await this.#shards.use(this.state, shard, work, signal)
       this.failingShards.delete(shard)
       return result
     } catch (error) {
-      if (outcomeOf(error) === "failed") {
-        this.failingShards.set(shard, { reason: messageOf(error), atMs: Date.now() })
-      }
+      this.#noteFailure(shard, error)
       throw error
+    }
+  }
+
+  /** Asks questions of the shards, and remembers how that went. */
+  readonly askShards: AskShards = async (questions, signal, strict) => {
+    for (const { shards } of questions) for (const shard of shards) this.recentShards.add(shard)
+    try {
+      await this.#shards.ask(this.state, questions, signal, strict)
+    } finally {
+      for (const { shards, answers } of questions) {
+        for (let place = 0; place < answers.length; place++) {
+          const answer = answers[place]
+          if (answer === undefined) continue
+          if ("error" in answer) this.#noteFailure(shards[place]!, answer.error)
+          else if (this.failingShards.size > 0) this.failingShards.delete(shards[place]!)
+        }
+      }
+    }
+  }
+
+  #noteFailure(shard: number, error: unknown): void {
+    if (outcomeOf(error) === "failed") {
+      this.failingShards.set(shard, { reason: messageOf(error), atMs: Date.now() })
     }
   }
 }
 
+/** Numbers of the shards used, latest last. */
+class RecentShards implements Iterable<number> {
+  /** Of each shard when it was used last, counted in uses: cheaper than to keep them in order. */
+  readonly #uses = new Map<number, number>()
+  #count = 0
+
+  add(shard: number): this {
+    this.#uses.set(shard, this.#count++)
+    return this
+  }
+
+  *[Symbol.iterator](): Iterator<number> {
+    for (const [shard] of [...this.#uses].sort(([, a], [, b]) => a - b)) yield shard
+  }
+}
+
 export class HeldStates {
-  readonly #shards: Pick<OpenShards, "use" | "retain">
+  readonly #shards: Pick<OpenShards, "use" | "ask" | "retain">
   readonly #forget: (state: SnapshotState) => void
   readonly #held = new Set<HeldState>()
   #current: HeldState | undefined
 
   /** @param forget is told of each state that nothing uses any more, once it has been replaced */
-  constructor(shards: Pick<OpenShards, "use" | "retain">, forget: (state: SnapshotState) => void) {
+  constructor(shards: Pick<OpenShards, "use" | "ask" | "retain">, forget: (state: SnapshotState) => void) {
     this.#shards = shards
     this.#forget = forget
   }

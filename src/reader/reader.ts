@@ -182,9 +182,9 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       throw invalidInput(`the query vectors are ${kindOf(vectors)}, expected a list`)
     const queries = vectors.map((vector) => (isList(vector) ? vector.slice() : vector))
     const results = await this.#telemetry.search(() =>
-      this.#calls.run("search", options, ({ state, useShard, recentQueries }, signal, failOnMissing) => {
+      this.#calls.run("search", options, ({ state, askShards, recentQueries }, signal, failOnMissing) => {
         const noteUnlike = (unlike: boolean): void => recentQueries.note(unlike)
-        return searchState(state, queries, { ...options, signal }, useShard, { failOnMissing, noteUnlike })
+        return searchState(state, queries, { ...options, signal }, askShards, { failOnMissing, noteUnlike })
       }),
     )
     if (this.#options.payloadSchema === undefined) return results as readonly SearchResult<Payload>[]

@@ -35,6 +35,8 @@ export interface SnapshotState {
   readonly shards: ReadonlyMap<number, SnapshotShard>
   /** Content key of each shard that holds rows. */
   readonly contents: ReadonlyMap<number, string>
+  /** Whether some shards have equal content. */
+  readonly sharesContent: boolean
   /** What routing goes by. */
   readonly routed: RoutedSnapshot
   readonly locator: IdLocator
@@ -52,6 +54,7 @@ export async function loadState(
     readCodes(store, snapshot, options),
   ])
   const shards = new Map(snapshot.shards.map((entry) => [entry.shard, entry]))
+  const contents = new Map(snapshot.shards.map((entry) => [entry.shard, contentKey(entry)]))
   for (const note of snapshot.notes ?? []) logger.warn({ snapshot: snapshot.run }, note)
   if (fellBack !== undefined) logger.error({ snapshot: snapshot.run }, fellBack)
   return Object.freeze({
@@ -60,7 +63,8 @@ export async function loadState(
     fellBack,
     spec: shardSpecOf(schema, codes),
     shards,
-    contents: new Map(snapshot.shards.map((entry) => [entry.shard, contentKey(entry)])),
+    contents,
+    sharesContent: new Set(contents.values()).size < contents.size,
     routed: {
       run: snapshot.run,
       strategy: await restoreStrategy(sharding, artifacts, strategyContextOf(snapshot)),

@@ -79,9 +79,8 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
   /** A pool for this reader alone with so many threads that search; see `ReaderPoolOptions`. */
   readonly workers?: number | undefined
   /**
-   * Shards downloaded, opened or searched at the same time, over all calls; default 64, or an eighth of
-   * `ulimit -n` if that is less. As a call needs a shard at least, no more calls than this run at a time;
-   * others wait in order.
+   * Calls that run at the same time, others wait in order; and shards downloaded or opened at the same time,
+   * over all calls. Default 64, or an eighth of `ulimit -n` if that is less.
    */
   readonly concurrency?: number | undefined
   /** Calls (`search`, `searchMany`, `get`) that may wait; default 1,000. Beyond: `Unavailable`, at once. */

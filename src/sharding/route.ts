@@ -73,21 +73,3 @@ export function routeQuery(
   const selection: Selection = { vector, context, probes: fixed.probes }
   return { shards: strategy.rank(selection, present).shards, expectedRecall: fixed.recall }
 }
-
-/**
- * Queries that go to each shard, by the shard: places in `routes`, rising. Each shard is so asked once,
- * whatever the number of queries that need it.
- */
-export function queriesByShard(
-  routes: readonly (readonly number[])[],
-): ReadonlyMap<number, readonly number[]> {
-  const groups = new Map<number, number[]>()
-  for (const [query, shards] of routes.entries()) {
-    for (const shard of shards) {
-      const group = groups.get(shard)
-      if (group === undefined) groups.set(shard, [query])
-      else group.push(query)
-    }
-  }
-  return groups
-}

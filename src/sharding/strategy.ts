@@ -6,7 +6,9 @@
  * is trained), for the reader from the manifest's description and its `.npy` artifacts. Both then behave
  * alike. See registry.ts for all types.
  */
+
 import type { FieldType, FieldValue, RecordBatch } from "../records.js"
+import type { CellEffort } from "../vectors/cells/effort.js"
 import type { Metric } from "../vectors/metric.js"
 import type { AnyNpyArray } from "../vectors/npy.js"
 import type { OptionTable } from "./options.js"
@@ -196,6 +198,8 @@ export type ReachedRanks = Int32Array
 
 export interface Ranking {
   readonly shards: readonly RankedShard[]
+  /** How much of the shards is looked at, all of them together; absent: all rows. */
+  readonly effort?: CellEffort | undefined
   /** For a target recall: the mean recall that held-out queries reached with the same rule. */
   readonly expectedRecall?: number
   /**

@@ -16,8 +16,6 @@ export interface QueryOptions {
 
 /** One query over some shards of a snapshot. */
 export class ShardQuery {
-  readonly #shared = new Map<object, unknown>()
-
   /** See {@link prepareQuery}, which makes sure of what is said there. */
   constructor(
     /** Never changes. */
@@ -30,13 +28,9 @@ export class ShardQuery {
     readonly effort: CellEffort | undefined,
   ) {}
 
-  /** What `owner`, for example a pool, keeps for this query: made when it is first asked for. */
-  shared<T>(owner: object, make: () => T): T {
-    const known = this.#shared.get(owner)
-    if (known !== undefined) return known as T
-    const made = make()
-    this.#shared.set(owner, made)
-    return made
+  /** The same query with another effort. */
+  withEffort(effort: CellEffort | undefined): ShardQuery {
+    return effort === this.effort ? this : new ShardQuery(this.vector, this.k, this.signal, effort)
   }
 }
 

@@ -8,7 +8,8 @@ import { createSemaphore, type Semaphore } from "../../async/semaphore.js"
 import { settledWithin } from "../../async/settled-within.js"
 import { isVecsnapError, throwIfAborted } from "../../errors.js"
 import type { Logger } from "../../logger.js"
-import type { ShardReader } from "../../shards/backend.js"
+import type { ShardAnswer, ShardPool, ShardReader } from "../../shards/backend.js"
+import type { ShardQuery } from "../../shards/query.js"
 import { openerOf } from "../../shards/registry.js"
 import type { ShardSource } from "../../shards/source.js"
 import type { SnapshotShard } from "../../snapshot/snapshot.js"
@@ -17,7 +18,7 @@ import type { ObjectStore } from "../../storage/store.js"
 import type { PoolShare } from "../reader-pool.js"
 import type { Telemetry } from "../report/telemetry.js"
 import type { SnapshotState } from "../state.js"
-import { createShardCache, type ShardCache } from "./shard-cache.js"
+import { createShardCache, type OpenedShard, type ShardCache } from "./shard-cache.js"
 import { createShardFiles, type ShardFiles, type ShardFilesOptions } from "./shard-files.js"
 import { type WarmOptions, type WarmResult, warmShards } from "./warm.js"
 
@@ -28,7 +29,7 @@ export interface OpenShardsOptions extends ShardFilesOptions {
   readonly maxOpenShards: number
   readonly openShardBytes?: number | undefined
   readonly idleSeconds?: number | undefined
-  /** Shards in work at a time, by searches or by warming. */
+  /** Shards downloaded or opened at a time. */
   readonly concurrency: number
   /** How long a search waits for a place among the open shards. */
   readonly queueTimeoutMs: number
@@ -36,6 +37,15 @@ export interface OpenShardsOptions extends ShardFilesOptions {
   readonly pools: PoolShare
   readonly logger: Logger
   readonly telemetry: Pick<Telemetry, "open" | "download">
+}
+
+/** A query, the shards that it goes to, and what these answer. */
+export interface Question {
+  readonly query: ShardQuery
+  /** Numbers, none twice. */
+  readonly shards: readonly number[]
+  /** Of each shard, as far as it has answered. */
+  answers: (ShardAnswer | undefined)[]
 }
 
 /** What open shards may be the cause of, since their files stay on the disk and are open. */
@@ -50,9 +60,10 @@ export class OpenShards {
   readonly #options: OpenShardsOptions
   readonly #files: ShardFiles
   readonly #cache: ShardCache
-  readonly #slots: Semaphore
+  readonly #openings: Semaphore
   /** Latest repair of each shard content that was found damaged. */
-  readonly #repairs = new Map<string, Promise<void>>()
+  readonly #repairs = new Map<string, { readonly number: number; readonly done: Promise<void> }>()
+  #repairsBegun = 0
   /** Contents that were opened from ranges, and whether they are being downloaded meanwhile. */
   readonly #ranged = new Map<string, "once" | "fetching">()
   readonly #fetches = new Set<Promise<void>>()
@@ -68,12 +79,12 @@ export class OpenShards {
       idleMs: idleSeconds && idleSeconds * 1000,
       waitMs: queueTimeoutMs,
     })
-    this.#slots = createSemaphore(concurrency)
+    this.#openings = createSemaphore(concurrency)
   }
 
   /**
    * Runs `work` with a shard, opened and before that downloaded if need be. Who is aborted leaves at once;
-   * the place and the shard are given back when the work has really ended.
+   * the shard is given back when the work has really ended.
    */
   use<T>(
     state: SnapshotState,
@@ -81,10 +92,27 @@ export class OpenShards {
     work: (reader: ShardReader) => Promise<T>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
-    return abortable(
-      this.#slots.run(() => this.#useRepaired(state, shard, work, signal), signal),
-      signal,
-    )
+    return abortable(this.#useRepaired(state, shard, work, signal), signal)
+  }
+
+  /**
+   * Asks queries of their shards: each query all of its shards at once, unless these are more than may be
+   * open. Answers go into the questions. Throws for what is wrong with all of them; with `strict` also what
+   * is wrong with one shard, as soon as it is known.
+   */
+  async ask(
+    state: SnapshotState,
+    questions: readonly Question[],
+    signal: AbortSignal | undefined,
+    strict: boolean,
+  ): Promise<void> {
+    const asked = questions.length === 1 ? questions[0]!.shards : allShardsOf(questions)
+    const { maxOpenShards } = this.#options
+    if (asked.length <= maxOpenShards) return this.#askRepaired(state, questions, asked, signal, strict)
+    for (let first = 0; first < asked.length; first += maxOpenShards) {
+      const part = asked.slice(first, first + maxOpenShards)
+      await this.#askRepaired(state, questions, part, signal, strict)
+    }
   }
 
   warm(state: SnapshotState, options: WarmOptions): Promise<WarmResult> {
@@ -122,20 +150,13 @@ export class OpenShards {
     work: (reader: ShardReader) => Promise<T>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
-    const key = state.contents.get(shard)!
-    const repairBefore = this.#repairs.get(key)
+    const since = this.#repairsBegun
     try {
       return await this.#useWithRoom(state, shard, work, signal)
     } catch (error) {
       if (!isVecsnapError(error, "Corrupt")) throw error
-      this.#options.logger.warn({ err: error, shard }, "a shard is damaged: downloading it again")
+      await this.#repair(state, shard, error, since)
     }
-    // Of all who fail on the same copy, the first one drops it; the others must not drop what came in its
-    // place.
-    if (this.#repairs.get(key) === repairBefore) {
-      this.#repairs.set(key, this.#drop(key, state.shards.get(shard)!))
-    }
-    await this.#repairs.get(key)
     return this.#useOpen(state, shard, work, signal)
   }
 
@@ -152,13 +173,140 @@ export class OpenShards {
     try {
       return await this.#useOpen(state, shard, work, signal)
     } catch (error) {
-      if (!isForRoom(error) || !(await this.#cache.closeIdle())) throw error
-      this.#options.logger.warn(
-        { err: error, shard },
-        "there is no room for a shard: closed those that nobody uses",
-      )
+      if (!isForRoom(error) || !(await this.#makeRoom(shard, error))) throw error
     }
     return this.#useOpen(state, shard, work, signal)
+  }
+
+  #useOpen<T>(
+    state: SnapshotState,
+    shard: number,
+    work: (reader: ShardReader) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const content = state.contents.get(shard)!
+    this.#fetchIfUsedAgain(content, state.shards.get(shard)!)
+    return this.#cache.use(
+      content,
+      (waiting) => this.#open(state, shard, waiting),
+      (reader) => {
+        throwIfAborted(signal)
+        return work(reader)
+      },
+      signal,
+    )
+  }
+
+  /** {@link #useRepaired} and {@link #useWithRoom}, for shards that are asked together. */
+  async #askRepaired(
+    state: SnapshotState,
+    questions: readonly Question[],
+    shards: readonly number[],
+    signal: AbortSignal | undefined,
+    strict: boolean,
+  ): Promise<void> {
+    const since = this.#repairsBegun
+    const isFinal = (error: unknown): boolean =>
+      strict && !isForRoom(error) && !isVecsnapError(error, "Corrupt")
+    await this.#askOpen(state, questions, shards, signal, isFinal)
+    let failed = failuresOf(questions, shards)
+    if (failed === undefined) return
+
+    const noRoom = [...failed].filter(([, error]) => isForRoom(error))
+    if (noRoom.length > 0 && (await this.#makeRoom(...noRoom[0]!))) {
+      const again = noRoom.map(([shard]) => shard)
+      await this.#askOpen(state, questions, again, signal, isFinal)
+      failed = failuresOf(questions, shards) ?? new Map<number, unknown>()
+    }
+    const damaged = [...failed].filter(([, error]) => isVecsnapError(error, "Corrupt"))
+    if (damaged.length > 0) {
+      await Promise.all(damaged.map(([shard, error]) => this.#repair(state, shard, error, since)))
+      const again = damaged.map(([shard]) => shard)
+      await this.#askOpen(state, questions, again, signal, isFinal)
+      failed = failuresOf(questions, shards) ?? new Map<number, unknown>()
+    }
+    if (strict) for (const [, error] of failed) throw error
+  }
+
+  /**
+   * Asks those of `shards` that have not answered a question yet. What they answer later than others still
+   * merges with these: nobody leaves out hits for one that has failed.
+   */
+  async #askOpen(
+    state: SnapshotState,
+    questions: readonly Question[],
+    shards: readonly number[],
+    signal: AbortSignal | undefined,
+    isFinal: (error: unknown) => boolean,
+  ): Promise<void> {
+    const pool = this.#options.pools.of(openerOf(state.snapshot))
+    const all = shards.map((shard) => state.contents.get(shard)!)
+    // Shards of equal content are open once.
+    const keys = state.sharesContent ? [...new Set(all)] : all
+    if (this.#ranged.size > 0)
+      for (const [place, content] of all.entries())
+        this.#fetchIfUsedAgain(content, state.shards.get(shards[place]!)!)
+    const holding = this.#cache.hold(
+      keys,
+      (place, waiting) => {
+        const shard = shards.find((shard) => state.contents.get(shard) === keys[place])!
+        return this.#open(state, shard, waiting)
+      },
+      signal,
+    )
+    const held = holding instanceof Promise ? await holding : holding
+    try {
+      throwIfAborted(signal)
+      const { readers } = held
+      const [question] = questions
+      if (readers !== undefined && questions.length === 1 && keys.length === question!.shards.length) {
+        // By far the most frequent case, and the one that has to be fast.
+        question!.answers = [...(await pool.search(readers, question!.query))]
+        return
+      }
+      const byKey = new Map<string, ShardReader>()
+      const opening = held.openings.map(async (opening, place) => {
+        const key = keys[place]!
+        try {
+          byKey.set(key, await opening)
+        } catch (error) {
+          for (const shard of shards)
+            if (state.contents.get(shard) === key) noteFailure(questions, shard, error)
+          if (isFinal(error)) throw error
+        }
+      })
+      await abortable(Promise.all(opening), signal)
+      throwIfAborted(signal)
+      const byShard = new Map<number, ShardReader>()
+      for (const shard of shards) {
+        const reader = byKey.get(state.contents.get(shard)!)
+        if (reader !== undefined) byShard.set(shard, reader)
+      }
+      await Promise.all(questions.map((question) => askOne(pool, question, byShard)))
+    } finally {
+      held.release()
+    }
+  }
+
+  /** Closes what is open for nobody. Returns whether there was any. */
+  async #makeRoom(shard: number, error: unknown): Promise<boolean> {
+    if (!(await this.#cache.closeIdle())) return false
+    const message = "there is no room for a shard: closed those that nobody uses"
+    this.#options.logger.warn({ err: error, shard }, message)
+    return true
+  }
+
+  /** @param since how many repairs had begun when the damaged copy was asked for */
+  async #repair(state: SnapshotState, shard: number, error: unknown, since: number): Promise<void> {
+    this.#options.logger.warn({ err: error, shard }, "a shard is damaged: downloading it again")
+    const key = state.contents.get(shard)!
+    const latest = this.#repairs.get(key)
+    // Of all who fail on the same copy, the first one drops it; the others must not drop what came in its
+    // place.
+    if (latest !== undefined && latest.number > since) return latest.done
+    const done = this.#drop(key, state.shards.get(shard)!)
+    this.#repairs.set(key, { number: ++this.#repairsBegun, done })
+    return done
   }
 
   async #drop(key: string, entry: SnapshotShard): Promise<void> {
@@ -172,33 +320,22 @@ export class OpenShards {
     this.#cache.discard(key)
   }
 
-  #useOpen<T>(
-    state: SnapshotState,
-    shard: number,
-    work: (reader: ShardReader) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
+  /** @param waiting not the signal of one caller but that of all who wait for the shard */
+  #open(state: SnapshotState, shard: number, waiting: AbortSignal): Promise<OpenedShard> {
     const entry = state.shards.get(shard)!
     const opener = openerOf(state.snapshot)
     const pool = this.#options.pools.of(opener)
     const content = state.contents.get(shard)!
-    this.#fetchIfUsedAgain(content, entry)
     const open = (source: ShardSource) =>
       this.#options.telemetry.open(shard, () => pool.open(source, state.spec, entry.index, entry.rows))
-    return this.#cache.use(
-      content,
-      // Not the caller's signal but that of all who wait for the shard.
-      (waiting) =>
+    return this.#openings.run(
+      () =>
         this.#files.openShard(entry, open, {
           signal: waiting,
           ranges: opener.traits.ranges,
           onRanges: () => this.#ranged.set(content, "once"),
         }),
-      (reader) => {
-        throwIfAborted(signal)
-        return work(reader)
-      },
-      signal,
+      waiting,
     )
   }
 
@@ -220,4 +357,58 @@ export class OpenShards {
     this.#fetches.add(fetching)
     fetching.then(() => this.#fetches.delete(fetching))
   }
+}
+
+/** All that are asked, each once. */
+const allShardsOf = (questions: readonly Question[]): readonly number[] => [
+  ...new Set(questions.flatMap(({ shards }) => shards)),
+]
+
+/** Shards that have failed a question, with what the first of these heard; undefined if there is none. */
+function failuresOf(
+  questions: readonly Question[],
+  shards: readonly number[],
+): Map<number, unknown> | undefined {
+  let failures: Map<number, unknown> | undefined
+  for (const { shards: asked, answers } of questions) {
+    for (let place = 0; place < answers.length; place++) {
+      const answer = answers[place]
+      if (answer === undefined || !("error" in answer)) continue
+      const shard = asked[place]!
+      if (!shards.includes(shard)) continue
+      failures ??= new Map()
+      if (!failures.has(shard)) failures.set(shard, answer.error)
+    }
+  }
+  return failures
+}
+
+/** One of the shards could not be opened. */
+function noteFailure(questions: readonly Question[], shard: number, error: unknown): void {
+  for (const { shards, answers } of questions) {
+    const place = shards.indexOf(shard)
+    if (place >= 0) answers[place] = { error }
+  }
+}
+
+/** Asks those of a question's shards that are open and have not answered it yet. */
+async function askOne(
+  pool: ShardPool,
+  { query, shards, answers }: Question,
+  open: ReadonlyMap<number, ShardReader>,
+): Promise<void> {
+  const places: number[] = []
+  const readers = new Set<ShardReader>()
+  for (const [place, shard] of shards.entries()) {
+    const reader = open.get(shard)
+    const known = answers[place]
+    if (reader === undefined || (known !== undefined && "hits" in known)) continue
+    places.push(place)
+    readers.add(reader)
+  }
+  if (places.length === 0) return
+  const asked = [...readers]
+  const found = await pool.search(asked, query)
+  const byReader = new Map(asked.map((reader, i) => [reader, found[i]!]))
+  for (const place of places) answers[place] = byReader.get(open.get(shards[place]!)!)
 }

@@ -25,6 +25,7 @@ import type { OpenOptions } from "../types.js"
 import { type Claim, type Content, createDiskCache, type DiskCache } from "./disk-cache.js"
 import { createInPlaceShards, hasFiles, missingFile } from "./in-place.js"
 import { createRangedFiles } from "./ranged-files.js"
+import type { OpenedShard } from "./shard-cache.js"
 
 /**
  * Name of a shard's content: equal for equal files, whichever run or root they are in. Where their checksums
@@ -82,15 +83,15 @@ export interface ShardFiles {
    */
   locate(entry: SnapshotShard, signal?: AbortSignal): Promise<Claim>
   /**
-   * Opens a shard by `open`, which gets its files. They are released when the reader is closed. With
-   * `options.ranges` one that is not there may be opened before it is downloaded, from ranges of its files;
-   * then `options.onRanges` is called.
+   * Opens a shard by `open`, which gets its files. They are released when it is closed. With `options.ranges`
+   * one that is not there may be opened before it is downloaded, from ranges of its files; then
+   * `options.onRanges` is called.
    */
   openShard(
     entry: SnapshotShard,
     open: (source: ShardSource) => Promise<ShardReader>,
     options?: OpenFilesOptions,
-  ): Promise<ShardReader>
+  ): Promise<OpenedShard>
   /** Downloads a shard if it is not there. Returns whether it was downloaded. */
   fetch(entry: SnapshotShard, signal?: AbortSignal): Promise<boolean>
   /**
@@ -213,7 +214,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   async function openRanged(
     entry: SnapshotShard,
     open: (source: ShardSource) => Promise<ShardReader>,
-  ): Promise<ShardReader> {
+  ): Promise<OpenedShard> {
     const content = rangesOf(entry)
     const { claim, cache } = (await claimContent(content)) ?? (await addContent(content, async () => {}))
     const copies: Promise<Claim>[] = []
@@ -383,22 +384,8 @@ const cacheFailed = (dir: string, error: VecsnapError): VecsnapError =>
     error,
   )
 
-/** A reader that releases the files when it is closed. */
-function releasing(reader: ShardReader, release: () => Promise<void>): ShardReader {
-  return {
-    rows: reader.rows,
-    get bytes() {
-      return reader.bytes
-    },
-    search: (query) => reader.search(query),
-    get: (ids) => reader.get(ids),
-    records: () => reader.records(),
-    async close() {
-      try {
-        await reader.close()
-      } finally {
-        await release()
-      }
-    },
-  }
-}
+/** A shard whose files are released when it is closed. */
+const releasing = (reader: ShardReader, release: () => Promise<void>): OpenedShard => ({
+  reader,
+  close: () => reader.close().finally(release),
+})

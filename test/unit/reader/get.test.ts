@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { getRecords } from "../../../src/reader/get.js"
-import type { UseShard } from "../../../src/reader/search.js"
+import type { UseShard } from "../../../src/reader/held.js"
 import type { SnapshotState } from "../../../src/reader/state.js"
 import type { Id } from "../../../src/records.js"
 import { createStrategy, resolveSharding } from "../../../src/sharding/registry.js"

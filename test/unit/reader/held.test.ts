@@ -1,8 +1,12 @@
 import { describe, expect, it } from "vitest"
 import { corrupt, invalidInput } from "../../../src/errors.js"
 import { HeldState, HeldStates } from "../../../src/reader/held.js"
-import type { OpenShards } from "../../../src/reader/shards/open-shards.js"
+import type { OpenShards, Question } from "../../../src/reader/shards/open-shards.js"
 import type { SnapshotState } from "../../../src/reader/state.js"
+import type { ShardAnswer } from "../../../src/shards/backend.js"
+import { prepareQuery } from "../../../src/shards/query.js"
+
+const QUERY = prepareQuery([0], 1, { dim: 1, metric: "l2" })
 
 /** A state as far as holding goes: its run, and the content of each shard. */
 const stateOf = (run: string, ...contents: string[]): SnapshotState =>
@@ -19,10 +23,12 @@ interface Fakes {
 function createStates(): Fakes {
   const forgotten: string[] = []
   const retained: string[][] = []
+  const unused = async () => {
+    throw new Error("no shard is used here")
+  }
   const shards = {
-    use: async () => {
-      throw new Error("no shard is used here")
-    },
+    use: unused,
+    ask: unused,
     retain: (contents: ReadonlySet<string>) => void retained.push([...contents].sort()),
   }
   const states = new HeldStates(shards, ({ info }) => void forgotten.push(info.run))
@@ -115,8 +121,20 @@ describe("a state in use", () => {
   /** A state whose shards answer with `answers`, in order. */
   function heldWith(...answers: (() => unknown)[]) {
     const use = (async () => answers.shift()!()) as OpenShards["use"]
-    return new HeldState(stateOf("one", "a", "b", "c"), { use })
+    // Each shard of a question gets an answer in turn.
+    const askAll: OpenShards["ask"] = async (_, questions) => {
+      for (const question of questions)
+        question.answers = question.shards.map(() => {
+          try {
+            return answers.shift()!() as ShardAnswer
+          } catch (error) {
+            return { error }
+          }
+        })
+    }
+    return new HeldState(stateOf("one", "a", "b", "c"), { use, ask: askAll })
   }
+  const question = (...shards: number[]): Question => ({ query: QUERY, shards, answers: [] })
   const ask = (held: HeldState, shard: number) => held.useShard(shard, async () => "unused", undefined)
 
   it("remembers shards by their last use", async () => {
@@ -136,6 +154,20 @@ describe("a state in use", () => {
     ])
     await ask(held, 1)
     expect(held.failingShards.size).toBe(0)
+  })
+
+  it("remembers of shards that are asked together each that fails, until it answers again", async () => {
+    const found = () => ({ hits: [] })
+    const fail = () => {
+      throw corrupt("shard.db is damaged")
+    }
+    const held = heldWith(found, fail, fail, found, fail)
+    await held.askShards([question(2, 0), question(1)], undefined, false)
+    expect([...held.recentShards]).toEqual([2, 0, 1])
+    expect([...held.failingShards.keys()]).toEqual([0, 1])
+    await held.askShards([question(0), question(1)], undefined, false)
+    expect([...held.recentShards]).toEqual([2, 0, 1])
+    expect([...held.failingShards.keys()]).toEqual([1])
   })
 
   it("does not hold wrong input against a shard", async () => {

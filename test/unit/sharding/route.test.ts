@@ -1,33 +1,7 @@
-import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 import { createStrategy, resolveSharding } from "../../../src/sharding/registry.js"
-import { checkRoute, queriesByShard, type RouteChoice, routeQuery } from "../../../src/sharding/route.js"
+import { checkRoute, type RouteChoice, routeQuery } from "../../../src/sharding/route.js"
 import { everyShard, gaussians } from "./batches.js"
-
-describe("queriesByShard", () => {
-  test("each shard once, with the queries that go to it, by the order in which they first ask", () => {
-    expect([...queriesByShard([[2, 0], [], [0, 5], [2]])]).toEqual([
-      [2, [0, 3]],
-      [0, [0, 2]],
-      [5, [2]],
-    ])
-    expect(queriesByShard([]).size).toBe(0)
-  })
-
-  test("has every pair of query and shard once, and no other", () => {
-    const routes = fc.array(fc.uniqueArray(fc.nat(9), { maxLength: 10 }), { maxLength: 12 })
-    fc.assert(
-      fc.property(routes, (asked) => {
-        const pairs = [...queriesByShard(asked)].flatMap(([shard, queries]) => {
-          expect(queries).toEqual(queries.toSorted((a, b) => a - b))
-          return queries.map((query) => `${query} ${shard}`)
-        })
-        const wanted = asked.flatMap((shards, query) => shards.map((shard) => `${query} ${shard}`))
-        expect(pairs.toSorted()).toEqual(wanted.toSorted())
-      }),
-    )
-  })
-})
 
 describe("a route", async () => {
   const context = { dim: 4, metric: "l2", fields: [] } as const

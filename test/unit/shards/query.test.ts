@@ -19,11 +19,13 @@ describe("a prepared query", () => {
       expect(() => prepareQuery([1, 2], k, SPEC)).toThrow(`k must be an integer of 1 or more, got ${k}`)
   })
 
-  it("keeps one thing for each owner", () => {
-    const query = prepareQuery([1, 2], 1, SPEC)
-    const [a, b] = [{}, {}]
-    const ofA = query.shared(a, () => ({ name: "a" }))
-    expect(query.shared(a, () => ({ name: "other" }))).toBe(ofA)
-    expect(query.shared(b, () => ({ name: "b" }))).toEqual({ name: "b" })
+  it("is the same with another effort", () => {
+    const { signal } = new AbortController()
+    const query = prepareQuery([1, 2], 4, SPEC, { signal })
+    const effort = { rows: 100, best: 10 }
+    const other = query.withEffort(effort)
+    expect(query.effort).toBeUndefined()
+    expect({ ...other }).toEqual({ ...query, effort })
+    expect(other.vector).toBe(query.vector)
   })
 })

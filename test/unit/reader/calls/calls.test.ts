@@ -19,7 +19,8 @@ interface Given {
 
 function createCalls(given: Given = {}) {
   const { pinned = false, refresh = async () => {}, running = 4, maxQueued = 4, timeoutMs } = given
-  const shards = { use: () => Promise.reject(new Error("no shard is used here")), retain: () => {} }
+  const unused = () => Promise.reject(new Error("no shard is used here"))
+  const shards = { use: unused, ask: unused, retain: () => {} }
   const states = new HeldStates(shards, () => {})
   states.begin(stateOf("one"))
   let refreshes = 0

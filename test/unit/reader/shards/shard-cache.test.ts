@@ -1,6 +1,10 @@
 import fc from "fast-check"
 import { describe, expect, it, vi } from "vitest"
-import { createShardCache } from "../../../../src/reader/shards/shard-cache.js"
+import {
+  createShardCache,
+  type HeldShards,
+  type OpenedShard,
+} from "../../../../src/reader/shards/shard-cache.js"
 import type { ShardReader } from "../../../../src/shards/backend.js"
 import { prepareQuery } from "../../../../src/shards/query.js"
 
@@ -9,10 +13,10 @@ const QUERY = prepareQuery([0], 1, { dim: 1, metric: "l2" })
 /** A shard that only knows whether it is closed, and a way to count how often it was opened. */
 function fakeShards(bytes = 1) {
   const log: string[] = []
-  const open = (key: string) => async (): Promise<ShardReader> => {
+  const open = (key: string) => async (): Promise<OpenedShard> => {
     log.push(`open ${key}`)
     let closed = false
-    return {
+    const reader: ShardReader = {
       rows: 1,
       bytes,
       async search() {
@@ -26,6 +30,7 @@ function fakeShards(bytes = 1) {
         log.push(`close ${key}`)
       },
     }
+    return { reader, close: () => reader.close() }
   }
   return { log, open }
 }
@@ -148,7 +153,7 @@ describe("shard cache", () => {
     const { open } = fakeShards()
     const cache = createShardCache({ maxOpen: 1 })
     let opening!: AbortSignal
-    const never = (signal: AbortSignal): Promise<ShardReader> => {
+    const never = (signal: AbortSignal): Promise<OpenedShard> => {
       opening = signal
       return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
     }
@@ -168,7 +173,7 @@ describe("shard cache", () => {
     const { log, open } = fakeShards()
     const cache = createShardCache({ maxOpen: 1 })
     const controller = new AbortController()
-    const slow = async (): Promise<ShardReader> => {
+    const slow = async (): Promise<OpenedShard> => {
       await settled()
       return open("a")()
     }
@@ -222,45 +227,49 @@ describe("shard cache", () => {
     fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 3 }),
-        fc.array(fc.record({ key: fc.nat(5), steps: fc.nat(4), abort: fc.boolean() }), { maxLength: 40 }),
+        fc.array(
+          fc.record({
+            keys: fc.uniqueArray(fc.nat(5), { minLength: 1, maxLength: 3 }),
+            steps: fc.nat(4),
+            abort: fc.boolean(),
+          }),
+          { maxLength: 40 },
+        ),
         async (maxOpen, uses) => {
           const places = new Set<symbol>()
           const openNow = new Set<ShardReader>()
           const cache = createShardCache({ maxOpen })
-          const open = (key: string) => async (): Promise<ShardReader> => {
+          const open = (key: string) => async (): Promise<OpenedShard> => {
             const place = Symbol(key)
             places.add(place)
             expect(places.size).toBeLessThanOrEqual(maxOpen)
             await settled()
-            const reader: ShardReader = {
-              ...(await fakeShards().open(key)()),
-              close: async () => {
+            const { reader } = await fakeShards().open(key)()
+            openNow.add(reader)
+            return {
+              reader,
+              async close() {
                 openNow.delete(reader)
                 await settled()
                 places.delete(place)
               },
             }
-            openNow.add(reader)
-            return reader
           }
           let ran = 0
           const outcomes = await Promise.allSettled(
-            uses.map(async ({ key, steps, abort }) => {
+            uses.map(async ({ keys, steps, abort }) => {
+              const names = keys.slice(0, maxOpen).map(String)
               const controller = new AbortController()
-              const use = cache.use(
-                `${key}`,
-                open(`${key}`),
-                async (reader) => {
-                  ran++
-                  for (let step = 0; step < steps; step++) {
-                    await settled()
-                    expect(openNow.has(reader)).toBe(true)
-                  }
-                },
-                controller.signal,
-              )
+              const holding = cache.hold(names, (place) => open(names[place]!)(), controller.signal)
               if (abort) queueMicrotask(() => controller.abort())
-              await use
+              const held = await holding
+              ran++
+              const readers = await Promise.all(held.openings)
+              for (let step = 0; step < steps; step++) {
+                await settled()
+                expect(readers.every((reader) => openNow.has(reader))).toBe(true)
+              }
+              held.release()
             }),
           )
           const fulfilled = outcomes.filter(({ status }) => status === "fulfilled").length
@@ -273,6 +282,89 @@ describe("shard cache", () => {
       ),
       { numRuns: 60 },
     ))
+
+  describe("shards that are wanted together", () => {
+    const openAll = (open: (key: string) => () => Promise<OpenedShard>, keys: readonly string[]) => ({
+      keys,
+      open: (place: number) => open(keys[place]!)(),
+    })
+
+    it("are held at once where all are open, as the readers that opened them", async () => {
+      const { log, open } = fakeShards()
+      const cache = createShardCache({ maxOpen: 3 })
+      const { keys, open: openPlace } = openAll(open, ["a", "b", "c"])
+      const first = cache.hold(keys, openPlace) as HeldShards
+      expect(first.readers).toBeUndefined()
+      const readers = await Promise.all(first.openings)
+      expect(first.readers).toEqual(readers)
+      const second = cache.hold(["c", "a"], openPlace) as HeldShards
+      expect(second.readers![0]).toBe(readers[2])
+      expect(second.readers![1]).toBe(readers[0])
+      expect(log).toEqual(["open a", "open b", "open c"])
+      first.release()
+      second.release()
+      await cache.close()
+    })
+
+    it("are opened all, also if one of them fails", async () => {
+      const { open } = fakeShards()
+      const cache = createShardCache({ maxOpen: 3 })
+      const openPlace = (place: number) =>
+        place === 1 ? Promise.reject(new Error("no such shard")) : open(`${place}`)()
+      const held = cache.hold(["a", "b", "c"], openPlace) as HeldShards
+      const outcomes = await Promise.allSettled(held.openings)
+      expect(outcomes.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"])
+      expect(held.readers).toBeUndefined()
+      held.release()
+      expect(cache.open).toBe(2)
+    })
+
+    it("are more than may be open: an error of the program", () => {
+      const cache = createShardCache({ maxOpen: 1 })
+      expect(() => cache.hold(["a", "b"], async () => Promise.reject())).toThrow("2 shards do not fit 1")
+    })
+
+    it("wait for places together, holding none, and keep those of them that are idle", async () => {
+      const { log, open } = fakeShards()
+      const cache = createShardCache({ maxOpen: 3 })
+      for (const key of ["c", "b"]) await cache.use(key, open(key), search)
+      const a = held()
+      const user = cache.use("a", open("a"), a.work)
+      await settled()
+      const wanted = openAll(open, ["c", "d", "e"])
+      const three = cache.hold(wanted.keys, wanted.open) as Promise<HeldShards>
+      await settled()
+      // One place is free when b is closed, which is not enough; c, which is older, is needed.
+      expect(log).toEqual(["open c", "open b", "open a", "close b"])
+      expect(cache.waiting).toBe(2)
+      a.finish()
+      await user
+      const got = await three
+      await Promise.all(got.openings)
+      expect(log.slice(4)).toEqual(["close a", "open d", "open e"])
+      got.release()
+      await cache.close()
+    })
+
+    it("do not wait for each other's places for ever", async () => {
+      const { open } = fakeShards()
+      const cache = createShardCache({ maxOpen: 4, waitMs: 60_000 })
+      let answered = 0
+      await Promise.all(
+        Array.from({ length: 40 }, async (_, n) => {
+          const keys = Array.from({ length: 3 }, (_, i) => `${(n * 3 + i) % 10}`)
+          const { open: openPlace } = openAll(open, keys)
+          const got = await cache.hold(keys, openPlace)
+          await Promise.all(got.openings)
+          await settled()
+          answered++
+          got.release()
+        }),
+      )
+      expect(answered).toBe(40)
+      await cache.close()
+    })
+  })
 
   it("forgets an open that failed", async () => {
     const { log, open } = fakeShards()
