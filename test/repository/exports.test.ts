@@ -101,14 +101,9 @@ const own = [...modules].filter(
 const ONLY_TESTED = ["src/vectors/kernel.ts: nearestPoints", "src/vectors/kernel.ts: scoreMatrix"]
 
 /** Pages of a shard's database: the next commits of builds and readers use them. */
-const PAGES = [
-  "rows.ts: openRows",
-  "rows.ts: readRecords",
-  "rows.ts: vectorRanges",
-  "rows.ts: vectorsFrom",
-  "table.ts: decodePageTable",
-  "walk.ts: pageTable",
-].map((name) => `src/shards/sqlite-vec/pages/${name}`)
+const PAGES = ["rows.ts: readRecords", "rows.ts: vectorRanges", "rows.ts: vectorsFrom"].map(
+  (name) => `src/shards/sqlite-vec/pages/${name}`,
+)
 
 /** The door for strategies that are not ours. */
 const OFFERED = ["src/sharding/registry.ts: strategyTypes", "src/sharding/registry.ts: registerStrategy"]

@@ -16,6 +16,7 @@ import {
 } from "../../vectors/cells/file.js"
 import { type ShardCells, shardCells } from "../../vectors/cells/shard.js"
 import type { ShardRows, ShardSpec } from "../backend.js"
+import { provenPageTable } from "./pages/prove.js"
 import { CELLS_FILE } from "./schema.js"
 
 /** Length of the checksum that says which codebook codes were made with. */
@@ -46,7 +47,7 @@ export function encodeShardCells(
     coded,
     home: inOrder(rows.home, order),
     ranks: order,
-    database: { ...sumsOf(database), pages: new Uint8Array(0) },
+    database: { ...sumsOf(database), pages: provenPageTable(database, rows, spec.dim, order) },
   })
 }
 
@@ -94,21 +95,26 @@ export interface PlacedCells extends CellsFile {
  */
 export function readCells(
   file: string,
-  { dim, codes }: ShardSpec,
+  spec: ShardSpec,
   database: { readonly rows: number; readonly bytes: number },
 ): PlacedCells {
   const path = join(dirname(file), CELLS_FILE)
-  const bytes = readWhole(path)
-  const cells = decodeCells(bytes, path)
+  const cells = placeCells(readWhole(path), path, spec)
   const misfit = (what: string): Error => corrupt(`${path} ${what}`, { file: path })
-  if (cells.rows !== database.rows || cells.dim !== dim) {
-    throw misfit(
-      `has cells of ${cells.rows} rows of ${cells.dim} dimensions, expected ${database.rows} of ${dim}`,
-    )
+  if (cells.rows !== database.rows) {
+    throw misfit(`has cells of ${cells.rows} rows, expected ${database.rows}`)
   }
   if (cells.database.bytes !== database.bytes) {
     throw misfit(`is for a database of ${cells.database.bytes} bytes, got ${database.bytes}`)
   }
+  return cells
+}
+
+/** As {@link readCells}, from the content of the file `path`, whatever database that is for. */
+export function placeCells(bytes: Uint8Array, path: string, { dim, codes }: ShardSpec): PlacedCells {
+  const cells = decodeCells(bytes, path)
+  const misfit = (what: string): Error => corrupt(`${path} ${what}`, { file: path })
+  if (cells.dim !== dim) throw misfit(`has cells of ${cells.dim} dimensions, expected ${dim}`)
   if (codes !== undefined && cells.coded !== undefined) {
     checkCodes(cells, codes.codebook.space, codes.codebook.books, path)
     if (!Buffer.from(cells.codebook).equals(codes.sha256)) {

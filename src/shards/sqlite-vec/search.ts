@@ -216,7 +216,10 @@ interface CheckedRecord {
   readonly payload: string | null
 }
 
-function readRecord(shard: SearchedShard, row: number): CheckedRecord {
+/** What gives records by row. */
+type RecordSource = Pick<SearchedShard, "file" | "spec" | "readRecord">
+
+function readRecord(shard: RecordSource, row: number): CheckedRecord {
   const { spec } = shard
   const record = shard.readRecord(row)
   const misfit = (what: string, value: unknown): Error =>
@@ -243,7 +246,7 @@ function toColumns(fieldCount: number, records: readonly CheckedRecord[]): Store
 }
 
 /** The records of these rows, apart from their vectors. */
-export function readColumns(shard: SearchedShard, rows: readonly number[]): StoredColumns {
+export function readColumns(shard: RecordSource, rows: readonly number[]): StoredColumns {
   return toColumns(
     shard.spec.fields.length,
     rows.map((row) => readRecord(shard, row)),
