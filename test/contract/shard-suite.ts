@@ -808,7 +808,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
       it("whose source has no local copy is opened from ranges, or fails for want of one, as its traits say", async () => {
         const { dir, spec, index } = await sample()
         const noCopy = new Error("there is no local copy")
-        const source = { ...localDirectory(dir), localDir: () => Promise.reject(noCopy) }
+        const source = { ...localDirectory(dir), isLocal: false, localDir: () => Promise.reject(noCopy) }
         const opening = pool.open(source, spec, index)
         if (backend.traits.ranges) await (await opening).close()
         else await expect(opening).rejects.toBe(noCopy)

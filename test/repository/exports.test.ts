@@ -100,11 +100,6 @@ const own = [...modules].filter(
 /** What only tests of the compiled kernel ask it for: margins and scores, which its other answers are made of. */
 const ONLY_TESTED = ["src/vectors/kernel.ts: nearestPoints", "src/vectors/kernel.ts: scoreMatrix"]
 
-/** Pages of a shard's database: the next commits of builds and readers use them. */
-const PAGES = ["rows.ts: readRecords", "rows.ts: vectorRanges", "rows.ts: vectorsFrom"].map(
-  (name) => `src/shards/sqlite-vec/pages/${name}`,
-)
-
 /** The door for strategies that are not ours. */
 const OFFERED = ["src/sharding/registry.ts: strategyTypes", "src/sharding/registry.ts: registerStrategy"]
 
@@ -129,7 +124,7 @@ describe("exports", () => {
         .filter((name) => identifiers.get(name) === 1)
         .filter((name) => usersOf(path, name).every((user) => user.startsWith("test/")))
         .map((name) => `${path}: ${name}`)
-        .filter((name) => ![...ONLY_TESTED, ...PAGES, ...OFFERED, ...LOADED].includes(name)),
+        .filter((name) => ![...ONLY_TESTED, ...OFFERED, ...LOADED].includes(name)),
     )
     expect(dead).toEqual([])
   })

@@ -214,6 +214,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   async function openRanged(
     entry: SnapshotShard,
     open: (source: ShardSource) => Promise<ShardReader>,
+    onRanges: (() => void) | undefined,
   ): Promise<OpenedShard> {
     const content = rangesOf(entry)
     const { claim, cache } = (await claimContent(content)) ?? (await addContent(content, async () => {}))
@@ -247,7 +248,10 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
       await cache.leave(content)
     }
     try {
-      return releasing(await open(files.source), release)
+      const reader = await open(files.source)
+      // Some shards take a copy all the same.
+      if (copies.length === 0) onRanges?.()
+      return releasing(reader, release)
     } catch (error) {
       await release()
       throw error
@@ -281,8 +285,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
       const found = ranges && isRanged(entry) ? await claimContent(contentOf(entry)) : undefined
       if (ranges && isRanged(entry) && found === undefined) {
         throwIfAborted(signal)
-        onRanges?.()
-        return openRanged(entry, open)
+        return openRanged(entry, open, onRanges)
       }
       const claim = found?.claim ?? (await obtain(entry, signal)).claim
       try {

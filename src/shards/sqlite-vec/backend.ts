@@ -5,6 +5,7 @@ import { resolveIndexOptions } from "../options.js"
 import { buildShard } from "./build.js"
 import { loadSqlite, loadSqliteVec } from "./packages.js"
 import { createPool } from "./pool.js"
+import { withRanges } from "./ranged/pool.js"
 import { CELLS, CELLS_FILE, DIM_MAX, shardFile, VERSION_BY_CELL } from "./schema.js"
 
 /**
@@ -13,7 +14,7 @@ import { CELLS, CELLS_FILE, DIM_MAX, shardFile, VERSION_BY_CELL } from "./schema
  */
 export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
   name: "sqlite-vec",
-  traits: { exact: true, filters: false, text: false, ranges: false },
+  traits: { exact: true, filters: false, text: false, ranges: true },
   limits: { dim: DIM_MAX },
   figures: {
     vectorCopies: 1,
@@ -37,5 +38,5 @@ export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
     resolveIndexOptions("sqlite-vec", {}, options)
     return buildShard(rows, dir, spec)
   },
-  createPool,
+  createPool: (options) => withRanges(createPool(options)),
 }

@@ -12,7 +12,7 @@ export const FILE = "shard.db"
 export const opener: ShardOpener = {
   name: sqliteVecBackend.name,
   module: import.meta.url,
-  traits: sqliteVecBackend.traits,
+  traits: { ...sqliteVecBackend.traits, ranges: false },
   assertInstalled: (purpose) => sqliteVecBackend.assertInstalled(purpose),
   createPool: (options) =>
     createPool(options, {
