@@ -124,7 +124,7 @@ async function makeForeignRoot(backend: BackendName): Promise<ReaderRoot> {
   }
 }
 
-for (const backend of ["sqlite-vec", "lancedb"] as const) {
+for (const backend of ALL ? (["sqlite-vec", "lancedb"] as const) : (["sqlite-vec"] as const)) {
   describeReader(`${backend} in the format of shardyfusion`, {
     makeRoot: () => makeForeignRoot(backend),
     lacks: ["fields", "locator", "measured recall"],

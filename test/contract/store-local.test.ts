@@ -17,6 +17,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { openLocalStore } from "../../src/storage/local.js"
+import { ALL } from "../support/scope.js"
 import { bytes, keysOf, range, storeContract, tagOf, text } from "./store-suite.js"
 
 let base: string
@@ -141,8 +142,8 @@ describe("local store", () => {
       const path = join(base, `one-version-${reads++}`)
       const info = await store.getFile("key", path)
       const { body } = (await openLocalStore(base).get(`one-version-${reads - 1}`))!
-      expect(new Set(object?.body).size).toBe(1)
-      expect(new Set(body).size).toBe(1)
+      for (const read of [object!.body, body])
+        expect(versions.some((version) => Buffer.compare(version, read) === 0)).toBe(true)
       expect(info?.size).toBe(4_000_000)
       await rm(path)
     }
@@ -243,7 +244,7 @@ describe("local store, between processes", () => {
     expect(text((await store.get("counter"))?.body)).toBe(String(4 * increments))
   })
 
-  it("goes on after processes were killed at any moment, the lock's holder included", async () => {
+  it.runIf(ALL)("goes on after processes were killed at any moment, the lock's holder included", async () => {
     const root = newRoot()
     const store = openLocalStore(root)
     await store.put("counter", bytes("0"))

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { run } from "../../cli/run.js"
 import { buildSnapshot, openSnapshot, openSource, type VectorRecord } from "../../src/index.js"
+import { ALL } from "../support/scope.js"
 import { captureIo } from "../unit/cli/capture.js"
 import { runSql } from "../unit/sources/helpers.js"
 
@@ -47,16 +48,19 @@ describe("vecsnap build rows.parquet --to ./snap", () => {
     expect(hit).toMatchObject({ id: "r7", payload: { title: "title 7" } })
   })
 
-  it("builds as it says: with these flags it chooses nothing, and the shards are the same", async () => {
-    const first = await vecsnap("build", path("rows.parquet"), "--to", path("same"), "--json")
-    const flags = /settings: (.*)/.exec(first.err)![1]!.split(" ")
-    const second = await vecsnap("build", path("rows.parquet"), "--to", path("same"), "--json", ...flags)
-    expect(second.err).not.toContain("settings: ")
-    const [one, two] = [JSON.parse(first.out), JSON.parse(second.out)]
-    expect(two.shards).toEqual({ ...one.shards, reused: one.shards.total })
-  })
+  it.runIf(ALL)(
+    "builds as it says: with these flags it chooses nothing, and the shards are the same",
+    async () => {
+      const first = await vecsnap("build", path("rows.parquet"), "--to", path("same"), "--json")
+      const flags = /settings: (.*)/.exec(first.err)![1]!.split(" ")
+      const second = await vecsnap("build", path("rows.parquet"), "--to", path("same"), "--json", ...flags)
+      expect(second.err).not.toContain("settings: ")
+      const [one, two] = [JSON.parse(first.out), JSON.parse(second.out)]
+      expect(two.shards).toEqual({ ...one.shards, reused: one.shards.total })
+    },
+  )
 
-  it("keeps what is named", async () => {
+  it.runIf(ALL)("keeps what is named", async () => {
     const named = ["--shards", "3", "--metric", "l2", "--payload-columns", ""]
     const { code, err } = await vecsnap("build", path("rows.parquet"), "--to", path("named"), ...named)
     expect(code).toBe(0)

@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest"
 import { BACKEND_NAMES, buildSnapshot, openSnapshot, openStore } from "../../src/index.js"
 import { testKey } from "../support/keys.js"
 import { makeRecords } from "../support/records.js"
+import { ALL } from "../support/scope.js"
 import { withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(60, { dim: 4, shards: 2 }).map(({ id, vector, shard }) => ({
@@ -20,7 +21,7 @@ async function filesBelow(dir: string): Promise<string[]> {
   return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name))
 }
 
-describe.each(BACKEND_NAMES)("%s", (backend) => {
+describe.each(ALL ? BACKEND_NAMES : BACKEND_NAMES.slice(0, 1))("%s", (backend) => {
   const build = (to: string) =>
     buildSnapshot(RECORDS, { to, backend, sharding: { strategy: "explicit", shards: 2 } })
 

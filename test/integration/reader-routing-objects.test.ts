@@ -10,6 +10,7 @@ import {
 } from "../../src/index.js"
 import { type S3Server, startS3Server } from "../servers/s3-server.js"
 import { makeRecords } from "../support/records.js"
+import { ALL } from "../support/scope.js"
 import { withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(80, { dim: 8 }).map(({ id, vector }) => ({ id, vector }))
@@ -108,7 +109,8 @@ describe.each<[string, ShardingOptions]>([
   ["centroids.npy", { strategy: "cluster", shards: 4 }],
   ["hyperplanes.npy", { strategy: "lsh", shards: 4 }],
 ])("the routing object %s", (file, sharding) => {
-  it.each(DAMAGES)(
+  // Both go the same way: of the second, what is missing has to do for all that is wrong.
+  it.each(ALL || file === "centroids.npy" ? DAMAGES : DAMAGES.slice(0, 1))(
     "$what: open and refresh say so without trying again, and refresh keeps the old snapshot",
     ({ damage, tag, status }) =>
       withRoot(sharding, file, async ({ open, publish, direct, statusesOf }) => {
@@ -140,51 +142,60 @@ describe.each<[string, ShardingOptions]>([
       }),
   )
 
-  it("answered with 500: opening takes as many requests as it takes, or gives up as configured", () =>
-    withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
-      const { run, key } = await publish()
-      server.fault(readsOf(key), { do: "status", status: 500 }, ATTEMPTS - 1)
-      await using reader = await open()
-      expect(reader.snapshot.run).toBe(run)
-      expect(statusesOf(key)).toEqual([500, 500, 200])
-      server.fault(readsOf(key), { do: "status", status: 500 }, 100)
-      for (const attempts of [1, ATTEMPTS]) {
-        const expected = { tag: "Unavailable", message: expect.stringContaining(key) }
-        await expect(open(attempts)).rejects.toMatchObject(expected)
-        expect(statusesOf(key)).toEqual(Array(attempts).fill(500))
-      }
-    }))
-
-  it("on a connection that ends too early: is asked for again, if that is configured", () =>
-    withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
-      const { run, key } = await publish()
-      for (const fault of ["short-body", "cut-body", "reset-before", "reset-after"] as const) {
-        server.fault(readsOf(key), { do: fault })
+  it.runIf(ALL || file === "centroids.npy")(
+    "answered with 500: opening takes as many requests as it takes, or gives up as configured",
+    () =>
+      withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
+        const { run, key } = await publish()
+        server.fault(readsOf(key), { do: "status", status: 500 }, ATTEMPTS - 1)
         await using reader = await open()
-        expect(reader.snapshot.run, fault).toBe(run)
-        expect(statusesOf(key), fault).toHaveLength(2)
-        server.fault(readsOf(key), { do: fault })
-        await expect(open(1), fault).rejects.toMatchObject({ tag: "Unavailable" })
-        expect(statusesOf(key), fault).toHaveLength(1)
-      }
-    }))
+        expect(reader.snapshot.run).toBe(run)
+        expect(statusesOf(key)).toEqual([500, 500, 200])
+        server.fault(readsOf(key), { do: "status", status: 500 }, 100)
+        for (const attempts of [1, ATTEMPTS]) {
+          const expected = { tag: "Unavailable", message: expect.stringContaining(key) }
+          await expect(open(attempts)).rejects.toMatchObject(expected)
+          expect(statusesOf(key)).toEqual(Array(attempts).fill(500))
+        }
+      }),
+  )
 
-  it("answered with 500 during a refresh: the refresh takes as many requests, or keeps the old snapshot", () =>
-    withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
-      const first = await publish()
-      await using reader = await open()
-      const second = await publish()
-      server.fault(readsOf(second.key), { do: "status", status: 500 }, ATTEMPTS)
-      await expect(reader.refresh()).rejects.toMatchObject({
-        tag: "Unavailable",
-        message: expect.stringContaining(second.key),
-        details: { attempts: ATTEMPTS },
-      })
-      expect(statusesOf(second.key)).toEqual([500, 500, 500])
-      expect((await reader.search(QUERY)).snapshot).toBe(first.run)
+  it.runIf(ALL || file === "centroids.npy")(
+    "on a connection that ends too early: is asked for again, if that is configured",
+    () =>
+      withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
+        const { run, key } = await publish()
+        for (const fault of ["short-body", "cut-body", "reset-before", "reset-after"] as const) {
+          server.fault(readsOf(key), { do: fault })
+          await using reader = await open()
+          expect(reader.snapshot.run, fault).toBe(run)
+          expect(statusesOf(key), fault).toHaveLength(2)
+          server.fault(readsOf(key), { do: fault })
+          await expect(open(1), fault).rejects.toMatchObject({ tag: "Unavailable" })
+          expect(statusesOf(key), fault).toHaveLength(1)
+        }
+      }),
+  )
 
-      server.fault(readsOf(second.key), { do: "status", status: 500 }, ATTEMPTS - 1)
-      expect(await reader.refresh()).toMatchObject({ changed: true, to: second.run })
-      expect(statusesOf(second.key)).toEqual([500, 500, 200])
-    }))
+  it.runIf(ALL || file === "centroids.npy")(
+    "answered with 500 during a refresh: the refresh takes as many requests, or keeps the old snapshot",
+    () =>
+      withRoot(sharding, file, async ({ open, publish, statusesOf, readsOf }) => {
+        const first = await publish()
+        await using reader = await open()
+        const second = await publish()
+        server.fault(readsOf(second.key), { do: "status", status: 500 }, ATTEMPTS)
+        await expect(reader.refresh()).rejects.toMatchObject({
+          tag: "Unavailable",
+          message: expect.stringContaining(second.key),
+          details: { attempts: ATTEMPTS },
+        })
+        expect(statusesOf(second.key)).toEqual([500, 500, 500])
+        expect((await reader.search(QUERY)).snapshot).toBe(first.run)
+
+        server.fault(readsOf(second.key), { do: "status", status: 500 }, ATTEMPTS - 1)
+        expect(await reader.refresh()).toMatchObject({ changed: true, to: second.run })
+        expect(statusesOf(second.key)).toEqual([500, 500, 200])
+      }),
+  )
 })

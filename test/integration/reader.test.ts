@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { type BuildOptions, buildSnapshot, openSnapshot, openStore, type Reader } from "../../src/index.js"
 import { FIELDS, makeRecords } from "../support/records.js"
+import { ALL } from "../support/scope.js"
 import { withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(200, { dim: 8 })
@@ -139,7 +140,7 @@ describe("a reader", () => {
       expect(reader.stats().openShards).toBe(3)
     }))
 
-  it("answers every search from one snapshot while others are published", () =>
+  it.runIf(ALL)("answers every search from one snapshot while others are published", () =>
     withSnapshot(async ({ to, cacheDir, build }) => {
       await using reader = await openSnapshot(to, { cacheDir, maxOpenShards: 3 })
       const runs = new Set([reader.snapshot.run])
@@ -161,7 +162,8 @@ describe("a reader", () => {
       }
       publishing = false
       expect(Math.min(...(await Promise.all(searchers)))).toBeGreaterThan(0)
-    }))
+    }),
+  )
 
   it("keeps the old snapshot when a refresh fails, and refreshes later", () =>
     withSnapshot(async ({ to, cacheDir, build }) => {

@@ -11,6 +11,7 @@ import {
   openSnapshot,
   type VectorRecord,
 } from "../../src/index.js"
+import { ALL } from "../support/scope.js"
 import { s3Root } from "../support/stores.js"
 
 let dir: string
@@ -41,7 +42,7 @@ const IDS: Record<string, { given: readonly Id[]; back: readonly Id[]; other: Id
   },
 }
 
-describe.each(BACKEND_NAMES)("%s, through a store", (backend) => {
+describe.each(ALL ? BACKEND_NAMES : BACKEND_NAMES.slice(0, 1))("%s, through a store", (backend) => {
   it.each(Object.entries(IDS))(
     "gives back %s as they were, from get and search",
     async (_, { given, back, other }) => {

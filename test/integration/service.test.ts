@@ -11,6 +11,7 @@ import { buildSnapshot, type StoreOptions } from "../../src/index.js"
 import { cliEnvironment } from "../support/cli.js"
 import { fromRoot } from "../support/paths.js"
 import { FIELDS, makeRecords } from "../support/records.js"
+import { ALL } from "../support/scope.js"
 import { s3Root, withTempDir } from "../support/stores.js"
 
 const RECORDS = makeRecords(80, { dim: 8 })
@@ -137,7 +138,7 @@ it("the example service answers, is scraped, follows a new snapshot and ends, wi
     })
   }))
 
-it("a fault of the machine is no fault of the caller: 503 without paths, then unhealthy", () =>
+it.runIf(ALL)("a fault of the machine is no fault of the caller: 503 without paths, then unhealthy", () =>
   withTempDir(async (dir) => {
     const { url, store } = s3Root("service")
     await publish(url, "only", store)
@@ -152,9 +153,10 @@ it("a fault of the machine is no fault of the caller: 503 without paths, then un
       expect([health.status, JSON.parse(said)]).toMatchObject([503, { status: "unhealthy" }])
       expect(said).not.toContain(dir)
     })
-  }))
+  }),
+)
 
-it("a terminal that is closed ends the example service in order", () =>
+it.runIf(ALL)("a terminal that is closed ends the example service in order", () =>
   withTempDir(async (dir) => {
     const root = `${dir}/root`
     await publish(root, "only")
@@ -165,9 +167,10 @@ it("a terminal that is closed ends the example service in order", () =>
       child.kill("SIGHUP")
       expect(await exited).toEqual([0, null])
     })
-  }))
+  }),
+)
 
-it("a request that the example service has begun to read is answered after SIGTERM", () =>
+it.runIf(ALL)("a request that the example service has begun to read is answered after SIGTERM", () =>
   withTempDir(async (dir) => {
     const root = `${dir}/root`
     await publish(root, "only")
@@ -202,4 +205,5 @@ it("a request that the example service has begun to read is answered after SIGTE
       expect(await exited).toEqual([0, null])
       expect(lines.at(-1)).toBe("closed")
     })
-  }))
+  }),
+)
