@@ -105,6 +105,29 @@ test.each(["sqlite-lsh-cosine", "lance-cluster-cosine-pq"] as const)(
   },
 )
 
+test("a root none of whose shards is there cannot be opened, since nothing tells its backend", async () => {
+  const store = await storedFixture("sqlite-lsh-cosine")
+  await store.delete((await keysOf(store)).filter((key) => key.startsWith("shards/")))
+  await expect(open(store)).rejects.toMatchObject({
+    tag: "NotFound",
+    message: expect.stringMatching(/has no shard of .*: neither .*\/shard\.db nor .*\/vector_index\.lance/),
+  })
+  await change(store, `UPDATE build_meta SET custom = json_set(custom, '$.vector.backend', 'faiss')`)
+  await expect(open(store)).rejects.toMatchObject({
+    tag: "Unsupported",
+    message: expect.stringContaining('custom.vector.backend is "faiss"'),
+  })
+})
+
+test("a snapshot without rows answers nothing, and is no error", async () => {
+  const store = await storedFixture("sqlite-lsh-cosine")
+  await change(store, "DELETE FROM shards")
+  await using reader = await open(store)
+  const { vector } = loadFixture("sqlite-lsh-cosine").queries.queries[0]!
+  expect(reader.snapshot.rows).toBe(0)
+  expect((await reader.search(vector)).hits).toEqual([])
+})
+
 test("a manifest that says another metric than the shards routes by that, and searches by theirs", async () => {
   const store = await storedFixture("sqlite-lsh-cosine")
   await change(store, `UPDATE build_meta SET custom = replace(custom, '"cosine"', '"l2"')`)

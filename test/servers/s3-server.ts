@@ -92,6 +92,8 @@ export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Se
   })
   // A client that stops in the middle of a request must not keep a test waiting, nor a slow one be cut off.
   server.requestTimeout = 0
+  // Nor is a connection ended at the moment when it is used again, as happens after Node's five seconds.
+  server.keepAliveTimeout = 600_000
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject)
     server.listen(0, "127.0.0.1", resolve)
