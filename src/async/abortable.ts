@@ -25,8 +25,11 @@ export function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined):
   })
 }
 
-/** Calls `callback` when the signal fires. Returns a function that takes this back. */
-function onAbort(signal: AbortSignal, callback: () => void): () => void {
+/**
+ * Calls `callback` when the signal fires. Returns a function that takes this back. A signal has one listener,
+ * however many callbacks.
+ */
+export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   const known = waitingFor.get(signal)
   const callbacks = known ?? new Set()
   callbacks.add(callback)

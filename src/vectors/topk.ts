@@ -158,45 +158,18 @@ export function mergeTopK<Hit extends { readonly id: Id; readonly distance: numb
   k: number,
 ): MergedHit<Hit>[] {
   assertK(k)
-  // A heap of the lists that are not used up, the one with the best next hit on top.
-  const heap = lists.filter(({ hits }) => hits.length > 0).map((list) => ({ ...list, next: 0 }))
-  type Cursor = (typeof heap)[number]
-  const isBefore = (a: Cursor, b: Cursor): boolean => {
-    const hitA = a.hits[a.next]!
-    const hitB = b.hits[b.next]!
-    const order = hitA.distance - hitB.distance || a.shard - b.shard || compareIds(hitA.id, hitB.id)
-    return order < 0
-  }
-  const siftDown = (start: number): void => {
-    let place = start
-    for (;;) {
-      let best = place
-      for (const child of [2 * place + 1, 2 * place + 2]) {
-        if (child < heap.length && isBefore(heap[child]!, heap[best]!)) best = child
-      }
-      if (best === place) return
-      const moved = heap[place]!
-      heap[place] = heap[best]!
-      heap[best] = moved
-      place = best
-    }
-  }
-  for (let place = (heap.length >> 1) - 1; place >= 0; place--) siftDown(place)
-
-  const merged: MergedHit<Hit>[] = []
+  // Few hits beyond k: shards that are asked together leave out what cannot be among the nearest. Where there
+  // are more, the sort finds lists that are sorted, and merges them.
+  const all: MergedHit<Hit>[] = []
+  for (const { shard, hits } of lists) for (const hit of hits) all.push({ shard, hit })
+  all.sort((a, b) => a.hit.distance - b.hit.distance || a.shard - b.shard || compareIds(a.hit.id, b.hit.id))
   const seen = new Set<Id>()
-  while (heap.length > 0 && merged.length < k) {
-    const top = heap[0]!
-    const hit = top.hits[top.next++]!
-    if (!seen.has(hit.id)) {
-      seen.add(hit.id)
-      merged.push({ shard: top.shard, hit })
-    }
-    if (top.next === top.hits.length) {
-      const last = heap.pop()!
-      if (heap.length > 0) heap[0] = last
-    }
-    siftDown(0)
+  const merged: MergedHit<Hit>[] = []
+  for (const each of all) {
+    if (merged.length === k) break
+    if (seen.has(each.hit.id)) continue
+    seen.add(each.hit.id)
+    merged.push(each)
   }
   return merged
 }

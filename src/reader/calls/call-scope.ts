@@ -3,12 +3,13 @@
  * signal.
  */
 import { setMaxListeners } from "node:events"
+import { onAbort } from "../../async/abortable.js"
 import { aborted, assertMilliseconds, closed, isVecsnapError, type VecsnapError } from "../../errors.js"
 import { asTagged } from "../../storage/system-fault.js"
 
 export interface CallScope {
   /**
-   * Fires when the call is to stop, and also when it has ended, so that nothing it began goes on for nobody.
+   * Fires when the call is to stop, and also when it has failed, so that nothing it began goes on for nobody.
    */
   readonly signal: AbortSignal
   /**
@@ -16,8 +17,11 @@ export interface CallScope {
    * system gets a tag.
    */
   explain(error: unknown): unknown
-  /** To be called when the call has ended, whatever its result. */
-  end(): void
+  /**
+   * To be called when the call has ended, whatever its result. If it is `complete`, all that it began has
+   * ended as well, so that there is nothing to stop: a signal that fires costs as much as a small search.
+   */
+  end(complete?: boolean): void
 }
 
 export interface CallBounds {
@@ -47,9 +51,8 @@ export function createCallScope({
 }: CallBounds): CallScope {
   if (timeoutMs !== undefined) assertMilliseconds(option, timeoutMs)
   const controller = new AbortController()
-  // Many shards at a time rightly wait for one signal, and many calls for the caller's; Node would print a
-  // warning.
-  for (const one of [controller.signal, signal, closing]) if (one !== undefined) setMaxListeners(0, one)
+  // Many shards at a time rightly wait for one signal; Node would print a warning.
+  setMaxListeners(0, controller.signal)
 
   let verdict: VecsnapError | undefined
   const stop = (why: VecsnapError | undefined, reason: unknown) => {
@@ -66,19 +69,19 @@ export function createCallScope({
     stop(late, late)
   }
   if (signal?.aborted) onSignal()
-  signal?.addEventListener("abort", onSignal, { once: true })
-  closing.addEventListener("abort", onClosing, { once: true })
+  const forgetSignal = signal && onAbort(signal, onSignal)
+  const forgetClosing = onAbort(closing, onClosing)
   const timer = timeoutMs === undefined ? undefined : setTimeout(onTimeout, timeoutMs)
 
   return {
     signal: controller.signal,
     explain: (error) =>
       verdict !== undefined && isVecsnapError(error, "Aborted") ? verdict : asTagged(error, `a ${what}`),
-    end() {
+    end(complete = false) {
       clearTimeout(timer)
-      signal?.removeEventListener("abort", onSignal)
-      closing.removeEventListener("abort", onClosing)
-      stop(undefined, ENDED)
+      forgetSignal?.()
+      forgetClosing()
+      if (!complete) stop(undefined, ENDED)
     },
   }
 }

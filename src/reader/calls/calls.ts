@@ -68,19 +68,22 @@ export class Calls {
 
   /**
    * Runs `work` at once, until the caller, the time limit or the end of the calls ends it; {@link end} waits
-   * for it.
+   * for it. What it has begun has ended when it resolves, not so when it rejects: the signal fires then.
    */
   async bounded<T>(what: string, bounds: CallBounds, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     this.assertOpen()
     const scope = createCallScope({ what, ...bounds, closing: this.#endOfCalls.signal })
     const running = work(scope.signal)
     this.#running.add(running)
+    let complete = false
     try {
-      return await running
+      const result = await running
+      complete = true
+      return result
     } catch (cause) {
       throw scope.explain(cause)
     } finally {
-      scope.end()
+      scope.end(complete)
       this.#running.delete(running)
     }
   }

@@ -21,7 +21,8 @@ export const SHARD_BOUNDS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 /** What a reader does for its caller, or by itself. */
 export type Operation = "search" | "get" | "open" | "download" | "refresh"
 /** Of a search: `partial` if a shard has failed and that was allowed. */
-export type SearchOutcome = "complete" | "partial" | "failed"
+export type SearchOutcome = (typeof SEARCH_OUTCOMES)[number]
+const SEARCH_OUTCOMES = ["complete", "partial", "failed"] as const
 export type RefreshOutcome = "changed" | "unchanged" | "failed"
 
 /** Is told what happens in a reader. Must not throw. */
@@ -103,9 +104,11 @@ export function createTelemetry(reader: object, root: string, gauges: () => Read
       try {
         results = await run("search", {}, async (span) => {
           const answer = await work()
-          span.setAttribute("vecsnap.queries", answer.length)
-          const asked = new Set(answer.flatMap(({ shards }) => shards.asked))
-          span.setAttribute("vecsnap.shards", asked.size)
+          if (span.isRecording()) {
+            span.setAttribute("vecsnap.queries", answer.length)
+            const asked = new Set(answer.flatMap(({ shards }) => shards.asked))
+            span.setAttribute("vecsnap.shards", asked.size)
+          }
           return answer
         })
         return results
@@ -219,9 +222,16 @@ function createOtelObserver(
   }
   meter.addBatchObservableCallback(observe, observables)
 
+  const ofOutcome = new Map(
+    SEARCH_OUTCOMES.map((outcome): [SearchOutcome, Attributes] => [
+      outcome,
+      { ...ofRoot, "vecsnap.outcome": outcome },
+    ]),
+  )
+
   return {
     searched(seconds, outcome, shards) {
-      duration.record(seconds, { ...ofRoot, "vecsnap.outcome": outcome })
+      duration.record(seconds, ofOutcome.get(outcome))
       for (const count of shards) searchShards.record(count, ofRoot)
     },
     shardOpened: () => opens.add(1, ofRoot),

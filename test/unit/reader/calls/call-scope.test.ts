@@ -38,6 +38,12 @@ describe("call scope", () => {
     scope.end()
     expect(scope.signal.aborted).toBe(true)
     for (const { signal } of [closing, user]) expect(getEventListeners(signal, "abort")).toEqual([])
+
+    const complete = createCallScope({ what: "search", signal: user.signal, closing: closing.signal })
+    complete.end(true)
+    user.abort()
+    expect(complete.signal.aborted).toBe(false)
+    for (const { signal } of [closing, user]) expect(getEventListeners(signal, "abort")).toEqual([])
   })
 
   it.each([0, -1, Number.NaN, 2 ** 31])("refuses timeoutMs %s", (timeoutMs) => {
