@@ -23,7 +23,11 @@ const KINDS = {
   S3: () => s3Root("readers"),
 } satisfies Record<string, (dir: string) => { readonly url: string; readonly store: StoreOptions }>
 
-async function makeRoot(backend: BackendName, kind: keyof typeof KINDS): Promise<ReaderRoot> {
+async function makeRoot(
+  backend: BackendName,
+  kind: keyof typeof KINDS,
+  fetch?: "ranges",
+): Promise<ReaderRoot> {
   const dir = await mkdtemp(join(tmpdir(), "vecsnap-readers-"))
   const { url, store } = KINDS[kind](dir)
   const objects = openStore(url, store)
@@ -48,7 +52,7 @@ async function makeRoot(backend: BackendName, kind: keyof typeof KINDS): Promise
       return run
     },
     open: (options) =>
-      openSnapshot(gate.store, { cacheDir: join(dir, `cache-${readers++}`), workers: 1, ...options }),
+      openSnapshot(gate.store, { cacheDir: join(dir, `cache-${readers++}`), workers: 1, fetch, ...options }),
     async damagePointer() {
       await objects.put(POINTER_KEY, Buffer.from("damaged"))
     },
@@ -141,3 +145,7 @@ const FEW = [
 
 for (const { backend, kind } of ALL ? EVERY : FEW)
   describeReader(`${backend} in ${kind}`, { makeRoot: () => makeRoot(backend, kind) })
+
+describeReader("sqlite-vec in memory, read in ranges", {
+  makeRoot: () => makeRoot("sqlite-vec", "memory", "ranges"),
+})

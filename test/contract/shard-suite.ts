@@ -42,6 +42,8 @@ export interface ShardSuite {
   readonly backend: BackendName
   readonly pool: PoolOptions
   readonly trust?: Trust
+  /** Whether shards are opened from sources that have no local copy before one is asked for. */
+  readonly isAway?: boolean
   /** Largest value of a vector that the backend takes. */
   readonly largest: number
   /** Shortest vector other than zero that the backend takes under cosine. */
@@ -58,6 +60,16 @@ const hitsOf = (answers: readonly ShardAnswer[]): (readonly ShardHit[])[] =>
 export function describeShards(title: string, suite: ShardSuite): void {
   const backend = backendByName(suite.backend)
 
+  function createPool(): ShardPool {
+    const made = createShardPool(backend, suite.pool, suite)
+    if (suite.isAway !== true) return made
+    return {
+      open: (source, ...facts) => made.open({ ...source, isLocal: false }, ...facts),
+      search: (shards, query) => made.search(shards, query),
+      close: () => made.close(),
+    }
+  }
+
   describe(title, () => {
     let root: string
     let pool: ShardPool
@@ -65,7 +77,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
     beforeAll(async () => {
       root = await mkdtemp(join(tmpdir(), "vecsnap-shards-"))
-      pool = createShardPool(backendByName(suite.backend), suite.pool, suite)
+      pool = createPool()
     })
 
     afterAll(async () => {
@@ -572,7 +584,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
       it("fails as a whole when it is aborted, and for shards of another pool", async () => {
         const shard = await build(noiseRows(20, 4), specOf(4))
-        const other = createShardPool(backendByName(suite.backend), suite.pool, suite)
+        const other = createPool()
         const [ours, theirs] = [await open(shard), await openShard(other, shard.dir, shard.spec, shard.index)]
         const controller = new AbortController()
         const query = prepareQuery(noise(4), 3, specOf(4), { signal: controller.signal })
@@ -603,7 +615,7 @@ export function describeShards(title: string, suite: ShardSuite): void {
 
       it("a closed pool opens nothing", async () => {
         const shard = await build(noiseRows(10, 2), specOf(2))
-        const other = createShardPool(backendByName(suite.backend), suite.pool, suite)
+        const other = createPool()
         const reader = await openShard(other, shard.dir, shard.spec, shard.index)
         await reader.close()
         await Promise.all([other.close(), other.close()])
@@ -753,7 +765,10 @@ export function describeShards(title: string, suite: ShardSuite): void {
           { ...spec, fields: [{ name: "n", type: "string" }] },
         ]
         for (const other of others) {
-          await expect(open({ ...shard, spec: other })).rejects.toMatchObject({
+          const opening = open({ ...shard, spec: other })
+          // One that is away is looked at when it comes.
+          const used = suite.isAway ? opening.then((one) => one.search(noise(other.dim), 1)) : opening
+          await expect(used).rejects.toMatchObject({
             tag: "Corrupt",
             message: expect.stringContaining(shard.dir),
           })

@@ -9,6 +9,7 @@ const LANCE = { backend: "lancedb", largest: 9e14, shortest: 1.1e-15 } as const
 
 describeShards("sqlite-vec, vectors in memory", { ...SQLITE, pool: { workers: 2 } })
 describeShards("sqlite-vec, vectors read from the file", { ...SQLITE, pool: { workers: 1, memoryBytes: 0 } })
+describeShards("sqlite-vec, away", { ...SQLITE, pool: { workers: 1 }, isAway: true })
 describeShards("lancedb", { ...LANCE, pool: {} })
 if (ALL) {
   describeShards("lancedb, nothing cached", { ...LANCE, pool: { memoryBytes: 0 } })

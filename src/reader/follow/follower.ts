@@ -52,7 +52,7 @@ export interface FollowerOptions {
 export class Follower {
   readonly #store: ObjectStore
   readonly #states: HeldStates
-  readonly #shards: Pick<OpenShards, "use">
+  readonly #shards: Pick<OpenShards, "prepare">
   readonly #options: FollowerOptions
   readonly pointer: KnownPointer
   readonly #closing = new AbortController()
@@ -63,7 +63,7 @@ export class Follower {
   constructor(
     store: ObjectStore,
     states: HeldStates,
-    shards: Pick<OpenShards, "use">,
+    shards: Pick<OpenShards, "prepare">,
     options: FollowerOptions,
   ) {
     this.#store = store
@@ -174,7 +174,7 @@ export class Follower {
     const scope = createCallScope({ what, timeoutMs: WARM_MS, closing: this.#closing.signal })
     const warmOne = async (shard: number) => {
       try {
-        await this.#shards.use(after, shard, async () => {}, scope.signal)
+        await this.#shards.prepare(after, shard, scope.signal)
       } catch (thrown) {
         const error = scope.explain(thrown)
         if (!isForTime(error)) {

@@ -67,6 +67,8 @@ export class OpenShards {
   /** Contents that were opened from ranges, and whether they are being downloaded meanwhile. */
   readonly #ranged = new Map<string, "once" | "fetching">()
   readonly #fetches = new Set<Promise<void>>()
+  /** Contents that are being opened ahead of time. */
+  readonly #prepared = new Set<string>()
   readonly #ending = new AbortController()
 
   constructor(store: ObjectStore, options: OpenShardsOptions) {
@@ -93,6 +95,20 @@ export class OpenShards {
     signal: AbortSignal | undefined,
   ): Promise<T> {
     return abortable(this.#useRepaired(state, shard, work, signal), signal)
+  }
+
+  /**
+   * Opens a shard that will be used soon, from a copy that is downloaded if need be: nobody waits for it, so
+   * that there is nothing to be gained by reading it in ranges.
+   */
+  async prepare(state: SnapshotState, shard: number, signal: AbortSignal | undefined): Promise<void> {
+    const content = state.contents.get(shard)!
+    this.#prepared.add(content)
+    try {
+      await this.use(state, shard, async () => {}, signal)
+    } finally {
+      this.#prepared.delete(content)
+    }
   }
 
   /**
@@ -332,7 +348,7 @@ export class OpenShards {
       () =>
         this.#files.openShard(entry, open, {
           signal: waiting,
-          ranges: opener.traits.ranges,
+          ranges: opener.traits.ranges && !this.#prepared.has(content),
           onRanges: () => this.#ranged.set(content, "once"),
         }),
       waiting,

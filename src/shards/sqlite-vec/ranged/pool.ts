@@ -2,7 +2,8 @@
  * A pool that opens shards from ranges of their files, where a source has no local copy, beside those that
  * another pool opens from files.
  */
-import { throwIfAborted } from "../../../errors.js"
+import { abortable } from "../../../async/abortable.js"
+import { closed, throwIfAborted } from "../../../errors.js"
 import type { IndexDescription, ShardAnswer, ShardPool, ShardReader, ShardSpec } from "../../backend.js"
 import type { ShardQuery } from "../../query.js"
 import type { ShardSource } from "../../source.js"
@@ -21,6 +22,7 @@ class RangedPool implements ShardPool {
   readonly #files: ShardPool
   readonly #candidates = new Candidates()
   readonly #own = new WeakSet<ShardReader>()
+  #isClosed = false
 
   constructor(files: ShardPool) {
     this.#files = files
@@ -34,6 +36,7 @@ class RangedPool implements ShardPool {
   ): Promise<ShardReader> {
     const openWhole = () => this.#files.open(source, spec, index, rows)
     if (source.isLocal || !isRanged(source) || index.kind !== CELLS) return openWhole()
+    if (this.#isClosed) throw closed("the shard pool is closed")
     const shard = await RangedShard.open(source, spec, rows)
     const reader = new RangedReader(
       shard,
@@ -46,36 +49,52 @@ class RangedPool implements ShardPool {
 
   async search(readers: readonly ShardReader[], query: ShardQuery): Promise<readonly ShardAnswer[]> {
     throwIfAborted(query.signal)
-    const answers = new Map<ShardReader, ShardAnswer>()
-    const ranged = readers.filter((reader) => this.#isOwn(reader)).filter((reader) => reader.codesFor(query))
-    await this.#searchRanged(ranged, query, answers)
-    // What is not answered yet is searched in files, once they are there.
-    const wholes = new Map<ShardReader, ShardReader>()
-    const fetch = async (reader: ShardReader): Promise<void> => {
-      if (answers.has(reader)) return
-      if (!this.#isOwn(reader)) wholes.set(reader, reader)
-      else {
-        await reader.whole().then(
-          (whole) => wholes.set(reader, whole),
-          (error: unknown) => answers.set(reader, { error }),
-        )
-      }
-    }
-    await Promise.all(readers.map(fetch))
-    const asked = readers.filter((reader) => wholes.has(reader))
-    const found =
-      asked.length === 0
-        ? []
-        : await this.#files.search(
-            asked.map((reader) => wholes.get(reader)!),
-            query,
-          )
-    for (const [i, reader] of asked.entries()) answers.set(reader, found[i]!)
+    const searching = this.#search(readers, query)
+    for (const reader of readers) if (this.#isOwn(reader)) reader.hold(searching)
+    const answers = await abortable(searching, query.signal)
     throwIfAborted(query.signal)
     return readers.map((reader) => answers.get(reader)!)
   }
 
+  async #search(
+    readers: readonly ShardReader[],
+    query: ShardQuery,
+  ): Promise<ReadonlyMap<ShardReader, ShardAnswer>> {
+    const answers = new Map<ShardReader, ShardAnswer>()
+    const own = readers.filter((reader) => this.#isOwn(reader))
+    for (const reader of own) {
+      const error = reader.closedError
+      if (error !== undefined) answers.set(reader, { error })
+    }
+    await this.#searchRanged(
+      own.filter((reader) => !answers.has(reader)),
+      query,
+      answers,
+    )
+    // What is not answered yet is searched in files, once they are there.
+    const wholes = new Map<ShardReader, ShardReader>()
+    const fetch = async (reader: ShardReader): Promise<void> => {
+      try {
+        wholes.set(reader, this.#isOwn(reader) ? await reader.whole() : reader)
+      } catch (error) {
+        answers.set(reader, { error })
+      }
+    }
+    await Promise.all(readers.filter((reader) => !answers.has(reader)).map(fetch))
+    const asked = [...wholes]
+    const found =
+      asked.length === 0
+        ? []
+        : await this.#files.search(
+            asked.map(([, whole]) => whole),
+            query,
+          )
+    for (const [i, [reader]] of asked.entries()) answers.set(reader, found[i]!)
+    return answers
+  }
+
   close(): Promise<void> {
+    this.#isClosed = true
     return this.#files.close()
   }
 
@@ -89,28 +108,13 @@ class RangedPool implements ShardPool {
     query: ShardQuery,
     answers: Map<ShardReader, ShardAnswer>,
   ): Promise<void> {
-    const codes = readers[0]?.codesFor(query)
+    const ranged = readers.filter((reader) => reader.codesFor(query) !== undefined)
+    const codes = ranged[0]?.codesFor(query)
     const { effort } = query
     if (codes === undefined || effort === undefined) return
-    const open: RangedReader[] = []
-    const search = async () => {
-      const shards = readers.map(({ shard }) => shard)
-      return searchRanged(shards, { query, effort, codes }, this.#candidates)
-    }
-    // Each of them waits for it before it is closed.
-    const running = search()
-    await Promise.all(
-      readers.map((reader) =>
-        reader
-          .run(() => running)
-          .then(
-            () => open.push(reader),
-            (error: unknown) => answers.set(reader, { error }),
-          ),
-      ),
-    )
-    const found = await running
+    const shards = ranged.map(({ shard }) => shard)
+    const found = await searchRanged(shards, { query, effort, codes }, this.#candidates)
     if (found === undefined) return
-    for (const [i, reader] of readers.entries()) if (open.includes(reader)) answers.set(reader, found[i]!)
+    for (const [i, reader] of ranged.entries()) answers.set(reader, found[i]!)
   }
 }

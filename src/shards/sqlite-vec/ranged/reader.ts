@@ -46,7 +46,7 @@ export class RangedReader implements ShardReader {
   /** The reader of the whole shard. */
   whole(): Promise<ShardReader> {
     if (this.#whole === undefined) {
-      const opening = this.run(this.#openWhole)
+      const opening = this.#openWhole()
       this.#whole = opening
       // Who asks next may have more luck.
       opening.catch(() => {
@@ -56,14 +56,16 @@ export class RangedReader implements ShardReader {
     return this.#whole
   }
 
-  /** Runs what must have ended before the reader is closed. */
-  run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#closing !== undefined) return Promise.reject(closed(`${this.shard.name} is closed`))
-    const running = work()
+  /** Once it is closed. */
+  get closedError(): Error | undefined {
+    return this.#closing && closed(`${this.shard.name} is closed`)
+  }
+
+  /** What must have ended before the reader is closed. */
+  hold(running: Promise<unknown>): void {
     this.#running.add(running)
     const ended = () => this.#running.delete(running)
     running.then(ended, ended)
-    return running
   }
 
   async search(query: ShardQuery): Promise<readonly ShardHit[]> {
@@ -73,25 +75,31 @@ export class RangedReader implements ShardReader {
   }
 
   get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
-    return this.run(async () => {
-      const stored = toStoredIds(ids, this.shard.spec)
-      if (this.#whole !== undefined || ids.length > IDS_MAX) return (await this.whole()).get(ids)
-      const positions = await this.shard.find(stored)
-      const found = positions.flatMap((position, place) =>
-        position === undefined ? [] : [{ position, place }],
-      )
-      const rows = await this.shard.rows(found.map(({ position }) => position))
-      const records = new Array<StoredRecord | undefined>(ids.length).fill(undefined)
-      const { dim } = this.shard.spec
-      for (const [i, { place }] of found.entries()) {
-        const view = viewRecord(rows, i, this.shard.spec, this.shard.name)
-        records[place] = { ...view, vector: rows.vectors.slice(i * dim, (i + 1) * dim) }
-      }
-      return records
-    })
+    const found = this.#get(ids)
+    this.hold(found)
+    return found
+  }
+
+  async #get(ids: readonly Id[]): Promise<readonly (StoredRecord | undefined)[]> {
+    if (this.closedError !== undefined) throw this.closedError
+    const stored = toStoredIds(ids, this.shard.spec)
+    if (this.#whole !== undefined || ids.length > IDS_MAX) return (await this.whole()).get(ids)
+    const positions = await this.shard.find(stored)
+    const found = positions.flatMap((position, place) =>
+      position === undefined ? [] : [{ position, place }],
+    )
+    const rows = await this.shard.rows(found.map(({ position }) => position))
+    const records = new Array<StoredRecord | undefined>(ids.length).fill(undefined)
+    const { dim } = this.shard.spec
+    for (const [i, { place }] of found.entries()) {
+      const view = viewRecord(rows, i, this.shard.spec, this.shard.name)
+      records[place] = { ...view, vector: rows.vectors.slice(i * dim, (i + 1) * dim) }
+    }
+    return records
   }
 
   async *records(): AsyncIterable<readonly StoredRecord[]> {
+    if (this.closedError !== undefined) throw this.closedError
     yield* (await this.whole()).records()
   }
 

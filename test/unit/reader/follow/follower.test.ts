@@ -42,10 +42,9 @@ function createFollower(options: Partial<FollowerOptions> = {}, openShard: OpenS
   events.on("refreshed", (facts) => void told.push(["refreshed", facts]))
   events.on("refresh-failed", (facts) => void told.push(["refresh-failed", facts]))
   const shards = {
-    use: async (
+    prepare: async (
       state: { readonly info: { readonly run: string } },
       shard: number,
-      _: unknown,
       signal?: AbortSignal,
     ) => {
       await openShard(state.info.run, shard, signal)
