@@ -20,6 +20,10 @@ interface CodedShard {
   readonly place: number
   readonly shard: WorkerShard
   readonly cells: NonNullable<WorkerShard["places"]["cells"]>
+  /** Numbers of its rows in the memory of its cells, where no two shards share one: from here on … */
+  readonly first: number
+  /** … up to here. */
+  readonly end: number
 }
 
 /** Candidates of all shards, in columns. */
@@ -29,9 +33,6 @@ interface Candidates {
   readonly shards: Uint32Array
   readonly positions: Uint32Array
 }
-
-/** Rows of a shard are numbered from here on; no two shards of a memory share a number. */
-const firstRow = ({ cells }: CodedShard): number => cells.ranksAt / 4
 
 /** A scan for a place in a memory, as long as that is where it was. */
 interface KnownScan {
@@ -61,13 +62,16 @@ export class CellSearch {
     { query, k, limits }: Pick<SearchRequest, "query" | "k" | "limits">,
     effort: CellEffort,
   ): FoundRows | undefined {
-    const coded = shards.flatMap((shard, place): CodedShard[] => {
+    const coded: CodedShard[] = []
+    for (const [place, shard] of shards.entries()) {
       const { cells } = shard.places
-      return cells === undefined ? [] : [{ place, shard, cells }]
-    })
+      if (cells === undefined) continue
+      const first = cells.ranksAt / 4
+      coded.push({ place, shard, cells, first, end: first + shard.rows })
+    }
     if (coded.length === 0 || this.#memory.arena(coded[0]!.cells.arena).cellKernel === undefined)
       return undefined
-    coded.sort((a, b) => a.cells.arena - b.cells.arena || firstRow(a) - firstRow(b))
+    coded.sort((a, b) => a.cells.arena - b.cells.arena || a.first - b.first)
     const { spec } = coded[0]!.shard
     const candidates = this.#candidates(
       coded,
@@ -115,13 +119,17 @@ export class CellSearch {
     for (const { from, end, pairs } of parts) {
       const estimates = new Float32Array(pairs.buffer, pairs.byteOffset, pairs.length)
       let at = from
+      let shard = coded[at]!
       for (let i = 0; i < pairs.length; i += 2) {
         if (estimates[i + 1]! > limit) continue
         const number = pairs[i]!
         // Rows of a cell come one after the other.
-        if (!hasRow(coded[at]!, number)) at = shardOf(coded, from, end, number)
+        if (number < shard.first || number >= shard.end) {
+          at = shardOf(coded, from, end, number)
+          shard = coded[at]!
+        }
         found.shards[count] = at
-        found.positions[count++] = number - firstRow(coded[at]!)
+        found.positions[count++] = number - shard.first
       }
     }
     return { count, ...found }
@@ -130,45 +138,41 @@ export class CellSearch {
   /** Exact distances of the candidates, wherever their rows are. */
   #distances(
     coded: readonly CodedShard[],
-    { count, shards, positions }: Candidates,
+    candidates: Candidates,
     spec: ShardSpec,
     query: Float32Array,
   ): Float64Array {
+    const { count, shards, positions } = candidates
     const distances = new Float64Array(count)
-    const byArena = new Map<number, number[]>()
-    const onDisk = new Map<number, number[]>()
-    for (let i = 0; i < count; i++) {
-      const { vectors } = coded[shards[i]!]!.shard.places
-      const [map, key] = vectors === undefined ? [onDisk, shards[i]!] : [byArena, vectors.arena]
-      const some = map.get(key)
-      if (some === undefined) map.set(key, [i])
-      else some.push(i)
-    }
-    for (const [id, some] of byArena) {
+    const places = coded.map(({ shard }) => shard.places.vectors)
+    const arenas = new Set(places.map((vectors) => vectors?.arena))
+    for (const id of arenas) {
+      if (id === undefined) continue
       const exact = this.#exactOf(this.#memory.arena(id), spec)
-      const out = new Float64Array(exact.rowsAtOnce)
       exact.setQuery(query)
-      for (let from = 0; from < some.length; from += exact.rowsAtOnce) {
-        const end = Math.min(from + exact.rowsAtOnce, some.length)
-        for (let j = from; j < end; j++) {
-          const i = some[j]!
-          const { at } = coded[shards[i]!]!.shard.places.vectors!
-          exact.addresses[j - from] = at + positions[i]! * spec.dim * 4
-        }
-        exact.compute(end - from, out)
-        for (let j = from; j < end; j++) distances[some[j]!] = out[j - from]!
+      const starts = Float64Array.from(places, (vectors) => (vectors?.arena === id ? vectors.at : -1))
+      const targets = new Uint32Array(exact.rowsAtOnce)
+      const out = new Float64Array(exact.rowsAtOnce)
+      let waiting = 0
+      const settle = () => {
+        exact.compute(waiting, out)
+        for (let j = 0; j < waiting; j++) distances[targets[j]!] = out[j]!
+        waiting = 0
       }
+      for (let i = 0; i < count; i++) {
+        const start = starts[shards[i]!]!
+        if (start < 0) continue
+        exact.addresses[waiting] = start + positions[i]! * spec.dim * 4
+        targets[waiting++] = i
+        if (waiting === exact.rowsAtOnce) settle()
+      }
+      settle()
     }
-    for (const [number, some] of onDisk) {
-      some.sort((a, b) => positions[a]! - positions[b]!)
-      const { open } = coded[number]!.shard
-      const rows = open.readStored(Uint32Array.from(some, (i) => positions[i]!))
-      for (const [j, i] of some.entries())
-        distances[i] = distance(spec.metric, query, rows.subarray(j * spec.dim, (j + 1) * spec.dim))
-    }
+    if (arenas.has(undefined)) readDistances(coded, candidates, query, distances)
     return distances
   }
 
+  /** Of the candidates the nearest, and what is as near as the last of them. */
   #nearest(
     coded: readonly CodedShard[],
     { count, shards, positions }: Candidates,
@@ -228,15 +232,36 @@ export class CellSearch {
   }
 }
 
-const hasRow = (coded: CodedShard, number: number): boolean =>
-  number >= firstRow(coded) && number < firstRow(coded) + coded.shard.rows
+/** Distances of the candidates whose rows are not in memory. */
+function readDistances(
+  coded: readonly CodedShard[],
+  { count, shards, positions }: Candidates,
+  query: Float32Array,
+  distances: Float64Array,
+): void {
+  const byShard = new Map<number, number[]>()
+  for (let i = 0; i < count; i++) {
+    const number = shards[i]!
+    if (coded[number]!.shard.places.vectors !== undefined) continue
+    const some = byShard.get(number)
+    if (some === undefined) byShard.set(number, [i])
+    else some.push(i)
+  }
+  for (const [number, some] of byShard) {
+    const { open, spec } = coded[number]!.shard
+    some.sort((a, b) => positions[a]! - positions[b]!)
+    const rows = open.readStored(Uint32Array.from(some, (i) => positions[i]!))
+    for (const [j, i] of some.entries())
+      distances[i] = distance(spec.metric, query, rows.subarray(j * spec.dim, (j + 1) * spec.dim))
+  }
+}
 
 /** Which of some shards, in order of their first rows, has the row of this number. */
 function shardOf(coded: readonly CodedShard[], from: number, end: number, number: number): number {
   let [low, high] = [from, end]
   while (high - low > 1) {
     const middle = (low + high) >> 1
-    if (firstRow(coded[middle]!) <= number) low = middle
+    if (coded[middle]!.first <= number) low = middle
     else high = middle
   }
   return low
