@@ -8,6 +8,8 @@ import { createScanTable, type RowNorms, type ScanTable } from "../../vectors/sc
 import type { ShardSpec } from "../backend.js"
 import { type PlacedCells, readCells } from "./cells.js"
 import { type Chunk, readChunks, readFacts } from "./facts.js"
+import { openRows } from "./pages/rows.js"
+import { decodePageTable, type PageTable } from "./pages/table.js"
 import {
   plainSql,
   SELECT_CHUNK_VECTORS,
@@ -153,6 +155,7 @@ class SqliteShard implements OpenShard {
   /** All vectors in order of id, while they are read row after row. */
   #gathered: Float32Array | undefined
   readonly cells: PlacedCells | undefined
+  #pages: PageTable | undefined
   // Of each chunk, by its first row, where vectors are read from the file: small, and costlier to compute
   // than a scan.
   readonly #norms = new Map<number, RowNorms>()
@@ -240,6 +243,28 @@ class SqliteShard implements OpenShard {
   readStored(positions: Uint32Array): Float32Array {
     const { dim } = this.spec
     const vectors = new Float32Array(positions.length * dim)
+    if (this.cells === undefined || this.cells.database.pages.length === 0)
+      this.#readByChunk(positions, vectors)
+    else this.#readByPage(this.cells.database.pages, positions, vectors)
+    this.#checkVectors(vectors, (i) => positions[i]!)
+    return vectors
+  }
+
+  #readByPage(pages: Uint8Array, positions: Uint32Array, vectors: Float32Array): void {
+    const { dim } = this.spec
+    const facts = { bytes: this.#sizeBytes, rows: this.rows, rowBytes: dim * 4 }
+    this.#pages ??= decodePageTable(pages, facts, `the cells of ${this.file}`)
+    // SQLite has the file open as well: a second number for each of many shards would soon be too much.
+    const descriptor = openSync(this.file, "r")
+    try {
+      openRows(descriptor, this.#pages, dim, this.file).read(positions, vectors)
+    } finally {
+      closeSync(descriptor)
+    }
+  }
+
+  #readByChunk(positions: Uint32Array, vectors: Float32Array): void {
+    const { dim } = this.spec
     const { size } = this.#chunks[0]!
     let chunk: Chunk | undefined
     let stored: Float32Array = vectors
@@ -252,8 +277,6 @@ class SqliteShard implements OpenShard {
       const start = (position - chunk.firstRow) * dim
       vectors.set(stored.subarray(start, start + dim), i * dim)
     }
-    this.#checkVectors(vectors, (i) => positions[i]!)
-    return vectors
   }
 
   *blocks(): Iterable<Block> {

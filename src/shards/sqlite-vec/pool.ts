@@ -35,10 +35,15 @@ export interface FileDialect {
 export interface PoolInternals {
   /** How long a worker may take for a batch of requests before it is ended. Default 30,000. */
   readonly batchMs?: number | undefined
+  /**
+   * Files that each worker has open, at most. Default: its part of a quarter of what the process may have.
+   */
+  readonly openMax?: number | undefined
 }
 
 const OWN_FILES: FileDialect = { files: new URL("./open.js", import.meta.url) }
 const BATCH_MS = 30_000
+const OPEN_FILES_MIN = 8
 
 /**
  * Makes the worker threads that search the sqlite-vec shards of some readers, and the memories that all of
@@ -47,7 +52,7 @@ const BATCH_MS = 30_000
 export function createPool(
   options: PoolOptions,
   dialect: FileDialect = OWN_FILES,
-  { batchMs = BATCH_MS }: PoolInternals = {},
+  { batchMs = BATCH_MS, openMax }: PoolInternals = {},
 ): ShardPool {
   const defaults = readerDefaults(machineLimits())
   const { workers = defaults.workers } = options
@@ -55,8 +60,16 @@ export function createPool(
     throw invalidInput(`workers must be an integer of at least 1, got ${workers}`)
   }
   const memoryBytes = options.memoryBytes ?? defaults.memoryBytes
-  return new SqlitePool(new Workers({ workers, memoryBytes, files: dialect.files, batchMs }), dialect)
+  const { files } = dialect
+  return new SqlitePool(
+    new Workers({ workers, memoryBytes, files, batchMs, openMax: openMax ?? openFilesFor(workers) }),
+    dialect,
+  )
 }
+
+/** Any worker may open any shard. */
+const openFilesFor = (workers: number): number =>
+  Math.max(OPEN_FILES_MIN, Math.floor(machineLimits().openFiles / 4 / workers))
 
 class SqlitePool implements ShardPool {
   readonly workers: Workers

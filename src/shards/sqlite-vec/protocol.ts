@@ -116,6 +116,8 @@ export interface ShardPlaces {
 export interface WorkerData {
   /** URL of the module whose `openShardFile` opens its files. */
   readonly files: string
+  /** Files that it has open at the same time, at most. */
+  readonly openMax: number
 }
 
 export interface Message {

@@ -75,9 +75,14 @@ export class WorkerMemory {
   readonly #openFile: OpenFile
   readonly #arenas = new Map<number, WorkerArena>()
   readonly #shards = new Map<number, WorkerShard>()
+  /** Whose files are open, the one used last at the end. */
+  readonly #open = new Set<WorkerShard>()
+  readonly #openMax: number
 
-  constructor(openFile: OpenFile) {
+  /** `openMax`: files that are open at the same time, at most. */
+  constructor(openFile: OpenFile, openMax = Infinity) {
     this.#openFile = openFile
+    this.#openMax = openMax
   }
 
   tell({ arenas, goneArenas, shards }: News): void {
@@ -107,8 +112,21 @@ export class WorkerMemory {
   }
 
   close(handle: number): void {
-    this.#shards.get(handle)?.close()
+    const shard = this.#shards.get(handle)
     this.#shards.delete(handle)
+    if (shard === undefined) return
+    this.#open.delete(shard)
+    shard.close()
+  }
+
+  /** Closes the file that was not used for longest where there are too many. */
+  noteOpen(shard: WorkerShard): void {
+    this.#open.delete(shard)
+    this.#open.add(shard)
+    if (this.#open.size <= this.#openMax) return
+    const [oldest] = this.#open as unknown as [WorkerShard]
+    this.#open.delete(oldest)
+    oldest.close()
   }
 
   /** Where this thread may work, until it is told otherwise. */
@@ -138,6 +156,7 @@ export class WorkerShard implements SearchedShard {
 
   get open(): OpenShard {
     this.#open ??= this.#openFile(this.#news)
+    this.#memory.noteOpen(this)
     return this.#open
   }
 
@@ -223,10 +242,10 @@ export class WorkerShard implements SearchedShard {
     }
   }
 
+  /** Closes the file, which is opened again when it is needed. */
   close(): void {
     this.#open?.close()
     this.#open = undefined
-    this.#table = undefined
   }
 
   #has({ arena, at }: Address, bytes: number): boolean {

@@ -24,10 +24,10 @@ import { WorkerMemory, type WorkerShard } from "./worker-memory.js"
 const port = parentPort
 if (port === null) throw new Error("this module runs in a worker thread only")
 
-const { files } = workerData as WorkerData
+const { files, openMax } = workerData as WorkerData
 const { openShardFile } = (await import(files)) as { readonly openShardFile: typeof OpenShardFile }
 const Sqlite = await loadSqlite()
-const memory = new WorkerMemory(({ file, spec, rows }) => openShardFile(Sqlite, file, spec, rows))
+const memory = new WorkerMemory(({ file, spec, rows }) => openShardFile(Sqlite, file, spec, rows), openMax)
 const cellSearch = new CellSearch(memory)
 
 port.on("message", ({ news, requests }: Message) => {

@@ -21,6 +21,8 @@ export interface WorkersOptions {
   readonly files: URL
   /** How long a worker may take for a batch of requests. */
   readonly batchMs: number
+  /** Files that each has open, at most. */
+  readonly openMax: number
 }
 
 /** A thread, and the memories that it sees: undefined where there can be none. */
@@ -35,6 +37,12 @@ export interface Prepared {
   readonly failures: ReadonlyMap<PoolShard, unknown>
 }
 
+/** What whole scans need. */
+const WHOLE: Wanted = { vectors: true, table: true, cells: false }
+/** Searches through cells read the rows that they need where these are not in memory. */
+const CELLS_ONLY: Wanted = { vectors: false, table: false, cells: true }
+const VECTORS_ONLY: Wanted = { vectors: true, table: false, cells: false }
+
 /** Places that were replaced by larger ones while a request was made. */
 type Replaced = Parameters<Store["giveScratch"]>[0][]
 
@@ -45,14 +53,14 @@ export class Workers {
   #queries = 0
   #closed = false
 
-  constructor({ workers, memoryBytes, files, batchMs }: WorkersOptions) {
+  constructor({ workers, memoryBytes, files, batchMs, openMax }: WorkersOptions) {
     const sharing = sharingHere()
     const common = sharing === "shared" ? new Store(sharing, memoryBytes) : undefined
     this.#lanes = Array.from({ length: workers }, (): Lane => {
       const store = sharing === "private" ? new Store(sharing, Math.floor(memoryBytes / workers)) : common
       const slot = new WorkerSlot({
         script: new URL("./worker.js", import.meta.url),
-        workerData: { files: files.href },
+        workerData: { files: files.href, openMax },
         batchMs,
         newsFor: (shards, known) => newsFor(store, shards, known),
         onEnd: (gone) => {
@@ -109,11 +117,12 @@ export class Workers {
     if (store === undefined) return { store, failures }
     const loads: Promise<void>[] = []
     for (const shard of shards) {
-      const load = store.prepare(shard, wantedOf(shard, query), (asked, places) =>
-        this.#load(store, asked, places),
-      )
-      if (load === undefined) continue
-      loads.push(load.catch((error: unknown) => void failures.set(shard, error)))
+      const isThroughCells = query.effort !== undefined && shard.cells !== undefined
+      const wanted = isThroughCells ? CELLS_ONLY : WHOLE
+      const load = store.prepare(shard, wanted, (asked, places) => this.#load(store, asked, places))
+      if (load !== undefined) loads.push(load.catch((error: unknown) => void failures.set(shard, error)))
+      // The first query reads the few rows that it needs; who is asked again shall have them at hand.
+      if (isThroughCells && shard.askedBefore >= 0) this.#loadVectors(store, shard)
     }
     if (loads.length > 0) await Promise.all(loads)
     return { store, failures }
@@ -159,6 +168,15 @@ export class Workers {
     for (const store of this.#stores()) store.clear()
   }
 
+  /** Loads rows while queries go on without them. */
+  #loadVectors(store: Store, shard: PoolShard): void {
+    const load = store.prepare(shard, VECTORS_ONLY, (asked, places) => this.#load(store, asked, places))
+    if (load === undefined) return
+    shard.begin()
+    // What is wrong with the shard is found by who reads it next.
+    load.catch(() => {}).finally(() => shard.end())
+  }
+
   #homeOf(shard: PoolShard): WorkerSlot {
     return (this.#homes.get(shard) ?? leastBusy(this.#lanes)).slot
   }
@@ -182,12 +200,6 @@ export class Workers {
 
 function leastBusy(lanes: readonly Lane[]): Lane {
   return lanes.reduce((a, b) => (b.slot.pending < a.slot.pending ? b : a))
-}
-
-/** Whole scans need rows and what is computed of them, those through cells the cells and exact distances. */
-function wantedOf(shard: PoolShard, { effort }: ShardQuery): Wanted {
-  const throughCells = effort !== undefined && shard.cells !== undefined
-  return { vectors: true, table: !throughCells, cells: throughCells }
 }
 
 function searchRequest(

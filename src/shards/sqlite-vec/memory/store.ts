@@ -92,6 +92,7 @@ export class Store {
     load: (shard: PoolShard, places: LoadPlaces) => Loading,
   ): Promise<void> | undefined {
     const held = this.#heldOf(shard)
+    if (isThere(held, shard, wanted)) return undefined
     if (held.loading !== undefined)
       return held.loading.catch(() => {}).then(() => this.prepare(shard, wanted, load))
     const taken = this.#take(shard, held, wanted)
@@ -244,6 +245,12 @@ export class Store {
     held.cells = undefined
   }
 }
+
+/** Whether nothing that is wanted is missing. */
+const isThere = ({ vectors, table, cells }: Held, shard: PoolShard, wanted: Wanted): boolean =>
+  (!wanted.vectors || vectors !== undefined) &&
+  (!wanted.table || table !== undefined) &&
+  (!wanted.cells || cells !== undefined || shard.cells === undefined)
 
 const addressOf = ({ arena, at }: Place): Address => ({ arena: arena.id, at })
 

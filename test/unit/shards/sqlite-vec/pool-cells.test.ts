@@ -1,4 +1,4 @@
-import { copyFile, mkdir, mkdtemp, rm } from "node:fs/promises"
+import { copyFile, mkdir, mkdtemp, readdir, readlink, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import Sqlite from "better-sqlite3"
@@ -106,15 +106,35 @@ describe("a pool of shards with cells", () => {
     await pool.close()
   })
 
-  it("loads cells and rows for a search with an effort, and what whole scans need for one without", async () => {
+  it("loads cells for a search with an effort, rows for the next, and what whole scans need for one", async () => {
     const pool = createPool({ workers: 1 })
     const [reader] = await openAll(pool, ["0"])
     expect(reader!.bytes).toBe(0)
     await ask(pool, [reader!], query(0), { effort: ALL })
+    const cells = reader!.bytes
+    expect(cells).toBeGreaterThan(0)
+    expect(cells).toBeLessThan(SIZES[0]! * DIM * 4)
+    await ask(pool, [reader!], query(0), { effort: ALL })
+    await vi.waitFor(() => expect(reader!.bytes).toBeGreaterThan(cells + SIZES[0]! * DIM * 4))
     const { bytes } = reader!
-    expect(bytes).toBeGreaterThan(SIZES[0]! * DIM * 4)
     await ask(pool, [reader!], query(0))
     expect(reader!.bytes).toBeGreaterThan(bytes + SIZES[0]! * DIM)
+    await pool.close()
+  })
+
+  it.runIf(process.platform === "linux")("has few files open, however many shards it searches", async () => {
+    const pool = createPool({ workers: 2, memoryBytes: 0 }, undefined, { openMax: 1 })
+    const readers = await openAll(pool)
+    const asked = Array.from({ length: 8 }, (_, i) =>
+      ask(pool, readers, query(i), i % 2 ? { effort: ALL } : {}),
+    )
+    for (const { hits } of await Promise.all(asked)) expect(hits).toHaveLength(10)
+    const names = await readdir("/proc/self/fd")
+    const files = await Promise.all(
+      names.map((name) => readlink(join("/proc/self/fd", name)).catch(() => "")),
+    )
+    // SQLite keeps one that it has closed as long as another thread has a lock on it.
+    expect(files.filter((file) => file.startsWith(root)).length).toBeLessThanOrEqual(4)
     await pool.close()
   })
 

@@ -238,7 +238,7 @@ describe("a pool of search workers", () => {
 
   it("ends a worker that does not answer in time, names what it read, and goes on", async () => {
     const dialect = { files: new URL("../../../support/stuck-file.js", import.meta.url) }
-    const pool = createPool({ workers: 1 }, dialect, { batchMs: 500 })
+    const pool = createPool({ workers: 1 }, dialect, { batchMs: 3000 })
     const stuck = join(root, "stuck")
     await mkdir(stuck)
     for (const file of ["shard.db", "cells.bin"]) await copyFile(join(root, "0", file), join(stuck, file))
@@ -249,7 +249,7 @@ describe("a pool of search workers", () => {
     const next = reader!.get(["r0001"])
     await expect(opening).rejects.toMatchObject({
       tag: "Unavailable",
-      message: expect.stringMatching(/has not answered for 500 ms and was ended; it was reading .*stuck/),
+      message: expect.stringMatching(/has not answered for 3000 ms and was ended; it was reading .*stuck/),
     })
     expect(await next).toMatchObject([{ id: "r0001" }])
     expect(await reader!.search(QUERY, 1)).toHaveLength(1)
