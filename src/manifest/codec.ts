@@ -63,8 +63,18 @@ const routingFile = file.extend({
   key: z.string().refine((key) => parseKey(key)?.kind === "routing", "a routing key"),
 })
 
+/** Rows whose exact distances a search for ten neighbours computes; a reader has room for them. */
+const BEST_MAX = 100_000
 const share = z.number().min(0).max(1)
 const shares = boundedList(share, MAX_SHARDS)
+const targetFigures = z.object({
+  target: share,
+  probes: z.number().min(0),
+  rows: count.optional(),
+  recall: share,
+  low: share,
+  high: share,
+})
 const recall = z.object({
   queries: z.object({
     kind: z.enum(["rows", "given"]),
@@ -89,10 +99,17 @@ const recall = z.object({
     FIGURES_MAX,
   ).refine(isFilled, "an empty list"),
   stopping: z.enum(["rule", "fixed"]),
-  targets: boundedList(
-    z.object({ target: share, probes: z.number().min(0), recall: share, low: share, high: share }),
-    FIGURES_MAX,
-  ),
+  targets: boundedList(targetFigures, FIGURES_MAX),
+  cells: z
+    .object({
+      targets: boundedList(z.number().gt(0).lt(1), FIGURES_MAX),
+      rows: boundedList(z.number().int().min(1), FIGURES_MAX),
+      best: boundedList(z.number().int().min(1).max(BEST_MAX), FIGURES_MAX),
+      recall: boundedList(share, FIGURES_MAX),
+      rowsPerCell: z.number().min(1),
+      stored: z.object({ count, targets: boundedList(targetFigures, FIGURES_MAX) }).optional(),
+    })
+    .optional(),
   insideShards: z.object({ mean: share, least: share }).optional(),
   notes: boundedList(z.string(), FIGURES_MAX),
 })
@@ -171,6 +188,8 @@ function requirementsOf({ backend, shards }: Pick<Manifest, "backend" | "shards"
   }
   return [...names]
 }
+
+const falls = (values: readonly number[]): boolean => values.some((value, i) => value < values[i - 1]!)
 
 function isFilled(list: readonly unknown[]): boolean {
   return list.length > 0
@@ -258,11 +277,16 @@ function findFault(manifest: Manifest, key: string): string | undefined {
   if (artifactBytes > ARTIFACTS_MAX_BYTES)
     return `its routing artifacts and codebook have ${artifactBytes} bytes, expected at most ${ARTIFACTS_MAX_BYTES}`
   if (recall !== undefined) {
-    const { probes, curves } = recall
+    const { probes, curves, cells } = recall
     if (probes.some((count, i) => i > 0 && count <= probes[i - 1]!))
       return "the probes of its recall do not rise"
     const lists = curves.flatMap((curve) => [curve.recall, curve.low, curve.high, curve.zero, curve.p05])
     const other = lists.find(({ length }) => length !== probes.length)
+    const { targets = [], rows = [], best = [], recall: reached = [] } = cells ?? {}
+    const ragged = [rows, best, reached].find((list) => list.length !== targets.length)
+    if (ragged) return `its rule for cells has ${ragged.length} figures for ${targets.length} targets`
+    if (targets.some((target, i) => i > 0 && target <= targets[i - 1]!) || falls(rows) || falls(best))
+      return "its rule for cells does not rise with the targets"
     if (other) return `its recall has ${other.length} figures for ${probes.length} numbers of probes`
   }
   let previous = -1

@@ -7,6 +7,7 @@ import type { Logger } from "../logger.js"
 import type { FoundSnapshot } from "../manifest/formats.js"
 import { certifiedRecall, defaultProbes, fixedProbes } from "../recall/curves.js"
 import type { Id } from "../records.js"
+import { describedEffort } from "../sharding/effort.js"
 import { restoreStrategy, strategyType } from "../sharding/registry.js"
 import type { RoutedSnapshot } from "../sharding/route.js"
 import { TARGET_K } from "../sharding/strategy.js"
@@ -70,6 +71,8 @@ export async function loadState(
       strategy: await restoreStrategy(sharding, artifacts, strategyContextOf(snapshot)),
       present: (shard: number) => shards.has(shard),
       ...(recall?.routedBy === "vector" && { certified: (target: number) => fixedProbes(recall, target) }),
+      cells: recall?.cells,
+      defaultEffort: describedEffort(sharding),
     },
     locator: createIdLocator(store, snapshot, logger),
   })

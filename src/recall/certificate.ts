@@ -11,6 +11,8 @@ import type { Strategy } from "../sharding/strategy.js"
 import type { ShardRows, ShardSpec } from "../shards/backend.js"
 import type { SnapshotShard } from "../snapshot/snapshot.js"
 import { createScanTable, NearestRows } from "../vectors/scan.js"
+import { certifyCells } from "./cells/certify.js"
+import type { CellSearches } from "./cells/looked-at.js"
 import {
   CERTIFIED_TARGETS,
   type CertifiedQueries,
@@ -50,6 +52,8 @@ export interface ShardNeighbours {
   readonly distances: Float64Array
   /** {@link idKey}s. */
   readonly ids: Float64Array
+  /** The place of each id among those of the shard. */
+  readonly ranks: Uint32Array
 }
 
 /** Runs in the task of a shard. `rows` are sorted by id. */
@@ -64,6 +68,7 @@ export function nearestInShard(
   const count = vectors.length / dim
   const distances = new Float64Array(count * CERTIFIED_NEIGHBOURS).fill(Infinity)
   const ids = new Float64Array(count * CERTIFIED_NEIGHBOURS)
+  const ranks = new Uint32Array(count * CERTIFIED_NEIGHBOURS)
   const keys = new Map<number, number>()
   const keyOf = (row: number): number => {
     const known = keys.get(row)
@@ -85,10 +90,11 @@ export function nearestInShard(
       const id = keyOf(found.ranks[i]!)
       if (id === own?.[query]) continue
       distances[at] = found.distances[i]!
+      ranks[at] = found.ranks[i]!
       ids[at++] = id
     }
   }
-  return { distances, ids }
+  return { distances, ids, ranks }
 }
 
 export interface Neighbour {
@@ -97,6 +103,8 @@ export interface Neighbour {
   readonly id: number
   /** Shards that hold it, rising. */
   readonly shards: readonly number[]
+  /** The place of its id among those of each of these shards. */
+  readonly ranks: readonly number[]
 }
 
 export interface NeighbourLists {
@@ -119,10 +127,9 @@ export function createNeighbourLists(queries: number): NeighbourLists {
   const lists: Neighbour[][] = Array.from({ length: queries }, () => [])
   const within = new Float64Array(queries).fill(Infinity)
   return {
-    add(shard, { distances, ids }) {
+    add(shard, nearest) {
       for (let query = 0; query < queries; query++) {
-        const first = query * CERTIFIED_NEIGHBOURS
-        const list = merged(lists[query]!, shard, distances, ids, first)
+        const list = merged(lists[query]!, shard, nearest, query * CERTIFIED_NEIGHBOURS)
         lists[query] = list
         if (list.length === CERTIFIED_NEIGHBOURS) within[query] = list.at(-1)!.distance
       }
@@ -136,8 +143,7 @@ export function createNeighbourLists(queries: number): NeighbourLists {
 function merged(
   list: Neighbour[],
   shard: number,
-  distances: Float64Array,
-  ids: Float64Array,
+  { distances, ids, ranks }: ShardNeighbours,
   first: number,
 ): Neighbour[] {
   const end = first + CERTIFIED_NEIGHBOURS
@@ -156,8 +162,8 @@ function merged(
       const id = ids[at]!
       let same = from
       while (same < known && all[same]!.id !== id) same++
-      if (same === known) all.push({ distance, id, shards: [shard] })
-      else all[same] = { distance, id, shards: [...all[same]!.shards, shard].sort((a, b) => a - b) }
+      if (same === known) all.push({ distance, id, shards: [shard], ranks: [ranks[at]!] })
+      else all[same] = alsoIn(all[same]!, shard, ranks[at]!)
     }
     if (all.length - from > 1) {
       const equals = all.splice(from)
@@ -168,15 +174,28 @@ function merged(
   return all
 }
 
+/** A row that one more shard holds. */
+function alsoIn(row: Neighbour, shard: number, rank: number): Neighbour {
+  const later = row.shards.findIndex((other) => other > shard)
+  const place = later < 0 ? row.shards.length : later
+  return {
+    ...row,
+    shards: row.shards.toSpliced(place, 0, shard),
+    ranks: row.ranks.toSpliced(place, 0, rank),
+  }
+}
+
 export interface Certified {
   readonly strategy: Strategy
   readonly dim: number
   readonly queries: CertifiedQueries
-  /** `count × dim`. */
+  /** `dim` numbers each: the queries, then stored rows, which only help to find a rule for cells. */
   readonly vectors: Float32Array
   /** Of queries that are rows: the shard of each. */
   readonly homes: ArrayLike<number> | undefined
   readonly neighbours: NeighbourLists
+  /** Searches of the snapshot, if its shards have cells; `best`: rows that are to remain of each. */
+  readonly cells?: { readonly searches: CellSearches; readonly best: number } | undefined
   /** Shards that hold rows. */
   readonly shards: readonly Pick<SnapshotShard, "shard" | "rows" | "index">[]
   /** Rows of the snapshot. */
@@ -194,7 +213,7 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   // What is promised by rows that chose thresholds is measured with the others.
   const stopped: Int32Array[] = []
   const stops = CERTIFIED_TARGETS.map((): number[] => [])
-  for (const [query, nearest] of certified.neighbours.lists.entries()) {
+  for (const [query, nearest] of certified.neighbours.lists.slice(0, queries.count).entries()) {
     const vector = vectors.subarray(query * dim, (query + 1) * dim)
     const ranking = routedBy === "vector" ? strategy.rank({ vector, probes: "all" }, holdsRows) : undefined
     const route = ranking === undefined ? [homes![query]!] : ranking.shards.map(({ shard }) => shard)
@@ -214,10 +233,28 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
   const probes = probesToMeasure(shards.length)
   const curves = RECALL_KS.filter((k) => k === 1 || k <= compared).map((k) => recallCurve(reached, k, probes))
   const stopping = strategy.measured ? "rule" : "fixed"
-  const targets = CERTIFIED_TARGETS.map((target, i) => {
-    const fixed = fixedProbes({ probes, curves }, target).probes
-    return targetFigures(stopped, target, stopping === "rule" ? stops[i]! : stops[i]!.fill(fixed))
-  })
+  const fixed = (recall: number): number => fixedProbes({ probes, curves }, recall).probes
+  const byCells =
+    certified.cells && routedBy === "vector"
+      ? await certifyCells(
+          {
+            strategy,
+            dim,
+            queries,
+            vectors,
+            nearest: certified.neighbours.lists,
+            holdsRows,
+            fixedProbes: fixed,
+          },
+          certified.cells.searches,
+          certified.cells.best,
+        )
+      : undefined
+  const targets =
+    byCells?.targets ??
+    CERTIFIED_TARGETS.map((target, i) =>
+      targetFigures(stopped, target, stopping === "rule" ? stops[i]! : stops[i]!.fill(fixed(target))),
+    )
   const insideShards = recallInside(shards)
   return {
     queries,
@@ -227,6 +264,7 @@ export async function certify(certified: Certified): Promise<RecallCertificate> 
     curves,
     stopping,
     targets: routedBy === "vector" ? targets : [],
+    ...(byCells && { cells: byCells.cells }),
     ...(insideShards && { insideShards }),
     notes: [...certified.notes, ...notesOf(queries, routedBy, insideShards)],
   }

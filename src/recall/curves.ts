@@ -5,6 +5,7 @@
  * for exact shards. A neighbour that several shards hold is found by the first of them.
  */
 
+import type { CellRule } from "../sharding/effort.js"
 import { type ReachedRanks, type ShardingDescription, TARGET_K } from "../sharding/strategy.js"
 
 /** The numbers of neighbours that recall is measured of. */
@@ -122,6 +123,8 @@ export interface TargetFigures {
   readonly target: number
   /** Mean number of shards probed. */
   readonly probes: number
+  /** Mean number of rows looked at; absent where they are all rows of these shards. */
+  readonly rows?: number | undefined
   readonly recall: number
   readonly low: number
   readonly high: number
@@ -142,12 +145,23 @@ export function targetFiguresOf(
   target: number,
   shares: Float64Array,
   probes: ArrayLike<number>,
+  rows?: ArrayLike<number>,
 ): TargetFigures {
   const { mean, low, high } = estimate(shares, TARGET_K)
+  return {
+    target,
+    probes: rounded(averageOf(probes)),
+    ...(rows && { rows: Math.round(averageOf(rows)) }),
+    recall: rounded(mean),
+    low: rounded(low),
+    high: rounded(high),
+  }
+}
+
+function averageOf(values: ArrayLike<number>): number {
   let sum = 0
-  for (let i = 0; i < probes.length; i++) sum += probes[i]!
-  const average = sum / Math.max(1, probes.length)
-  return { target, probes: rounded(average), recall: rounded(mean), low: rounded(low), high: rounded(high) }
+  for (let i = 0; i < values.length; i++) sum += values[i]!
+  return sum / Math.max(1, values.length)
 }
 
 /** Four digits: more are noise, and a manifest has many of them. */
@@ -186,6 +200,12 @@ export const choosesThresholds = (
   query: number,
 ): boolean => choseThresholds === true || (choosing !== undefined && query % 2 === 0)
 
+/** What a target takes in shards with cells, as a build has measured it. */
+export interface CertifiedCells extends CellRule {
+  /** What stored rows reached, which took part in choosing the rule. */
+  readonly stored?: { readonly count: number; readonly targets: readonly TargetFigures[] } | undefined
+}
+
 /** Measured recall of a snapshot, by the number of shards probed. */
 export interface RecallCertificate {
   readonly queries: CertifiedQueries
@@ -206,6 +226,8 @@ export interface RecallCertificate {
   readonly stopping: "rule" | "fixed"
   /** About the ten nearest. Empty if queries name their shards themselves. */
   readonly targets: readonly TargetFigures[]
+  /** Where shards have cells: the rule for them, by which `targets` were measured. */
+  readonly cells?: CertifiedCells | undefined
   /**
    * Recall inside approximate shards as they measured it when they were built, which all figures here leave
    * out.

@@ -2,8 +2,16 @@
  * From what a caller asks for to the shards of a query. Pure.
  */
 import { invalidInput, unsupported } from "../errors.js"
+import { type CellRule, effortFor, shardTarget } from "./effort.js"
 import { strategyType } from "./registry.js"
-import type { Present, Ranking, RoutedQuery, Selection, Strategy } from "./strategy.js"
+import {
+  type Effort,
+  type Present,
+  type Ranking,
+  type RoutedQuery,
+  type Strategy,
+  TARGET_K,
+} from "./strategy.js"
 
 /** What routing goes by in an open snapshot. */
 export interface RoutedSnapshot {
@@ -17,6 +25,10 @@ export interface RoutedSnapshot {
   readonly certified?:
     | ((targetRecall: number) => { readonly probes: number; readonly recall: number })
     | undefined
+  /** How much of the shards a recall takes where these have cells; absent: all rows. */
+  readonly cells?: CellRule | undefined
+  /** What a query gets that has a vector and says nothing of its shards. Default: the strategy's probes. */
+  readonly defaultEffort?: Effort | undefined
 }
 
 /** Which shards a query goes to, as callers say it: at most one of probes, shards and target. */
@@ -25,6 +37,8 @@ export interface RouteChoice {
   readonly shards?: readonly number[] | "all" | undefined
   readonly context?: RoutedQuery["context"]
   readonly targetRecall?: number | undefined
+  /** Neighbours that are wanted. Default 10. */
+  readonly k?: number | undefined
 }
 
 const CHOICES = ["probes", "targetRecall", "shards"] as const
@@ -58,18 +72,46 @@ export function checkRoute({ run, strategy, certified }: RoutedSnapshot, choice:
 }
 
 /**
- * The shards that hold rows and that a query goes to, best first. The choice must have passed {@link
- * checkRoute}.
+ * The shards that hold rows and that a query goes to, best first, and how much of them is looked at. The
+ * choice must have passed {@link checkRoute}.
  */
 export function routeQuery(
-  { strategy, present, certified }: RoutedSnapshot,
+  snapshot: RoutedSnapshot,
   vector: Float32Array | undefined,
-  { probes, shards, context, targetRecall }: RouteChoice,
+  choice: RouteChoice,
 ): Ranking {
+  const { strategy, present } = snapshot
+  const { shards, context, k = TARGET_K } = choice
   if (shards !== undefined) return strategy.rank({ shards }, present)
+  const { probes, targetRecall } = effortOf(snapshot, vector, choice)
   if (targetRecall === undefined) return strategy.rank({ vector, context, probes }, present)
-  if (strategy.measured) return strategy.rank({ vector, context, targetRecall }, present)
+  const { cells } = snapshot
+  const ranking = rankFor(snapshot, { vector, context }, cells ? shardTarget(targetRecall) : targetRecall)
+  if (cells === undefined) return ranking
+  const { effort, recall = ranking.expectedRecall } = effortFor(cells, targetRecall, ranking.shards.length, k)
+  return { ...ranking, effort, ...(recall !== undefined && { expectedRecall: recall }) }
+}
+
+/** What a query asks for, or else what the snapshot says, if that is known to be possible. */
+function effortOf(
+  { defaultEffort = {}, strategy, certified }: RoutedSnapshot,
+  vector: Float32Array | undefined,
+  { probes, targetRecall, context }: RouteChoice,
+): Effort {
+  if (targetRecall !== undefined) return { targetRecall }
+  if (probes !== undefined || vector === undefined || context !== undefined) return { probes }
+  const isPossible = defaultEffort.targetRecall === undefined || strategy.measured || certified !== undefined
+  return isPossible ? defaultEffort : {}
+}
+
+/** As many shards as a recall takes, all of whose rows are looked at. */
+function rankFor(
+  { strategy, present, certified }: RoutedSnapshot,
+  query: RoutedQuery,
+  targetRecall: number,
+): Ranking {
+  if (strategy.measured) return strategy.rank({ ...query, targetRecall }, present)
   const fixed = certified!(targetRecall)
-  const selection: Selection = { vector, context, probes: fixed.probes }
-  return { shards: strategy.rank(selection, present).shards, expectedRecall: fixed.recall }
+  const { shards } = strategy.rank({ ...query, probes: fixed.probes }, present)
+  return { shards, expectedRecall: fixed.recall }
 }

@@ -105,6 +105,9 @@ export interface ShardBackend<Name extends string = string> extends ShardOpener 
    */
   readonly codedRows?: number | undefined
 
+  /** Name of the file of cells among those of its shards; absent if these have none. */
+  readonly cellsFile?: string | undefined
+
   /** What users may set of its index. */
   readonly options: IndexOptionTable
 

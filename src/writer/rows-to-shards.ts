@@ -11,8 +11,9 @@ import { stat } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { invalidInput } from "../errors.js"
 import { LOCATOR_FILE } from "../manifest/locator.js"
+import { withEffort } from "../sharding/effort.js"
 import { needsTraining } from "../sharding/registry.js"
-import { type AskedQueries, certificateQueries, certified } from "./certificate.js"
+import { type AskedQueries, certificateQueries, certified, storedRowsWanted } from "./certificate.js"
 import { type CodesTraining, createCodesTraining } from "./codes/training.js"
 import type { Job } from "./job.js"
 import { readableTwice, train, untrainedStrategy } from "./layout/train.js"
@@ -56,7 +57,7 @@ async function shardRows(job: Job, training: CodesTraining): Promise<ShardedRows
   for (const note of trained?.notes ?? []) options.logger.warn({ run: run.run }, note)
   const badRows = createBadRows(options.onBadRow, options.maxBadRows)
   const holdOut = holdOutOf(job)
-  const heldOut = createHoldOutCollector(holdOut)
+  const heldOut = createHoldOutCollector(holdOut, storedRowsWanted(job))
   const idLog = createIdLog(scratch)
   const norms = createNorms()
   let drawn: DrawnRows | undefined
@@ -107,12 +108,14 @@ async function shardRows(job: Job, training: CodesTraining): Promise<ShardedRows
         ...(await writeLocator(scratch, LOCATOR_FILE, loggedIds, duplicates.drop)),
       }))
     : undefined
+  const kept = trainable?.shards ?? 0
   const asked = await certificateQueries(
     job,
     trained,
-    heldOut.take(trainable?.shards ?? 0),
+    { heldOut: heldOut.take(kept), stored: heldOut.takeStored(kept) },
     partitioned,
     duplicates,
+    hasCoded,
   )
   const codes = hasCoded ? await clock.time("codes", () => training.finish()) : undefined
   const spec = { ...schema, ...(codes && { codes: codes.codes }) }
@@ -123,13 +126,14 @@ async function shardRows(job: Job, training: CodesTraining): Promise<ShardedRows
   const { strategy, recall } = await certified(job, asked, {
     placedBy: partitioned.strategy,
     sampled: trained?.sampled,
+    codes: codes?.codes,
     shards,
     rows,
   })
   return {
     parts: {
       schema,
-      sharding: strategy.describe(),
+      sharding: withEffort(strategy.describe(), givenProbes(options), recall),
       arrays: strategy.artifacts(),
       shards,
       rows,
@@ -143,6 +147,11 @@ async function shardRows(job: Job, training: CodesTraining): Promise<ShardedRows
     skippedReasons: badRows.reasons,
     notes: trained?.notes ?? [],
   }
+}
+
+/** The number of probes that the user has asked for; undefined if it was left to us. */
+function givenProbes({ sharding }: Job["options"]): number | undefined {
+  return sharding !== undefined && "probes" in sharding ? sharding.probes : undefined
 }
 
 /** The shards stage: a task for each shard that has rows. */

@@ -21,15 +21,19 @@ export function booksFor(
   return trainBooks(directions, subspaces, width).books
 }
 
-/** The content of a file of cells; every third row is a copy from elsewhere. */
+/**
+ * The content of a file of cells; every third row is a copy from elsewhere. Fewer rows than `fewest` have no
+ * codes.
+ */
 export function cellsFileOf(
   space: CellSpace,
   books: Books,
   vectors: Float32Array,
   options?: CellOptions,
+  fewest = 0,
 ): { readonly file: CellsFile; readonly order: Uint32Array } {
   const { dim } = space
-  const { order, starts, coded } = shardCells(space, books, vectors, options, 0)
+  const { order, starts, coded } = shardCells(space, books, vectors, options, fewest)
   const count = vectors.length / dim
   const home = new Uint8Array(Math.ceil(count / 8))
   for (let row = 0; row < count; row++) if (row % 3 !== 2) home[row >> 3]! |= 1 << (row & 7)
@@ -59,8 +63,9 @@ export function cellShardOf(
   books: Books,
   vectors: Float32Array,
   options?: CellOptions,
+  fewest?: number,
 ): CellShard & { readonly order: Uint32Array } {
-  const { file, order } = cellsFileOf(space, books, vectors, options)
+  const { file, order } = cellsFileOf(space, books, vectors, options, fewest)
   const placed = new Float32Array(vectors.length)
   for (const [position, row] of order.entries()) {
     placed.set(vectors.subarray(row * space.dim, (row + 1) * space.dim), position * space.dim)

@@ -22,6 +22,7 @@ export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
     vectorBytes: 200 * 2 ** 20,
   },
   knowsFile: (name) => name === shardFile(".") || name === CELLS_FILE,
+  cellsFile: CELLS_FILE,
   shapedBy: ({ rows, home }, { codes }) => ({
     order: VERSION_BY_CELL,
     home: home === undefined ? null : sha256OfBytes(home),

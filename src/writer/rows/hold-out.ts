@@ -51,10 +51,16 @@ export interface HoldOutCollector {
   add(batch: RecordBatch, keys: Float64Array, rowShards: RowShards, positions: Float64Array): void
   /** The rows that are held out of those seen, by rising key, if `kept` at least must be left. */
   take(kept: number): readonly HeldOutRow[]
+  /**
+   * The rows of the next keys, which are stored as all others and learned from: what recall of stored rows is
+   * measured with.
+   */
+  takeStored(kept: number): readonly HeldOutRow[]
 }
 
-export function createHoldOutCollector(holdOut: HoldOut): HoldOutCollector {
-  const lowest = new LowestKeys(holdOut.wanted)
+/** `stored`: rows to collect besides those that are held out, as far as one in twenty. */
+export function createHoldOutCollector(holdOut: HoldOut, stored = 0): HoldOutCollector {
+  const lowest = new LowestKeys(holdOut.wanted + stored)
   const bySlot: HeldOutRow[] = []
   let rows = 0
   return {
@@ -76,6 +82,11 @@ export function createHoldOutCollector(holdOut: HoldOut): HoldOutCollector {
     take(kept) {
       const slots = lowest.sorted().subarray(0, heldOutCount(holdOut, rows, kept))
       return Array.from(slots, (slot) => bySlot[slot]!)
+    },
+    takeStored(kept) {
+      const first = heldOutCount(holdOut, rows, kept)
+      const count = Math.min(stored, Math.floor(rows / ROWS_PER_HELD_OUT))
+      return Array.from(lowest.sorted().subarray(first, first + count), (slot) => bySlot[slot]!)
     },
   }
 }

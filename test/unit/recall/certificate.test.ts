@@ -17,7 +17,7 @@ function listOf(...pairs: readonly (readonly [id: number, distance: number])[]):
     ids[place] = id
     distances[place] = distance
   }
-  return { distances, ids }
+  return { distances, ids, ranks: Uint32Array.from(ids, (id) => id % 10) }
 }
 
 describe("true neighbours", () => {
@@ -29,7 +29,7 @@ describe("true neighbours", () => {
       own: Float64Array.of(idKey("a"), idKey("x")),
     }
     const hint = { within: Float64Array.of(Infinity, 9) }
-    const { distances, ids: found } = nearestInShard(rows, { dim: 2, metric: "l2" }, queries, hint)
+    const { distances, ids: found, ranks } = nearestInShard(rows, { dim: 2, metric: "l2" }, queries, hint)
     const namesOf = (query: number) =>
       Array.from({ length: 5 }, (_, place) => {
         const at = query * CERTIFIED_NEIGHBOURS + place
@@ -38,11 +38,12 @@ describe("true neighbours", () => {
     expect(namesOf(0)).toEqual(["c", "d", "b", "", ""])
     // "a" is at its bound, "d" beyond it.
     expect(namesOf(1)).toEqual(["b", "c", "a", "", ""])
+    expect(Array.from(ranks.subarray(0, 3))).toEqual([2, 3, 1])
   })
 
   it("of all shards are the same in whatever order these come: copies are one, equal distances by shard", () => {
     const shards = new Map([
-      [0, listOf([10, 0.1], [11, 0.3])],
+      [0, { ...listOf([10, 0.1], [11, 0.3]), ranks: Uint32Array.of(7, 9) }],
       [1, listOf([12, 0.1], [11, 0.3], [13, 0.3])],
       [2, listOf([10, 0.1], [11, 0.3])],
       [3, listOf([14, 0.05])],
@@ -61,6 +62,7 @@ describe("true neighbours", () => {
         [11, 0, 1, 2],
         [13, 1],
       ])
+      expect(neighbours.lists[0]!.map(({ ranks }) => ranks)).toEqual([[4], [7, 0], [2], [9, 1, 1], [3]])
     }
   })
 
@@ -128,6 +130,7 @@ describe("certify", () => {
       neighbours.add(shard, {
         distances: Float64Array.from(lists.flatMap(({ distances }) => [...distances])),
         ids: Float64Array.from(lists.flatMap(({ ids }) => [...ids])),
+        ranks: new Uint32Array(3 * CERTIFIED_NEIGHBOURS),
       })
     }
     const stopping = {

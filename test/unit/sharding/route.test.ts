@@ -46,4 +46,42 @@ describe("a route", async () => {
       expectedRecall: 0.97,
     })
   })
+
+  test("takes shards for half of what a target lets go, and rows as the rule for cells says", () => {
+    const rule = {
+      targets: [0.9, 0.95],
+      rows: [100, 200],
+      recall: [0.91, 0.96],
+      best: [30, 40],
+      rowsPerCell: 10,
+    }
+    const asked: number[] = []
+    const counting = (target: number) => {
+      asked.push(target)
+      return certified(target)
+    }
+    const snapshot = { ...routed, certified: counting, cells: rule }
+    const { shards, effort, expectedRecall } = routeQuery(snapshot, vector, { targetRecall: 0.9 })
+    expect(asked).toEqual([0.95])
+    expect([shards.length, expectedRecall]).toEqual([4, 0.91])
+    expect(effort).toEqual({ rows: 200, groups: 14, best: 30 })
+    expect(routeQuery(snapshot, vector, { targetRecall: 0.9, k: 100 }).effort).toMatchObject({ best: 300 })
+    // Beyond the rule all rows are looked at.
+    const beyond = routeQuery(snapshot, vector, { targetRecall: 0.96 })
+    expect(beyond).toMatchObject({ effort: undefined, expectedRecall: 0.97 })
+    for (const choice of [{ probes: 2 }, { shards: [1] }, {}] satisfies RouteChoice[]) {
+      expect(routeQuery(snapshot, vector, choice).effort).toBeUndefined()
+    }
+  })
+
+  test("is by default as the snapshot says, if that is possible, for queries that have a vector alone", () => {
+    const lengthOf = (snapshot: object, choice: RouteChoice = {}) =>
+      routeQuery({ ...routed, ...snapshot }, vector, choice).shards.length
+    expect(lengthOf({ defaultEffort: { probes: 3 } })).toBe(3)
+    expect(lengthOf({ defaultEffort: { targetRecall: 0.95 }, certified })).toBe(4)
+    expect(lengthOf({ defaultEffort: { targetRecall: 0.95 } })).toBe(2)
+    expect(lengthOf({ defaultEffort: { probes: 3 } }, { probes: 1 })).toBe(1)
+    expect(lengthOf({ defaultEffort: { targetRecall: 0.95 }, certified }, { context: {} })).toBe(2)
+    expect(lengthOf({ defaultEffort: { targetRecall: 0.95 }, certified }, { targetRecall: 0.8 })).toBe(3)
+  })
 })

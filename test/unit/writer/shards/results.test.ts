@@ -18,7 +18,8 @@ const entryOf = (shard: number, attempt: number): ShardEntry => ({
 function nearestIn(shard: number) {
   const distances = new Float64Array(CERTIFIED_NEIGHBOURS).fill(Infinity)
   distances[0] = shard
-  return { distances, ids: new Float64Array(CERTIFIED_NEIGHBOURS).fill(shard) }
+  const ids = new Float64Array(CERTIFIED_NEIGHBOURS).fill(shard)
+  return { distances, ids, ranks: new Uint32Array(CERTIFIED_NEIGHBOURS) }
 }
 
 const results = fc.array(
