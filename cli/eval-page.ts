@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
 import type { Evaluation } from "../src/index.js"
-import { formatShare } from "./recall.js"
+import { formatShare, KIND_NAMES } from "./recall.js"
 import { formatCount } from "./render.js"
 
 /** An HTML document. Throws if the package uplot is not installed. */
@@ -64,13 +64,17 @@ function recallTable({ probes, curves }: Evaluation): string {
   return `<table><thead><tr><th>probes${head}<tbody>${body.join("\n")}</table>`
 }
 
-function targetTable({ targets }: Evaluation): string {
+function targetTable({ targets, kinds }: Evaluation): string {
   if (targets.length === 0) return ""
-  const body = targets.map(
-    ({ target, recall, probes }) =>
-      `<tr><td>${formatShare(target)}<td>${formatShare(recall)}<td>${probes.toFixed(2)}`,
-  )
-  return `<table><thead><tr><th>target<th>reached, of 10<th>probes on average<tbody>${body.join("\n")}</table>`
+  const rows = kinds.flatMap(({ kind, targets }) => targets.map((figures) => ({ kind, ...figures })))
+  const body = rows
+    .sort((a, b) => a.target - b.target)
+    .map(
+      ({ kind, target, recall, probes }) =>
+        `<tr><td>${formatShare(target)}<td>${KIND_NAMES[kind]}<td>${formatShare(recall)}<td>${probes.toFixed(2)}`,
+    )
+  const head = "<th>target<th>queries<th>reached, of 10<th>probes on average"
+  return `<table><thead><tr>${head}<tbody>${body.join("\n")}</table>`
 }
 
 const escapeHtml = (text: string): string =>

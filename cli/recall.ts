@@ -1,11 +1,19 @@
 /** Measured recall for people. */
-import type { RecallCertificate } from "../src/index.js"
+import type { EvaluatedKind, RecallCertificate } from "../src/index.js"
 import { certifiedRecall } from "../src/recall/curves.js"
 import { countOf, formatCount } from "./render.js"
 
 /** Numbers of probes that a line shows, where there are so many shards. */
 const SHOWN_PROBES = [1, 4, 8, 16]
 const K = 10
+
+/** Kinds of queries that targets are measured with. */
+export const KIND_NAMES: Readonly<Record<EvaluatedKind["kind"], string>> = {
+  stored: "stored rows",
+  near: "near stored rows",
+  given: "real queries",
+  "held-out": "rows held out, by the certificate",
+}
 
 /** "93.1%". */
 export const formatShare = (share: number): string => `${(100 * share).toFixed(1)}%`
@@ -29,13 +37,15 @@ const describeQueries = ({ kind, count }: RecallCertificate["queries"]): string 
   kind === "rows" ? `${countOf(count, "row")} held out` : `${formatCount(count)} real queries`
 
 /**
- * "95.0% takes 4.6 (reached 94.7%) shards on average": what each target costs; undefined if there are none.
+ * "95.0% takes 4.6 (reached 94.7%, 3,120 rows) shards on average": what each target costs; undefined if there
+ * are none. Rows are told where they are not all rows of the shards.
  */
 export function describeTargets({ targets, stopping }: RecallCertificate): string | undefined {
   if (targets.length === 0) return undefined
-  const figures = targets.map(({ target, probes, recall }) => {
+  const figures = targets.map(({ target, probes, rows, recall }) => {
     const count = stopping === "rule" ? probes.toFixed(1) : formatCount(probes)
-    return `${formatShare(target)} takes ${count} (reached ${formatShare(recall)})`
+    const looked = rows === undefined ? "" : `, ${formatCount(rows)} rows`
+    return `${formatShare(target)} takes ${count} (reached ${formatShare(recall)}${looked})`
   })
   return `${figures.join(", ")} ${stopping === "rule" ? "shards on average" : "shards"}`
 }

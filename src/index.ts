@@ -158,6 +158,7 @@ export {
 export { buildSnapshot } from "./release/build-snapshot.js"
 export {
   type ComparedRecall,
+  type EvaluatedKind,
   type EvaluateOptions,
   type Evaluation,
   evaluateSnapshot,

@@ -24,7 +24,7 @@ import {
 } from "../options.js"
 import { parseCounts, parseShareList, wholeNumber } from "../parse.js"
 import { stderrLogger } from "../progress.js"
-import { formatShare } from "../recall.js"
+import { formatShare, KIND_NAMES } from "../recall.js"
 import { type Column, countOf, formatCount, paintFor, renderTable, widthOf } from "../render.js"
 import { addTrustedKeyOption, type TrustedKeyFlags, trustedKeys } from "../signing.js"
 
@@ -116,7 +116,7 @@ async function writePage(file: string, evaluation: Evaluation, io: Io): Promise<
 }
 
 function renderEvaluation(evaluation: Evaluation, io: Io): string {
-  const { snapshot, url, queries, rows, probes, curves, targets, compared, certificate } = evaluation
+  const { snapshot, url, queries, rows, probes, curves, targets, kinds, compared, certificate } = evaluation
   const paint = paintFor(io.stdout, io.env)
   const options = { width: widthOf(io.stdout), paint }
   const kind =
@@ -148,14 +148,21 @@ function renderEvaluation(evaluation: Evaluation, io: Io): string {
   const targetTable = renderTable(
     [
       { title: "target", align: "right" },
+      { title: "queries" },
       { title: "reached", align: "right" },
       { title: "probes on average", align: "right" },
     ],
-    targets.map(({ target, recall, low, high, probes: average }) => [
-      formatShare(target),
-      `${formatShare(recall)} ±${(50 * (high - low)).toFixed(1)}`,
-      average.toFixed(2),
-    ]),
+    targets.flatMap(({ target }) =>
+      kinds.flatMap(({ kind, targets: own }) => {
+        const figures = own.find((one) => one.target === target)
+        if (figures === undefined) return []
+        const { recall, low, high, probes: average } = figures
+        const margin = `±${(50 * (high - low)).toFixed(1)}`
+        return [
+          [formatShare(target), KIND_NAMES[kind], `${formatShare(recall)} ${margin}`, average.toFixed(2)],
+        ]
+      }),
+    ),
     options,
   )
   const notes = certificate?.notes ?? ["the snapshot has no recall certificate to compare with"]

@@ -28,6 +28,7 @@ import type { StoreOptions } from "../../storage/open.js"
 import { type Root, withRoot } from "../../storage/root.js"
 import type { ObjectStore } from "../../storage/store.js"
 import { withTempDir } from "../../storage/temp-dir.js"
+import { createRandom } from "../../vectors/random.js"
 
 export interface EvaluateOptions extends TrustOptions {
   /** Real queries; default: rows of the snapshot, each of which is no neighbour of itself. */
@@ -77,6 +78,11 @@ export interface Evaluation {
   /** Lists as long as `probes`. */
   readonly curves: readonly RecallCurve[]
   readonly targets: readonly TargetFigures[]
+  /**
+   * What the targets reach for queries of each kind: those of `targets` and others. Empty if the snapshot
+   * cannot be asked for a recall.
+   */
+  readonly kinds: readonly EvaluatedKind[]
   /** Probes that a query of the snapshot has by default. */
   readonly defaultProbes: number
   /**
@@ -89,6 +95,20 @@ export interface Evaluation {
   readonly compared: readonly ComparedRecall[]
 }
 
+/** Recall reached by queries of one kind. */
+export interface EvaluatedKind {
+  /**
+   * `stored`: rows of the snapshot, each of which is no neighbour of itself; `near`: the same with noise of
+   * three tenths of their length; `given`: real queries; `held-out`: rows that the build held out, as its
+   * certificate has measured them.
+   */
+  readonly kind: "stored" | "near" | "given" | "held-out"
+  readonly count: number
+  readonly targets: readonly TargetFigures[]
+}
+
+/** Length of the noise of {@link EvaluatedKind} `near`, in lengths of the vector. */
+const NOISE = 0.3
 const DEFAULT_SAMPLE = 500
 const DEFAULT_PROBES = [1, 2, 4, 8, 16]
 /** Queries that are answered together. */
@@ -146,7 +166,7 @@ function checkOptions({ ks = [], probes = [], targets = [], sample, seed }: Eval
 }
 
 interface Queries {
-  readonly kind: "rows" | "given"
+  readonly kind: "stored" | "near" | "given"
   readonly vectors: readonly Float32Array[]
   /** Of rows: what tells them from others. */
   readonly own: Float64Array | undefined
@@ -165,9 +185,10 @@ async function evaluate(
   const { signal, seed = 1, trust, isolation } = options
   const scan = createShardScan(store, snapshot, join(dir, "shards"), { signal, trust, isolation })
   const routedBy = strategyType(sharding.strategy).queriesBy === "vector" ? "vector" : "row"
-  const queries = await takeQueries()
-  const all = concat(queries.vectors, schema.dim)
-  const truth = await trueNeighbours(scan, schema, all, queries.own)
+  const kinds = await takeQueries()
+  const queries = kinds[0]!
+  const truths = await truthsOf(kinds)
+  const truth = truths[0]!
 
   const own = defaultProbes(sharding)
   const most = snapshot.shards.length
@@ -176,27 +197,35 @@ async function evaluate(
     routedBy === "row"
       ? [1]
       : [...new Set(wanted.map((count) => Math.min(count, most)))].sort((a, b) => a - b)
-  const compared = snapshot.rows - (queries.kind === "rows" ? 1 : 0)
+  const compared = snapshot.rows - (queries.kind === "stored" ? 1 : 0)
   const ks = [...new Set(options.ks ?? RECALL_KS)]
     .filter((k) => k === 1 || k <= compared)
     .sort((a, b) => a - b)
-  const found = await searchAll((count) => (routedBy === "row" ? {} : { probes: count }), probes)
+  // One more, since one may be the query itself.
+  const searching = (count: number) => (routedBy === "row" ? {} : { probes: count })
+  const found = await searchAll(queries, searching, probes, CERTIFIED_NEIGHBOURS + 1)
   const curves = ks.map((k) =>
     curveOf(
       k,
       found.map(({ keys }) => sharesOf(truth, keys, k)),
     ),
   )
+  const reached = routedBy === "row" ? [] : await measureTargets()
   const atOwn = found[probes.findLastIndex((count) => count <= own)] ?? found[0]!
   return {
     snapshot: snapshot.run,
     url: store.url,
     rows: snapshot.rows,
-    queries: { kind: queries.kind, count: queries.vectors.length, seed },
+    queries: {
+      kind: queries.kind === "given" ? "given" : "rows",
+      count: queries.vectors.length,
+      seed,
+    },
     routedBy,
     probes,
     curves,
-    targets: routedBy === "row" ? [] : await measureTargets(),
+    targets: reached[0]?.targets ?? [],
+    kinds: reached,
     defaultProbes: own,
     shards: snapshot.shards.map(({ shard, rows }) => ({
       shard,
@@ -207,37 +236,64 @@ async function evaluate(
     compared: certificate ? compareWith(certificate, probes, curves) : [],
   }
 
-  async function takeQueries(): Promise<Queries> {
-    if (options.queries !== undefined) {
-      if (routedBy === "row") {
-        throw unsupported(
-          `queries of snapshot ${snapshot.run} name their shards (strategy ${sharding.strategy}), so that vectors alone can't be searched for: leave them out to sample rows`,
-          { strategy: sharding.strategy },
-        )
-      }
-      const read = await readQueries(options.queries, schema, signal)
-      const count = read.length / schema.dim
-      const vectors = Array.from({ length: count }, (_, i) =>
-        read.subarray(i * schema.dim, (i + 1) * schema.dim),
-      )
-      return { kind: "given", vectors, own: undefined, shards: undefined }
-    }
+  /** Those that curves are of, then others that targets are measured with, too. */
+  async function takeQueries(): Promise<readonly Queries[]> {
+    const given = options.queries && (await takeGiven(options.queries))
     const rows = await sampleRows(scan, schema.dim, options.sample ?? DEFAULT_SAMPLE, seed)
     const usable = rows.filter(
       ({ vector }) => schema.metric !== "cosine" || vector.some((value) => value !== 0),
     )
-    return {
-      kind: "rows",
+    const stored: Queries = {
+      kind: "stored",
       vectors: usable.map(({ vector }) => vector),
       own: Float64Array.from(usable, ({ id }) => id),
       shards: routedBy === "row" ? usable.map(({ shard }) => shard) : undefined,
     }
+    if (routedBy === "row") return [stored]
+    const near: Queries = {
+      kind: "near",
+      vectors: withNoise(stored.vectors, NOISE, seed),
+      own: undefined,
+      shards: undefined,
+    }
+    return given === undefined ? [stored, near] : [given, stored, near]
+  }
+
+  async function takeGiven(input: QueryInput): Promise<Queries> {
+    if (routedBy === "row") {
+      throw unsupported(
+        `queries of snapshot ${snapshot.run} name their shards (strategy ${sharding.strategy}), so that vectors alone can't be searched for: leave them out to sample rows`,
+        { strategy: sharding.strategy },
+      )
+    }
+    const read = await readQueries(input, schema, signal)
+    const count = read.length / schema.dim
+    const vectors = Array.from({ length: count }, (_, i) =>
+      read.subarray(i * schema.dim, (i + 1) * schema.dim),
+    )
+    return { kind: "given", vectors, own: undefined, shards: undefined }
+  }
+
+  /** The true neighbours of the queries of each kind, by one way through all rows. */
+  async function truthsOf(
+    kinds: readonly Queries[],
+  ): Promise<readonly (readonly (readonly Neighbour[])[])[]> {
+    const vectors = kinds.flatMap(({ vectors }) => vectors)
+    const own = kinds.flatMap(({ own, vectors }) => Array.from(own ?? vectors.map(() => NO_ID)))
+    const lists = await trueNeighbours(scan, schema, concat(vectors, schema.dim), Float64Array.from(own))
+    let end = 0
+    return kinds.map(({ vectors }) => {
+      end += vectors.length
+      return lists.slice(end - vectors.length, end)
+    })
   }
 
   /** What each of `settings` finds for all queries. */
   async function searchAll<T>(
+    queries: Queries,
     optionsOf: (setting: T) => SearchOptions,
     settings: readonly T[],
+    k: number,
   ): Promise<readonly { keys: readonly (readonly number[])[]; asked: readonly (readonly number[])[] }[]> {
     const found: { keys: number[][]; asked: (readonly number[])[] }[] = []
     for (const setting of settings) {
@@ -250,8 +306,7 @@ async function evaluate(
           {
             ...optionsOf(setting),
             ...(shard !== undefined && { shards: [shard] }),
-            // One more, since one may be the query itself.
-            k: CERTIFIED_NEIGHBOURS + 1,
+            k,
             ...(signal && { signal }),
           },
         )
@@ -268,22 +323,50 @@ async function evaluate(
     return found
   }
 
-  async function measureTargets(): Promise<readonly TargetFigures[]> {
+  async function measureTargets(): Promise<readonly EvaluatedKind[]> {
     const targets = options.targets ?? CERTIFIED_TARGETS
     try {
-      const found = await searchAll((targetRecall) => ({ targetRecall }), targets)
-      return found.map(({ keys, asked }, i) =>
-        targetFiguresOf(
-          targets[i]!,
-          sharesOf(truth, keys, TARGET_K),
-          asked.map(({ length }) => length),
-        ),
-      )
+      const reached: EvaluatedKind[] = []
+      for (const [at, queries] of kinds.entries()) {
+        const { kind, own, vectors } = queries
+        // As many as are asked for, since effort grows with them; a row finds itself besides.
+        const k = TARGET_K + (own === undefined ? 0 : 1)
+        const found = await searchAll(queries, (targetRecall) => ({ targetRecall }), targets, k)
+        const figures = found.map(({ keys, asked }, i) =>
+          targetFiguresOf(
+            targets[i]!,
+            sharesOf(truths[at]!, keys, TARGET_K),
+            asked.map(({ length }) => length),
+          ),
+        )
+        reached.push({ kind, count: vectors.length, targets: figures })
+      }
+      return [...reached, ...heldOut(certificate)]
     } catch (error) {
       if (options.targets === undefined && isVecsnapError(error, "Unsupported")) return []
       throw error
     }
   }
+}
+
+/** The key of no id: these are whole numbers. */
+const NO_ID = -1
+
+/** What the certificate says of rows that nothing else of the build has seen, if those were asked for. */
+function heldOut(certificate: RecallCertificate | undefined): readonly EvaluatedKind[] {
+  if (certificate?.queries.kind !== "rows") return []
+  const { count, choosing = 0 } = certificate.queries
+  return [{ kind: "held-out", count: count - choosing, targets: certificate.targets }]
+}
+
+/** Vectors like others, with noise so many times as long as they are. */
+function withNoise(vectors: readonly Float32Array[], length: number, seed: number): Float32Array[] {
+  const random = createRandom(seed)
+  return vectors.map((vector) => {
+    const squared = vector.reduce((sum, x) => sum + x * x, 0)
+    const scale = length * Math.sqrt(squared / vector.length)
+    return vector.map((x) => x + scale * random.gaussian())
+  })
 }
 
 /** Places of queries that are searched for together: those of one shard, where shards are named. */
