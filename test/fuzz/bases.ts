@@ -20,7 +20,7 @@ import { publishTiny } from "../support/tiny-snapshot.js"
 
 export type Objects = ReadonlyMap<string, Uint8Array>
 
-export const BASE_NAMES = ["plain", "layout", "lsh", "cel", "lance"] as const
+export const BASE_NAMES = ["plain", "layout", "lsh", "cel", "cells", "lance"] as const
 export type BaseName = (typeof BASE_NAMES)[number]
 
 interface Recipe {
@@ -51,6 +51,11 @@ function recipeOf(name: BaseName): Recipe {
       return {
         records: makeRecords(120, { dim: DIM }),
         options: { metric: "l2", sharding: { strategy: "cel", shards: 3, expression: "year % 3" } },
+      }
+    case "cells":
+      return {
+        records: makeRecords(1100, { dim: DIM, ids: "int", shards: 1 }),
+        options: { metric: "l2", sharding: { strategy: "explicit", shards: 1 } },
       }
     case "lance":
       return {
@@ -104,6 +109,7 @@ async function copyAs(run: string, from: ObjectStore, to: ObjectStore): Promise<
     run,
     createdAt: TIME,
     artifacts: manifest.artifacts.map((entry) => ({ ...entry, key: renamed(entry.key) })),
+    ...(manifest.codes && { codes: { ...manifest.codes, key: renamed(manifest.codes.key) } }),
     locator: manifest.locator && { ...manifest.locator, key: renamed(manifest.locator.key) },
     shards: manifest.shards.map((shard) => ({ ...shard, folder: renamed(shard.folder) })),
     build: { ...manifest.build, startedAt: TIME, timingsMs: { total: 5 } },

@@ -6,7 +6,8 @@ import { seal } from "../../src/manifest/seal.js"
 import { sha256OfBytes } from "../../src/storage/checksum.js"
 import { alterArrays, alterLocator } from "./arrays.js"
 import type { Objects } from "./bases.js"
-import { alterBytes } from "./bytes.js"
+import { type Altered, alterBytes } from "./bytes.js"
+import { alterCells } from "./cells.js"
 import type { Chance } from "./chance.js"
 import { alterDocument } from "./documents.js"
 import { alterLance } from "./lance.js"
@@ -94,9 +95,7 @@ const ALTER: Readonly<Record<Target, (objects: Altering, chance: Chance) => Outc
   shard(objects, chance) {
     const key = chance.pick(liveShardKeys(objects))
     const original = objects.get(key)!
-    const { bytes, what } = key.endsWith(".db")
-      ? alterSqlite(original, chance)
-      : alterLance(key, original, chance)
+    const { bytes, what } = alterFile(key, original, chance)
     replace(objects, key, bytes)
     const parsed = parseKey(key)
     return { what: `${key}: ${what}`, replaced: new Set(parsed?.kind === "shard" ? [parsed.shard] : []) }
@@ -111,8 +110,14 @@ const ALTER: Readonly<Record<Target, (objects: Altering, chance: Chance) => Outc
   },
 }
 
+function alterFile(key: string, original: Uint8Array, chance: Chance): Altered {
+  if (key.endsWith("/shard.db")) return alterSqlite(original, chance)
+  if (key.endsWith("/cells.bin")) return alterCells(original, chance)
+  return alterLance(key, original, chance)
+}
+
 /** Properties of a manifest of which no row depends. */
-const MEANINGLESS = ["build", "custom", "recall", "base", "basePublication", "artifacts", "locator"]
+const MEANINGLESS = ["build", "custom", "recall", "base", "basePublication", "artifacts", "locator", "codes"]
 
 const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString()
 
@@ -129,6 +134,7 @@ interface WireFile {
 }
 interface WireManifest {
   sharding: { artifacts: { key: string; size: number; sha256: string }[] }
+  codes?: { key: string; size: number; sha256: string }
   locator: { key: string; size: number; sha256: string; index: { size: number; sha256: string } }
   shards: { shard: number; folder: string; files: WireFile[] }[]
 }
@@ -162,7 +168,8 @@ function liveShardKeys(objects: Objects): string[] {
 function replace(objects: Altering, key: string, bytes: Buffer): void {
   objects.set(key, bytes)
   const entry = { size: bytes.length, sha256: sha256OfBytes(bytes) }
-  changeManifest(objects, ({ sharding, shards }) => {
+  changeManifest(objects, ({ sharding, codes, shards }) => {
+    if (codes?.key === key) Object.assign(codes, entry)
     for (const artifact of sharding.artifacts) if (artifact.key === key) Object.assign(artifact, entry)
     for (const { folder, files } of shards)
       for (const file of files) if (`${folder}/${file.name}` === key) Object.assign(file, entry)

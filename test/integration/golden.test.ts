@@ -20,7 +20,7 @@ function recordsOf() {
   }))
 }
 
-describe.each(["root-v1"])("the golden snapshot %s", (name) => {
+describe.each(["root-v1", "root-v2"])("the golden snapshot %s", (name) => {
   it("is whole, and has all records and their nearest", () =>
     withTempDir(async (dir) => {
       const root = join(dir, "root")
