@@ -108,6 +108,17 @@ export interface ShardBackend<Name extends string = string> extends ShardOpener 
   /** Name of the file of cells among those of its shards; absent if these have none. */
   readonly cellsFile?: string | undefined
 
+  /**
+   * What is wrong with the files of a shard, in the local directory `dir`, that opening it and reading its
+   * records does not show. `rows`: all of them, in order of id. May throw `Corrupt`, too. Absent: nothing.
+   */
+  check?(
+    dir: string,
+    rows: Pick<ShardRows, "rows" | "vectors">,
+    spec: ShardSpec,
+    index: IndexDescription,
+  ): Promise<ShardCheck>
+
   /** What users may set of its index. */
   readonly options: IndexOptionTable
 
@@ -117,6 +128,13 @@ export interface ShardBackend<Name extends string = string> extends ShardOpener 
    * beyond the limits, `InvalidInput` for options that are not in the table.
    */
   build(rows: ShardRows, dir: string, spec: ShardSpec, options?: IndexOptions): Promise<IndexDescription>
+}
+
+export interface ShardCheck {
+  /** As sentences that do not name the shard. */
+  readonly problems: readonly string[]
+  /** How many rows are at home in the shard, where its files say so. */
+  readonly homeRows: number | undefined
 }
 
 /** What a backend can do. Each is true or false for all of its shards. */

@@ -10,7 +10,9 @@ import {
   type VectorRecord,
   verifyRoot,
 } from "../../src/index.js"
-import { decodeCells } from "../../src/vectors/cells/file.js"
+import { encodeManifest } from "../../src/manifest/codec.js"
+import { sha256OfBytes } from "../../src/storage/checksum.js"
+import { type CellsFile, decodeCells, encodeCells } from "../../src/vectors/cells/file.js"
 import { naiveDistance, noise } from "../contract/shard-rows.js"
 import { withTempDir } from "../support/stores.js"
 
@@ -145,5 +147,102 @@ describe("the codebook of a build", () => {
     )
     expect(home.flat().reduce((sum, bit) => sum + bit, 0)).toBe(manifest.rows)
     expect(home.flat()).toHaveLength(manifest.rows + manifest.copies!)
+  })
+})
+
+describe("a deep verification", () => {
+  /** Replaces the cells of the only shard by others, with a manifest that fits them. */
+  async function withCells(to: string, change: (cells: CellsFile) => CellsFile): Promise<void> {
+    const store = openStore(to)
+    const { manifest, pointer } = await readLive(store)
+    const [shard] = manifest.shards
+    const key = `${shard!.folder}/cells.bin`
+    const bytes = encodeCells(change(decodeCells((await store.get(key))!.body, key)))
+    await store.put(key, bytes)
+    const files = shard!.files.map((file) =>
+      file.name === "cells.bin" ? { ...file, size: bytes.length, sha256: sha256OfBytes(bytes) } : file,
+    )
+    await store.put(pointer.manifest, encodeManifest({ ...manifest, shards: [{ ...shard!, files }] }))
+  }
+
+  const altered = (bytes: Uint8Array, at: number): Uint8Array => {
+    const copy = bytes.slice()
+    copy[at]! ^= 1
+    return copy
+  }
+
+  it.each<[string, (cells: CellsFile) => CellsFile, RegExp]>([
+    [
+      "a code",
+      (cells) => ({ ...cells, coded: { ...cells.coded!, blocks: altered(cells.coded!.blocks, 3) } }),
+      /has codes that are not those of its rows \(blocks\)/,
+    ],
+    [
+      "the scale of a cell",
+      (cells) => {
+        const factorScales = cells.coded!.factorScales.slice().fill(1, 0, 1)
+        return { ...cells, coded: { ...cells.coded!, factorScales } }
+      },
+      /has codes that are not those of its rows \(factorScales\)/,
+    ],
+    ["no codes", (cells) => ({ ...cells, coded: undefined }), /has no codes of its 1100 rows/],
+    [
+      "a checksum",
+      (cells) => ({ ...cells, database: { ...cells.database, sums: altered(cells.database.sums, 40) } }),
+      /has another checksum for the bytes from 16384 on/,
+    ],
+    [
+      "a page",
+      (cells) => ({ ...cells, database: { ...cells.database, pages: altered(cells.database.pages, 40) } }),
+      /has a page table that is not that of shard.db/,
+    ],
+    [
+      "a row at home",
+      (cells) => ({ ...cells, home: altered(cells.home, 5) }),
+      /has 1100 rows, but its shards say that they are the home of 1099/,
+    ],
+    [
+      "the order of ids",
+      (cells) => {
+        const ranks = cells.ranks.slice()
+        ;[ranks[0], ranks[1]] = [ranks[1]!, ranks[0]!]
+        return { ...cells, ranks }
+      },
+      /follows .*: expected rising ids/,
+    ],
+    [
+      "the codebook that codes were made with",
+      (cells) => ({ ...cells, codebook: altered(cells.codebook, 0) }),
+      /has codes that were made with another codebook/,
+    ],
+    [
+      "the length of the database",
+      (cells) => ({ ...cells, database: { ...cells.database, bytes: cells.database.bytes - 1 } }),
+      /is for a database of \d+ bytes/,
+    ],
+  ])("finds another value for %s in a file of cells whose checksum fits", async (_, change, message) => {
+    const to = newRoot()
+    await buildSnapshot(inShards(recordsOf(1100), 1), { to, sharding: { strategy: "explicit", shards: 1 } })
+    await withCells(to, change)
+    const { faults } = await verifyRoot(to, { deep: true })
+    expect(faults.map((fault) => fault.message).join("\n")).toMatch(message)
+    expect(await verifyRoot(to)).toMatchObject({ intact: true })
+  })
+
+  it("finds a codebook that is damaged or missing, and tells of it alone", async () => {
+    const to = newRoot()
+    await buildSnapshot(inShards(recordsOf(1100), 1), { to, sharding: { strategy: "explicit", shards: 1 } })
+    const store = openStore(to)
+    const { key } = (await readLive(store)).manifest.codes!
+    const { body } = (await store.get(key))!
+    await store.put(key, altered(body, 100))
+    for (const deep of [true, false]) {
+      const { faults } = await verifyRoot(to, { deep })
+      expect(faults.map((fault) => fault.key)).toEqual([key])
+    }
+    await expect(openSnapshot(to)).rejects.toMatchObject({ tag: "Corrupt" })
+    await store.delete([key])
+    const { faults } = await verifyRoot(to, { deep: true })
+    expect(faults.map((fault) => fault.message)).toEqual([`${key} is missing`])
   })
 })

@@ -51,9 +51,9 @@ describe("collection", () => {
       expect(await unpin(store, first)).toBe(false)
       const report = await collect(store, { ...NOW, yes: true })
       expect(report.removed.snapshots).toMatchObject([{ run: first }])
-      // Shard 0 and the id locator of the first; its shard 1 is the second's, too.
-      expect(report.removed.byKind).toMatchObject({ shard: { objects: 1 }, routing: { objects: 1 } })
-      expect((await keysOf(store)).filter((key) => key.startsWith(`shards/${first}/`))).toHaveLength(1)
+      // Shard 0, of two files, and the id locator of the first; its shard 1 is the second's, too.
+      expect(report.removed.byKind).toMatchObject({ shard: { objects: 2 }, routing: { objects: 1 } })
+      expect((await keysOf(store)).filter((key) => key.startsWith(`shards/${first}/`))).toHaveLength(2)
       await using reader = await openSnapshot(root.url, { store: root.store, cacheDir })
       expect(reader.snapshot.run).toBe(second)
       expect((await reader.search([1, 2, 3, 4], { shards: "all", k: 20 })).hits).toHaveLength(20)
@@ -104,10 +104,10 @@ describe("vecsnap gc, pin and unpin", () => {
       expect(dry.stdout).toContain(`${second}  live\n`)
       expect(dry.stdout).toMatch(new RegExp(`would go +manifest\n${first}  manifests/`))
       expect(dry.stdout).toMatch(
-        /would go: 1 snapshot, 3 objects, .*\n\n?dry run: nothing was removed; add --yes\n$/,
+        /would go: 1 snapshot, 4 objects, .*\n\n?dry run: nothing was removed; add --yes\n$/,
       )
       const real = JSON.parse((await runCli(["gc", dir, ...wait, "--yes", "--json"])).stdout)
-      expect(real).toMatchObject({ dryRun: false, removed: { objects: 3, snapshots: [{ run: first }] } })
+      expect(real).toMatchObject({ dryRun: false, removed: { objects: 4, snapshots: [{ run: first }] } })
       expect((await runCli(["pin", dir, first])).code).not.toBe(0)
       expect((await runCli(["gc", dir, "--keep-last", "0"])).code).toBe(2)
     })

@@ -204,7 +204,7 @@ describe("verification", () => {
       [older, false],
     ])
     expect(report).toMatchObject({ intact: true, checked: { rows: 120, shards: 3 } })
-    expect(downloads).toBe(3)
+    expect(downloads).toBe(6)
 
     await store.delete([file])
     const damaged = await verifyRoot(store, { snapshot: "all" })
@@ -233,7 +233,7 @@ describe("verification", () => {
     const good = captureIo()
     expect(await run(["verify", store.url, "--deep"], good)).toBe(0)
     expect(good.out()).toMatch(
-      /^intact: 1 snapshot, 7 objects of .*, 3 shards, 120 rows read and compared\n$/,
+      /^intact: 1 snapshot, 10 objects of .*, 3 shards, 120 rows read and compared\n$/,
     )
 
     const { manifest } = await readLive(store)

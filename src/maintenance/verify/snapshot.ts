@@ -11,8 +11,9 @@ import { decodeLocatorIndex, hashOfId } from "../../manifest/locator.js"
 import { restoreStrategy } from "../../sharding/registry.js"
 import type { ShardOpener, ShardPool } from "../../shards/backend.js"
 import { createShardPool, type TrustOptions } from "../../shards/pools.js"
-import { openerOf } from "../../shards/registry.js"
+import { backendByName, openerOf } from "../../shards/registry.js"
 import { withShard } from "../../shards/with-shard.js"
+import { readCodes } from "../../snapshot/codes.js"
 import { assertSize, download } from "../../snapshot/content.js"
 import type { SnapshotFormat } from "../../snapshot/format.js"
 import {
@@ -29,6 +30,7 @@ import {
 import { sha256OfBytes } from "../../storage/checksum.js"
 import { withDirectory } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
+import type { SnapshotCodes } from "../../vectors/cells/codebook.js"
 import type { NpyArray } from "../../vectors/npy.js"
 import { type Buckets, bucketBits, createBuckets, ROWS_PER_BUCKET } from "../buckets.js"
 import { POOL_OPTIONS, SHARDS_AT_A_TIME } from "../shard-reading.js"
@@ -88,6 +90,14 @@ interface ShardCheck {
   readonly faults: readonly Found[]
   /** Absent if the shard could not be read. */
   readonly ids: Buckets | undefined
+  readonly homeRows?: number | undefined
+}
+
+interface CodesCheck {
+  readonly codes: SnapshotCodes | undefined
+  /** Whether that is what the snapshot has: not where it is damaged or missing. */
+  readonly isSound: boolean
+  readonly fault?: Found | undefined
 }
 
 export function createVerifier(
@@ -142,7 +152,9 @@ export function createVerifier(
     for (const { folder, rows } of snapshot.shards) counted.shards.set(folder, rows)
 
     faults.push(...(await checkRouting(key, snapshot, absent)))
-    if (deep) faults.push(...(await checkContents(key, snapshot, absent)))
+    const codes = await checkCodes(snapshot, absent)
+    if (codes.fault) faults.push(codes.fault)
+    if (deep) faults.push(...(await checkContents(key, snapshot, absent, codes)))
     else if (snapshot.locator && !absent.has(snapshot.locator.key))
       faults.push(...(await checkLocatorIndex(snapshot.locator, snapshot.rows)))
     return { key, snapshot, faults }
@@ -173,6 +185,18 @@ export function createVerifier(
     return faults
   }
 
+  /** The codebook can be read; it is small. */
+  async function checkCodes(snapshot: Snapshot, absent: ReadonlySet<string>): Promise<CodesCheck> {
+    const { codes } = snapshot
+    if (codes === undefined || absent.has(codes.key))
+      return { codes: undefined, isSound: codes === undefined }
+    let read: SnapshotCodes | undefined
+    const fault = await faultIn(codes.key, async () => {
+      read = await readCodes(store, snapshot, { signal })
+    })
+    return { codes: read, isSound: fault === undefined, fault }
+  }
+
   /** The index of the locator can be read; it is small. */
   async function checkLocatorIndex(locator: LocatorEntry, rows: number): Promise<readonly Found[]> {
     const { key, size, index } = locator
@@ -197,21 +221,32 @@ export function createVerifier(
     key: string,
     snapshot: Snapshot,
     absent: ReadonlySet<string>,
+    codes: CodesCheck,
   ): Promise<readonly Found[]> {
     const faults: Found[] = []
     const readable: { shard: number; ids: Buckets }[] = []
+    let homeRows = 0
     await inLanes(
       snapshot.shards,
       SHARDS_AT_A_TIME,
       async (entry, signal) => {
-        const { faults: found, ids } = await checkShard(snapshot, entry, absent, signal)
+        const {
+          faults: found,
+          ids,
+          homeRows: atHome,
+        } = await checkShard(snapshot, entry, absent, codes, signal)
         faults.push(...found)
+        homeRows += atHome ?? Number.NaN
         if (ids !== undefined) readable.push({ shard: entry.shard, ids })
       },
       signal,
     )
     // In the order of the manifest, whichever was done first.
     faults.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+    if (!Number.isNaN(homeRows) && homeRows !== snapshot.rows) {
+      const message = `${key} has ${snapshot.rows} rows, but its shards say that they are the home of ${homeRows}`
+      faults.push({ key, message })
+    }
     const scratch = newDirectory()
     await withDirectory(scratch, async () => {
       const { rows, copies, locator } = snapshot
@@ -239,11 +274,13 @@ export function createVerifier(
     snapshot: Snapshot,
     entry: SnapshotShard,
     absent: ReadonlySet<string>,
+    codes: CodesCheck,
     signal: AbortSignal,
   ): Promise<ShardCheck> {
     const { folder, files, rows, index } = entry
-    const spec = shardSpecOf(snapshot.schema)
-    const name = JSON.stringify([snapshot.backend, folder, files, rows, index, spec])
+    const plain = shardSpecOf(snapshot.schema)
+    const spec = shardSpecOf(snapshot.schema, codes.codes)
+    const name = JSON.stringify([snapshot.backend, folder, files, rows, index, plain, snapshot.codes?.sha256])
     const known = shards.get(name)
     if (known !== undefined) return known
     const copy = newDirectory()
@@ -259,16 +296,27 @@ export function createVerifier(
       const idsDir = newDirectory()
       await mkdir(idsDir)
       const ids = createBuckets(idsDir, "ids", bucketBits(rows, ROWS_PER_BUCKET))
-      const fault = await faultIn(folder, () =>
-        withShard(poolOf(openerOf(snapshot)), copy, entry, spec, async (reader) => {
-          const problems = await checkRecords(folder, reader, rows, spec, (record) =>
-            ids.add(hashOfId(record.id)!, encodeShardRow(record, spec.fields)),
-          )
+      // Of files that cannot be what they are made of, once more: only where there is all to compare with.
+      const recheck = snapshot.opener || !codes.isSound ? undefined : backendByName(snapshot.backend).check
+      const vectors = new Float32Array(recheck ? rows * spec.dim : 0)
+      let read = 0
+      let homeRows: number | undefined
+      const fault = await faultIn(folder, async () => {
+        await withShard(poolOf(openerOf(snapshot)), copy, entry, spec, async (reader) => {
+          const problems = await checkRecords(folder, reader, rows, spec, (record) => {
+            if (recheck && read < rows) vectors.set(record.vector, read * spec.dim)
+            read++
+            return ids.add(hashOfId(record.id)!, encodeShardRow(record, spec.fields))
+          })
           faults.push(...problems.map((message) => ({ key: folder, message })))
-        }),
-      )
+        })
+        if (!recheck || faults.length > 0) return
+        const checked = await recheck(copy, { rows, vectors }, spec, index)
+        homeRows = checked.homeRows
+        faults.push(...checked.problems.map((problem) => ({ key: folder, message: `${folder}: ${problem}` })))
+      })
       await ids.finish()
-      return fault ? { faults: [...faults, fault], ids: undefined } : { faults, ids }
+      return fault ? { faults: [...faults, fault], ids: undefined } : { faults, ids, homeRows }
     })
     shards.set(name, checked)
     return checked

@@ -3,6 +3,7 @@ import { CODED_ROWS_MIN } from "../../vectors/cells/shard.js"
 import type { ShardBackend } from "../backend.js"
 import { resolveIndexOptions } from "../options.js"
 import { buildShard } from "./build.js"
+import { checkCells } from "./check.js"
 import { loadSqlite, loadSqliteVec } from "./packages.js"
 import { createPool } from "./pool.js"
 import { withRanges } from "./ranged/pool.js"
@@ -30,6 +31,7 @@ export const sqliteVecBackend: ShardBackend<"sqlite-vec"> = {
   }),
   requires: ({ kind }) => (kind === CELLS ? ["rows-by-cell"] : []),
   codedRows: CODED_ROWS_MIN,
+  check: checkCells,
   options: {},
   async assertInstalled(purpose) {
     await loadSqlite()

@@ -62,7 +62,7 @@ function inOrder(bits: Uint8Array | undefined, order: Uint32Array): Uint8Array {
 }
 
 /** Length of a file, and the SHA-256 of every stretch of it. */
-function sumsOf(file: string): { readonly bytes: number; readonly sums: Uint8Array } {
+export function sumsOf(file: string): { readonly bytes: number; readonly sums: Uint8Array } {
   const descriptor = openSync(file, "r")
   try {
     const stretch = new Uint8Array(SUM_STRETCH)
