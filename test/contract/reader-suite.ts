@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { OpenOptions, Reader, VectorRecord } from "../../src/index.js"
-import { bruteForce, FIELDS, makeRecords } from "../support/records.js"
+import { bruteForce, FIELDS, makeRecords, plainDistance } from "../support/records.js"
 
 /** What an implementation may lack. */
 export type ReaderFeature =
@@ -64,6 +64,9 @@ const EXPLICIT = { strategy: "explicit", shards: SHARDS } as const
 const RECORDS = makeRecords(60, { dim: 4, shards: SHARDS })
 /** As many as it takes for a build to measure recall. */
 const MANY = makeRecords(400, { dim: 4, shards: SHARDS })
+/** Enough for shards that are divided within, and the last ones as near to whatever is asked as the first. */
+const LARGE = makeRecords(2600, { dim: 4, shards: 2 })
+for (const [i, record] of LARGE.slice(2500).entries()) Object.assign(record, { vector: LARGE[2 * i]!.vector })
 const OTHERS = makeRecords(60, { dim: 4, shards: SHARDS, seed: 8 })
 const QUERY = RECORDS[7]!.vector as Float32Array
 const ALL = { shards: "all", k: 5 } as const
@@ -118,6 +121,30 @@ export function describeReader(title: string, { makeRoot, lacks = [] }: ReaderSu
         expect(together).toEqual(await Promise.all(queries.map((query) => reader.search(query, ALL))))
         expect(await reader.searchMany([], ALL)).toEqual([])
       })
+
+      it("of large shards are answered as exactly, equal ones by shard and id", () =>
+        withRoot(
+          async (root) => {
+            await using reader = await root.open()
+            const order = ({ id, shard }: VectorRecord) => `${shard} ${id}`
+            for (const record of [LARGE[4]!, LARGE[41]!, LARGE[2501]!]) {
+              const query = record.vector as Float32Array
+              const { hits } = await reader.search(query, { shards: "all", k: 30 })
+              const nearest = LARGE.map((one) => ({
+                one,
+                distance: plainDistance("cosine", query, one.vector as Float32Array),
+              }))
+                .sort((a, b) => a.distance - b.distance || (order(a.one) < order(b.one) ? -1 : 1))
+                .slice(0, 30)
+              expect(hits.map(({ id }) => id)).toEqual(nearest.map(({ one }) => one.id))
+              const [found] = await reader.get([record.id as string])
+              expect(found).toMatchObject({ payload: record.payload })
+              expect([...found!.vector]).toEqual([...query])
+            }
+          },
+          LARGE,
+          { strategy: "explicit", shards: 2 },
+        ))
 
       it("keep to the shards that they name", async () => {
         const { hits, shards } = await reader.search(QUERY, { shards: [2], k: 100 })
