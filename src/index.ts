@@ -109,6 +109,7 @@ export type { Publication, PublicationAction } from "./manifest/pointer.js"
 export type { Published } from "./manifest/publish.js"
 export type { RunRecord, RunState } from "./manifest/run-record.js"
 export type { SigningOptions } from "./manifest/signing.js"
+export type { AuditOptions } from "./reader/audit/audit.js"
 export { openSnapshot } from "./reader/reader.js"
 export { createReaderPool, type ReaderPool, type ReaderPoolOptions } from "./reader/reader-pool.js"
 export type { WarmOptions, WarmResult } from "./reader/shards/warm.js"
@@ -120,6 +121,7 @@ export type {
   Health,
   HealthOptions,
   Hit,
+  ObservedRecall,
   OpenOptions,
   PayloadSchema,
   QueryVector,

@@ -5,6 +5,8 @@
 import { messageOf } from "../errors.js"
 import type { ShardReader } from "../shards/backend.js"
 import { createRecentQueries, type FailingShard, outcomeOf } from "./report/health.js"
+import { createRecallNotes } from "./report/observed-recall.js"
+
 import type { OpenShards, Question } from "./shards/open-shards.js"
 import type { SnapshotState } from "./state.js"
 
@@ -32,6 +34,8 @@ export class HeldState {
   /** Shards that failed when they were last asked. */
   readonly failingShards = new Map<number, FailingShard>()
   readonly recentQueries = createRecentQueries()
+  /** Of queries that were asked again. */
+  readonly observedRecall = createRecallNotes()
 
   constructor(state: SnapshotState, shards: Pick<OpenShards, "use" | "ask">) {
     this.state = state

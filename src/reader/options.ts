@@ -12,6 +12,7 @@ import type { OpenOptions } from "./types.js"
 const DEFAULT_QUEUED = 1000
 const DEFAULT_QUEUE_TIMEOUT_MS = 10_000
 const DEFAULT_OPEN_TIMEOUT_MS = 120_000
+const PER_HOUR_MAX = 3600
 
 /** The bounds of a reader, defaults filled in. */
 export interface ReaderBounds {
@@ -34,6 +35,7 @@ export function checkOptions(options: OpenOptions<unknown>): ReaderBounds {
   assertWholeNumber("maxOpenShards", maxOpenShards, 1)
   assertWholeNumber("concurrency", concurrency, 1)
   assertCacheOptions(options)
+  assertAudit(options)
   assertTrust(options)
   assertMilliseconds("queueTimeoutMs", queueTimeoutMs)
   assertMilliseconds("openTimeoutMs", openTimeoutMs)
@@ -49,6 +51,29 @@ export function checkOptions(options: OpenOptions<unknown>): ReaderBounds {
     })
   }
   return { cacheDir, maxOpenShards, concurrency, maxQueued, queueTimeoutMs, openTimeoutMs }
+}
+
+function assertAudit({ audit, auditFile, auditFileBytes }: OpenOptions<unknown>): void {
+  assertWholeNumber("auditFileBytes", auditFileBytes, 1)
+  if (auditFile !== undefined) {
+    assertLocalPath("auditFile", auditFile)
+    if (!auditFile.endsWith(".fvecs"))
+      throw invalidInput(`option auditFile is ${auditFile}, expected a name that ends in .fvecs`, {
+        auditFile,
+      })
+    if (audit === undefined)
+      throw invalidInput("option auditFile takes the option audit: without it no query is kept", {
+        auditFile,
+      })
+  }
+  const { share = 0, minPerHour = 0 } = audit ?? {}
+  if (!(share >= 0 && share <= 1))
+    throw invalidInput(`option audit.share is ${share}, expected a number from 0 to 1`, { share })
+  if (!(minPerHour >= 0 && minPerHour <= PER_HOUR_MAX))
+    throw invalidInput(
+      `option audit.minPerHour is ${minPerHour}, expected a number from 0 to ${PER_HOUR_MAX}`,
+      { minPerHour },
+    )
 }
 
 /**

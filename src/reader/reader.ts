@@ -12,6 +12,7 @@ import { assertRoot } from "../storage/root.js"
 import type { ObjectStore } from "../storage/store.js"
 import { createCounts, type RequestCounts, withCounting } from "../storage/with-counting.js"
 import { kindOf } from "../wording.js"
+import { type Audits, createAudits } from "./audit/audits.js"
 import { createCallScope } from "./calls/call-scope.js"
 import { Calls } from "./calls/calls.js"
 
@@ -95,6 +96,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
   readonly #states: HeldStates
   readonly #follower: Follower
   readonly #calls: Calls
+  readonly #audits: Audits | undefined
   readonly #openTimeoutMs: number
   #closing: Promise<void> | undefined
 
@@ -119,6 +121,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
       openShards: this.#shards.stats().open,
       queueLength: this.#calls.admission.queued,
       unlikeShare: this.#states.current?.recentQueries.unlike()?.share,
+      observedRecall: this.#states.current?.observedRecall.summary(),
     }))
     this.#shards = new OpenShards(counted, {
       ...options,
@@ -147,6 +150,8 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     })
     const admission = { running: concurrency, maxQueued, queueTimeoutMs }
     this.#calls = new Calls(this.#states, this.#follower, { admission, timeoutMs, logger })
+    const audited = { states: this.#states, shards: this.#shards, calls: this.#calls, maxOpenShards, logger }
+    this.#audits = createAudits(audited, options)
   }
 
   async open(): Promise<void> {
@@ -187,6 +192,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
         return searchState(state, queries, { ...options, signal }, askShards, { failOnMissing, noteUnlike })
       }),
     )
+    this.#audits?.offer(queries, options, results)
     if (this.#options.payloadSchema === undefined) return results as readonly SearchResult<Payload>[]
     return results.map((result) => ({ ...result, hits: result.hits.map((hit) => this.#typePayload(hit)) }))
   }
@@ -238,7 +244,11 @@ class SnapshotReader<Payload> implements Reader<Payload> {
 
   stats(): ReaderStats {
     const { throttled, throttledMs } = this.#attempts
-    return reportStats(this.#calls, this.#shards, { ...this.#counts, throttled, throttledMs })
+    const audit = this.#audits && {
+      ...this.#audits.counts(),
+      observedRecall: this.#states.current?.observedRecall.summary(),
+    }
+    return reportStats(this.#calls, this.#shards, { ...this.#counts, throttled, throttledMs }, audit)
   }
 
   close({ abort = false }: CloseOptions = {}): Promise<void> {
@@ -256,6 +266,7 @@ class SnapshotReader<Payload> implements Reader<Payload> {
     this.#telemetry.close()
     await this.#follower.close()
     await this.#calls.settled()
+    await this.#audits?.close()
     await this.#shards.close(this.#calls.aborted)
     await this.#lease?.end()
     this.#releaseStore()

@@ -18,7 +18,7 @@ interface SearchHooks {
   readonly noteUnlike?: (unlike: boolean) => void
 }
 
-const DEFAULT_K = 10
+export const DEFAULT_K = 10
 
 /**
  * Answers several queries on one snapshot. Each shard is opened once, whatever the number of queries that

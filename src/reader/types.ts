@@ -12,6 +12,7 @@ import type { TrustedKeyOption } from "../snapshot/signatures/keys.js"
 import type { StoreOptions } from "../storage/open.js"
 import type { RequestCounts } from "../storage/with-counting.js"
 import type { Metric } from "../vectors/metric.js"
+import type { AuditOptions } from "./audit/audit.js"
 import type { ReaderPool } from "./reader-pool.js"
 import type { WarmOptions, WarmResult } from "./shards/warm.js"
 
@@ -108,6 +109,20 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
    * longer than a reader stays with one snapshot.
    */
   readonly lease?: boolean | { readonly seconds: number } | undefined
+  /**
+   * Asks some live queries again over all rows, when nobody else asks, and compares: what recall users get,
+   * in `health`, `stats` and metrics. It opens and downloads shards that queries have not needed yet. Queries
+   * with `shards` or `context` do not count. Default: none.
+   */
+  readonly audit?: AuditOptions | undefined
+  /**
+   * With `audit`: a file ending in ".fvecs" to which the vectors of audited queries are added, for
+   * `--queries` of the next build; readable for its owner alone. They are what users asked for, so keep it
+   * like that.
+   */
+  readonly auditFile?: string | undefined
+  /** Bytes of `auditFile` at most; default 64 MiB. Then no more is added. */
+  readonly auditFileBytes?: number | undefined
   /** Refreshes in the background; default: never. */
   readonly autoRefresh?: AutoRefresh | undefined
   /**
@@ -289,6 +304,21 @@ export interface Health {
   readonly recall: ({ readonly k: number; readonly probes: number } & Estimate) | undefined
   /** `undefined` if the snapshot has no layout, or nobody has asked it. */
   readonly unlikeQueries: UnlikeQueries | undefined
+  /** `undefined` without the option `audit`, or before the first query was asked again. */
+  readonly observedRecall: ObservedRecall | undefined
+}
+
+/** Recall of the latest queries that were asked again on this snapshot, at most 1,000. */
+export interface ObservedRecall {
+  readonly queries: number
+  /** Mean over the queries, from 0 to 1. */
+  readonly recall: number
+  /** Where the mean of all queries lies, with a probability of 95 %: from here … */
+  readonly low: number
+  /** … to here. */
+  readonly high: number
+  /** Mean of what they asked for; `undefined` if some of them named no target. */
+  readonly target: number | undefined
 }
 
 /**
@@ -384,4 +414,15 @@ export interface ReaderStats {
   readonly requests: Readonly<RequestCounts>
   /** Calls that run, that wait for their turn, and that were turned away since the reader was opened. */
   readonly calls: { readonly running: number; readonly queued: number; readonly refused: number }
+  /**
+   * With the option `audit`: live queries that were asked again, and that were drawn but dropped since the
+   * reader was busy, since the reader was opened; and what came of the latest.
+   */
+  readonly audit:
+    | {
+        readonly audited: number
+        readonly dropped: number
+        readonly observedRecall: ObservedRecall | undefined
+      }
+    | undefined
 }

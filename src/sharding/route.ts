@@ -93,7 +93,7 @@ export function routeQuery(
 }
 
 /** What a query asks for, or else what the snapshot says, if that is known to be possible. */
-function effortOf(
+export function effortOf(
   { defaultEffort = {}, strategy, certified }: RoutedSnapshot,
   vector: Float32Array | undefined,
   { probes, targetRecall, context }: RouteChoice,

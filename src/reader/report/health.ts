@@ -17,10 +17,10 @@
  * trial} asks one of them.
  *
  * Queries that are unlike the rows give a reason, but no other status: it is the next build that can do
- * something about it, and nobody should be woken for it.
+ * something about it, and nobody should be woken for it. So does recall that audits found below its target.
  */
 import { isVecsnapError } from "../../errors.js"
-import type { Health, RefreshReport, UnlikeQueries } from "../types.js"
+import type { Health, ObservedRecall, RefreshReport, UnlikeQueries } from "../types.js"
 
 /** So long without its pointer, a reader can no longer claim to follow what is live. */
 export const POINTER_UNREADABLE_MS = 5 * 60 * 1000
@@ -78,6 +78,7 @@ export interface HealthFacts {
   /** Why the lease of the reader is over; `undefined` if it is not, or there is none. */
   readonly leaseOver?: string | undefined
   readonly unlikeQueries?: UnlikeQueries | undefined
+  readonly observedRecall?: ObservedRecall | undefined
 }
 
 export type HealthVerdict = Pick<Health, "status" | "reasons" | "ageSeconds">
@@ -136,9 +137,20 @@ export function judgeHealth(facts: HealthFacts): HealthVerdict {
     }
   }
 
+  const observed = facts.observedRecall
+  if (observed?.target !== undefined && observed.high < observed.target) {
+    const { recall, low, high, target, queries } = observed
+    advice.push(
+      `queries get a recall of ${share(recall)} where ${share(target)} was asked for (${share(low)} to ${share(high)}, of ${queries} that were asked again): build with a sample of them`,
+    )
+  }
+
   const status = unhealthy.length > 0 ? "unhealthy" : degraded.length > 0 ? "degraded" : "healthy"
   return { status, reasons: [...unhealthy, ...degraded, ...advice], ageSeconds }
 }
+
+/** ".91" */
+const share = (value: number): string => value.toFixed(3).replace(/^0/, "").replace(/0$/, "")
 
 export type Outcome = "answered" | "failed" | "refused"
 

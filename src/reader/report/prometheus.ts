@@ -13,6 +13,7 @@ import type { Reader } from "../types.js"
 import {
   ageSeconds,
   DURATION_BOUNDS,
+  OBSERVED_GAUGES,
   type ObservedReader,
   observedReader,
   type ReaderGauges,
@@ -130,6 +131,12 @@ function createMetrics<Registry extends object>(client: PromClient<Registry>, re
     "Share of the latest queries that are unlike the rows",
     ({ unlikeShare }) => unlikeShare,
   )
+  for (const [name, read, help] of OBSERVED_GAUGES)
+    gauge(
+      `observed_recall${name && `_${name}`}`,
+      help,
+      ({ observedRecall }) => observedRecall && read(observedRecall),
+    )
 
   return {
     readers,

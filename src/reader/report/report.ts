@@ -22,6 +22,7 @@ export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, tria
   const { pointer, pinned, lastRefresh } = follower
   const counts = calls.recent.counts()
   const unlikeQueries = held.recentQueries.unlike()
+  const observedRecall = held.observedRecall.summary()
   const verdict = judgeHealth({
     nowMs: Date.now(),
     closed: calls.ended,
@@ -39,6 +40,7 @@ export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, tria
     trial,
     leaseOver: lease?.over(),
     unlikeQueries,
+    observedRecall,
   })
   const facts = {
     recall: recallAtDefault(snapshot),
@@ -46,6 +48,7 @@ export function reportHealth({ held, calls, follower, lease, maxAgeSeconds, tria
     pointerReadAt: pointer.readAt,
     calls: counts,
     unlikeQueries,
+    observedRecall,
   }
   return {
     ...verdict,
@@ -62,6 +65,7 @@ export function reportStats(
   calls: Calls,
   shards: OpenShards,
   requests: ReaderStats["requests"],
+  audit: ReaderStats["audit"],
 ): ReaderStats {
   const { running, queued, refused } = calls.admission
   const { open, opens, bytes, waiting, downloads } = shards.stats()
@@ -73,5 +77,6 @@ export function reportStats(
     shardDownloads: downloads,
     requests,
     calls: { running, queued, refused },
+    audit,
   }
 }

@@ -10,7 +10,7 @@ import { type Attributes, type BatchObservableResult, metrics, type Span } from 
 import { invalidInput } from "../../errors.js"
 import { type FailureTag, inSpan, markFailed, SCOPE, tagOf, tracer } from "../../tracing.js"
 import { VERSION } from "../../version.js"
-import type { RefreshResult, SearchResult } from "../types.js"
+import type { ObservedRecall, RefreshResult, SearchResult } from "../types.js"
 
 /** Seconds; a search in memory takes a millisecond, one that downloads shards takes seconds. */
 export const DURATION_BOUNDS = [
@@ -37,6 +37,14 @@ export interface ReaderObserver {
   failed(operation: Operation, tag: FailureTag): void
 }
 
+/** What metrics tell of observed recall: the end of each name, its value, what it is. */
+export const OBSERVED_GAUGES: readonly (readonly [string, (of: ObservedRecall) => number, string])[] = [
+  ["", ({ recall }) => recall, "Recall of live queries that were asked again over all rows"],
+  ["low", ({ low }) => low, "Lower end of the 95 % interval of observed recall"],
+  ["high", ({ high }) => high, "Upper end of the 95 % interval of observed recall"],
+  ["queries", ({ queries }) => queries, "Queries that observed recall is the mean of"],
+]
+
 /** What can be read of a reader at any time. */
 export interface ReaderGauges {
   /** When the open snapshot was published; undefined while the first one is being opened. */
@@ -46,6 +54,8 @@ export interface ReaderGauges {
   readonly queueLength: number
   /** Share of the latest queries that are unlike the rows; undefined where nothing tells. */
   readonly unlikeShare: number | undefined
+  /** Undefined before a query was asked again. */
+  readonly observedRecall: ObservedRecall | undefined
 }
 
 /** Runs the operations of a reader, and tells about them. What an operation throws is thrown on. */
@@ -212,13 +222,19 @@ function createOtelObserver(
     "1",
     "Share of the latest queries that are unlike the rows",
   )
-  const observables = [age, openShards, queueLength, unlikeShare]
+  const ofObserved = OBSERVED_GAUGES.map(([name, read, description]) => ({
+    gauge: gauge(`vecsnap.observed_recall${name && `.${name}`}`, "1", description),
+    read,
+  }))
+  const observables = [age, openShards, queueLength, unlikeShare, ...ofObserved.map((one) => one.gauge)]
   const observe = (result: BatchObservableResult): void => {
     const now = gauges()
     if (now.publishedAt !== undefined) result.observe(age, ageSeconds(now.publishedAt), ofRoot)
     result.observe(openShards, now.openShards, ofRoot)
     result.observe(queueLength, now.queueLength, ofRoot)
     if (now.unlikeShare !== undefined) result.observe(unlikeShare, now.unlikeShare, ofRoot)
+    if (now.observedRecall !== undefined)
+      for (const { gauge, read } of ofObserved) result.observe(gauge, read(now.observedRecall), ofRoot)
   }
   meter.addBatchObservableCallback(observe, observables)
 

@@ -12,7 +12,7 @@ import type { ShardAnswer, ShardPool, ShardReader } from "../../shards/backend.j
 import type { ShardQuery } from "../../shards/query.js"
 import { openerOf } from "../../shards/registry.js"
 import type { ShardSource } from "../../shards/source.js"
-import type { SnapshotShard } from "../../snapshot/snapshot.js"
+import { type SnapshotShard, shardBytes } from "../../snapshot/snapshot.js"
 import { errorCode } from "../../storage/files.js"
 import type { ObjectStore } from "../../storage/store.js"
 import type { PoolShare } from "../reader-pool.js"
@@ -129,6 +129,23 @@ export class OpenShards {
       const part = asked.slice(first, first + maxOpenShards)
       await this.#askRepaired(state, questions, part, signal, strict)
     }
+  }
+
+  /** Whether a shard is open, or being opened. */
+  isOpen(state: SnapshotState, shard: number): boolean {
+    return this.#cache.has(state.contents.get(shard)!)
+  }
+
+  /** Closes a shard as soon as nobody uses it, for who was the only one to need it. */
+  letGo(state: SnapshotState, shard: number): void {
+    this.#cache.discard(state.contents.get(shard)!)
+  }
+
+  /** Whether all shards can lie on the disk together. */
+  async fits(state: SnapshotState): Promise<boolean> {
+    let bytes = 0
+    for (const entry of state.shards.values()) bytes += shardBytes(entry)
+    return bytes <= (await this.#files.maxBytes())
   }
 
   warm(state: SnapshotState, options: WarmOptions): Promise<WarmResult> {

@@ -69,6 +69,8 @@ export interface ShardCache {
     work: (reader: ShardReader) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T>
+  /** Whether a shard is open, or being opened. */
+  has(key: string): boolean
   /** Closes what is not among `keys`, as soon as it is not in use. */
   retain(keys: ReadonlySet<string>): void
   /**
@@ -364,6 +366,7 @@ export function createShardCache(options: ShardCacheOptions): ShardCache {
         held.release()
       }
     },
+    has: (key) => current.has(key),
     retain(keys) {
       for (const [key, handle] of [...current]) if (!keys.has(key)) retire(handle)
     },

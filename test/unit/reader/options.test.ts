@@ -5,6 +5,27 @@ import { afterEach, describe, expect, it, vi } from "vitest"
 import { checkOptions } from "../../../src/reader/options.js"
 import { withTempDir } from "../../support/stores.js"
 
+describe("audits", () => {
+  it.each([
+    [{ audit: { share: -0.1 } }, "option audit.share is -0.1, expected a number from 0 to 1"],
+    [{ audit: { share: 1.1 } }, "option audit.share is 1.1, expected a number from 0 to 1"],
+    [{ audit: { share: Number.NaN } }, "option audit.share is NaN"],
+    [{ audit: { minPerHour: -1 } }, "option audit.minPerHour is -1, expected a number from 0 to 3600"],
+    [{ audit: { minPerHour: 3601 } }, "option audit.minPerHour is 3601"],
+    [{ audit: {}, auditFile: "q.npy" }, "option auditFile is q.npy, expected a name that ends in .fvecs"],
+    [{ audit: {}, auditFile: "s3://b/q.fvecs" }, "auditFile"],
+    [{ auditFile: "q.fvecs" }, "option auditFile takes the option audit"],
+    [{ audit: {}, auditFile: "q.fvecs", auditFileBytes: 0 }, "auditFileBytes"],
+  ])("cannot be %j", (options, problem) => {
+    expect(() => checkOptions(options)).toThrow(problem)
+  })
+
+  it("may have any bounds", () => {
+    const bounds = [{}, { share: 0, minPerHour: 0 }, { share: 1, minPerHour: 3600 }]
+    for (const audit of bounds) checkOptions({ audit, auditFile: "q.fvecs", auditFileBytes: 1 })
+  })
+})
+
 describe("the default cache directory", () => {
   afterEach(() => vi.unstubAllEnvs())
 

@@ -26,6 +26,7 @@ test("the first line is the status, each reason has one of its own", () => {
     signedBy: undefined,
     lastRefresh: undefined,
     unlikeQueries: undefined,
+    observedRecall: undefined,
     pointerReadAt: undefined,
     calls: { answered: 0, failed: 0, refused: 0 },
   }

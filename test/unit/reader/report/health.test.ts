@@ -94,6 +94,26 @@ describe("judgeHealth", () => {
       "degraded",
       [/^7 calls were turned/],
     ],
+    [
+      "queries find less than they asked for",
+      { observedRecall: { queries: 400, recall: 0.91, low: 0.878, high: 0.934, target: 0.95 } },
+      "healthy",
+      [
+        /^queries get a recall of \.91 where \.95 was asked for \(\.878 to \.934, of 400 that were asked again\): build/,
+      ],
+    ],
+    [
+      "queries may find what they asked for",
+      { observedRecall: { queries: 40, recall: 0.91, low: 0.78, high: 0.95, target: 0.95 } },
+      "healthy",
+      [],
+    ],
+    [
+      "queries ask for nothing",
+      { observedRecall: { queries: 40, recall: 0.1, low: 0, high: 0.2, target: undefined } },
+      "healthy",
+      [],
+    ],
     ["it is closed", { closed: true }, "unhealthy", [/^this reader is closed$/]],
   ])("when %s", (_, facts, status, reasons) => {
     const verdict = judgeHealth({ ...FINE, ...facts })
