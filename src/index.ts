@@ -138,6 +138,7 @@ export type {
 export {
   type CertifiedQueries,
   certifiedRecall,
+  type DefaultRecall,
   defaultProbes,
   type Estimate,
   type RecallCertificate,

@@ -87,7 +87,7 @@ export function renderHealth(
   const measured =
     recall === undefined
       ? ""
-      : `, recall@${recall.k} ${formatShare(recall.mean)} at ${countOf(recall.probes, "probe")}`
+      : `, recall@${recall.k} ${formatShare(recall.mean)} ${recall.target === undefined ? `at ${countOf(recall.probes, "probe")}` : `for target ${formatShare(recall.target)}`}`
   const signed = signedBy === undefined ? "" : `, signed by ${signedBy.join(", ")}`
   const first = `${paint[COLOR_OF[status]](status)}: snapshot ${snapshot}${ofFormat(format)}, published ${formatAge(ageSeconds)} ago${measured}${signed}`
   return [first, ...reasons.map((reason) => `  ${formatValue(reason)}`)].map((line) => `${line}\n`).join("")

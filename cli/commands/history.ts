@@ -2,7 +2,7 @@ import { Command } from "commander"
 import type { History, HistoryPublication, HistorySnapshot, Publication } from "../../src/index.js"
 import { readHistory } from "../../src/maintenance/history.js"
 import { snapshotBytes } from "../../src/manifest/figures.js"
-import { certifiedRecall, defaultProbes } from "../../src/recall/curves.js"
+import { defaultRecall } from "../../src/recall/curves.js"
 import type { Snapshot } from "../../src/snapshot/snapshot.js"
 import { type Io, printJson } from "../io.js"
 import { withStore } from "../open.js"
@@ -143,9 +143,9 @@ const snapshotCells = ({ run, manifest }: HistorySnapshot): string[] => [
   manifest?.build?.timingsMs.total === undefined ? "" : formatDuration(manifest.build.timingsMs.total),
 ]
 
-/** Recall of the ten nearest at the snapshot's own number of probes. */
+/** Recall of the ten nearest by default. */
 const recallAt10 = (manifest: Snapshot | undefined): number | undefined =>
-  manifest?.recall && certifiedRecall(manifest.recall, 10, defaultProbes(manifest.sharding))?.mean
+  manifest && defaultRecall(manifest, 10)?.mean
 
 function recallCell(manifest: Snapshot | undefined): string {
   const recall = recallAt10(manifest)

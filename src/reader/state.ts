@@ -5,7 +5,7 @@
 import { invalidInput } from "../errors.js"
 import type { Logger } from "../logger.js"
 import type { FoundSnapshot } from "../manifest/formats.js"
-import { certifiedRecall, defaultProbes, fixedProbes } from "../recall/curves.js"
+import { defaultRecall, fixedProbes } from "../recall/curves.js"
 import type { Id } from "../records.js"
 import { describedEffort } from "../sharding/effort.js"
 import { restoreStrategy, strategyType } from "../sharding/registry.js"
@@ -109,11 +109,10 @@ function describeSnapshot(
   })
 }
 
-/** The measured recall of the ten nearest with as many probes as queries of the snapshot have by default. */
-export function recallAtDefault({ recall, sharding }: Snapshot): Health["recall"] {
-  const probes = defaultProbes(sharding)
-  const measured = recall && certifiedRecall(recall, TARGET_K, probes)
-  return measured && { k: TARGET_K, probes, ...measured }
+/** The measured recall of the ten nearest by default. */
+export function recallAtDefault(snapshot: Snapshot): Health["recall"] {
+  const measured = defaultRecall(snapshot, TARGET_K)
+  return measured && { k: TARGET_K, ...measured }
 }
 
 /**

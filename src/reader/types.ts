@@ -2,7 +2,7 @@
  * What the reader takes and answers.
  */
 import type { Logger } from "../logger.js"
-import type { Estimate, RecallCertificate } from "../recall/curves.js"
+import type { DefaultRecall, RecallCertificate } from "../recall/curves.js"
 import type { FieldType, FieldValue, Id, Json, SnapshotIdType, StoredRecord } from "../records.js"
 import type { StrategyName } from "../sharding/registry.js"
 import type { ContextType, QueryContext } from "../sharding/strategy.js"
@@ -161,8 +161,8 @@ export interface SearchOptions extends RouteOptions {
   /**
    * Share of the true nearest ten that is wanted on average, above 0 and at most 1, instead of `probes` or
    * `shards`: each query then goes to as many shards as it takes by what the build has measured: a number of
-   * its own with a layout, else the same fixed number for all, by the recall certificate. `Unsupported` if
-   * the snapshot has neither.
+   * its own with a layout, else the same fixed number for all, by the recall certificate. Where shards have
+   * cells, it looks at as many rows of them as that takes. `Unsupported` if the snapshot has neither.
    */
   readonly targetRecall?: number | undefined
   /** Time limit of this call in milliseconds; default: the reader's. */
@@ -298,10 +298,10 @@ export interface Health {
   /** How the latest calls went: at most 20, of the last minute. `refused` ones were turned away for load. */
   readonly calls: { readonly answered: number; readonly failed: number; readonly refused: number }
   /**
-   * Recall of the ten nearest at the snapshot's own number of probes, as the build has measured it;
-   * `undefined` if it has not.
+   * Recall of the ten nearest that queries get by default, as the build has measured it; `undefined` if it
+   * has not. With a `target` each query has its own number of probes, of which `probes` is the mean.
    */
-  readonly recall: ({ readonly k: number; readonly probes: number } & Estimate) | undefined
+  readonly recall: ({ readonly k: number } & DefaultRecall) | undefined
   /** `undefined` if the snapshot has no layout, or nobody has asked it. */
   readonly unlikeQueries: UnlikeQueries | undefined
   /** `undefined` without the option `audit`, or before the first query was asked again. */

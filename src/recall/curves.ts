@@ -5,7 +5,7 @@
  * for exact shards. A neighbour that several shards hold is found by the first of them.
  */
 
-import type { CellRule } from "../sharding/effort.js"
+import { type CellRule, describedEffort } from "../sharding/effort.js"
 import { type ReachedRanks, type ShardingDescription, TARGET_K } from "../sharding/strategy.js"
 
 /** The numbers of neighbours that recall is measured of. */
@@ -237,7 +237,7 @@ export interface RecallCertificate {
   readonly notes: readonly string[]
 }
 
-/** Shards that a query of a snapshot probes unless it says otherwise. */
+/** Shards that a query of a snapshot probes unless it says otherwise, or the snapshot has a target for it. */
 export const defaultProbes = ({ options }: Pick<ShardingDescription, "options">): number =>
   typeof options.probes === "number" ? options.probes : 1
 
@@ -251,6 +251,32 @@ export function certifiedRecall(
   const at = probes.findLastIndex((measured) => measured <= count)
   if (curve === undefined || at < 0) return undefined
   return { mean: curve.recall[at]!, low: curve.low[at]!, high: curve.high[at]! }
+}
+
+/** What queries reach that say nothing of their shards; `probes` is a mean where each has its own number. */
+export interface DefaultRecall extends Estimate {
+  readonly probes: number
+  /** By which queries stop; absent if all have as many probes. */
+  readonly target?: number | undefined
+}
+
+/** The measured recall of the `k` nearest by default; undefined if it was not measured. */
+export function defaultRecall(
+  {
+    recall,
+    sharding,
+  }: { readonly recall?: RecallCertificate | undefined; readonly sharding: ShardingDescription },
+  k: number,
+): DefaultRecall | undefined {
+  const target = describedEffort(sharding)?.targetRecall
+  const reached = k === TARGET_K ? recall?.targets.find((figures) => figures.target === target) : undefined
+  if (reached !== undefined) {
+    const { recall: mean, low, high, probes } = reached
+    return { mean, low, high, probes, target }
+  }
+  const probes = defaultProbes(sharding)
+  const measured = recall && certifiedRecall(recall, k, probes)
+  return measured && { ...measured, probes }
 }
 
 /**

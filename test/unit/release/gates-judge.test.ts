@@ -417,8 +417,10 @@ describe("recall", () => {
   const judgeIt = (
     limits: NonNullable<GateOptions["recall"]>,
     measured: RecallCertificate | undefined = recall,
+    effort?: object,
   ) => {
-    const sharding = { strategy: "cluster", shards: 4, options: { probes: 2 } } as const
+    const options = { probes: 2, ...(effort && { effort }) }
+    const sharding = { strategy: "cluster", shards: 4, options }
     return judgeGates(
       {
         candidate: { ...snapshot(), sharding, recall: measured },
@@ -440,6 +442,22 @@ describe("recall", () => {
     [{ min: 0.9, probes: 99 }, 0.99, "passed"],
   ])("of %j is %d: %s", (limits, value, verdict) => {
     expect(judgeIt(limits)).toMatchObject({ value: expect.closeTo(value, 10), verdict })
+  })
+
+  it("is by default that of the target that queries get, if they get one", () => {
+    const targets = [{ target: 0.95, probes: 1.5, rows: 700, recall: 0.956, low: 0.95, high: 0.962 }]
+    const measured = { ...recall, targets }
+    const target = { targetRecall: 0.95 }
+    expect(judgeIt({ min: 0.956 }, measured, target)).toMatchObject({
+      value: 0.956,
+      verdict: "passed",
+      limit: "at least 0.956 of 10 at target 0.95",
+      reason:
+        "900 rows held out found 0.956 of their 10 nearest at target 0.95, 95 % sure from 0.95 to 0.962",
+    })
+    expect(judgeIt({ min: 0.5, probes: 1 }, measured, target)).toMatchObject({ value: 0.69 })
+    expect(judgeIt({ min: 0.5, k: 1 }, measured, target)).toMatchObject({ value: 0.899 })
+    expect(judgeIt({ min: 0.5 }, measured, { probes: 1 })).toMatchObject({ value: 0.89 })
   })
 
   it("that nobody has measured is refused, with a sentence that says so", () => {
