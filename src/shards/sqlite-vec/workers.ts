@@ -215,10 +215,15 @@ function searchRequest(
   const cells = coded.reduce((sum, shard) => sum + shard.cells!.count, 0)
   const limits = limitsFor(coded.length, cells, effort === undefined ? 1 : candidatesFor(k, effort))
   const bytes = new Map<Arena, number>()
-  for (const shard of coded) bytes.set(store!.arenaOfCells(shard)!, cellScratch(spec.codes!, limits).bytes)
+  const codedArenas = new Set(coded.map((shard) => store!.arenaOfCells(shard)!))
+  if (codedArenas.size > 0) {
+    const { bytes: wanted } = cellScratch(spec.codes!, limits)
+    for (const arena of codedArenas) bytes.set(arena, wanted)
+  }
+  const { bytes: rowBytes } = rowScratch(spec.dim)
   for (const shard of shards) {
     const arena = store?.arenaOfVectors(shard)
-    if (arena !== undefined) bytes.set(arena, rowScratch(spec.dim).bytes)
+    if (arena !== undefined) bytes.set(arena, rowBytes)
   }
   const scratches = Array.from(bytes, ([arena, wanted]): Address => {
     const { address, old } = store!.scratch(slot, arena, wanted)

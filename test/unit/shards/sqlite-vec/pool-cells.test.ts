@@ -9,6 +9,7 @@ import { localDirectory } from "../../../../src/shards/source.js"
 import { buildShard } from "../../../../src/shards/sqlite-vec/build.js"
 import { createPool } from "../../../../src/shards/sqlite-vec/pool.js"
 import { trainCodebook } from "../../../../src/vectors/cells/codebook.js"
+import { createRandom } from "../../../../src/vectors/random.js"
 import { mergeTopK } from "../../../../src/vectors/topk.js"
 import { noise, noiseRows, rowsOf, specOf } from "../../../contract/shard-rows.js"
 import { fitCells } from "../../../support/fit-cells.js"
@@ -156,6 +157,47 @@ describe("a pool of shards with cells", () => {
     ])
     expect(answers[0]).toMatchObject({ error: { tag: "Corrupt" } })
     await pool.close()
+  })
+
+  it.each([
+    ["memory that threads share", {}],
+    ["memory of each thread", { VECSNAP_SHARED_MEMORY: "off" }],
+  ])("answers rightly from %s, whatever is opened, closed and dropped meanwhile", async (_name, env) => {
+    const random = createRandom(3)
+    const exactPool = createPool({ workers: 1, memoryBytes: 0 })
+    const exactReaders = await openAll(exactPool)
+    const expected = await Promise.all(
+      exactReaders.flatMap((reader, shard) =>
+        [0, 1, 2].map(
+          async (i) => [`${shard} ${i}`, (await ask(exactPool, [reader], query(i))).hits] as const,
+        ),
+      ),
+    )
+    const answers = new Map(expected)
+    for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value)
+    // Room for the rows of one shard or two.
+    const pool = createPool({ workers: 2, memoryBytes: 250_000 })
+    const running = new Set<Promise<void>>()
+    async function useOne(): Promise<void> {
+      const shard = random.below(SIZES.length)
+      const [reader] = await openAll(pool, [String(shard)])
+      for (let turn = random.below(4); turn >= 0; turn--) {
+        const i = random.below(3)
+        const { hits } = await ask(pool, [reader!], query(i), random.below(2) === 0 ? { effort: ALL } : {})
+        expect(hits).toEqual(answers.get(`${shard} ${i}`))
+      }
+      await reader!.close()
+      expect(reader!.bytes).toBe(0)
+    }
+    for (let step = 0; step < 120; step++) {
+      const run = useOne()
+      running.add(run)
+      void run.finally(() => running.delete(run)).catch(() => {})
+      if (running.size >= 6) await Promise.race(running)
+    }
+    await Promise.all(running)
+    await pool.close()
+    await exactPool.close()
   })
 
   it("answers with the others when one is closed meanwhile", async () => {
