@@ -9,8 +9,8 @@ import { pin, unpin } from "../../src/maintenance/pins.js"
 import { encodeManifest } from "../../src/manifest/codec.js"
 import { readManifest, readPointer, readSnapshot } from "../../src/manifest/current.js"
 import { listManifests } from "../../src/manifest/history.js"
-import { manifestKey, shardFolder } from "../../src/manifest/keys.js"
-import type { Manifest, ShardEntry } from "../../src/manifest/manifest.js"
+import { manifestKey, routingKey, shardFolder } from "../../src/manifest/keys.js"
+import type { FileEntry, Manifest, ShardEntry } from "../../src/manifest/manifest.js"
 import { type PublishOptions, publishManifest } from "../../src/manifest/publish.js"
 import { createSnapshotLease, type LeaseClock } from "../../src/reader/follow/lease.js"
 import { snapshotFiles } from "../../src/snapshot/snapshot.js"
@@ -123,6 +123,9 @@ async function build(
       fingerprint: content,
     })
   }
+  // As builds do: kept while there is something to be kept for, and then the object of an earlier run.
+  const known = shards[0] === base?.manifest.shards[0] ? base?.manifest.codes : undefined
+  const codes = known ?? (await putCodes(store, run, signal))
   const createdAt = world.clockOf(actor).date()
   const manifest: Manifest = {
     run,
@@ -133,6 +136,7 @@ async function build(
     sharding: { strategy: "explicit", shards: SHARDS, options: {} },
     artifacts: [],
     locator: undefined,
+    codes,
     backend: "sqlite-vec",
     shards,
     rows: SHARDS,
@@ -143,6 +147,13 @@ async function build(
   await store.put(key, encodeManifest(manifest), { ifAbsent: true, signal })
   note({ manifest: key })
   return { key, manifest }
+}
+
+async function putCodes(store: ObjectStore, run: string, signal: AbortSignal): Promise<FileEntry> {
+  const key = routingKey(run, "codes.npz")
+  const body = Buffer.from(`codebook of ${run}`)
+  await store.put(key, body, { ifAbsent: true, signal })
+  return { key, size: body.length, sha256: sha256(body) }
 }
 
 /** Publishes a run that was built before, most likely one that is not live, if what it was built on still is. */
