@@ -77,6 +77,8 @@ export interface ShardBackend<Name extends string = string> extends ShardOpener 
   readonly figures: {
     /** How often a shard's files hold each vector. */
     readonly vectorCopies: number
+    /** Bytes a row that cells and codes take, about, in a shard of so many rows. Absent: none. */
+    readonly cellBytes?: ((dim: number, rows: number) => number) | undefined
     /** Bytes of vectors in a shard up to which every query of it takes a few milliseconds. */
     readonly vectorBytes: number
   }

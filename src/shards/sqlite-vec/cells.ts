@@ -7,6 +7,7 @@ import { closeSync, openSync, readFileSync, readSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { corrupt } from "../../errors.js"
 import { errorCode, fileError } from "../../storage/files.js"
+import { GROUP_CELLS, ROWS_PER_CELL } from "../../vectors/cells/cells.js"
 import {
   type CellsFile,
   checkCodes,
@@ -14,7 +15,7 @@ import {
   encodeCells,
   SUM_STRETCH,
 } from "../../vectors/cells/file.js"
-import { type ShardCells, shardCells } from "../../vectors/cells/shard.js"
+import { CODED_ROWS_MIN, type ShardCells, shardCells } from "../../vectors/cells/shard.js"
 import type { ShardRows, ShardSpec } from "../backend.js"
 import { provenPageTable } from "./pages/prove.js"
 import { CELLS_FILE } from "./schema.js"
@@ -30,6 +31,16 @@ export function cellsOf({ rows, vectors }: ShardRows, { codes, dim }: ShardSpec)
   }
   const order = Uint32Array.from({ length: rows }, (_, row) => row)
   return { order, starts: Uint32Array.of(0, rows), coded: undefined }
+}
+
+/** Bytes a row in the file of cells of a shard of so many rows, if sub-spaces have two dimensions. */
+export function bytesPerRow(dim: number, rows: number): number {
+  const rank = 4 + 1 / 8
+  const sums = (SHA256_BYTES * 4 * dim) / SUM_STRETCH
+  if (rows < CODED_ROWS_MIN) return Math.ceil(rank + sums)
+  // A centre in bytes with three numbers for every cell, and one for every eight.
+  const centres = ((1 + 1 / GROUP_CELLS) * (dim + 12)) / ROWS_PER_CELL
+  return Math.ceil(rank + sums + centres + dim / 4 + 2)
 }
 
 /** The file of cells for a database that is complete. */

@@ -123,8 +123,9 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
   const storedRows = Math.ceil(rows * replication)
   const vectorBytesPerShard = (storedRows * 4 * dim) / shards
   const backend = options.backend ?? chooseBackend(dim, vectorBytesPerShard)
-  const copyBytes = (backendByName(backend).figures.vectorCopies - 1) * 4 * dim
-  const sizeBytes = Math.round(storedRows * (bytesPerRow + copyBytes))
+  const { vectorCopies, cellBytes } = backendByName(backend).figures
+  const besidesBytes = (vectorCopies - 1) * 4 * dim + (cellBytes?.(dim, storedRows / shards) ?? 0)
+  const sizeBytes = Math.round(storedRows * (bytesPerRow + besidesBytes))
   const shardBytes = Math.round(sizeBytes / shards)
   const probes = Math.min(shards, Math.max(1, Math.ceil(PROBES_PER_ROOT[layout] * Math.sqrt(shards))))
   const building: Building = { rows, dim, shards, layout, memoryLimit, cores, storedRows, shardBytes }
@@ -155,7 +156,7 @@ export function planSnapshot(facts: InputFacts, options: PlanOptions): SnapshotP
           : `${shards} shards of ${mib(shardBytes)}, as asked for`,
       backend: backendReason(backend, options.backend !== undefined, dim, mib(vectorBytesPerShard)),
       layout: LAYOUT_REASONS[layout],
-      size: `${rows} rows of ${dim} × 4 bytes, ${Math.round(facts.otherBytesPerRow)} bytes of id, fields and payload and ${ROW_BYTES} of indexes, stored x${replication}`,
+      size: `${rows} rows of ${dim} × 4 bytes, ${Math.round(facts.otherBytesPerRow)} bytes of id, fields and payload and ${ROW_BYTES} of indexes${besidesBytes > 0 ? `, and ${besidesBytes} of the index over vectors` : ""}, stored x${replication}`,
       memory: `a build holds ${layout === "affinity" ? "all rows and their layout" : "a sample of the rows, twice"}, at most the memory limit of ${mib(memoryLimit)}, and besides what Node, threads and rows on their way take; a reader with all shards open ${mib(readerMemoryBytes)}`,
       query: `about ${probes} of ${shards} shards for a recall of .95, as measured on the word set: pass targetRecall and let the build measure yours`,
       time: `${rows * dim} elements on ${cores} cores, by the speed of the machine of docs/performance.md`,
