@@ -51,7 +51,7 @@ export interface OpenOptions<Payload = Json> extends TrustOptions {
   readonly whenCacheFails?: "fail" | "temporary" | undefined
   /**
    * How files of shards come to be read. "auto" (default): those of a root that is a local directory where
-   * they lie, once each file was compared with its checksum, unless the root is untrusted or `trustedKeys`
+   * they lie, where what is read is compared with its checksum, unless the root is untrusted or `trustedKeys`
    * are given; all others from the disk cache, where whole shards are downloaded to. A shard of 1 MiB or more
    * that is asked for the first time may be opened from ranges of its files, where its backend can do that,
    * and is downloaded when it is asked for again. "ranges": the same, and it is not downloaded before all of

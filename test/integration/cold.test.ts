@@ -1,6 +1,6 @@
 /** What a reader of a remote root asks of storage before it has any of its shards. */
-import { readdir } from "node:fs/promises"
-import { join } from "node:path"
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import { dirname, join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import {
@@ -174,6 +174,40 @@ describe("a cold reader of a remote root", () => {
       expect(hits).toHaveLength(3)
       expect(take()).toMatchObject({ get: 1, getFile: 2 })
       await reader.close()
+    }))
+
+  it("reads those of a local directory where they lie, and compares whole files when they are asked for again", () =>
+    withTempDir(async (dir) => {
+      const root = join(dir, "root")
+      for await (const { key } of objects.list("")) {
+        const path = join(root, key)
+        await mkdir(dirname(path), { recursive: true })
+        await writeFile(path, (await objects.get(key))!.body)
+      }
+      const counts = createCounts()
+      const open = () =>
+        openSnapshot(withCounting(openStore(root), counts), { cacheDir: join(dir, "cache"), workers: 1 })
+      const reader = await open()
+      const query = vectorNear(11)
+      const first = await reader.search(query)
+      expect(first.hits).toHaveLength(10)
+      expect(counts).toMatchObject({ head: 0, getFile: 0 })
+      await reader.search(query)
+      await vi.waitFor(() => expect(counts.head).toBe(2 * SHARDS), { timeout: 30_000 })
+      expect(await reader.search(query)).toEqual(first)
+      await reader.close()
+      // What is read of a damaged file is found to be so at once.
+      const files = await readdir(join(root, "shards"), { recursive: true })
+      const databases = files.filter((file) => file.endsWith("shard.db"))
+      expect(databases).toHaveLength(SHARDS)
+      const [damaged] = databases
+      const path = join(root, "shards", damaged!)
+      await writeFile(path, (await readFile(path)).fill(3, 4096))
+      const again = await open()
+      await expect(again.search(query)).rejects.toMatchObject({ tag: "Corrupt" })
+      await rm(path)
+      await expect(again.search(query)).rejects.toMatchObject({ tag: "NotFound" })
+      await again.close()
     }))
 
   it("downloads whole shards at once if it is told to", () =>

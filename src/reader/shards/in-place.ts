@@ -2,13 +2,21 @@
  * Shards of a root that is a directory of this machine: opened where they lie, without a copy.
  *
  * Each file is read once and compared with its checksum. What was found sound is not read again as long as
- * its ETag is the same, which in a local store is made of size, time of modification and inode.
+ * its ETag is the same, which in a local store is made of size, time of modification and inode. A shard that
+ * is opened for the first time may be read in ranges before that, each of which has a checksum of its own.
  */
 import { LRUCache } from "lru-cache"
-import { notFound } from "../../errors.js"
+import { isVecsnapError, notFound } from "../../errors.js"
+import { localDirectory, type ShardSource } from "../../shards/source.js"
 import { assertSha256, assertSize } from "../../snapshot/content.js"
-import { neededFiles, type SnapshotShard, type StoredFile, shardFiles } from "../../snapshot/snapshot.js"
-import { sha256OfFile } from "../../storage/checksum.js"
+import {
+  neededFiles,
+  type SnapshotShard,
+  type StoredFile,
+  shardFileKey,
+  shardFiles,
+} from "../../snapshot/snapshot.js"
+import { sha256OfBytes, sha256OfFile } from "../../storage/checksum.js"
 import type { ObjectStore } from "../../storage/store.js"
 
 /** A store whose objects are files. */
@@ -25,6 +33,10 @@ export interface InPlaceShards {
    * file that is not.
    */
   locate(shard: SnapshotShard, signal?: AbortSignal): Promise<string>
+  /** Whether all files of the shard were found sound before. */
+  isSound(shard: SnapshotShard): boolean
+  /** The shard's files in ranges, of which only what is read is compared with its checksums. */
+  inRanges(shard: SnapshotShard): ShardSource
   /** Has the files of a shard read again when they are next asked for. */
   forget(shard: SnapshotShard): void
 }
@@ -46,11 +58,45 @@ export function createInPlaceShards(store: FileStore): InPlaceShards {
     sound.set(key, info.etag)
   }
 
+  async function locate(shard: SnapshotShard, signal?: AbortSignal): Promise<string> {
+    const files = shardFiles({ ...shard, files: neededFiles(shard) })
+    await Promise.all(files.map((file) => check(shard.shard, file, signal)))
+    return store.filePath(shard.folder)
+  }
+
+  /** Runs a read of a file; if that is not there at all, its snapshot may have been removed. */
+  async function unlessMissing<T>(shard: SnapshotShard, name: string, read: () => Promise<T>): Promise<T> {
+    try {
+      return await read()
+    } catch (error) {
+      const key = shardFileKey(shard, name)
+      if (!isVecsnapError(error, "Corrupt") || (await store.head(key)) !== undefined) throw error
+      throw missingFile(store, key, shard.shard)
+    }
+  }
+
   return {
-    async locate(shard, signal) {
-      const files = shardFiles({ ...shard, files: neededFiles(shard) })
-      await Promise.all(files.map((file) => check(shard.shard, file, signal)))
-      return store.filePath(shard.folder)
+    locate,
+    isSound: (shard) =>
+      shardFiles({ ...shard, files: neededFiles(shard) }).every(({ key }) => sound.has(key)),
+    inRanges(shard) {
+      const local = localDirectory(store.filePath(shard.folder))
+      return {
+        name: local.name,
+        isLocal: false,
+        localDir: () => locate(shard),
+        async read(name, ranges, options = {}) {
+          // What has no checksums of its own is compared as a whole.
+          if (options.sums === undefined) await locate(shard, options.signal)
+          return unlessMissing(shard, name, () => local.read(name, ranges, options))
+        },
+        async readFile(name, options) {
+          const bytes = await unlessMissing(shard, name, () => local.readFile(name, options))
+          const { sha256 } = shard.files.find((file) => file.name === name) ?? {}
+          assertSha256(shardFileKey(shard, name), sha256OfBytes(bytes), sha256)
+          return bytes
+        },
+      }
     },
     forget(shard) {
       for (const { key } of shardFiles(shard)) sound.delete(key)

@@ -205,10 +205,25 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   /** Whether a shard is to be read in ranges as long as it is not there. */
   function isRanged(entry: SnapshotShard): boolean {
     // Another process opens what is not trusted, from files.
-    if (options.fetch === "whole" || inPlace !== undefined || options.trust === "untrusted") return false
+    if (options.fetch === "whole" || options.trust === "untrusted") return false
     // Nothing but checksums tells that what was read now and what was read before are of one file.
     if (neededFiles(entry).some(({ sha256 }) => sha256 === undefined)) return false
     return options.fetch === "ranges" || shardBytes(entry) >= WHOLE_BYTES
+  }
+
+  async function openInPlace(
+    source: ShardSource,
+    open: (source: ShardSource) => Promise<ShardReader>,
+    onRanges: (() => void) | undefined,
+  ): Promise<OpenedShard> {
+    let isWhole = false
+    const localDir = (): Promise<string> => {
+      isWhole = true
+      return source.localDir()
+    }
+    const reader = await open({ ...source, localDir })
+    if (!isWhole) onRanges?.()
+    return releasing(reader, async () => {})
   }
 
   async function openRanged(
@@ -282,8 +297,12 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
       return (await obtain(entry, signal)).claim
     },
     async openShard(entry, open, { signal, ranges = false, onRanges } = {}) {
-      const found = ranges && isRanged(entry) ? await claimContent(contentOf(entry)) : undefined
-      if (ranges && isRanged(entry) && found === undefined) {
+      if (inPlace !== undefined && ranges && isRanged(entry) && !inPlace.isSound(entry)) {
+        return openInPlace(inPlace.inRanges(entry), open, onRanges)
+      }
+      const isAway = inPlace === undefined && ranges && isRanged(entry)
+      const found = isAway ? await claimContent(contentOf(entry)) : undefined
+      if (isAway && found === undefined) {
         throwIfAborted(signal)
         return openRanged(entry, open, onRanges)
       }
