@@ -173,6 +173,47 @@ describe("manifest codec", () => {
     )
   })
 
+  describe("of a rule for cells", () => {
+    const figures = { target: 0.9, probes: 1.5, rows: 300, recall: 0.91, low: 0.9, high: 0.92 }
+    const rule = {
+      targets: [0.5, 0.9],
+      rows: [40, 900],
+      best: [30, 60],
+      recall: [0.51, 0.91],
+      rowsPerCell: 39.5,
+      stored: { count: 500, targets: [figures] },
+    }
+    const withRule = (cells: object): Manifest => ({
+      ...WITH_RECALL,
+      recall: { ...WITH_RECALL.recall!, targets: [figures], cells: { ...rule, ...cells } },
+    })
+
+    it("reads what it writes", () => {
+      const manifest = withRule({})
+      expect(decodeManifest(encodeManifest(manifest), KEY)).toEqual(manifest)
+      const none = withRule({ targets: [], rows: [], best: [], recall: [], stored: undefined })
+      expect(decodeManifest(encodeManifest(none), KEY).recall?.cells?.targets).toEqual([])
+    })
+
+    it.each<[string, object, RegExp]>([
+      ["fewer rows than targets", { rows: [40] }, /rule for cells has 1 figures for 2 targets/],
+      ["more recalls than targets", { recall: [0.1, 0.2, 0.3] }, /rule for cells has 3 figures/],
+      ["fewer estimates than targets", { best: [] }, /rule for cells has 0 figures/],
+      ["targets that do not rise", { targets: [0.5, 0.5] }, /does not rise/],
+      ["rows that fall", { rows: [40, 39] }, /does not rise/],
+      ["estimates that fall", { best: [60, 30] }, /does not rise/],
+      ["a target of all", { targets: [0.5, 1] }, /recall\.cells\.targets/],
+      ["no rows", { rows: [0, 1] }, /recall\.cells\.rows/],
+      ["no estimates", { best: [0, 1] }, /recall\.cells\.best/],
+      ["more estimates than there is room for", { best: [1, 100_001] }, /recall\.cells\.best/],
+      ["empty cells", { rowsPerCell: 0 }, /recall\.cells\.rowsPerCell/],
+    ])("refuses %s", (_, cells, problem) => {
+      const bytes = encodeManifest(withRule(cells))
+      expect(() => decodeManifest(bytes, KEY)).toThrow(problem)
+      expect(tagOf(() => decodeManifest(bytes, KEY))).toBe("Corrupt")
+    })
+  })
+
   it("ignores keys it does not know", () => {
     const bytes = altered((wire) => {
       wire.later = { anything: 1 }

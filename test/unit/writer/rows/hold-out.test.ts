@@ -44,7 +44,7 @@ describe("rows held out", () => {
         fc.boolean(),
         (sizes, seed, wanted, isReversed) => {
           const holdOut = { wanted, seed }
-          const collector = createHoldOutCollector(holdOut)
+          const collector = createHoldOutCollector(holdOut, 15)
           const rows = sizes.reduce((sum, size) => sum + size)
           let seen = 0
           for (const size of sizes) {
@@ -65,14 +65,17 @@ describe("rows held out", () => {
             seen += size
           }
           const lowest = orderByKey(keysOf(batchOf(0, rows), seed))
-          expect(collector.take(0)).toEqual(
-            Array.from(lowest.subarray(0, heldOutCount(holdOut, rows, 0)), (row) => ({
+          const drawn = (from: number, count: number) =>
+            Array.from(lowest.subarray(from, from + count), (row) => ({
               vector: Float32Array.of(row, row),
               id: idKey(BigInt(row)),
               shard: row % 4,
               position: 1000 + row,
-            })),
-          )
+            }))
+          const held = heldOutCount(holdOut, rows, 0)
+          expect(collector.take(0)).toEqual(drawn(0, held))
+          // Those of the next keys, one in twenty at most.
+          expect(collector.takeStored(0)).toEqual(drawn(held, Math.min(15, Math.floor(rows / 20))))
         },
       ),
       { numRuns: 30 },
