@@ -8,7 +8,7 @@ import type { FoundSnapshot } from "../manifest/formats.js"
 import { defaultRecall, fixedProbes } from "../recall/curves.js"
 import type { Id } from "../records.js"
 import { describedEffort } from "../sharding/effort.js"
-import { restoreStrategy, strategyType } from "../sharding/registry.js"
+import { loadStrategyCode, restoreStrategy, strategyType } from "../sharding/registry.js"
 import type { RoutedSnapshot } from "../sharding/route.js"
 import { TARGET_K } from "../sharding/strategy.js"
 import type { ShardSpec } from "../shards/backend.js"
@@ -53,6 +53,8 @@ export async function loadState(
   const [artifacts, codes] = await Promise.all([
     format.readArtifacts(store, snapshot, options),
     readCodes(store, snapshot, options),
+    // Its modules come while the objects do. What is wrong with it is said when it is restored.
+    loadStrategyCode(sharding).catch(() => {}),
   ])
   const shards = new Map(snapshot.shards.map((entry) => [entry.shard, entry]))
   const contents = new Map(snapshot.shards.map((entry) => [entry.shard, contentKey(entry)]))

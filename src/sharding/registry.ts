@@ -145,6 +145,11 @@ export async function restoreStrategy(
   return asCorrupt(() => maker.restore(resolved, context, artifacts))
 }
 
+/** Loads the modules that {@link restoreStrategy} needs, which may then be called at once. */
+export async function loadStrategyCode({ strategy }: Pick<ShardingDescription, "strategy">): Promise<void> {
+  await anyType(strategy).load()
+}
+
 /** A type whose options nobody has checked yet. */
 const anyType = (name: unknown): StrategyType => strategyType(name) as unknown as StrategyType
 
