@@ -173,6 +173,9 @@ function sharedMemory(mostBytes: number): WebAssembly.Memory | undefined {
   }
 }
 
+/** Found out once: to try reserves 10 GiB of addresses until it is collected. */
+let canShare: boolean | undefined
+
 /**
  * Whether threads can see one memory: `VECSNAP_SHARED_MEMORY=off` in the environment says no. Undefined where
  * there is no WebAssembly, so that nothing can be kept in such memories at all.
@@ -181,5 +184,6 @@ export function sharingHere(): Sharing | undefined {
   if (typeof WebAssembly === "undefined") return undefined
   if (process.env.VECSNAP_SHARED_MEMORY === "off" || typeof SharedArrayBuffer === "undefined")
     return "private"
-  return sharedMemory(PAGE_BYTES) === undefined ? "private" : "shared"
+  canShare ??= sharedMemory(PAGE_BYTES) !== undefined
+  return canShare ? "shared" : "private"
 }
