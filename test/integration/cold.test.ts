@@ -174,6 +174,11 @@ describe("a cold reader of a remote root", () => {
       expect(hits).toHaveLength(3)
       expect(take()).toMatchObject({ get: 1, getFile: 2 })
       await reader.close()
+      // A shard that has a copy is not opened anew when it is used again.
+      const { reader: auto } = await opened(join(dir, "auto"))
+      for (let i = 0; i < 3; i++) await auto.search(vectorNear(5), { shards: [1], k: 3 })
+      expect(auto.stats()).toMatchObject({ shardOpens: 1, shardDownloads: 1 })
+      await auto.close()
     }))
 
   it("reads those of a local directory where they lie, and compares whole files when they are asked for again", () =>

@@ -366,7 +366,10 @@ export class OpenShards {
         this.#files.openShard(entry, open, {
           signal: waiting,
           ranges: opener.traits.ranges && !this.#prepared.has(content),
-          onRanges: () => this.#ranged.set(content, "once"),
+          onRanges: (isRanged) => {
+            if (isRanged) this.#ranged.set(content, "once")
+            else this.#ranged.delete(content)
+          },
         }),
       waiting,
     )

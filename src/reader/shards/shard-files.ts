@@ -84,8 +84,7 @@ export interface ShardFiles {
   locate(entry: SnapshotShard, signal?: AbortSignal): Promise<Claim>
   /**
    * Opens a shard by `open`, which gets its files. They are released when it is closed. With `options.ranges`
-   * one that is not there may be opened before it is downloaded, from ranges of its files; then
-   * `options.onRanges` is called.
+   * one that is not there may be opened before it is downloaded, from ranges of its files.
    */
   openShard(
     entry: SnapshotShard,
@@ -116,7 +115,8 @@ export interface OpenFilesOptions {
   readonly signal?: AbortSignal | undefined
   /** Whether what opens it can do without a local copy. Default false. */
   readonly ranges?: boolean | undefined
-  readonly onRanges?: (() => void) | undefined
+  /** Told true when a shard is open from ranges, and false when all of it had to be fetched for it. */
+  readonly onRanges?: ((isRanged: boolean) => void) | undefined
 }
 
 /** With fewer bytes a shard is downloaded at once, unless ranges are asked for. */
@@ -214,22 +214,23 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
   async function openInPlace(
     source: ShardSource,
     open: (source: ShardSource) => Promise<ShardReader>,
-    onRanges: (() => void) | undefined,
+    onRanges: OpenFilesOptions["onRanges"],
   ): Promise<OpenedShard> {
     let isWhole = false
     const localDir = (): Promise<string> => {
       isWhole = true
+      onRanges?.(false)
       return source.localDir()
     }
     const reader = await open({ ...source, localDir })
-    if (!isWhole) onRanges?.()
+    if (!isWhole) onRanges?.(true)
     return releasing(reader, async () => {})
   }
 
   async function openRanged(
     entry: SnapshotShard,
     open: (source: ShardSource) => Promise<ShardReader>,
-    onRanges: (() => void) | undefined,
+    onRanges: OpenFilesOptions["onRanges"],
   ): Promise<OpenedShard> {
     const content = rangesOf(entry)
     const { claim, cache } = (await claimContent(content)) ?? (await addContent(content, async () => {}))
@@ -240,6 +241,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
       cache,
       dir: claim.dir,
       async localDir() {
+        onRanges?.(false)
         if (copies.length === 0) copies.push(obtain(entry, undefined).then((copy) => copy.claim))
         // Another one who asks may have more luck.
         return (
@@ -265,7 +267,7 @@ export function createShardFiles(store: ObjectStore, options: ShardFilesOptions)
     try {
       const reader = await open(files.source)
       // Some shards take a copy all the same.
-      if (copies.length === 0) onRanges?.()
+      if (copies.length === 0) onRanges?.(true)
       return releasing(reader, release)
     } catch (error) {
       await release()

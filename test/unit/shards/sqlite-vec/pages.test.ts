@@ -101,6 +101,44 @@ describe("a page table", () => {
     }
   })
 
+  it("is as docs/format.md says", async () => {
+    const [rows, dim] = [1100, 100]
+    const { path, bytes, given } = await shard(rows, dim)
+    const pages = Buffer.from(pageTable(path))
+    const [room, chunks, runs] = [0, 4, 8].map((at) => pages.readUInt32LE(at)) as [number, number, number]
+    let taken = 0
+    const placed = Array.from({ length: chunks }, (_, chunk) => {
+      const at = 16 + 12 * chunk
+      const [page, offset, length] = [
+        pages.readUInt32LE(at),
+        pages.readUInt16LE(at + 4),
+        pages.readUInt16LE(at + 6),
+      ]
+      const numbers: number[] = []
+      for (let run = 0; run < pages.readUInt32LE(at + 8); run++, taken++) {
+        const place = 16 + 12 * chunks + 8 * taken
+        for (let i = 0; i < pages.readUInt32LE(place + 4); i++) numbers.push(pages.readUInt32LE(place) + i)
+      }
+      return { page, offset, length, numbers }
+    })
+    expect(taken).toBe(runs)
+    for (const position of [0, 7, 8, 549, 550, 1099]) {
+      const { page, offset, length, numbers } = placed[Math.floor(position / room)]!
+      const vector = Buffer.alloc(4 * dim)
+      for (let k = 0; k < vector.length; k++) {
+        const j = (position % room) * dim * 4 + k
+        const i = j - length
+        const at =
+          j < length
+            ? (page - 1) * 4096 + offset + j
+            : (numbers[Math.floor(i / 4092)]! - 1) * 4096 + 4 + (i % 4092)
+        vector[k] = bytes[at]!
+      }
+      const expected = given.vectors.slice(position * dim, (position + 1) * dim)
+      expect(vector.equals(Buffer.from(expected.buffer))).toBe(true)
+    }
+  })
+
   it("reads neighbours at once, and no more than is needed of what is far apart", async () => {
     const { table, dim } = await shard(2000, 100)
     const all = vectorRanges(
