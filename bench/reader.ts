@@ -30,7 +30,7 @@ import {
   withDirectory,
   withMinio,
 } from "./support.js"
-import { heldOutRows, loadWords, vectorOf, WORDS_FILE, withoutRows } from "./words.js"
+import { heldOutRows, loadWords, pickRows, vectorOf, WORDS_FILE, withoutRows } from "./words.js"
 
 const SHARDS = 64
 const PROBES = 8
@@ -153,8 +153,10 @@ await withDirectory(async (dir) => {
   for (const query of queries) oursIds.push(await ours(query))
   const oursRecall = recall(oursIds, truth.ids)
   const peerDir = join(dir, "peer")
-  await buildPeer(words, kept, peerDir, Math.round(Math.sqrt(kept.length)))
-  const peer = await tunePeer(await openPeer(peerDir, K), queries, truth.ids, oursRecall)
+  const partitions = Math.round(Math.sqrt(kept.length))
+  await buildPeer(pickRows(words, kept), peerDir, { kind: "IVF_FLAT", partitions })
+  const lanceDb = await openPeer(peerDir, { kind: "IVF_FLAT", k: K })
+  const peer = (await tunePeer(lanceDb, queries, truth.ids, oursRecall, partitions))!
 
   const loads: (string | number)[][] = []
   const row = (
@@ -166,8 +168,8 @@ await withDirectory(async (dir) => {
   for (const inFlight of IN_FLIGHT) {
     const mine = await withDelay(() => underLoad(queries, inFlight, ours))
     row(`vecsnap, ${PROBES} of ${SHARDS} shards`, oursRecall, mine.result, mine.p99Ms)
-    const theirs = await withDelay(() => underLoad(queries, inFlight, peer.search))
-    row(`one LanceDB table, ${peer.partitions} partitions`, peer.reached, theirs.result, theirs.p99Ms)
+    const theirs = await withDelay(() => underLoad(queries, inFlight, lanceDb(peer.effort)))
+    row(`one LanceDB table, ${peer.effort} partitions`, peer.reached, theirs.result, theirs.p99Ms)
   }
   console.log(
     `\n${table(["", "recall@10", "in flight", "queries/s", "p50 ms", "p95 ms", "p99 ms", "loop delay p99 ms"], loads)}`,

@@ -1,36 +1,50 @@
 /**
- * Searches of a snapshot of the full word set (341,479 × 100, cosine) against one LanceDB table at equal
- * recall:
+ * Searches at equal recall: a snapshot of the words (341,479 × 100) and one of the sentences (40,713 ×
+ * 384), against one LanceDB table of the same rows and, where Python is there, hnswlib and faiss HNSW:
  *
  * ```
  * npm run words:full && npm run servers:install && npm run bench:search
- * node dist/bench/search.js --layout fast --dir kept --skip-minio
+ * node dist/bench/search.js --sets sentences --targets .95 --rounds 1 --dir kept --skip-minio
  * ```
  *
- * 2,000 rows are held out of both and serve as queries; what they should find is brute force over all other
- * rows. With the first 1,000 both sides are tuned to recall@10 .90, .95 and .98: ours by `targetRecall`, the
- * peer by the number of IVF_FLAT partitions that it searches. With the other 1,000, queries per second and
- * latencies are measured at 1, 4 and 16 in flight, the sides taking turns; the median of the rounds counts. A
- * cold query has nothing open and nothing on disk.
+ * Queries of the words are 2,000 of them, held out of all; those of the sentences are 1,000 real ones. With
+ * one half all sides are tuned to recall@10 .90, .95 and .98: ours by `targetRecall`, LanceDB by partitions
+ * or candidates, the graphs by candidates. With the other half they are measured, in turns, of which the
+ * median counts: ours and LanceDB at 1, 4 and 16 in flight; the graphs by batches of all queries on as many
+ * threads as there are cores, beside our 16. LanceDB's index is the one with the most queries per second at
+ * that recall: IVF_FLAT, IVF_PQ with exact distances for some, or HNSW_SQ; of several of a kind the one
+ * that is best at .95. A cold query has nothing open and nothing on disk.
  *
- * `--layout` of the snapshot (default: affinity, with 1.2 times the rows). `--dir`: keep snapshot, table and
- * cache there and use them if they are there already. `--partitions 292,584,1168`: the peer's index with the
- * most queries per second at .95 counts. `--targets` (.95 must be among them) and `--rounds`: fewer for a
- * shorter run. `--skip-minio`: the local directory alone.
+ * `--sets`: words, sentences, or both. `--layout` of the snapshots (default: affinity, with 1.2 times the
+ * rows). `--dir`: keep snapshots, tables, graphs and caches there and use them if they are there already.
+ * `--targets` (.95 must be among them) and `--rounds`: fewer for a shorter run. `--skip-minio`: the local
+ * directory alone. `--skip-native`: without hnswlib and faiss.
  */
 import { existsSync } from "node:fs"
 import { join } from "node:path"
-import { setTimeout } from "node:timers/promises"
 import { parseArgs } from "node:util"
-import { type LayoutName, openSnapshot, type Reader, type StoreOptions } from "../src/index.js"
-import { openStore } from "../src/storage/open.js"
-import { wrapStore } from "../src/storage/wrap-store.js"
+import { type LayoutName, openSnapshot, type Reader } from "../src/index.js"
+import { POINTER_KEY } from "../src/manifest/keys.js"
 import { appendHistory } from "./history.js"
-import { buildPeer, openPeer, type Peer, type Search, tunePeer } from "./peer.js"
+import { type NativePeers, nativePython, startNative } from "./native.js"
+import { buildPeer, findAll, leastEffort, openPeer, type Search } from "./peer.js"
+import { coldPeer, coldQuery } from "./search-cold.js"
 import {
-  bruteForce,
+  bestOfKinds,
+  effortText,
+  K,
+  MOST_CANDIDATES,
+  MOST_IN_FLIGHT,
+  type OpenPeer,
+  openPeers,
+  peerFolder,
+  say,
+  type TunedPeer,
+  tunedPeers,
+} from "./search-peers.js"
+import { SEARCH_SETS, type SearchSet } from "./search-sets.js"
+import {
   build,
-  type Found,
   type Load,
   median,
   recall,
@@ -40,288 +54,264 @@ import {
   withDirectory,
   withMinio,
 } from "./support.js"
-import { heldOutRows, loadWords, vectorOf, WORDS_FILE, withoutRows } from "./words.js"
 
 const { values: options } = parseArgs({
   options: {
+    sets: { type: "string", default: "words,sentences" },
     layout: { type: "string", default: "affinity" },
     dir: { type: "string" },
-    partitions: { type: "string", default: "292,584,1168" },
     rounds: { type: "string", default: "3" },
     targets: { type: "string", default: ".9,.95,.98" },
     "skip-minio": { type: "boolean", default: false },
+    "skip-native": { type: "boolean", default: false },
   },
 })
 const layout = options.layout as LayoutName
 const rounds = Number(options.rounds)
+const targets = options.targets.split(",").map(Number)
 
-const SHARDS = 64
 const BUDGET = 1.2
-const K = 10
-const HELD_OUT = 2000
 const IN_FLIGHT = [1, 4, 16]
 /**
- * Steps in which our target is raised if it falls short of the recall on the queries that both sides are
- * tuned with.
+ * Steps in which our target is raised if it falls short of the recall on the queries that all sides are tuned
+ * with.
  */
 const TARGET_STEP = 0.0025
-
-const words = await loadWords()
-const heldOut = heldOutRows(words.rows, HELD_OUT)
-const { kept, sql } = withoutRows(words, heldOut)
-const queries = heldOut.map((row) => vectorOf(words, row).slice())
-const [tuning, measured] = [queries.slice(0, HELD_OUT / 2), queries.slice(HELD_OUT / 2)]
-const truth = bruteForce(words, kept, queries, K).ids
-const [tuningTruth, measuredTruth] = [truth.slice(0, HELD_OUT / 2), truth.slice(HELD_OUT / 2)]
-
-type Route = { readonly probes: number } | { readonly targetRecall: number }
+type Route = { readonly probes: number | "all" } | { readonly targetRecall: number }
 
 const searchesOf =
   (reader: Reader, route: Route): Search =>
   async (query) =>
     (await reader.search(query, { k: K, ...route })).hits.map(({ id }) => String(id))
 
-async function findAll(search: Search, asked: readonly Float32Array[]): Promise<Found["ids"]> {
-  const ids: (readonly string[])[] = []
-  for (const query of asked) ids.push(await search(query))
-  return ids
-}
-
 /**
  * The smallest route that reaches a recall: a target where the routing has been measured, else a number of
- * probes.
+ * probes. All shards if nothing less does.
  */
-async function tune(reader: Reader, wanted: number): Promise<Route> {
+async function tune(reader: Reader, set: SearchSet, wanted: number): Promise<Route> {
   for (let step = 0; ; step++) {
-    const route =
-      layout === "plain"
-        ? { probes: step + 1 }
-        : { targetRecall: Math.min(1, round(wanted - 4 * TARGET_STEP + step * TARGET_STEP, 4)) }
-    const reached = recall(await findAll(searchesOf(reader, route), tuning), tuningTruth)
+    const target = round(wanted - 4 * TARGET_STEP + step * TARGET_STEP, 4)
+    const isLast = layout === "plain" ? step + 1 >= set.shards : target >= 1
+    if (isLast) return { probes: "all" }
+    const route = layout === "plain" ? { probes: step + 1 } : { targetRecall: target }
+    const reached = recall(await findAll(searchesOf(reader, route), set.tuning), set.tuningTruth)
     if (reached >= wanted) return route
   }
 }
 
-async function meanProbes(reader: Reader, route: Route): Promise<number> {
+async function meanProbes(reader: Reader, set: SearchSet, route: Route): Promise<number> {
   let probes = 0
-  for (const query of measured) {
+  for (const query of set.measured)
     probes += (await reader.search(query, { k: K, ...route })).shards.asked.length
-  }
-  return probes / measured.length
+  return probes / set.measured.length
 }
+
+/** Figures of a side; those of one that answers batches have no latencies. */
+type Figures = Pick<Load, "queriesPerSecond" | "cpuMs"> & Partial<Load>
 
 interface Side {
   readonly name: string
-  readonly search: Search
-  readonly loads: Load[]
+  /** What it was tuned to, for people. */
+  readonly setting: string
+  /** Of the queries that are measured. */
+  readonly recall: number
+  measure(): Promise<Figures>
 }
 
-/** Both sides in turn; the median of each figure. */
-async function race(sides: readonly Omit<Side, "loads">[], inFlight: number): Promise<readonly Load[]> {
-  const runs: Side[] = sides.map((side) => ({ ...side, loads: [] }))
+/** All sides in turn; the median of each figure. */
+async function race(sides: readonly Side[]): Promise<readonly Figures[]> {
+  const loads = sides.map((): Figures[] => [])
   for (let turn = 0; turn < rounds; turn++) {
-    for (const { search, loads } of runs) loads.push(await underLoad(measured, inFlight, search))
+    for (const [i, side] of sides.entries()) loads[i]!.push(await side.measure())
   }
-  return runs.map(({ loads }) => ({
-    inFlight,
-    queriesPerSecond: median(loads.map((load) => load.queriesPerSecond)),
-    p50Ms: median(loads.map((load) => load.p50Ms)),
-    p95Ms: median(loads.map((load) => load.p95Ms)),
-    p99Ms: median(loads.map((load) => load.p99Ms)),
-    cpuMs: median(loads.map((load) => load.cpuMs)),
-  }))
+  return loads.map((all) => {
+    const names = Object.keys(all[0]!) as (keyof Load)[]
+    const middles = names.map((name) => [name, median(all.map((load) => load[name]!))])
+    return Object.fromEntries(middles) as unknown as Figures
+  })
+}
+
+interface Measured extends Figures {
+  readonly name: string
+  readonly setting: string
+  readonly recall: number
 }
 
 interface Raced {
   readonly target: number
   readonly inFlight: number
-  readonly ours: Load & { readonly recall: number; readonly probes: number }
-  readonly peer: Load & { readonly recall: number; readonly partitions: number }
-  /** Our queries per second over the peer's. */
-  readonly times: number
-  /** The peer's processor time per query over ours. */
-  readonly timesLessCpu: number
+  readonly ours: Measured
+  readonly peers: readonly (Measured & {
+    /** Our queries per second over the peer's. */
+    readonly times: number
+    /** The peer's processor time per query over ours. */
+    readonly timesLessCpu: number
+  })[]
 }
 
-async function warmSearches(reader: Reader, peer: Peer, targets: readonly number[]): Promise<Raced[]> {
+interface Contest {
+  readonly set: SearchSet
+  readonly reader: Reader
+  readonly peers: readonly OpenPeer[]
+  readonly native: NativePeers | undefined
+}
+
+async function warmSearches({ set, reader, peers, native }: Contest, wanted: readonly number[]) {
   const raced: Raced[] = []
-  for (const target of targets) {
-    const route = await tune(reader, target)
-    const tuned = await tunePeer(peer, tuning, tuningTruth, target)
+  const probes: number[] = []
+  const lanceDb: (readonly TunedPeer[])[] = []
+  for (const target of wanted) {
+    const route = await tune(reader, set, target)
+    say(set, `vecsnap finds ${target} with ${JSON.stringify(route)}`)
+    const ranked = await tunedPeers(set, peers, target)
+    lanceDb.push(ranked)
+    // IVF_FLAT is one of them: with all partitions it finds all.
+    const best = ranked[0]!
+    const recallOf = async (search: Search): Promise<number> =>
+      round(recall(await findAll(search, set.measured), set.measuredTruth), 4)
     const mine = searchesOf(reader, route)
-    const facts = {
-      ours: {
-        recall: round(recall(await findAll(mine, measured), measuredTruth), 4),
-        probes: round(await meanProbes(reader, route)),
-      },
-      peer: {
-        recall: round(recall(await findAll(tuned.search, measured), measuredTruth), 4),
-        partitions: tuned.partitions,
-      },
+    probes.push(await meanProbes(reader, set, route))
+    const ours = {
+      name: "vecsnap",
+      setting: `${round(probes.at(-1)!)} shards`,
+      recall: await recallOf(mine),
     }
+    const theirs = {
+      name: best.name,
+      setting: effortText(best),
+      recall: await recallOf(best.search),
+    }
+    const graphs = native === undefined ? [] : await tuneNative(native, set, target)
     for (const inFlight of IN_FLIGHT) {
-      const [ours, theirs] = await race(
-        [
-          { name: "vecsnap", search: mine },
-          { name: "LanceDB", search: tuned.search },
-        ],
-        inFlight,
-      )
+      const asking = (search: Search) => () => underLoad(set.measured, inFlight, search)
+      const sides: readonly Side[] = [
+        { ...ours, measure: asking(mine) },
+        { ...theirs, measure: asking(best.search) },
+        ...(inFlight === MOST_IN_FLIGHT ? graphs : []),
+      ]
+      const [own, ...others] = await race(sides)
       raced.push({
         target,
         inFlight,
-        ours: { ...facts.ours, ...ours! },
-        peer: { ...facts.peer, ...theirs! },
-        times: round(ours!.queriesPerSecond / theirs!.queriesPerSecond),
-        timesLessCpu: round(theirs!.cpuMs / ours!.cpuMs),
+        ours: { ...ours, ...own! },
+        peers: others.map((figures, i) => {
+          const { name, setting, recall } = sides[i + 1]!
+          return {
+            ...{ name, setting, recall, ...figures },
+            times: round(own!.queriesPerSecond / figures.queriesPerSecond),
+            timesLessCpu: round(figures.cpuMs / own!.cpuMs),
+          }
+        }),
       })
     }
   }
-  return raced
+  return { raced, probes, lanceDb }
 }
 
-/** The index of the peer that answers most queries per second at a recall of .95 with 16 in flight. */
-async function bestPeer(dir: string): Promise<{ readonly peer: Peer; readonly partitions: number }> {
-  let best: { readonly peer: Peer; readonly partitions: number; readonly speed: number } | undefined
-  for (const partitions of options.partitions.split(",").map(Number)) {
-    const url = join(dir, `peer-${partitions}`)
-    if (!existsSync(url)) await buildPeer(words, kept, url, partitions)
-    const peer = await openPeer(url, K)
-    const { search } = await tunePeer(peer, tuning, tuningTruth, 0.95)
-    const speed = (await underLoad(measured, 16, search)).queriesPerSecond
-    if (best === undefined || speed > best.speed) best = { peer, partitions, speed }
-  }
-  return best!
-}
-
-/**
- * How much longer each request takes where round trips are counted: short ones that merely begin one after
- * another look like a chain.
- */
-const HELD_MS = 50
-
-/**
- * A query in a fresh process's situation: what it asks of the store, and once more with slow requests, how
- * often it waits for them.
- */
-async function coldQuery(url: string, store: StoreOptions, route: Route) {
-  const { requests: _, ...figures } = await firstAnswer(url, store, route, 0)
-  const { requests } = await firstAnswer(url, store, route, HELD_MS)
-  const { probes, asked, lists, mib, openMs, firstMs } = figures
-  return { probes, requests: asked, lists, roundTrips: longestChain(requests), mib, openMs, firstMs }
-}
-
-/** Opens with nothing open and nothing on disk, asks once, and times every request to the store. */
-async function firstAnswer(url: string, store: StoreOptions, route: Route, heldMs: number) {
-  return withDirectory(async (cacheDir) => {
-    const requests: { readonly startMs: number; endMs: number }[] = []
-    const opened = openStore(url, store)
-    const timed = wrapStore(opened, async (_what, work) => {
-      const request = { startMs: performance.now(), endMs: Infinity }
-      requests.push(request)
-      try {
-        if (heldMs > 0) await setTimeout(heldMs)
-        return await work()
-      } finally {
-        request.endMs = performance.now()
-      }
+/** The graphs that reach the recall. */
+async function tuneNative(native: NativePeers, set: SearchSet, target: number): Promise<readonly Side[]> {
+  const sides: Side[] = []
+  for (const peer of native.peers) {
+    const reachedWith = async (effort: number): Promise<number> =>
+      recall(await peer.find("tuning", effort), set.tuningTruth)
+    const tuned = await leastEffort(reachedWith, target, MOST_CANDIDATES)
+    if (tuned === undefined) continue
+    const { effort } = tuned
+    sides.push({
+      name: peer.name,
+      setting: `${Math.max(effort, K)} candidates, batches`,
+      recall: round(recall(await peer.find("measured", effort), set.measuredTruth), 4),
+      async measure() {
+        const { queriesPerSecond, cpuMs } = await peer.measure(effort)
+        return { queriesPerSecond: Math.round(queriesPerSecond), cpuMs: round(cpuMs, 3) }
+      },
     })
-    const start = performance.now()
-    const reader = await openSnapshot(timed, { cacheDir })
-    const openMs = performance.now() - start
-    const { shards } = await reader.search(measured[0]!, { k: K, ...route })
-    const firstMs = performance.now() - start
-    const { get, getFile, head, list, bytesRead } = reader.stats().requests
-    await reader.close()
-    opened.close()
-    return {
-      probes: shards.asked.length,
-      asked: get + getFile + head,
-      lists: list,
-      mib: round(bytesRead / 2 ** 20, 1),
-      openMs: Math.round(openMs),
-      firstMs: Math.round(firstMs),
-      requests,
-    }
-  })
-}
-
-/**
- * How many requests have had to wait for one another: the most of them of which each began after the one
- * before had ended.
- */
-function longestChain(requests: readonly { readonly startMs: number; readonly endMs: number }[]): number {
-  let length = 0
-  let freeAtMs = -Infinity
-  for (const { startMs, endMs } of [...requests].sort((a, b) => a.endMs - b.endMs)) {
-    if (startMs < freeAtMs) continue
-    length++
-    freeAtMs = endMs
   }
-  return length
+  return sides
 }
 
-/** Until the peer's first answer, with nothing in its caches. */
-async function coldPeer(url: string, store: StoreOptions, partitions: number): Promise<number> {
-  const start = performance.now()
-  const peer = await openPeer(url, K, store)
-  await peer(partitions)(measured[0]!)
-  return Math.round(performance.now() - start)
-}
+type Cold = Awaited<ReturnType<typeof coldQuery>> & { readonly peerMs: number }
 
-async function run(dir: string) {
+async function measureSet(set: SearchSet, dir: string, python: string | undefined) {
   const url = join(dir, `snapshot-${layout}`)
   const request = {
-    input: WORDS_FILE,
-    sql,
+    ...set.input,
     backend: "sqlite-vec",
-    shards: SHARDS,
+    shards: set.shards,
     layout,
     ...(layout === "affinity" && { budget: BUDGET }),
   } as const
-  if (!existsSync(url)) await build({ ...request, to: url, store: {} })
+  say(set, "building what is not there")
+  if (!existsSync(join(url, POINTER_KEY))) await build({ ...request, to: url, store: {} })
   const reader = await openSnapshot(url, { cacheDir: join(dir, "cache") })
-  const { peer, partitions } = await bestPeer(dir)
-  const warm = await warmSearches(reader, peer, options.targets.split(",").map(Number))
-  console.log(`\nWarm, local: ${layout} layout of ${SHARDS} shards; peer with ${partitions} partitions\n`)
-  console.log(warmTable(warm))
+  const peers = await bestOfKinds(set, await openPeers(set, dir))
+  const native = python === undefined ? undefined : await startNative(python, join(dir, "native"), set, K)
+  const warm = await warmSearches({ set, reader, peers, native }, targets)
+  native?.close()
 
-  const at95 = warm.find(({ target }) => target === 0.95)!
-  const route = { probes: Math.ceil(at95.ours.probes) }
-  const peerDir = join(dir, `peer-${partitions}`)
-  const cold: Record<string, Awaited<ReturnType<typeof coldQuery>> & { readonly peerMs: number }> = {
+  const place = targets.indexOf(0.95)
+  const best = warm.lanceDb[place]![0]!
+  const query = set.measured[0]!
+  const coldRequest = { query, k: K, probes: Math.ceil(warm.probes[place]!) }
+  const peerSearch = { kind: best.index.kind, k: K, refine: best.refine }
+  const folder = peerFolder(best.index)
+  const cold: Record<string, Cold> = {
     local: {
-      ...(await coldQuery(url, {}, route)),
-      peerMs: await coldPeer(peerDir, {}, at95.peer.partitions),
+      ...(await coldQuery(url, {}, coldRequest)),
+      peerMs: await coldPeer(join(dir, folder), {}, peerSearch, best.effort, query),
     },
   }
   let warmMinio: readonly Raced[] = []
   if (!options["skip-minio"]) {
     await withMinio(async (root, store) => {
-      const [to, peerUrl] = [`${root}/snapshot`, `${root}/peer`]
+      const [to, peerUrl] = [`${root}/snapshot`, `${root}/${folder}`]
       await build({ ...request, to, store })
-      await buildPeer(words, kept, peerUrl, partitions, store)
+      await buildPeer(set, peerUrl, best.index, store)
       cold.minio = {
-        ...(await coldQuery(to, store, route)),
-        peerMs: await coldPeer(peerUrl, store, at95.peer.partitions),
+        ...(await coldQuery(to, store, coldRequest)),
+        peerMs: await coldPeer(peerUrl, store, peerSearch, best.effort, query),
       }
       const remote = await openSnapshot(to, { store, cacheDir: join(dir, "cache-minio") })
-      warmMinio = await warmSearches(remote, await openPeer(peerUrl, K, store), [0.95])
+      const peer = await openPeer(peerUrl, peerSearch, store)
+      const contest = { set, reader: remote, peers: [{ ...best, peer }], native: undefined }
+      warmMinio = (await warmSearches(contest, [0.95])).raced
       await remote.close()
     })
-    console.log("\nWarm, MinIO\n")
-    console.log(warmTable(warmMinio))
   }
   await reader.close()
-  console.log("\nCold: from opening to the first answer\n")
-  console.log(coldTable(cold))
-  const results = { rows: kept.length, shards: SHARDS, layout, partitions, warm, warmMinio, cold }
-  console.log(`\n${JSON.stringify(results)}`)
-  appendHistory("search", results)
+  const { ids, name, shards } = set
+  const lanceDb = warm.lanceDb.map((ranked, i) => ({
+    target: targets[i],
+    ranked: ranked.map(({ name, speed, ...one }) => ({ name, setting: effortText(one), speed })),
+  }))
+  return { set: name, rows: ids.length, shards, layout, lanceDb, warm: warm.raced, warmMinio, cold }
 }
 
-function warmTable(raced: readonly Raced[]): string {
+type Results = Awaited<ReturnType<typeof measureSet>>
+
+async function run(dir: string): Promise<void> {
+  const found = options["skip-native"] ? { missing: "--skip-native" } : await nativePython()
+  const results: Results[] = []
+  for (const name of options.sets.split(",")) {
+    const set = await SEARCH_SETS[name]!(K)
+    results.push(await measureSet(set, join(dir, name), "python" in found ? found.python : undefined))
+  }
+  console.log("\nWarm, local\n")
+  console.log(warmTable(results, ({ warm }) => warm))
+  if ("missing" in found) console.log(`\nLeft out: hnswlib and faiss (${found.missing})`)
+  if (!options["skip-minio"]) {
+    console.log("\nWarm, MinIO\n")
+    console.log(warmTable(results, ({ warmMinio }) => warmMinio))
+  }
+  console.log("\nCold: from opening to the first answer\n")
+  console.log(coldTable(results))
+  console.log(`\n${JSON.stringify(results)}`)
+  appendHistory("search", { results, ...("missing" in found && { nativeLeftOut: found.missing }) })
+}
+
+function warmTable(results: readonly Results[], racedOf: (results: Results) => readonly Raced[]): string {
   const titles = [
+    "rows",
     "",
     "recall@10",
     "searched",
@@ -331,42 +321,37 @@ function warmTable(raced: readonly Raced[]): string {
     "p95 ms",
     "p99 ms",
     "processor ms",
-    "times the queries/s",
+    "vecsnap: times the queries/s",
     "times less processor",
   ]
-  const line = (
-    name: string,
-    reached: number,
-    searched: string,
-    load: Load,
-    [times, timesLessCpu]: readonly (number | string)[],
-  ) => [
-    name,
-    round(reached, 3),
-    searched,
-    load.inFlight,
-    load.queriesPerSecond,
-    load.p50Ms,
-    load.p95Ms,
-    load.p99Ms,
-    load.cpuMs,
-    times!,
-    timesLessCpu!,
+  const line = (set: string, side: Measured, inFlight: number, ratios: readonly (number | string)[]) => [
+    set,
+    side.name,
+    round(side.recall, 3),
+    side.setting,
+    inFlight,
+    side.queriesPerSecond,
+    side.p50Ms ?? "",
+    side.p95Ms ?? "",
+    side.p99Ms ?? "",
+    side.cpuMs,
+    ...ratios,
   ]
   return table(
     titles,
-    raced.flatMap(({ ours, peer, times, timesLessCpu }) => [
-      line("vecsnap", ours.recall, `${ours.probes} shards`, ours, [times, timesLessCpu]),
-      line("LanceDB", peer.recall, `${peer.partitions} partitions`, peer, ["", ""]),
-    ]),
+    results.flatMap((one) =>
+      racedOf(one).flatMap(({ ours, peers, inFlight }) => [
+        line(one.set, ours, inFlight, ["", ""]),
+        ...peers.map((peer) => line(one.set, peer, inFlight, [peer.times, peer.timesLessCpu])),
+      ]),
+    ),
   )
 }
 
-function coldTable(
-  cold: Readonly<Record<string, Awaited<ReturnType<typeof coldQuery>> & { readonly peerMs: number }>>,
-): string {
+function coldTable(results: readonly Results[]): string {
   const titles = [
-    "",
+    "rows",
+    "root",
     "probes",
     "requests",
     "lists",
@@ -378,7 +363,9 @@ function coldTable(
   ]
   return table(
     titles,
-    Object.entries(cold).map(([name, figures]) => [name, ...Object.values(figures)]),
+    results.flatMap(({ set, cold }) =>
+      Object.entries(cold).map(([root, figures]) => [set, root, ...Object.values(figures)]),
+    ),
   )
 }
 

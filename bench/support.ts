@@ -10,7 +10,7 @@ import type { BuildReport, StoreOptions } from "../src/index.js"
 import { createScanTable, scan } from "../src/vectors/scan.js"
 import type { BuildRequest } from "./build-child.js"
 import { fromRepository } from "./paths.js"
-import { vectorOf, type Words } from "./words.js"
+import { pickRows, type Words } from "./words.js"
 
 const run = promisify(execFile)
 
@@ -61,8 +61,7 @@ export function bruteForce(
   queries: readonly Float32Array[],
   k: number,
 ): Found {
-  const vectors = new Float32Array(kept.length * words.dim)
-  for (const [i, row] of kept.entries()) vectors.set(vectorOf(words, row), i * words.dim)
+  const { vectors } = pickRows(words, kept)
   const table = createScanTable("cosine", vectors, words.dim)
   const start = performance.now()
   const ids = queries.map((query) => Array.from(scan(table, query, k).ranks, (row) => words.ids[kept[row]!]!))

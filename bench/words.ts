@@ -37,6 +37,16 @@ export async function loadWords(file: string = WORDS_FILE): Promise<Words> {
 export const vectorOf = ({ vectors, dim }: Words, row: number): Float32Array =>
   vectors.subarray(row * dim, (row + 1) * dim)
 
+/** Some of the rows, one after another. */
+export function pickRows(
+  { ids, vectors, dim }: Words,
+  rows: readonly number[],
+): Pick<Words, "ids" | "vectors" | "dim"> {
+  const picked = new Float32Array(rows.length * dim)
+  for (const [i, row] of rows.entries()) picked.set(vectors.subarray(row * dim, (row + 1) * dim), i * dim)
+  return { ids: rows.map((row) => ids[row]!), vectors: picked, dim }
+}
+
 /** The rows that are left without some, and the SQL that reads them from the file. */
 export function withoutRows(
   words: Words,
