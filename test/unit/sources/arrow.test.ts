@@ -2,6 +2,7 @@ import { copyFile, readFile } from "node:fs/promises"
 import { describe, expect, it } from "vitest"
 import { openSource } from "../../../src/sources/open.js"
 import { inputFixture } from "../../support/paths.js"
+import { ALL } from "../../support/scope.js"
 import { failureOf, readInputs, readSkipping, useDirectory } from "./helpers.js"
 
 const dir = useDirectory()
@@ -93,7 +94,7 @@ describe("Arrow from pyarrow, pandas and polars", () => {
   it("finds a stream cut at any byte, and bytes after its end", async () => {
     const whole = await readFile(fixture("07-arrow-stream-cut/whole.arrow"))
     expect((await readInputs(fixture("07-arrow-stream-cut/whole.arrow"))).ids).toHaveLength(10)
-    for (let length = 0; length < whole.length; length++) {
+    for (let length = 0; length < whole.length; length += ALL ? 1 : 7) {
       const path = await dir.write("cut.arrow", whole.subarray(0, length))
       expect([length, (await failureOf(readInputs(path))).tag]).toEqual([length, "Corrupt"])
     }
