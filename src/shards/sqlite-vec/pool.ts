@@ -39,10 +39,13 @@ export interface PoolInternals {
    * Files that each worker has open, at most. Default: its part of a quarter of what the process may have.
    */
   readonly openMax?: number | undefined
+  /** How long workers stay when no shard is open. Default 1,000. */
+  readonly restMs?: number | undefined
 }
 
 const OWN_FILES: FileDialect = { files: new URL("./open.js", import.meta.url) }
 const BATCH_MS = 30_000
+const REST_MS = 1000
 const OPEN_FILES_MIN = 8
 
 /**
@@ -52,7 +55,7 @@ const OPEN_FILES_MIN = 8
 export function createPool(
   options: PoolOptions,
   dialect: FileDialect = OWN_FILES,
-  { batchMs = BATCH_MS, openMax }: PoolInternals = {},
+  { batchMs = BATCH_MS, openMax, restMs = REST_MS }: PoolInternals = {},
 ): ShardPool {
   const defaults = readerDefaults(machineLimits())
   const { workers = defaults.workers } = options
@@ -62,7 +65,7 @@ export function createPool(
   const memoryBytes = options.memoryBytes ?? defaults.memoryBytes
   const { files } = dialect
   return new SqlitePool(
-    new Workers({ workers, memoryBytes, files, batchMs, openMax: openMax ?? openFilesFor(workers) }),
+    new Workers({ workers, memoryBytes, files, batchMs, openMax: openMax ?? openFilesFor(workers), restMs }),
     dialect,
   )
 }

@@ -114,6 +114,12 @@ export class WorkerSlot {
     })
   }
 
+  /** Ends the thread if nothing waits for it; the next request starts another one. */
+  rest(): void {
+    if (this.#worker !== undefined && this.pending === 0)
+      void this.#end(() => unavailable("a search worker was ended"))
+  }
+
   /** Ends the thread; what still waits fails with `Closed`. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#end(() => closed("the pool of search workers was closed"))

@@ -2,6 +2,8 @@
  * The threads of a pool and the memories that they search in. Any thread answers a whole query over any of
  * the pool's shards: the least busy one gets it.
  */
+// Not the global ones, which test runners replace.
+import { clearTimeout, setTimeout } from "node:timers"
 import { closed } from "../../errors.js"
 import type { ShardQuery } from "../query.js"
 import type { FoundRecords, StoredRows } from "./get.js"
@@ -23,6 +25,8 @@ export interface WorkersOptions {
   readonly batchMs: number
   /** Files that each has open, at most. */
   readonly openMax: number
+  /** How long they stay when no shard is open. */
+  readonly restMs: number
 }
 
 /** A thread, and the memories that it sees: undefined where there can be none. */
@@ -50,10 +54,14 @@ export class Workers {
   readonly #lanes: readonly Lane[]
   /** Where a shard was opened: `get` and reads go there, so that not all threads open the files for them. */
   readonly #homes = new WeakMap<PoolShard, Lane>()
+  readonly #restMs: number
   #queries = 0
+  #open = 0
+  #resting: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor({ workers, memoryBytes, files, batchMs, openMax }: WorkersOptions) {
+  constructor({ workers, memoryBytes, files, batchMs, openMax, restMs }: WorkersOptions) {
+    this.#restMs = restMs
     const sharing = sharingHere()
     const common = sharing === "shared" ? new Store(sharing, memoryBytes) : undefined
     this.#lanes = Array.from({ length: workers }, (): Lane => {
@@ -80,6 +88,7 @@ export class Workers {
   /** Opens a shard in a thread, so that its file is checked. */
   async open(shard: PoolShard): Promise<void> {
     if (this.#closed) throw closed("the shard pool is closed")
+    this.#open++
     const lane = leastBusy(this.#lanes)
     try {
       const { rows, cells } = await lane.slot.call("open", {
@@ -90,7 +99,9 @@ export class Workers {
       shard.cells = cells
       this.#homes.set(shard, lane)
     } catch (error) {
-      this.#forget(lane, shard).catch(() => {})
+      this.#forget(lane, shard)
+        .catch(() => {})
+        .finally(() => this.#noteClosed())
       throw error
     }
   }
@@ -103,6 +114,17 @@ export class Workers {
     const knowing = this.#lanes.filter(({ slot }) => slot.knows(shard))
     // A thread that ends meanwhile has closed it, too.
     await Promise.allSettled(knowing.map((lane) => this.#forget(lane, shard)))
+    this.#noteClosed()
+  }
+
+  /** Threads without shards end after a while: each has a heap of its own, which is some 50 MiB. */
+  #noteClosed(): void {
+    this.#open--
+    clearTimeout(this.#resting)
+    if (this.#open > 0 || this.#closed) return
+    this.#resting = setTimeout(() => {
+      if (this.#open === 0) for (const { slot } of this.#lanes) slot.rest()
+    }, this.#restMs).unref()
   }
 
   /**

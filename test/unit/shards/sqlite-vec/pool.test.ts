@@ -2,6 +2,7 @@ import { execFile } from "node:child_process"
 import { copyFile, mkdir, mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { setTimeout } from "node:timers/promises"
 import { promisify } from "node:util"
 import { Worker } from "node:worker_threads"
 import Sqlite from "better-sqlite3"
@@ -253,6 +254,28 @@ describe("a pool of search workers", () => {
     })
     expect(await next).toMatchObject([{ id: "r0001" }])
     expect(await reader!.search(QUERY, 1)).toHaveLength(1)
+    await pool.close()
+  })
+
+  it("ends its workers when no shard is open, and starts others for the next", async () => {
+    const pool = createPool({ workers: 1 }, undefined, { restMs: 50 })
+    const messages = watchMessages()
+    const first = await openShard(pool, join(root, "0"), SPEC, FLAT)
+    const second = await openShard(pool, join(root, "1"), SPEC, FLAT)
+    const { worker } = messages[0]!
+    let ended = false
+    worker.once("exit", () => {
+      ended = true
+    })
+    await second.close()
+    await setTimeout(200)
+    expect(ended).toBe(false)
+    const answer = await first.search(QUERY, 1)
+    await first.close()
+    await vi.waitFor(() => expect(ended).toBe(true), 10_000)
+    const again = await openShard(pool, join(root, "0"), SPEC, FLAT)
+    expect(await again.search(QUERY, 1)).toEqual(answer)
+    expect(messages.at(-1)!.worker).not.toBe(worker)
     await pool.close()
   })
 
