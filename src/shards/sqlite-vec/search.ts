@@ -95,7 +95,12 @@ export function searchShards(
     const taken = found.reduce((sum, { place }) => sum + (others?.places.has(place) ? 1 : 0), 0)
     const isScanUsedUp = scanned.isCutOff && found.length - taken === scanned.rows.length
     const areOthersUsedUp = !more.isAll && taken === more.rows.length
-    if (!isScanUsedUp && !areOthersUsedUp) return toAnswers(shards, found)
+    if (!isScanUsedUp && !areOthersUsedUp) {
+      // Small cells may have fewer than k rows together. Who asks for k gets them if there are so many.
+      const rows = Array.from(others?.places ?? []).reduce((sum, place) => sum + shards[place]!.rows, 0)
+      const isShort = taken < rows && new Set(found.map(({ record }) => record.id)).size < k
+      return isShort ? searchShards(shards, query, k) : toAnswers(shards, found)
+    }
     // Copies have taken all places. A shard by itself has none.
     if (isScanUsedUp) {
       const apart = whole.flatMap((place) => scanWhole(shards, [place], query, k).rows)

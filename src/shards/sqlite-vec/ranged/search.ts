@@ -29,8 +29,9 @@ interface NearRow {
 }
 
 /**
- * What each of the shards answers, all of which have codes. Undefined without compiled kernels. Shards that
- * cannot be read say so; the others then lack nothing.
+ * What each of the shards answers, all of which have codes. Undefined without compiled kernels, and where the
+ * candidates are fewer than the rows that are wanted: these take a scan of the shards. Shards that cannot be
+ * read say so; the others then lack nothing.
  */
 export async function searchRanged(
   shards: readonly RangedShard[],
@@ -63,10 +64,14 @@ async function searchOnce(
   const measured = await settleEach(shards, async (shard, place) =>
     measure(shard, place, positions[place]!, vector, await shard.vectors(positions[place]!, signal)),
   )
-  const nearest = nearestRows(
+  const { nearest, records } = nearestRows(
     measured.flatMap((result) => ("value" in result ? result.value : [])),
     k,
   )
+  const candidateRows = positions.reduce((sum, some) => sum + some.length, 0)
+  const isSound = measured.every((result) => "value" in result)
+  if (isSound && records < k && candidateRows < shards.reduce((sum, { cells }) => sum + cells.rows, 0))
+    return undefined
   return settleEach(shards, async (shard, place) => {
     const result = measured[place]!
     if ("error" in result) throw result.error
@@ -100,8 +105,11 @@ function measure(
   }))
 }
 
-/** The rows that may be among the nearest `k` records, nearest first; equal ones by shard, then id. */
-function nearestRows(rows: readonly NearRow[], k: number): readonly NearRow[] {
+/**
+ * The rows that may be among the nearest `k` records, nearest first, equal ones by shard, then id; and how
+ * many records they are.
+ */
+function nearestRows(rows: readonly NearRow[], k: number) {
   const sorted = rows.toSorted((a, b) => a.distance - b.distance || a.place - b.place || a.rank - b.rank)
   let records = 0
   let end = 0
@@ -112,7 +120,7 @@ function nearestRows(rows: readonly NearRow[], k: number): readonly NearRow[] {
     if (!isCopy) records++
     end++
   }
-  return sorted.slice(0, end)
+  return { nearest: sorted.slice(0, end), records }
 }
 
 type Settled<T> = { readonly value: T } | { readonly error: unknown }

@@ -107,6 +107,17 @@ describe("a pool of shards with cells", () => {
     await pool.close()
   })
 
+  it("gives as many rows as are asked for, also where the cells looked at have fewer", async () => {
+    const pool = createPool({ workers: 1 })
+    const readers = await openAll(pool, ["0", "2"])
+    const exact = await ask(pool, readers, query(1), { k: 2000 })
+    expect(exact.hits).toHaveLength(2000)
+    expect(await ask(pool, readers, query(1), { k: 2000, effort: { cells: 1, best: 60 } })).toEqual(exact)
+    const { hits } = await ask(pool, readers, query(1), { k: 5000, effort: { cells: 1, best: 60 } })
+    expect(hits).toHaveLength(2800)
+    await pool.close()
+  })
+
   it("loads cells for a search with an effort, rows for the next, and what whole scans need for one", async () => {
     const pool = createPool({ workers: 1 })
     const [reader] = await openAll(pool, ["0"])
