@@ -88,7 +88,8 @@ function renderShards(snapshot: Snapshot, io: Io): string {
 
 function describeIndex({ index: { kind, ...parameters } }: SnapshotShard): string {
   const details = Object.entries(parameters).map(([name, value]) => `${name} ${value}`)
-  return formatValue([kind, ...details].join(", "))
+  // "cells 41", not "cells, cells 41".
+  return formatValue((kind in parameters ? details : [kind, ...details]).join(", "))
 }
 
 const LISTED_SHARDS = 16
