@@ -29,9 +29,9 @@ export interface SnapshotParts {
   readonly shards: readonly ShardEntry[]
   /** Each counted once. */
   readonly rows: number
-  /** The id locator, not stored yet: in the scratch store. */
   /** The codebook, where some shard has codes: the object of an earlier run, or what is to be stored. */
   readonly codes: FileEntry | Uint8Array | undefined
+  /** The id locator, not stored yet: in the scratch store. */
   readonly locator: (Omit<LocatorEntry, "key"> & { readonly scratchName: string }) | undefined
   readonly recall: RecallCertificate | undefined
   readonly skippedRows: number

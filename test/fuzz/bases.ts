@@ -54,8 +54,8 @@ function recipeOf(name: BaseName): Recipe {
       }
     case "cells":
       return {
-        records: makeRecords(1100, { dim: DIM, ids: "int", shards: 1 }),
-        options: { metric: "l2", sharding: { strategy: "explicit", shards: 1 } },
+        records: makeRecords(1100, { dim: DIM, ids: "int" }),
+        options: { metric: "l2", sharding: { strategy: "cluster", shards: 1, layout: "plain" } },
       }
     case "lance":
       return {

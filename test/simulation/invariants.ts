@@ -30,6 +30,7 @@ export interface Snapshot {
   readonly manifest: Manifest
   /** SHA-256 by key. */
   readonly files: ReadonlyMap<string, string | undefined>
+  /** When, for its grace. Of a run that was ended before: -Infinity, since its files may go already. */
   readonly writtenMs: number
   /** When it stopped to be live, infinite while it is, absent if it never was. */
   liveUntilMs: number | undefined
@@ -114,7 +115,7 @@ export class Invariants implements Observer {
         key,
         manifest,
         files,
-        writtenMs: this.#world.nowMs,
+        writtenMs: this.#ended.has(manifest.run) ? Number.NEGATIVE_INFINITY : this.#world.nowMs,
         liveUntilMs: known?.liveUntilMs,
       })
     }
