@@ -16,15 +16,21 @@ export interface Sentences {
 
 const DIM = 384
 
+const read = (name: string) => new Uint8Array(readFileSync(fromRepository("bench/data/sentences", name)))
+const unpack = (name: string) => normalised(Float32Array.from(new Int8Array(read(name).buffer)), DIM)
+
+/** The queries alone, for who counts memory. */
+export const loadSentenceQueries = (): Pick<Sentences, "dim" | "queries"> => ({
+  dim: DIM,
+  queries: unpack("queries.i8"),
+})
+
 export function loadSentences(): Sentences {
-  const read = (name: string) => new Uint8Array(readFileSync(fromRepository("bench/data/sentences", name)))
-  const unpack = (name: string) => normalised(Float32Array.from(new Int8Array(read(name).buffer)), DIM)
   const vectors = unpack("rows.i8")
   return {
-    dim: DIM,
+    ...loadSentenceQueries(),
     rows: vectors.length / DIM,
     vectors,
-    queries: unpack("queries.i8"),
     nearest: new Int32Array(read("gt.i32").buffer),
   }
 }
