@@ -22,41 +22,17 @@ import { shardCells } from "../src/vectors/cells/shard.js"
 import { bestPoints, createPointTable } from "../src/vectors/kernel.js"
 import { createRandom } from "../src/vectors/random.js"
 import { allocateVectors, createScanTable, scanMany } from "../src/vectors/scan.js"
+import { askedSets, CELL_SETS, type CellSet, type CellSetName, loadCellSet } from "./cell-sets.js"
 import { appendHistory } from "./history.js"
-import { loadSentences } from "./sentences.js"
 import { round, table } from "./support.js"
-import { heldOutRows, loadWords, vectorOf } from "./words.js"
 
 const K = 10
 const BESTS = [30, 50, 70, 100, 150, 200, 300, 400]
 const ROUNDS = 9
 
-interface DataSet {
-  readonly name: string
-  readonly dim: number
-  readonly vectors: Float32Array
-  readonly queries: Float32Array
-  readonly shards: number
-  /** Cells that are scanned, for about .95 and .98. */
-  readonly cells: readonly number[]
-}
+type DataSet = CellSet & (typeof CELL_SETS)[CellSetName]
 
-async function loadSet(name: string): Promise<DataSet> {
-  if (name === "sentences") {
-    const { dim, vectors, queries } = loadSentences()
-    return { name, dim, vectors, queries: queries.slice(0, 500 * dim), shards: 16, cells: [130, 280] }
-  }
-  const words = await loadWords()
-  const held = heldOutRows(words.rows, 500)
-  const out = new Set(held)
-  const rows = Array.from({ length: words.rows }, (_, row) => row).filter((row) => !out.has(row))
-  const gather = (some: readonly number[]) => {
-    const vectors = new Float32Array(some.length * words.dim)
-    for (const [i, row] of some.entries()) vectors.set(vectorOf(words, row), i * words.dim)
-    return vectors
-  }
-  return { name, dim: words.dim, vectors: gather(rows), queries: gather(held), shards: 64, cells: [190, 380] }
-}
+const QUERIES = 500
 
 const rowOf = (vectors: Float32Array, dim: number, row: number) =>
   vectors.subarray(row * dim, (row + 1) * dim)
@@ -213,9 +189,8 @@ function benchStages(
 }
 
 const figures = []
-const asked = process.argv.slice(2)
-for (const name of asked.length > 0 ? asked : ["sentences", "words"]) {
-  const set = await loadSet(name)
+for (const name of askedSets()) {
+  const set = { ...(await loadCellSet(name, QUERIES)), ...CELL_SETS[name] }
   const { dim, vectors, queries } = set
   const random = createRandom(1)
   const count = vectors.length / dim

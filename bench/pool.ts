@@ -27,38 +27,17 @@ import {
 import type { CellEffort } from "../src/vectors/cells/effort.js"
 import { bestPoints, createPointTable, pointScores } from "../src/vectors/kernel.js"
 import { createRandom } from "../src/vectors/random.js"
+import { askedSets, CELL_SETS, type CellSetName, loadCellSet } from "./cell-sets.js"
 import { appendHistory } from "./history.js"
 import { fromRepository } from "./paths.js"
-import { loadSentences } from "./sentences.js"
 import { round, table } from "./support.js"
-import { heldOutRows, loadWords, vectorOf } from "./words.js"
 
 const K = 10
 const SECONDS = 3
 const IN_FLIGHT = [1, 4, 16]
 const EXACT_SHARDS = 8
 
-const SETS = {
-  words: { shards: 64, cells: [190, 380] },
-  sentences: { shards: 16, cells: [130, 280] },
-}
-
-async function load(name: keyof typeof SETS) {
-  if (name === "sentences") {
-    const { dim, vectors, queries } = loadSentences()
-    return { dim, vectors, queries }
-  }
-  const words = await loadWords()
-  const held = heldOutRows(words.rows, 1000)
-  const out = new Set(held)
-  const gather = (rows: readonly number[]) => {
-    const vectors = new Float32Array(rows.length * words.dim)
-    for (const [i, row] of rows.entries()) vectors.set(vectorOf(words, row), i * words.dim)
-    return vectors
-  }
-  const kept = Array.from({ length: words.rows }, (_, row) => row).filter((row) => !out.has(row))
-  return { dim: words.dim, vectors: gather(kept), queries: gather(held) }
-}
+const QUERIES = 1000
 
 const rowOf = (vectors: Float32Array, dim: number, row: number) =>
   vectors.subarray(row * dim, (row + 1) * dim)
@@ -72,7 +51,7 @@ const pointsOf = (centroids: Float32Array, dim: number) =>
   )
 
 /** Builds the shards of a set, unless they are there. */
-async function prepare(name: keyof typeof SETS, dim: number, vectors: () => Float32Array) {
+async function prepare(name: CellSetName, dim: number, vectors: () => Float32Array) {
   const root = fromRepository(".cache/pool", name)
   const place = (shard: number) => join(root, String(shard))
   const specOf = (file: Uint8Array): ShardSpec => {
@@ -86,14 +65,20 @@ async function prepare(name: keyof typeof SETS, dim: number, vectors: () => Floa
     const random = createRandom(1)
     const sample = new Float32Array(Math.min(count, CODEBOOK_ROWS) * dim)
     for (let i = 0; i * dim < sample.length; i++) sample.set(rowOf(rows, dim, random.below(count)), i * dim)
-    const options = { metric: "cosine", dim, clusters: SETS[name].shards, iterations: 10, seed: 1 } as const
+    const options = {
+      metric: "cosine",
+      dim,
+      clusters: CELL_SETS[name].shards,
+      iterations: 10,
+      seed: 1,
+    } as const
     const centroids = Float32Array.from(trainCentroids(sample, options).centroids)
     const book = encodeCodebook(trainCodebook("cosine", sample, dim))
     const shardOf = bestPoints(rows, pointsOf(centroids, dim))
     await mkdir(root, { recursive: true })
     await writeFile(join(root, "codes.npz"), book)
     const spec = specOf(book)
-    for (let shard = 0; shard < SETS[name].shards; shard++) {
+    for (let shard = 0; shard < CELL_SETS[name].shards; shard++) {
       const members = Array.from(shardOf.keys()).filter((row) => shardOf[row] === shard)
       const own = new Float32Array(members.length * dim)
       for (const [i, row] of members.entries()) own.set(rowOf(rows, dim, row), i * dim)
@@ -138,12 +123,12 @@ async function measure(ask: (i: number) => Promise<unknown>, inFlight: number, s
   }
 }
 
-async function bench(name: keyof typeof SETS) {
-  const { dim, vectors, queries } = await load(name)
+async function bench(name: CellSetName) {
+  const { dim, vectors, queries } = await loadCellSet(name, QUERIES)
   const { spec, centroids, place } = await prepare(name, dim, () => vectors)
   const pool = createPool({ workers: 2 })
   const readers = await Promise.all(
-    Array.from({ length: SETS[name].shards }, (_, shard) =>
+    Array.from({ length: CELL_SETS[name].shards }, (_, shard) =>
       pool.open(localDirectory(place(shard)), spec, { kind: "cells" }),
     ),
   )
@@ -162,7 +147,7 @@ async function bench(name: keyof typeof SETS) {
     [`all rows of ${EXACT_SHARDS} shards`, (i) => ask(i, nearestShards[i % count]!)],
   ]
   if (!process.argv.includes("--exact"))
-    for (const cells of SETS[name].cells) {
+    for (const cells of CELL_SETS[name].cells) {
       const effort = { cells, groups: Math.ceil(cells * 0.7), best: spec.codes!.codebook.best }
       ways.push([`${cells} cells`, (i) => ask(i, readers, effort)])
     }
@@ -181,8 +166,6 @@ async function bench(name: keyof typeof SETS) {
   return { set: name, figures }
 }
 
-const asked = process.argv.slice(2).filter((name) => name in SETS) as (keyof typeof SETS)[]
 const results = []
-for (const name of asked.length > 0 ? asked : (["sentences", "words"] as const))
-  results.push(await bench(name))
+for (const name of askedSets()) results.push(await bench(name))
 appendHistory("pool", { results })

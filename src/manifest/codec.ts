@@ -3,9 +3,8 @@
  * reader must know; a snapshot that needs none is written as version 1.
  *
  * Unknown keys are ignored, so that later versions may add some; an unknown `version`, or an unknown name in
- * `requires`, is refused. Everything
- * that a program would act on (keys, file names, shard numbers, sums) is checked here, once; what leaves this
- * file is sound.
+ * `requires`, is refused. Everything that a program would act on (keys, file names, shard numbers, sums) is
+ * checked here, once; what leaves this file is sound.
  */
 import { z } from "zod"
 import { corrupt } from "../errors.js"

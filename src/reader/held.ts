@@ -6,7 +6,6 @@ import { messageOf } from "../errors.js"
 import type { ShardReader } from "../shards/backend.js"
 import { createRecentQueries, type FailingShard, outcomeOf } from "./report/health.js"
 import { createRecallNotes } from "./report/observed-recall.js"
-
 import type { OpenShards, Question } from "./shards/open-shards.js"
 import type { SnapshotState } from "./state.js"
 

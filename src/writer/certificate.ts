@@ -5,6 +5,7 @@ import { mostBest } from "../recall/cells/learn.js"
 import { createCellSearches, type ShardCellsFile } from "../recall/cells/looked-at.js"
 import { type Certified, certify, createNeighbourLists, type NeighbourLists } from "../recall/certificate.js"
 import type { RecallCertificate } from "../recall/curves.js"
+import { NO_ID } from "../recall/id-key.js"
 import type { Strategy } from "../sharding/strategy.js"
 import { backendByName } from "../shards/registry.js"
 import { readVerified } from "../snapshot/content.js"
@@ -90,9 +91,6 @@ export async function certificateQueries(
     neighbours: createNeighbourLists(all.length),
   }
 }
-
-/** The key of no id: these are whole numbers. */
-const NO_ID = -1
 
 /** Vectors and those of some rows, in memory that threads share. */
 function sideBySide(vectors: Float32Array, rows: readonly HeldOutRow[], dim: number): Float32Array {

@@ -202,10 +202,10 @@ test.each(ALL ? SLASHES : SLASHES.slice(0, 2))(
     for (const [key, body] of withSlashAtPrefix(fixture)) {
       const doubled = key.startsWith("shards/") && kept === "both slashes" ? `/${key}` : key
       const path = doubled.split("/").map(encodeURIComponent).join("/")
-      const place = `${server.endpoint}/bucket/root/${path}`
+      const place = `${server.endpoint}/bucket/nightly/${path}`
       expect((await fetch(place, { method: "PUT", body: new Uint8Array(body) })).status).toBe(200)
     }
-    const store = openStore("s3://bucket/root", { s3: { ...CREDENTIALS, endpoint: server.endpoint } })
+    const store = openStore("s3://bucket/nightly", { s3: { ...CREDENTIALS, endpoint: server.endpoint } })
     try {
       await using reader = await open(store)
       const { vector, top_k: k, exact } = queries.queries[0]!

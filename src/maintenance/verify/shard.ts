@@ -1,4 +1,5 @@
 /** Whether a shard holds what its manifest says, once its files are known to be the right bytes. */
+import { sameBytes } from "../../bytes.js"
 import { compareIds, type Id, type StoredRecord } from "../../records.js"
 import type { ShardReader, ShardSpec } from "../../shards/backend.js"
 import { prepareQuery } from "../../shards/query.js"
@@ -113,7 +114,7 @@ async function sampleProblem(
   spec: ShardSpec,
 ): Promise<string | undefined> {
   const [found] = await reader.get([id])
-  if (found === undefined || !sameBits(found.vector, vector))
+  if (found === undefined || !sameBytes(found.vector, vector))
     return `a lookup of id ${shown(id)} does not give its record`
   const [nearest] = await reader.search(prepareQuery(vector, 1, spec))
   const own = distance(spec.metric, vector, vector)
@@ -125,9 +126,6 @@ async function sampleProblem(
 }
 
 const norm = (vector: Float32Array): number => Math.hypot(...vector)
-
-const sameBits = (a: Float32Array, b: Float32Array): boolean =>
-  Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength))
 
 /** An id as it is shown in a message: text in quotes. */
 export const shown = (id: Id): string => (typeof id === "string" ? JSON.stringify(id) : String(id))

@@ -2,6 +2,7 @@
 import { throwIfAborted, unavailable } from "../../errors.js"
 import type { Id } from "../../records.js"
 import { prepareQuery } from "../../shards/query.js"
+import { mergeTopK } from "../../vectors/topk.js"
 import type { OpenShards, Question } from "../shards/open-shards.js"
 import type { SnapshotState } from "../state.js"
 import type { AuditedQuery } from "./audit.js"
@@ -52,7 +53,7 @@ export async function recallOf(
     await shards.ask(state, [question], signal, true)
     for (const shard of opens) shards.letGo(state, shard)
     const found = question.answers.flatMap((answer) => (answer && "hits" in answer ? answer.hits : []))
-    nearest = nearestOf([...nearest, ...found], k)
+    nearest = mergeTopK([{ shard: 0, hits: [...nearest, ...found] }], k).map(({ hit }) => hit)
   }
   const kth = nearest.at(-1)?.distance
   if (kth === undefined) return undefined
@@ -62,16 +63,6 @@ export async function recallOf(
 interface Near {
   readonly id: Id
   readonly distance: number
-}
-
-/** Copies of a record count once. */
-function nearestOf(hits: readonly Near[], k: number): Near[] {
-  const byId = new Map<Id, Near>()
-  for (const { id, distance } of hits.toSorted((a, b) => a.distance - b.distance)) {
-    if (byId.size === k) break
-    if (!byId.has(id)) byId.set(id, { id, distance })
-  }
-  return [...byId.values()]
 }
 
 function* portions(shards: readonly number[], size: number): Iterable<readonly number[]> {

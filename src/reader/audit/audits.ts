@@ -4,6 +4,7 @@ import { setTimeout } from "node:timers"
 import { unavailable } from "../../errors.js"
 import type { Logger } from "../../logger.js"
 import { effortOf, type RouteChoice } from "../../sharding/route.js"
+import { unpackVector } from "../../vectors/packed.js"
 import type { Calls } from "../calls/calls.js"
 import type { HeldStates } from "../held.js"
 import { DEFAULT_K } from "../search.js"
@@ -81,8 +82,6 @@ export function createAudits(
   }
 }
 
-/** Bytes of a query are float32. */
-const numbersOf = (query: QueryVector): ArrayLike<number> => {
-  if (!(query instanceof Uint8Array)) return query
-  return new Float32Array(query.slice().buffer)
-}
+/** A query was answered, so that its bytes are float32. */
+const numbersOf = (query: QueryVector): ArrayLike<number> =>
+  query instanceof Uint8Array ? (unpackVector(query, { encoding: "float32" }) as ArrayLike<number>) : query

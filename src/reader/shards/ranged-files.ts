@@ -6,6 +6,7 @@
  * that was killed, a power failure or another process at work on the same file leaves behind, what is read is
  * sound, or fetched again.
  */
+import { constants } from "node:fs"
 import { type FileHandle, open, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { abortable } from "../../async/abortable.js"
@@ -29,6 +30,7 @@ import type { ObjectStore } from "../../storage/store.js"
 import type { DiskCache } from "./disk-cache.js"
 import { missingFile } from "./in-place.js"
 
+const { O_CREAT, O_RDWR } = constants
 /** Stretches that nobody asked for and that are read between two others, at most: 64 KiB. */
 const GAP = 4
 
@@ -246,13 +248,7 @@ class PartedFile {
 
 /** A file of so many bytes, all of them a hole if it was not there. */
 async function openSparse(path: string, size: number): Promise<FileHandle | undefined> {
-  const handle = await open(path, "a+", OWNER_ONLY)
-    .then(async (made) => {
-      // Opened to append, nothing could be written at its place.
-      await made.close()
-      return open(path, "r+")
-    })
-    .catch(() => undefined)
+  const handle = await open(path, O_RDWR | O_CREAT, OWNER_ONLY).catch(() => undefined)
   await handle?.truncate(size).catch(() => {})
   return handle
 }

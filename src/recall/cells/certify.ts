@@ -43,7 +43,7 @@ export async function certifyCells(
   const own = all.slice(0, queries.count)
   const stored = all.slice(queries.count)
   const chooses = (query: number) => queries.choosing === undefined || choosesThresholds(queries, query)
-  const measures = (query: number) => queries.choosing === undefined || !choosesThresholds(queries, query)
+  const measures = (query: number) => queries.choosing === undefined || !chooses(query)
   const kinds = [own.filter((_, query) => chooses(query)), stored]
   const rule = await learnCellRule(
     searches,

@@ -4,9 +4,10 @@
  */
 import { corrupt } from "../../errors.js"
 import type { Codebook } from "../../vectors/cells/codebook.js"
-import type { CellEffort } from "../../vectors/cells/effort.js"
+import { type CellEffort, cellsFor } from "../../vectors/cells/effort.js"
 import { type CellsFile, checkCodes, decodeCells } from "../../vectors/cells/file.js"
 import { createCellKernel, createCellMemory } from "../../vectors/cells/kernel.js"
+import { Places } from "../../vectors/cells/places.js"
 import { recordBytes, type ShardRecord, writeRecords } from "../../vectors/cells/records.js"
 import { CellScan, type ScanLimits, scanBytes } from "../../vectors/cells/scan.js"
 
@@ -48,8 +49,6 @@ interface Placed {
   readonly rowOf: Uint32Array
 }
 
-const aligned = (bytes: number): number => Math.ceil(bytes / 64) * 64
-
 /**
  * Undefined where no shard has codes, or kernels are not compiled. `best`: estimates that efforts leave at
  * most. Throws `Corrupt` for files that are not of this codebook, `RangeError` for more than a memory holds.
@@ -70,19 +69,14 @@ export function createCellSearches(
   const cells = coded.reduce((sum, file) => sum + cellsOf(file), 0)
   const limits: ScanLimits = { shards: coded.length, cells, room: 2 * best + 64 }
 
-  let end = 64
-  const take = (bytes: number): number => {
-    const at = end
-    end += aligned(bytes)
-    return at
-  }
-  const booksAt = take(books.centres.byteLength)
-  const scanAt = take(scanBytes(space, books, limits))
+  const memoryPlaces = new Places()
+  const booksAt = memoryPlaces.take(books.centres.byteLength)
+  const scanAt = memoryPlaces.take(scanBytes(space, books, limits))
   const places = decoded.map((file, i) => ({
-    cells: take(files[i]!.cells.length),
-    records: take(recordBytes(cellsOf(file))),
+    cells: memoryPlaces.take(files[i]!.cells.length),
+    records: memoryPlaces.take(recordBytes(cellsOf(file))),
   }))
-  const memory = createCellMemory(end)
+  const memory = createCellMemory(memoryPlaces.end)
   const kernel = createCellKernel(memory)
   if (kernel === undefined) return undefined
   const { buffer } = memory
@@ -121,13 +115,12 @@ export function createCellSearches(
       const through = effort === undefined ? [] : asked.filter(({ record }) => record !== undefined)
       const whole = asked.filter((placed) => !through.includes(placed))
       const wholly = new Set(whole.map(({ shard }) => shard))
-      let rows = whole.reduce((sum, placed) => sum + placed.rows, 0)
-      let cells = whole.reduce((sum, placed) => sum + placed.cells, 0)
+      let { rows, cells } = sumOf(whole)
       if (effort !== undefined && through.length > 0) {
         const found = scan.find(
           through.map(({ record }) => record!),
           query,
-          { ...effort, cells: cellsFor(effort, through) },
+          { ...effort, cells: cellsFor(effort, sumOf(through)) },
         )
         for (let i = 0; i < found.candidates.length; i += 2) lastSearch[found.candidates[i]!] = search
         rows += found.rows
@@ -140,9 +133,8 @@ export function createCellSearches(
   }
 }
 
-/** As many cells as hold the rows that are wanted, on average over these shards. */
-function cellsFor({ rows, cells }: CellEffort, shards: readonly Placed[]): number {
-  if (rows === undefined) return cells!
-  const all = shards.reduce((sum, shard) => sum + shard.rows, 0)
-  return Math.ceil((rows * shards.reduce((sum, shard) => sum + shard.cells, 0)) / all)
-}
+/** Rows and cells of some shards together. */
+const sumOf = (shards: readonly Placed[]): Pick<Placed, "rows" | "cells"> => ({
+  rows: shards.reduce((sum, shard) => sum + shard.rows, 0),
+  cells: shards.reduce((sum, shard) => sum + shard.cells, 0),
+})

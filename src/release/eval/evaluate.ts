@@ -16,7 +16,7 @@ import {
   type TargetFigures,
   targetFiguresOf,
 } from "../../recall/curves.js"
-import { idKey } from "../../recall/id-key.js"
+import { idKey, NO_ID } from "../../recall/id-key.js"
 import { type QueryInput, readQueries } from "../../recall/queries.js"
 import { createShardScan, sampleRows, trueNeighbours } from "../../recall/truth.js"
 import { strategyType } from "../../sharding/registry.js"
@@ -348,9 +348,6 @@ async function evaluate(
     }
   }
 }
-
-/** The key of no id: these are whole numbers. */
-const NO_ID = -1
 
 /** What the certificate says of rows that nothing else of the build has seen, if those were asked for. */
 function heldOut(certificate: RecallCertificate | undefined): readonly EvaluatedKind[] {

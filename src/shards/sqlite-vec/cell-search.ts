@@ -3,7 +3,7 @@
  * shards compete in one scan; src/vectors/cells/search.ts has the same for shards in one memory.
  */
 import type { SnapshotCodes } from "../../vectors/cells/codebook.js"
-import type { CellEffort } from "../../vectors/cells/effort.js"
+import { type CellEffort, cellsFor } from "../../vectors/cells/effort.js"
 import { ExactDistances } from "../../vectors/cells/exact.js"
 import { CellScan, type ScanLimits } from "../../vectors/cells/scan.js"
 import { distance } from "../../vectors/distance.js"
@@ -96,7 +96,7 @@ export class CellSearch {
   ): Candidates {
     const allRows = coded.reduce((sum, { shard }) => sum + shard.rows, 0)
     const allCells = coded.reduce((sum, { cells }) => sum + cells.record.cells, 0)
-    const wanted = cells ?? Math.ceil(((rows ?? allRows) * allCells) / allRows)
+    const wanted = cellsFor({ rows, cells }, { rows: allRows, cells: allCells })
     const options = { ...effort, cells: wanted, best }
     const parts: { readonly from: number; readonly end: number; readonly pairs: Uint32Array }[] = []
     for (let from = 0, end = 0; from < coded.length; from = end) {

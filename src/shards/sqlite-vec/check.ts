@@ -4,6 +4,7 @@
  */
 
 import { stat } from "node:fs/promises"
+import { sameBytes } from "../../bytes.js"
 import { encodeRows } from "../../vectors/cells/codes.js"
 import { type CellsFile, SUM_STRETCH } from "../../vectors/cells/file.js"
 import { CODED_ROWS_MIN } from "../../vectors/cells/shard.js"
@@ -84,8 +85,3 @@ function homeRows({ home, rows }: CellsFile): number {
   for (let row = 0; row < rows; row++) count += (home[row >> 3]! >> (row & 7)) & 1
   return count
 }
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Buffer =>
-  Buffer.from(buffer, byteOffset, byteLength)
-
-const sameBytes = (a: ArrayBufferView, b: ArrayBufferView): boolean => bytesOf(a).equals(bytesOf(b))

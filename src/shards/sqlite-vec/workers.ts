@@ -186,6 +186,7 @@ export class Workers {
   /** Ends the threads; what still waits fails with `Closed`. Idempotent. */
   async close(): Promise<void> {
     this.#closed = true
+    clearTimeout(this.#resting)
     await Promise.all(this.#lanes.map(({ slot }) => slot.close()))
     for (const store of this.#stores()) store.clear()
   }

@@ -15,3 +15,12 @@ export interface CellEffort {
   /** In units of the estimate: under `cosine` of the distance. Default: Infinity. */
   readonly slack?: number | undefined
 }
+
+/**
+ * How many cells an effort looks at in shards that have so many rows and cells together. All without rows and
+ * cells.
+ */
+export const cellsFor = (
+  { rows, cells }: Pick<CellEffort, "rows" | "cells">,
+  all: { readonly rows: number; readonly cells: number },
+): number => cells ?? Math.ceil(((rows ?? all.rows) * all.cells) / all.rows)

@@ -5,9 +5,11 @@
 import { corrupt, invalidInput } from "../../errors.js"
 import { TopK } from "../topk.js"
 import type { Books } from "./books.js"
+import { cellsFor } from "./effort.js"
 import { ExactDistances, exactBytes } from "./exact.js"
 import { type CellsFile, checkCodes, decodeCells } from "./file.js"
 import { type CellKernel, createCellKernel, createCellMemory } from "./kernel.js"
+import { Places } from "./places.js"
 import { recordBytes, type ShardRecord, writeRecords } from "./records.js"
 import { CellScan, type ScanLimits, type ScanOptions, scanBytes } from "./scan.js"
 import type { CellSpace } from "./space.js"
@@ -55,8 +57,6 @@ export interface PrepareOptions {
   readonly shared?: boolean | undefined
 }
 
-const aligned = (bytes: number): number => Math.ceil(bytes / 64) * 64
-
 /**
  * Puts shards into a memory of their own. Undefined without compiled kernels. Throws as {@link decodeCells}
  * and, where the system has no such memory, `RangeError`.
@@ -75,21 +75,16 @@ export function prepareCells(
   })
   const allCells = decoded.reduce((sum, { starts }) => sum + starts.length - 1, 0)
   const limits: ScanLimits = { shards: shards.length, cells: allCells, room: 2 * mostBest + 64 }
-  let end = 64
-  const take = (bytes: number): number => {
-    const at = end
-    end += aligned(bytes)
-    return at
-  }
-  const booksAt = take(books.centres.byteLength)
-  const scanAt = take(scanBytes(space, books, limits))
-  const exactAt = take(exactBytes(space.dim))
+  const memoryPlaces = new Places()
+  const booksAt = memoryPlaces.take(books.centres.byteLength)
+  const scanAt = memoryPlaces.take(scanBytes(space, books, limits))
+  const exactAt = memoryPlaces.take(exactBytes(space.dim))
   const places = shards.map(({ cells, vectors }, i) => ({
-    cells: take(cells.length),
-    records: take(recordBytes(decoded[i]!.starts.length - 1)),
-    vectors: take(vectors.byteLength),
+    cells: memoryPlaces.take(cells.length),
+    records: memoryPlaces.take(recordBytes(decoded[i]!.starts.length - 1)),
+    vectors: memoryPlaces.take(vectors.byteLength),
   }))
-  const memory = createCellMemory(end, shared)
+  const memory = createCellMemory(memoryPlaces.end, shared)
   const kernel = createCellKernel(memory)
   if (kernel === undefined) return undefined
   const { buffer } = memory
@@ -161,9 +156,11 @@ export function searchCells(
   for (const shard of asked) if (!through.includes(shard)) found.addAll(shard)
   if (through.length > 0) {
     const records = through.map(({ record }) => record!)
-    const average =
-      through.reduce((sum, { file }) => sum + file.rows, 0) / records.reduce((sum, r) => sum + r.cells, 0)
-    const wanted = rows === undefined ? (cells as number) : Math.ceil(rows / average)
+    const all = {
+      rows: through.reduce((sum, { file }) => sum + file.rows, 0),
+      cells: records.reduce((sum, record) => sum + record.cells, 0),
+    }
+    const wanted = cellsFor({ rows, cells: cells as number | undefined }, all)
     const { candidates } = prepared.scan!.find(records, query, { ...options, cells: wanted, best })
     found.addRows(candidates)
   }

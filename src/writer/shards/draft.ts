@@ -5,6 +5,7 @@
 import { createHash, type Hash } from "node:crypto"
 import { mkdir, stat } from "node:fs/promises"
 import { relative, sep } from "node:path"
+import { bytesOf } from "../../bytes.js"
 import { stringifyJson } from "../../json.js"
 import type { ShardFile } from "../../manifest/manifest.js"
 import { nearestInShard, type ShardNeighbours } from "../../recall/certificate.js"
@@ -128,9 +129,6 @@ function updateByList<T>(hash: Hash, values: readonly T[], stringify: (some: rea
   }
   hash.update("]")
 }
-
-const bytesOf = (array: Float32Array | BigInt64Array): Uint8Array =>
-  new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
 
 /** Every file below a directory, by name, with size and checksum. */
 async function listFiles(dir: string): Promise<readonly ShardFile[]> {

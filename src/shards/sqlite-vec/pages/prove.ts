@@ -1,5 +1,6 @@
 /** The page table of a database that was just built, tried out on all its rows. */
 import { closeSync, fstatSync, openSync } from "node:fs"
+import { sameBytes } from "../../../bytes.js"
 import type { ShardRows } from "../../backend.js"
 import { openRows } from "./rows.js"
 import { decodePageTable } from "./table.js"
@@ -31,7 +32,7 @@ export function provenPageTable(
       for (const [i, position] of positions.entries()) {
         const row = order[position]!
         const given = vectors.subarray(row * dim, (row + 1) * dim)
-        if (!areSame(read.subarray(i * dim, (i + 1) * dim), given))
+        if (!sameBytes(read.subarray(i * dim, (i + 1) * dim), given))
           throw new Error(
             `${path}: by its page table, position ${position} has another vector than row ${row}`,
           )
@@ -42,8 +43,3 @@ export function provenPageTable(
     closeSync(descriptor)
   }
 }
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Buffer =>
-  Buffer.from(buffer, byteOffset, byteLength)
-
-const areSame = (a: Float32Array, b: Float32Array): boolean => bytesOf(a).equals(bytesOf(b))

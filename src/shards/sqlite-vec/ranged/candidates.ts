@@ -4,12 +4,12 @@
  * that waits for storage.
  */
 import type { SnapshotCodes } from "../../../vectors/cells/codebook.js"
-import type { CellEffort } from "../../../vectors/cells/effort.js"
+import { type CellEffort, cellsFor } from "../../../vectors/cells/effort.js"
 import { decodeCells } from "../../../vectors/cells/file.js"
 import { type CellKernel, createCellKernel, createCellMemory } from "../../../vectors/cells/kernel.js"
+import { Places } from "../../../vectors/cells/places.js"
 import { recordBytes, type ShardRecord, writeRecords } from "../../../vectors/cells/records.js"
 import { CellScan, type ScanLimits, scanBytes } from "../../../vectors/cells/scan.js"
-import { aligned } from "../memory/ranges.js"
 import { candidatesFor } from "../memory/scratch.js"
 import type { RangedShard } from "./shard.js"
 
@@ -33,19 +33,14 @@ export class Candidates {
     // As many as of shards in memory, so that answers are the same.
     const best = candidatesFor(k, effort)
     const limits: ScanLimits = { shards: shards.length, cells: allCells, room: 2 * best + 64 }
-    let end = 64
-    const take = (bytes: number): number => {
-      const at = end
-      end += aligned(bytes)
-      return at
-    }
-    const booksAt = take(books.centres.byteLength)
-    const scanAt = take(scanBytes(space, books, limits))
+    const memoryPlaces = new Places()
+    const booksAt = memoryPlaces.take(books.centres.byteLength)
+    const scanAt = memoryPlaces.take(scanBytes(space, books, limits))
     const places = shards.map(({ cells: { bytes } }, i) => ({
-      cells: take(bytes.length),
-      records: take(recordBytes(counts[i]!)),
+      cells: memoryPlaces.take(bytes.length),
+      records: memoryPlaces.take(recordBytes(counts[i]!)),
     }))
-    const made = this.#withRoom(end)
+    const made = this.#withRoom(memoryPlaces.end)
     if (made === undefined) return undefined
     const { buffer } = made.memory
     new Float32Array(buffer, booksAt, books.centres.length).set(books.centres)
@@ -61,7 +56,7 @@ export class Candidates {
       return writeRecords(buffer, place.records, space, file, file.coded!, firstRows[i]!)
     })
     const scan = new CellScan(buffer, made.kernel, space, books, booksAt, limits, scanAt)
-    const wanted = cells ?? Math.ceil(((rows ?? allRows) * allCells) / allRows)
+    const wanted = cellsFor({ rows, cells }, { rows: allRows, cells: allCells })
     const { candidates } = scan.find(records, query, { ...effort, cells: wanted, best })
     const positions = shards.map((): number[] => [])
     for (let i = 0; i < candidates.length; i += 2) {
